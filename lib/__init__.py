@@ -1,0 +1,1 @@
+"""Breakwater: what stands between callers and an AI backend on free tiers."""

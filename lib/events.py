@@ -1,0 +1,161 @@
+"""What happened, as frozen values. The guard and the edge emit them; logs (later metrics and alerts) listen.
+
+No event holds a token, an address in clear, or the text of a question or an answer.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, Literal
+
+type Mode = Literal["redis", "supabase", "local", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events: the name it is logged under, and how loudly."""
+
+    event: ClassVar[str]
+    level: ClassVar[int] = logging.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Milliseconds a request spent: ``guard`` is everything that is neither store nor backend."""
+
+    guard: float = 0.0
+    redis: float = 0.0
+    fallback: float = 0.0
+    backend: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone(Event):
+    """One request was answered, whatever the answer."""
+
+    event: ClassVar[str] = "request"
+    request_id: str
+    method: str
+    route: str
+    status: int
+    decision: str
+    reason: str
+    caller: str | None = None
+    caller_kind: str | None = None
+    cache: str | None = None
+    mode: Mode | None = None
+    remaining: int | None = None
+    spent_ms: Spent = field(default_factory=Spent)
+
+
+@dataclass(frozen=True, slots=True)
+class ModeSwitched(Event):
+    """Limits are now counted elsewhere; once for each switch of an instance."""
+
+    event: ClassVar[str] = "mode_switched"
+    level: ClassVar[int] = logging.WARNING
+    before: Mode
+    after: Mode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed(Event):
+    """Redis or Supabase gave no usable reply."""
+
+    event: ClassVar[str] = "store_failed"
+    level: ClassVar[int] = logging.WARNING
+    store: Literal["redis", "supabase"]
+    phase: Literal["ask", "claim", "write_back", "health"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSlow(Event):
+    """A round trip to Redis took longer than ``REDIS_SLOW_MS``."""
+
+    event: ClassVar[str] = "redis_slow"
+    level: ClassVar[int] = logging.WARNING
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged(Event):
+    """This instance moved a backend's circuit."""
+
+    event: ClassVar[str] = "circuit_changed"
+    level: ClassVar[int] = logging.WARNING
+    backend: str
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendFailure(Event):
+    """The AI backend gave no usable answer."""
+
+    event: ClassVar[str] = "backend_failed"
+    level: ClassVar[int] = logging.WARNING
+    backend: str
+    reason: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefused(Event):
+    """An access token was not valid; its bearer is limited by address."""
+
+    event: ClassVar[str] = "token_refused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignInKeysUnavailable(Event):
+    """Supabase's published keys could not be fetched."""
+
+    event: ClassVar[str] = "sign_in_keys_unavailable"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed(Event):
+    """An exception nobody expected reached the edge: a bug of ours."""
+
+    event: ClassVar[str] = "crashed"
+    level: ClassVar[int] = logging.ERROR
+    request_id: str
+    traceback: str
+
+
+type Listener = Callable[[Event], None]
+
+_log = logging.getLogger("breakwater")
+
+
+def log(event: Event) -> None:
+    """Log an event as one line of JSON, which Vercel shows as a structured record."""
+    fields = {name: _short(value) for name, value in asdict(event).items() if value is not None}
+    level = logging.getLevelName(event.level).lower()
+    _log.log(event.level, json.dumps({"event": event.event, "level": level, **fields}, ensure_ascii=False))
+
+
+def _short(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 2)
+    return {name: _short(each) for name, each in value.items() if each} if isinstance(value, dict) else value
+
+
+def broadcast(listeners: Sequence[Listener]) -> Listener:
+    """One listener that tells all of them; one that fails is logged and disturbs neither the others nor the request."""
+
+    def emit(event: Event) -> None:
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - whatever it is, observing must not break what is observed
+                _log.exception("a listener failed on %s", event.event)
+
+    return emit

@@ -1,0 +1,35 @@
+"""Every Redis key, as a function. Nothing else in the project spells one.
+
+A caller's identity and a question's text are hashed before they get here; what a client chose itself (a session id) is
+percent-encoded, so that no value can reach into another key.
+"""
+
+from urllib.parse import quote
+
+
+def windows(subject: str, day: int) -> str:
+    """The buckets of one subject (hash of route group, layout and caller) on one UTC day.
+
+    The braces are a hash tag: a cluster keeps a caller's days together and spreads callers.
+    """
+    return f"rl:{{{subject}}}:{day}"
+
+
+def answer(route: str, session: str, query_hash: str) -> str:
+    """The cached answer to one question in one session; ``route`` is the route's path without ``/api/``."""
+    return f"{route.replace('/', ':')}:{quote(session, safe='')}:{query_hash}"
+
+
+def circuit(backend: str) -> str:
+    """The circuit breaker of one backend."""
+    return f"cb:{backend}"
+
+
+def epoch_route(route: str) -> str:
+    """Counts invalidations of every answer of a route."""
+    return f"epoch:{route.replace('/', ':')}"
+
+
+def epoch_session(route: str, session: str) -> str:
+    """Counts invalidations of the answers of one session."""
+    return f"epoch:{route.replace('/', ':')}:{quote(session, safe='')}"

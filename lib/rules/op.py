@@ -1,0 +1,86 @@
+"""A Redis operation as a value: what to send, and how to read what comes back.
+
+Operations join, so the limiter, the answer cache and the breaker ask in one HTTP round trip. Being values they need no
+connection in tests and have no synchronous and asynchronous twins.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+type Command = tuple[str | int, ...]
+type Reply = str | int | list[Reply] | CommandError | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandError:
+    """One command of a round trip that Redis refused; its neighbours may have been executed."""
+
+    message: str
+
+
+class UnreadableReply(Exception):
+    """A reply that does not have the shape its command promises, or an error in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Op[T]:
+    """The commands to send, and how to read their replies (as many, in the same order).
+
+    ``read`` raises :class:`UnreadableReply` for a reply of the wrong shape.
+    """
+
+    commands: tuple[Command, ...]
+    read: Callable[[Sequence[Reply]], T]
+
+
+def join[A, B](a: Op[A], b: Op[B], /) -> Op[tuple[A, B]]:
+    """Both operations in one round trip, ``a`` first."""
+    cut = len(a.commands)
+    return Op(a.commands + b.commands, lambda replies: (a.read(replies[:cut]), b.read(replies[cut:])))
+
+
+def gather[T](ops: Sequence[Op[T]]) -> Op[list[T]]:
+    """Any number of operations of one kind in one round trip."""
+
+    def read(replies: Sequence[Reply]) -> list[T]:
+        values, at = [], 0
+        for op in ops:
+            values.append(op.read(replies[at : at + len(op.commands)]))
+            at += len(op.commands)
+        return values
+
+    return Op(tuple(command for op in ops for command in op.commands), read)
+
+
+def as_list(reply: Reply, length: int) -> list[Reply]:
+    """The reply as a list of ``length`` items."""
+    if not isinstance(reply, list) or len(reply) != length:
+        raise UnreadableReply(_shown(reply, f"a list of {length}"))
+    return reply
+
+
+def as_int(reply: Reply) -> int:
+    """The reply as an integer."""
+    if not isinstance(reply, int):
+        raise UnreadableReply(_shown(reply, "an integer"))
+    return reply
+
+
+def as_text(reply: Reply) -> str | None:
+    """The reply as a string, or None for a missing value."""
+    if reply is not None and not isinstance(reply, str):
+        raise UnreadableReply(_shown(reply, "a string or nil"))
+    return reply
+
+
+def ignored(replies: Sequence[Reply]) -> None:
+    """Read nothing, but notice an error."""
+    for reply in replies:
+        if isinstance(reply, CommandError):
+            raise UnreadableReply(_shown(reply, "any value"))
+
+
+def _shown(reply: Reply, expected: str) -> str:
+    # Never the value itself: it may hold a caller's answer, and this text ends in a log.
+    got = f"the error {reply.message[:120]!r}" if isinstance(reply, CommandError) else type(reply).__name__
+    return f"expected {expected}, got {got}"

@@ -1,0 +1,21 @@
+"""One HTTP client for an instance: connections are kept, and a TLS context is made once."""
+
+import ssl
+
+import httpx
+
+
+def new_client() -> httpx.AsyncClient:
+    """A client for every party we call. Each call names its own timeouts; there is no default that could hang.
+
+    It belongs to the event loop it is first used in.
+    """
+    return httpx.AsyncClient(
+        # Handing httpx a context spares it from building one from certifi's bundle, most of a client's cost.
+        verify=ssl.create_default_context(),
+        timeout=httpx.Timeout(5.0),
+        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=55.0),
+        follow_redirects=False,
+        # An instance's environment must not route guarded traffic through a proxy by accident.
+        trust_env=False,
+    )

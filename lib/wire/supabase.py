@@ -1,0 +1,119 @@
+"""The fallback limits in Supabase, by one RPC (``supabase/migrations``), through its own PostgREST client.
+
+That client is the part of the ``supabase`` package that a call needs; importing the whole package would take four times
+as long, at the moment when Redis has just failed and the caller waits (docs/decisions/0006).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import httpx
+
+from lib.rules.windows import SKEW_MS, Buckets, Quota, Usage, Window, judge
+
+if TYPE_CHECKING:
+    from postgrest import AsyncPostgrestClient
+
+type Kind = Literal["timeout", "connection", "unauthorized", "throttled", "server", "protocol"]
+
+
+class SupabaseDown(Exception):
+    """Supabase gave no usable reply. ``kind`` says how; the message holds no key and no value."""
+
+    def __init__(self, kind: Kind, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind: Kind = kind
+
+
+@dataclass(slots=True)
+class Supabase:
+    """Strict windows in Postgres: the same buckets and the same rule as in Redis, decided in one transaction."""
+
+    client: httpx.AsyncClient
+    url: str
+    key: str
+    timeout_s: float
+    _rpc: "AsyncPostgrestClient | None" = None
+
+    async def spend(
+        self, subject: str, windows: Sequence[Window], cost: int, now_ms: int, floor: Usage | None = None
+    ) -> Quota:
+        """Admit a call or refuse it. ``floor`` is what Redis was last known to hold. Raises SupabaseDown."""
+        reply = await self._call(
+            "breakwater_spend",
+            {
+                "p_subject": subject,
+                "p_windows": [
+                    {"window_ms": each.length_ms, "bucket_ms": each.bucket_ms, "limit": each.limit} for each in windows
+                ],
+                "p_cost": cost,
+                "p_now_ms": now_ms,
+                "p_skew_ms": SKEW_MS,
+                "p_floor": _as_floor(windows, floor) if floor else [],
+            },
+        )
+        match reply:
+            case {"allowed": bool(allowed), "windows": [*found]} if len(found) == len(windows):
+                usage = [_buckets(each, item) for each, item in zip(windows, found, strict=True)]
+            case _:
+                raise SupabaseDown("protocol", "breakwater_spend replied in another shape than the migration's")
+        quota = judge(windows, usage, cost, now_ms, added=[allowed] * len(windows))
+        if quota.allowed != allowed:
+            raise SupabaseDown("protocol", "breakwater_spend decided against the rule: is the migration up to date?")
+        return quota
+
+    async def ping(self) -> None:
+        """Ask whether the function is there and answers, without writing anything. Raises SupabaseDown."""
+        await self.spend("health", [Window("minute", 1, 60_000, 2_500)], 0, 0)
+
+    async def _call(self, function: str, arguments: dict[str, object]) -> object:
+        from postgrest import AsyncPostgrestClient
+        from postgrest.exceptions import APIError
+
+        if self._rpc is None:
+            headers = {"apikey": self.key, "Authorization": f"Bearer {self.key}"}
+            self._rpc = AsyncPostgrestClient(
+                f"{self.url}/rest/v1", headers=headers, http_client=self.client, retry_enabled=False
+            )
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                response = await self._rpc.rpc(function, arguments).execute()  # type: ignore[arg-type]
+        except (TimeoutError, httpx.TimeoutException) as e:
+            raise SupabaseDown("timeout", type(e).__name__) from e
+        except httpx.HTTPError as e:
+            raise SupabaseDown("connection", type(e).__name__) from e
+        except APIError as e:
+            raise SupabaseDown(_kind(e.code or ""), f"code {e.code}: {(e.message or '')[:200]}") from e
+        return response.data
+
+
+def _kind(code: str) -> Kind:
+    if code in ("401", "403", "42501", "PGRST301", "PGRST302", "PGRST303"):
+        return "unauthorized"
+    return "throttled" if code == "429" else "server"
+
+
+def _buckets(window: Window, item: object) -> Buckets:
+    match item:
+        case {"buckets": [*pairs]}:
+            found = {}
+            for pair in pairs:
+                match pair:
+                    case [int(start_ms), int(count)]:
+                        found[start_ms // window.bucket_ms] = count
+                    case _:
+                        raise SupabaseDown("protocol", "a bucket is not [start_ms, count]")
+            return found
+    raise SupabaseDown("protocol", "a window without buckets")
+
+
+def _as_floor(windows: Sequence[Window], floor: Usage) -> list[dict[str, object]]:
+    return [
+        {
+            "window_ms": each.length_ms,
+            "buckets": [[index * each.bucket_ms, count] for index, count in sorted(buckets.items())],
+        }
+        for each, buckets in zip(windows, floor, strict=True)
+    ]

@@ -1,0 +1,106 @@
+"""Upstash Redis over REST.
+
+Our own, over httpx, because the vendor's client has no timeout, retries writes, drops the results beside a failed one
+and does not look at the HTTP status (docs/decisions/0002). It never retries: a reply lost after execution costs the
+caller one call, a retry could admit two.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+from pydantic_core import from_json, to_json
+
+from lib.rules.op import Command, CommandError, Op, Reply, UnreadableReply
+
+type Kind = Literal["timeout", "connection", "unauthorized", "throttled", "quota", "server", "protocol", "command"]
+
+
+class RedisDown(Exception):
+    """Redis gave no usable reply. ``kind`` says how; the message holds no token and no value."""
+
+    def __init__(self, kind: Kind, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind: Kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Upstash:
+    """A Redis reached by REST. ``sent`` is told how many commands each round trip carried, once it is on its way."""
+
+    client: httpx.AsyncClient
+    url: str
+    token: str
+    timeout_s: float
+    connect_timeout_s: float
+    sent: Callable[[Sequence[Command]], None] = lambda commands: None
+
+    async def run[T](self, op: Op[T]) -> T:
+        """Send an operation in one round trip and read its replies. Raises RedisDown."""
+        replies = await self.send(op.commands)
+        try:
+            return op.read(replies)
+        except UnreadableReply as e:
+            kind: Kind = "quota" if "max requests limit" in str(e) else "command"
+            raise RedisDown(kind, str(e)) from e
+
+    async def send(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send commands in one round trip; not atomic. A refused command is a CommandError in its place."""
+        if not commands:
+            return []
+        self.sent(commands)
+        try:
+            # The connection may take longer than the reply (a cold start pays for TLS), but never both without bound:
+            # a server that trickles its reply passes every read timeout.
+            async with asyncio.timeout(self.connect_timeout_s + self.timeout_s):
+                response = await self.client.post(
+                    f"{self.url}/pipeline",
+                    content=to_json(commands),
+                    headers={"authorization": f"Bearer {self.token}", "content-type": "application/json"},
+                    timeout=httpx.Timeout(self.timeout_s, connect=self.connect_timeout_s),
+                )
+        except (TimeoutError, httpx.TimeoutException) as e:
+            raise RedisDown("timeout", type(e).__name__) from e
+        except httpx.HTTPError as e:
+            raise RedisDown("connection", type(e).__name__) from e
+        return _replies(response, len(commands))
+
+
+def _replies(response: httpx.Response, expected: int) -> list[Reply]:
+    status = response.status_code
+    if status != 200:
+        raise RedisDown(_kind(status, response.text[:1000]), f"HTTP {status}")
+    try:
+        items = from_json(response.content)
+    except ValueError as e:
+        raise RedisDown("protocol", "the reply is not JSON") from e
+    if not isinstance(items, list) or len(items) != expected:
+        raise RedisDown("protocol", f"the reply is not a list of {expected}")
+    return [_reply(item) for item in items]
+
+
+def _reply(item: object) -> Reply:
+    match item:
+        case {"error": str(message)}:
+            return CommandError(message)
+        case {"result": result}:
+            return _checked(result)
+    raise RedisDown("protocol", "an item of the reply has neither a result nor an error")
+
+
+def _checked(result: object) -> Reply:
+    if result is None or isinstance(result, str | int):
+        return result
+    if isinstance(result, list):
+        return [_checked(each) for each in result]
+    raise RedisDown("protocol", f"a result of type {type(result).__name__}")
+
+
+def _kind(status: int, text: str) -> Kind:
+    if "max requests limit" in text or "max daily request limit" in text:
+        return "quota"
+    if status in (401, 403):
+        return "unauthorized"
+    return "throttled" if status == 429 else "server"
