@@ -1,4 +1,4 @@
-"""A circuit breaker in this instance's memory: for the stores, and for the backend while no shared state is in reach."""
+"""A circuit breaker in this instance's memory: for the stores, and for a backend while no shared state is in reach."""
 
 from dataclasses import dataclass, field
 

@@ -87,7 +87,7 @@ class Settings(BaseModel):
     fallback_timeout_ms: Millis = Field(800, alias="FALLBACK_TIMEOUT_MS")
     local_share: Annotated[float, Field(gt=0, le=1)] = Field(0.25, alias="LOCAL_LIMIT_SHARE")
 
-    backend_url: Url | None = Field(None, alias="CLOUD_RUN_AI_URL")
+    backend_url: Url = Field(alias="CLOUD_RUN_AI_URL")
     backend_secret: SecretStr | None = Field(None, alias="CLOUD_RUN_API_SECRET")
     backend_timeout_ms: Millis = Field(60_000, alias="AI_TIMEOUT_MS")
     backend_connect_timeout_ms: Millis = Field(5_000, alias="AI_CONNECT_TIMEOUT_MS")
@@ -168,15 +168,12 @@ def _missing(given: Mapping[str, str]) -> list[str]:
     # A project may name SUPABASE_URL for sign-in alone; only the key without the URL is surely a mistake.
     if supabase_key and not supabase_url:
         faults.append("SUPABASE_URL: missing, while SUPABASE_SERVICE_ROLE_KEY is set")
-    if "CLOUD_RUN_AI_URL" not in given:
-        faults.append("CLOUD_RUN_AI_URL: missing; the address of the AI backend")
     return faults
 
 
 def _faults(error: ValidationError) -> list[str]:
     faults: list[str] = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
-        text = item["msg"].removeprefix("Value error, ")
-        name = str(item["loc"][0]) if item["loc"] else ""
-        faults += [f"{name}: {line}" if name else line for line in text.splitlines()]
+        text = "missing" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+        faults.append(f"{item['loc'][0]}: {text}")
     return faults

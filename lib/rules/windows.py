@@ -317,8 +317,8 @@ def judge(
     """
     added = added if added is not None else [False] * len(windows)
     before = [
-        _without_ghosts(each, _less(buckets, now_ms // each.bucket_ms, cost if mine else 0))
-        for each, buckets, mine in zip(windows, usage, added, strict=True)
+        _without_ghosts(each, buckets)
+        for each, buckets in zip(windows, without(windows, usage, cost, now_ms, added), strict=True)
     ]
     frees = [_free_at(each, buckets, cost, now_ms) for each, buckets in zip(windows, before, strict=True)]
     retry_at = max(frees, default=now_ms)
@@ -333,8 +333,15 @@ def judge(
     return Quota(False, slowest.name, states, retry_at)
 
 
-def _less(buckets: Buckets, index: int, cost: int) -> Buckets:
-    return {**buckets, index: buckets[index] - cost} if cost and index in buckets else buckets
+def without(
+    windows: Sequence[Window], usage: Sequence[Buckets], cost: int, now_ms: int, added: Sequence[bool]
+) -> tuple[Buckets, ...]:
+    """The usage before a call of ``cost`` was added at ``now_ms`` to the windows marked in ``added``."""
+    before = []
+    for each, buckets, mine in zip(windows, usage, added, strict=True):
+        index = now_ms // each.bucket_ms
+        before.append({**buckets, index: buckets[index] - cost} if mine and index in buckets else buckets)
+    return tuple(before)
 
 
 def _without_ghosts(each: Window, buckets: Buckets) -> Buckets:

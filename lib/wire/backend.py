@@ -138,8 +138,7 @@ def _read(body: bytes) -> Reply:
     if not text.strip():
         raise BackendFailed("empty", "the answer is empty")
     model = value.get("model")
-    # Cut short by a token limit, or a text the backend itself marks as its fallback: good enough once, not for an hour.
-    whole = (
-        value.get("finishReason", value.get("finish_reason", "stop")) == "stop" and value.get("fallback") is not True
-    )
+    # Cut short by a token limit, or marked as a fallback by the backend itself: good enough once, not for an hour.
+    finish = value.get("finishReason", value.get("finish_reason", "stop"))
+    whole = finish == "stop" and value.get("fallback") is not True
     return Reply(Answer(text, model if isinstance(model, str) else "unknown"), whole)

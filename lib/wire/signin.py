@@ -4,13 +4,13 @@ A token that is not counts as no token: its bearer is limited by address, as an 
 """
 
 import asyncio
-import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-log = logging.getLogger("breakwater.signin")
+from lib.events import Event, SignInKeysUnavailable, TokenRefused
 
 _KEYS_FOR_S = 600.0
 _RETRY_AFTER_S = 60.0
@@ -27,6 +27,7 @@ class SignIn:
     url: str | None
     secret: str | None
     timeout_s: float
+    emit: Callable[[Event], None]
     _keys: Any = None
     _fetched_at: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -53,7 +54,7 @@ class SignIn:
                 options={"require": ["exp", "sub"]},
             )
         except jwt.InvalidTokenError as e:
-            log.info('{"event":"token_refused","reason":"%s"}', type(e).__name__)
+            self.emit(TokenRefused(type(e).__name__))
             return None
         user = claims["sub"]
         return user if isinstance(user, str) and user and claims.get("role") == "authenticated" else None
@@ -90,5 +91,5 @@ class SignIn:
                     self._keys = jwt.PyJWKSet.from_dict(response.json()).keys
                 except (httpx.HTTPError, ValueError, jwt.PyJWKSetError, AttributeError) as e:
                     # The old keys stay: an outage of the key server signs nobody out.
-                    log.warning('{"event":"sign_in_keys_unavailable","reason":"%s"}', type(e).__name__)
+                    self.emit(SignInKeysUnavailable(type(e).__name__))
             return self._keys or []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import httpx
 
-from lib.rules.windows import SKEW_MS, Buckets, Quota, Usage, Window, judge
+from lib.rules.windows import SKEW_MS, Buckets, Quota, Usage, Window, judge, window
 
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
@@ -64,9 +64,9 @@ class Supabase:
             raise SupabaseDown("protocol", "breakwater_spend decided against the rule: is the migration up to date?")
         return quota
 
-    async def ping(self) -> None:
+    async def ping(self, now_ms: int) -> None:
         """Ask whether the function is there and answers, without writing anything. Raises SupabaseDown."""
-        await self.spend("health", [Window("minute", 1, 60_000, 2_500)], 0, 0)
+        await self.spend("health", [window("minute", 1)], 0, now_ms)
 
     async def _call(self, function: str, arguments: dict[str, object]) -> object:
         from postgrest import AsyncPostgrestClient

@@ -1,0 +1,32 @@
+"""POST /api/ai/supervisor: a question to the AI backend, guarded."""
+
+from lib.guard import Call
+from lib.http import Reply, Request, endpoint
+from lib.respond import respond
+from lib.rules.answers import directives
+from lib.schemas import MAX_BODY_BYTES, Ask
+from lib.wiring import Parts, parts
+
+ROUTE = "/api/ai/supervisor"
+
+
+async def ask(request: Request, parts: Parts) -> Reply:
+    """Parse, guard, respond."""
+    body = await request.json(Ask, MAX_BODY_BYTES)
+    caller = await request.identify(parts)
+    # Without a session of its own a caller has one that follows from who it is: stable, and not to be guessed.
+    question = body.question(default_session=f"s-{caller.id[:16]}")
+    call = Call(
+        route=ROUTE.removeprefix("/api/"),
+        caller=caller,
+        question=question,
+        asked=directives(request.headers.get("cache-control", "")),
+        policy=parts.settings.policy_for(ROUTE),
+        request_id=request.id,
+        deadline=request.deadline,
+    )
+    outcome = await request.unless_gone(parts.guard.handle(call))
+    return respond(request, outcome, question.session)
+
+
+app = endpoint(parts, post=ask)

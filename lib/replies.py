@@ -1,0 +1,76 @@
+"""What replies look like. Typed dictionaries: checked by mypy where they are built, free at a cold start."""
+
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from pydantic import Field
+
+from lib.events import Mode
+
+
+class AnswerBody(TypedDict):
+    """An answer from the supervisor."""
+
+    answer: str
+    sessionId: Annotated[str, Field(description="Send it again to go on in the same session.")]
+    cached: bool
+    stale: Annotated[bool, Field(description="Older than it should be, because the backend cannot be asked now.")]
+    model: str
+    requestId: str
+    mode: Annotated[Mode, Field(description="Who counted this call.")]
+
+
+class FieldError(TypedDict):
+    """One thing that is wrong with a request."""
+
+    field: str
+    message: str
+    type: str
+
+
+class ProblemBody(TypedDict):
+    """An error, as RFC 9457 describes it."""
+
+    type: str
+    title: str
+    status: int
+    detail: Annotated[str, Field(description="What happened, and what to change.")]
+    code: Annotated[str, Field(description="Stable, for programs.")]
+    source: Annotated[Literal["client", "guard", "upstream", "store"], Field(description="Where it went wrong.")]
+    requestId: str
+    retryAfter: NotRequired[Annotated[int, Field(description="Seconds until the same request may succeed.")]]
+    errors: NotRequired[list[FieldError]]
+
+
+class RedisHealth(TypedDict):
+    """Redis as this instance sees it."""
+
+    state: Literal["up", "down", "disabled"]
+    roundTripMs: NotRequired[float]
+    reason: NotRequired[str]
+
+
+class SupabaseHealth(TypedDict):
+    """The fallback as this instance sees it."""
+
+    state: Literal["up", "down", "not_configured"]
+    roundTripMs: NotRequired[float]
+    reason: NotRequired[str]
+
+
+class BackendHealth(TypedDict):
+    """The AI backend's circuit."""
+
+    circuit: Literal["closed", "open", "half_open"]
+    failures: int
+    retryAfter: NotRequired[int]
+
+
+class HealthBody(TypedDict):
+    """Whether the main job can be served, and by which parts."""
+
+    status: Literal["ok", "degraded", "down"]
+    mode: Mode
+    redis: RedisHealth
+    supabase: SupabaseHealth
+    backend: BackendHealth
+    requestId: str
