@@ -6,27 +6,26 @@ An ASGI application for each route, so that a Vercel function is one line: ``app
 import asyncio
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
+import starlette.requests
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lib.events import Crashed, Mode, RequestDone, Spent, log
+from lib.events import Crashed, Listener, Mode, RequestDone, Spent, log
 from lib.problems import TYPE_BASE, Problem
 from lib.replies import FieldError, ProblemBody
 from lib.rules import caller
 from lib.rules.caller import Caller
 from lib.settings import BadSettings
 from lib.wiring import Parts
-
-type Scope = MutableMapping[str, Any]
-type Message = MutableMapping[str, Any]
-type Receive = Callable[[], Awaitable[Message]]
-type Send = Callable[[Message], Awaitable[None]]
-type App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -57,34 +56,35 @@ class Reply:
 class Request:
     """One request at the edge."""
 
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    peer: str | None
+    http: starlette.requests.Request
     id: str
-    deadline: float
+    deadline: float = 0.0
     """On the monotonic clock, in seconds: when the platform stops the function, or the configured maximum."""
-    receive: Receive
     notes: Notes = field(default_factory=Notes)
+
+    def header(self, name: str) -> str:
+        """A header; a repeated one is one list (RFC 9110, section 5.3); empty where there is none."""
+        return ", ".join(self.http.headers.getlist(name))
 
     async def identify(self, parts: Parts) -> Caller:
         """The signed-in user where a valid token says so, else the client's network."""
         settings = parts.settings
-        user = await parts.signin.user(self.headers.get("authorization"))
+        user = await parts.signin.user(self.header("authorization"))
         if user is not None:
             found = caller.identify("user", user, settings.identity_key)
         else:
-            address = caller.client_address(self.headers, self.peer, settings.trust)
+            peer = self.http.client.host if self.http.client else None
+            address = caller.client_address(self.header, peer, settings.trust)
             found = caller.identify("address", address, settings.identity_key)
         self.notes.caller = found
         return found
 
     async def json[M: BaseModel](self, model: type[M], limit: int) -> M:
         """The body, read up to ``limit`` bytes and validated. Raises Problem."""
-        media = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media = self.header("content-type").partition(";")[0].strip().lower()
         if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
             raise Problem("unsupported_media_type", "Send the header Content-Type: application/json.")
-        if self.headers.get("content-encoding", "identity").lower() != "identity":
+        if self.header("content-encoding").lower() not in ("", "identity"):
             raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
         body = await self._body(limit)
         try:
@@ -94,29 +94,25 @@ class Request:
 
     async def _body(self, limit: int) -> bytes:
         too_large = Problem("body_too_large", f"Send at most {limit} bytes.")
-        declared = self.headers.get("content-length", "")
+        declared = self.header("content-length")
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
             raise too_large
         body = bytearray()
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            body += message.get("body", b"")
+        async for chunk in self.http.stream():
+            body += chunk
             if len(body) > limit:
                 raise too_large
-            if not message.get("more_body", False):
-                return bytes(body)
+        return bytes(body)
 
     async def unless_gone[T](self, work: Awaitable[T]) -> T:
-        """Await ``work``, but cancel it as soon as the client leaves. Raises ClientLeft."""
+        """Await ``work``, but cancel it as soon as the client leaves. Raises ClientDisconnect."""
         task = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(self._gone())
         try:
             await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            raise ClientLeft
+            raise ClientDisconnect
         finally:
             gone.cancel()
             if not task.done():
@@ -125,19 +121,15 @@ class Request:
                 await asyncio.gather(task, return_exceptions=True)
 
     async def _gone(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
+        while (await self.http.receive())["type"] != "http.disconnect":
             pass
-
-
-class ClientLeft(Exception):
-    """The client closed the connection before it had its answer; nobody is there to be told anything."""
 
 
 type Handler = Callable[[Request, Parts], Awaitable[Reply]]
 type PartsOf = Callable[[], Awaitable[Parts]]
 
 
-def endpoint(parts_of: PartsOf, **methods: Handler) -> App:
+def endpoint(parts_of: PartsOf, **methods: Handler) -> ASGIApp:
     """The ASGI application of one route: a handler for each method, in lower case (``get=``, ``post=``)."""
     handlers = {name.upper(): handler for name, handler in methods.items()}
     if "GET" in handlers:
@@ -147,10 +139,20 @@ def endpoint(parts_of: PartsOf, **methods: Handler) -> App:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
-        elif scope["type"] == "http":
-            await _serve(scope, receive, send, parts_of, handlers, allow)
-        else:
-            raise ValueError(f"no {scope['type']} here")
+            return
+        request = Request(starlette.requests.Request(scope, receive), uuid.uuid4().hex)
+        try:
+            parts = await parts_of()
+        except Exception as e:  # noqa: BLE001 - told and logged like every other failure
+            reply = _failure(request, e, log)
+            await _send(request, reply, log, scope, receive, send)
+            return
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            await _serve(request, parts, handlers, allow, scope, receive, send)
+
+        origins = parts.settings.allowed_origins
+        await (_cors(serve, origins, handlers) if origins else serve)(scope, receive, send)
 
     return app
 
@@ -164,50 +166,54 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 async def _serve(
-    scope: Scope, receive: Receive, send: Send, parts_of: PartsOf, handlers: Mapping[str, Handler], allow: str
+    request: Request,
+    parts: Parts,
+    handlers: Mapping[str, Handler],
+    allow: str,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name = raw_name.decode("latin-1").lower()
-        # A repeated field is one list (RFC 9110, section 5.3).
-        value = raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    client = scope.get("client")
-    request = Request(
-        method=scope["method"],
-        path=scope["path"],
-        headers=headers,
-        peer=client[0] if client else None,
-        id=uuid.uuid4().hex,
-        deadline=0.0,
-        receive=receive,
-    )
-    parts: Parts | None = None
+    if parts.settings.on_vercel:
+        request.id = request.header("x-vercel-id")[:200] or request.id
+    request.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)
+    method = request.http.method
     try:
-        parts = await parts_of()
-        if parts.settings.on_vercel:
-            request.id = headers.get("x-vercel-id", request.id)[:200]
-        request.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)
-        reply = await _dispatch(request, parts, handlers, allow)
-    except ClientLeft:
+        if method == "OPTIONS":
+            reply = Reply(204, b"", {"allow": allow})
+        elif method in handlers:
+            reply = await handlers[method](request, parts)
+        else:
+            reply = _problem(request, Problem("method_not_allowed", f"Use one of {allow}.", headers={"allow": allow}))
+    except ClientDisconnect:
         request.notes.decision = "client_left"
-        _log(request, parts, 499)
+        _report(request, parts.emit, 499)
         return
-    except Problem as problem:
-        reply = _problem_reply(request, problem)
-    except BadSettings as e:
-        detail = "Set these variables and deploy again: " + "; ".join(e.faults)
-        reply = _problem_reply(request, Problem("misconfigured", detail))
-    except Exception:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
-        _crashed(request, parts)
-        reply = _problem_reply(request, Problem("internal_error", f"Report this with the id {request.id}."))
-    await _send(request, parts, reply, send)
-    _log(request, parts, reply.status)
+    except Exception as e:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
+        reply = _failure(request, e, parts.emit)
+    await _send(request, reply, parts.emit, scope, receive, send)
+
+
+async def _send(request: Request, reply: Reply, emit: Listener, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {**_BASE_HEADERS, **reply.headers, "x-request-id": request.id}
+    response = Response(reply.body, reply.status, headers, reply.content_type if reply.body else None)
+    await response(scope, receive, send)
+    _report(request, emit, reply.status)
     if reply.after is not None:
         try:
             await reply.after()
         except Exception:  # noqa: BLE001 - the reply is out; a bug here must not be taken for a failed request
-            _crashed(request, parts)
+            emit(Crashed(request.id, traceback.format_exc()))
+
+
+def _failure(request: Request, error: Exception, emit: Listener) -> Reply:
+    if isinstance(error, Problem):
+        return _problem(request, error)
+    if isinstance(error, BadSettings):
+        detail = "Set these variables and deploy again: " + "; ".join(error.faults)
+        return _problem(request, Problem("misconfigured", detail))
+    emit(Crashed(request.id, "".join(traceback.format_exception(error))))
+    return _problem(request, Problem("internal_error", f"Report this with the id {request.id}."))
 
 
 def _seconds_left(configured_s: float) -> float:
@@ -221,48 +227,31 @@ def _seconds_left(configured_s: float) -> float:
     return configured_s if deadline is None else min(configured_s, (deadline - datetime.now(UTC)).total_seconds())
 
 
-async def _dispatch(request: Request, parts: Parts, handlers: Mapping[str, Handler], allow: str) -> Reply:
-    if request.method == "OPTIONS":
-        return Reply(204, b"", {"allow": allow, **_preflight(request, parts, allow)})
-    handler = handlers.get(request.method)
-    if handler is None:
-        raise Problem("method_not_allowed", f"Use one of {allow}.", headers={"allow": allow})
-    return await handler(request, parts)
-
-
-# CORS (Fetch standard, section 3.2)
-
 _EXPOSED = (
-    "Age, Cache-Status, RateLimit, RateLimit-Policy, Retry-After, Server-Timing, X-Cache, X-Guard-Mode, "
-    "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"
+    *(
+        "Age",
+        "Cache-Status",
+        "RateLimit",
+        "RateLimit-Policy",
+        "Retry-After",
+        "Server-Timing",
+        "X-Cache",
+        "X-Guard-Mode",
+    ),
+    *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"),
 )
 
 
-def _cors(request: Request, parts: Parts) -> dict[str, str]:
-    allowed = parts.settings.allowed_origins
-    if not allowed:
-        return {}
-    headers = {"vary": "Origin"}
-    origin = request.headers.get("origin")
-    if origin is not None and (origin in allowed or "*" in allowed):
-        headers |= {
-            "access-control-allow-origin": "*" if "*" in allowed else origin,
-            "access-control-expose-headers": _EXPOSED,
-        }
-    return headers
+def _cors(app: ASGIApp, origins: tuple[str, ...], methods: Iterable[str]) -> ASGIApp:
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=sorted(methods),
+        allow_headers=("Authorization", "Cache-Control", "Content-Type"),
+        expose_headers=_EXPOSED,
+        max_age=86_400,
+    )
 
-
-def _preflight(request: Request, parts: Parts, allow: str) -> dict[str, str]:
-    if "access-control-allow-origin" not in _cors(request, parts):
-        return {}
-    return {
-        "access-control-allow-methods": allow,
-        "access-control-allow-headers": "Authorization, Cache-Control, Content-Type",
-        "access-control-max-age": "86400",
-    }
-
-
-# Replies
 
 _BASE_HEADERS = {
     # Answers belong to one caller: no cache between us and that caller may keep them.
@@ -271,7 +260,7 @@ _BASE_HEADERS = {
 }
 
 
-def _problem_reply(request: Request, problem: Problem) -> Reply:
+def _problem(request: Request, problem: Problem) -> Reply:
     kind = problem.kind
     body: ProblemBody = {
         "type": TYPE_BASE + kind.code,
@@ -311,32 +300,13 @@ def _field_error(loc: tuple[int | str, ...], message: str, kind: str) -> FieldEr
     return {"field": ".".join(str(part) for part in loc)[:200] or "body", "message": message, "type": kind}
 
 
-async def _send(request: Request, parts: Parts | None, reply: Reply, send: Send) -> None:
-    headers = {
-        **_BASE_HEADERS,
-        **({} if parts is None else _cors(request, parts)),
-        **reply.headers,
-        "x-request-id": request.id,
-    }
-    if reply.status != 204:
-        headers |= {"content-type": reply.content_type, "content-length": str(len(reply.body))}
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": reply.status, "headers": raw})
-    await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else reply.body})
-
-
-def _crashed(request: Request, parts: Parts | None) -> None:
-    request.notes.decision, request.notes.reason = "crash", "internal_error"
-    (parts.emit if parts else log)(Crashed(request.id, traceback.format_exc()))
-
-
-def _log(request: Request, parts: Parts | None, status: int) -> None:
+def _report(request: Request, emit: Listener, status: int) -> None:
     notes = request.notes
-    (parts.emit if parts else log)(
+    emit(
         RequestDone(
             request_id=request.id,
-            method=request.method[:16],
-            route=request.path[:200],
+            method=request.http.method[:16],
+            route=request.http.scope["path"][:200],
             status=status,
             decision=notes.decision,
             reason=notes.reason,

@@ -20,7 +20,7 @@ async def ask(request: Request, parts: Parts) -> Reply:
         route=ROUTE.removeprefix("/api/"),
         caller=caller,
         question=question,
-        asked=directives(request.headers.get("cache-control", "")),
+        asked=directives(request.header("cache-control")),
         policy=parts.settings.policy_for(ROUTE),
         request_id=request.id,
         deadline=request.deadline,

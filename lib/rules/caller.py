@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -20,14 +20,15 @@ class Trust:
     """Peers whose ``x-forwarded-for`` is believed, for installations behind a proxy of their own."""
 
 
-def client_address(headers: Mapping[str, str], peer: str | None, trust: Trust) -> str:
+def client_address(header: Callable[[str], str], peer: str | None, trust: Trust) -> str:
     """The client's network as text: an IPv4 address, or the /64 of an IPv6 one (a household holds a whole /64).
 
-    ``unknown`` where nothing believable says more: such callers share one allowance rather than have none.
+    ``header`` gives a header field, or an empty text. ``unknown`` where nothing believable says more: such callers
+    share one allowance rather than have none.
     """
     if trust.vercel:
         for name in ("x-vercel-forwarded-for", "x-real-ip"):
-            if address := _parse(headers.get(name, "").split(",")[0]):
+            if address := _parse(header(name).split(",")[0]):
                 return _network(address)
         return "unknown"
     address = _parse(peer or "")
@@ -35,7 +36,7 @@ def client_address(headers: Mapping[str, str], peer: str | None, trust: Trust) -
         return "unknown"
     if _believed(address, trust.proxies):
         # The rightmost entry that no trusted proxy wrote; what stands left of it the client may have made up.
-        for hop in reversed(headers.get("x-forwarded-for", "").split(",")):
+        for hop in reversed(header("x-forwarded-for").split(",")):
             found = _parse(hop)
             if found is None:
                 break

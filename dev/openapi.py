@@ -1,0 +1,128 @@
+"""The OpenAPI description of the routes, generated from the models: ``python -m dev.openapi [--check]``.
+
+Writes ``docs/openapi.json``; with ``--check`` it only compares, for CI. A route of ``api/`` that is not described here,
+or the other way round, is an error.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from dev.routes import discover
+from lib.problems import KINDS
+from lib.replies import AnswerBody, HealthBody, ProblemBody
+from lib.schemas import Ask
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "openapi.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one route."""
+
+    path: str
+    method: str
+    summary: str
+    request: Any
+    replies: dict[int, tuple[str, Any]]
+    problems: tuple[str, ...]
+
+
+_EVERYWHERE = ("method_not_allowed", "misconfigured", "internal_error")
+
+OPERATIONS = (
+    Operation(
+        "/api/ai/supervisor",
+        "post",
+        "Ask the AI backend, guarded",
+        Ask,
+        {200: ("The answer, fresh from the backend or from the cache", AnswerBody)},
+        (
+            *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request"),
+            *("rate_limited", "not_cached", "circuit_open", "backend_rejected", "backend_throttled"),
+            *("backend_timeout", "backend_failed", "backend_unauthorized", *_EVERYWHERE),
+        ),
+    ),
+    Operation(
+        "/api/health",
+        "get",
+        "Whether the main job can be served, and by which parts",
+        None,
+        {
+            200: ("It can, in whatever mode", HealthBody),
+            503: ("It cannot: the AI backend's circuit is open", HealthBody),
+        },
+        _EVERYWHERE,
+    ),
+)
+
+
+def describe() -> dict[str, Any]:
+    """The whole document. Raises SystemExit when routes and descriptions differ."""
+    described, served = {operation.path for operation in OPERATIONS}, set(discover(ROOT))
+    if described != served:
+        raise SystemExit(f"dev/openapi.py and api/ differ in {sorted(described ^ served)}")
+    schemas: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
+    for operation in OPERATIONS:
+        entry: dict[str, Any] = {"summary": operation.summary, "responses": _responses(operation, schemas)}
+        if operation.request is not None:
+            schema = _schema(operation.request, schemas)
+            entry["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        paths.setdefault(operation.path, {})[operation.method] = entry
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Breakwater",
+            "version": "1",
+            "description": "Stands in front of an AI backend and keeps the free tiers behind it alive.",
+        },
+        "paths": paths,
+        "components": {"schemas": dict(sorted(schemas.items()))},
+    }
+
+
+def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, (text, model) in operation.replies.items():
+        content = {"application/json": {"schema": _schema(model, schemas)}}
+        responses[str(status)] = {"description": text, "content": content}
+    problem = {"schema": _schema(ProblemBody, schemas)}
+    for status in sorted({KINDS[code].status for code in operation.problems}):
+        kinds = [KINDS[code] for code in operation.problems if KINDS[code].status == status]
+        text = "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds)
+        found = responses.setdefault(str(status), {"description": text, "content": {}})
+        if found["description"] != text:
+            found["description"] += f"; {text}"
+        found["content"]["application/problem+json"] = problem
+    return dict(sorted(responses.items()))
+
+
+def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+    schema = TypeAdapter(model).json_schema(ref_template="#/components/schemas/{model}", by_alias=True)
+    schemas.update(schema.pop("$defs", {}))
+    name = model.__name__
+    schemas[name] = schema
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the description, or compare it."""
+    text = json.dumps(describe(), indent=2, ensure_ascii=False) + "\n"
+    if arguments == ["--check"]:
+        if not TARGET.exists() or TARGET.read_text() != text:
+            print("docs/openapi.json is not current: run `make openapi` and commit it", file=sys.stderr)
+            return 1
+        return 0
+    TARGET.write_text(text)
+    print(f"wrote {TARGET.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""AI providers: one module for each protocol, all behind the port in ``port.py``."""
