@@ -1,4 +1,4 @@
-"""What the tests of the guard share: time that is set by hand, instances as Vercel would run them, a backend on a string.
+"""What the tests of the guard share: time that is set by hand, instances as Vercel runs them, a scripted backend.
 
 Everything is real but the time and, where a test needs an exact reply, the AI backend (``Script``).
 """
@@ -17,23 +17,27 @@ import httpx
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.ai.supervisor import ask as ask_supervisor
 from api.health import health
-from dev.faults import read_body
+from dev.faults import CLOSE, read_body
+from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
+from dev.upstash import upstash_app
 from lib.clock import Clock
 from lib.events import Event, Listener
-from lib.http import App, endpoint
+from lib.http import endpoint
 from lib.rules import breaker, keys
 from lib.rules.breaker import Circuit
 from lib.settings import Settings
 from lib.wiring import Parts, build
+from tests.blackbox.target import Control
+from tests.conftest import SupabaseStandIn
 
 NOON_MS = 1_763_553_601_000
 """A second past noon UTC, well inside a bucket of every window."""
-BILLED_ONLY_INSIDE = {"info", "config", "ping", "hello", "client", "command", "select", "auth", "multi", "exec"}
+NOT_BILLED = {"info", "config", "ping", "hello", "client", "command", "select", "auth", "multi", "exec"}
 
 _callers = itertools.count(1)
 
@@ -56,36 +60,13 @@ class Time:
         return Clock(now_ms=lambda: self.ms)
 
 
-@dataclass(frozen=True)
-class Control:
-    """The control routes of a stand-in."""
-
-    url: str
-
-    def fault(self, kind: str, **about: object) -> None:
-        """Let the next requests go wrong."""
-        self._send("PUT", "faults", {"kind": kind, **about})
-
-    def clear(self) -> None:
-        """No fault any more."""
-        self._send("DELETE", "faults")
-
-    def stats(self) -> dict[str, Any]:
-        """What the stand-in has counted."""
-        found: dict[str, Any] = self._send("GET", "stats").json()
-        return found
-
-    def requests(self) -> int:
-        """HTTP requests so far."""
-        return int(self.stats()["http_requests"])
-
-    def reset(self) -> None:
-        """All counters to zero."""
-        self._send("DELETE", "stats")
-
-    def _send(self, method: str, what: str, body: object = None) -> httpx.Response:
-        with httpx.Client(verify=False, trust_env=False, timeout=10) as client:  # noqa: S501 - plain HTTP on loopback
-            return client.request(method, f"{self.url}/_control/{what}", json=body).raise_for_status()
+async def until(ready: Callable[[], bool]) -> None:
+    """Wait, without blocking the loop, for what happens in another thread or process; 10 s at most."""
+    give_up = time.monotonic() + 10
+    while not ready():
+        if time.monotonic() > give_up:
+            raise AssertionError("what was waited for did not happen")
+        await asyncio.sleep(0.005)
 
 
 GOOD = json.dumps({"answer": "Disk / is 41 % full.", "model": "scripted"}).encode()
@@ -93,7 +74,7 @@ GOOD = json.dumps({"answer": "Disk / is 41 % full.", "model": "scripted"}).encod
 
 @dataclass
 class Script:
-    """An AI backend that answers what it is told to. ``hold`` keeps calls until ``release`` or until the caller leaves."""
+    """An AI backend that answers what it is told to. ``hold`` keeps calls until ``release``, or the caller leaves."""
 
     status: int = 200
     body: bytes = GOOD
@@ -101,6 +82,8 @@ class Script:
     hold: bool = False
     crowd: int = 0
     """Answer nobody before so many have asked."""
+    cut: bool = False
+    """Announce the whole body, send half of it and hang up."""
     trickle_s: float = 0.0
     """Send a byte at a time, with this much between two."""
     url: str = ""
@@ -115,6 +98,7 @@ class Script:
     def reset(self, **about: Any) -> None:
         """Back to the beginning, but for what is given."""
         self.status, self.body, self.headers, self.hold, self.crowd = 200, GOOD, {}, False, 0
+        self.cut = False
         self.asked, self.left, self.trickle_s, self.questions = 0, 0, 0.0, []
         self.release()
         for name, value in about.items():
@@ -132,12 +116,8 @@ class Script:
         self._go = asyncio.Event()
 
     async def until(self, ready: Callable[["Script"], bool]) -> None:
-        """Wait, without blocking the loop, until the script has seen what ``ready`` describes; 10 s at most."""
-        give_up = time.monotonic() + 10
-        while not ready(self):
-            if time.monotonic() > give_up:
-                raise AssertionError(f"asked {self.asked}, left {self.left}: not what was waited for")
-            await asyncio.sleep(0.005)
+        """Wait until the script, in its own thread, has seen what ``ready`` describes."""
+        await until(lambda: ready(self))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -168,6 +148,11 @@ class Script:
                 await send({"type": "http.response.body", "body": self.body[at : at + 1], "more_body": True})
                 await asyncio.sleep(self.trickle_s)
             await send({"type": "http.response.body", "body": b""})
+            return
+        if self.cut:
+            await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
+            scope["extensions"][CLOSE]()
+            await _gone(receive)
             return
         await send({"type": "http.response.body", "body": self.body})
 
@@ -235,7 +220,7 @@ class Instance:
             await stock._redis.close()
 
 
-def routes(parts: Parts) -> App:
+def routes(parts: Parts) -> ASGIApp:
     """Both functions as one app, by path."""
 
     async def built() -> Parts:
@@ -253,7 +238,7 @@ def started(environ: Mapping[str, str], clock: Clock, listeners: Sequence[Listen
     """Build an instance from its environment."""
     events: list[Event] = []
     parts = build(Settings.from_env(environ), clock, (events.append, *listeners))
-    transport: Any = httpx.ASGITransport(app=routes(parts))  # type: ignore[arg-type] # its types name its own aliases
+    transport: Any = httpx.ASGITransport(app=routes(parts))
     client = httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None)  # noqa: S113 - in process
     return Instance(parts, client, events)
 
@@ -301,7 +286,7 @@ class Rig:
         """Billed commands by name since then, by the server's own account, those inside scripts included."""
         stats: Any = self.server.info("commandstats")
         calls = {name.removeprefix("cmdstat_").lower(): entry["calls"] for name, entry in stats.items()}
-        return {name: count for name, count in calls.items() if name.split("|")[0] not in BILLED_ONLY_INSIDE}
+        return {name: count for name, count in calls.items() if name.split("|")[0] not in NOT_BILLED}
 
     def cost(self) -> tuple[int, int]:
         """Round trips to Redis and billed commands since then."""
@@ -313,24 +298,38 @@ class Rig:
         return [key.decode() for key in found if self.server.ttl(key) == -1]
 
 
+@dataclass(frozen=True)
+class RedisFront:
+    """A Redis of one's own behind the Upstash stand-in: these tests flush it, and zero its counters."""
+
+    redis_url: str
+    url: str
+    token: str
+
+
+@contextmanager
+def redis_front() -> Iterator[RedisFront]:
+    """Start both."""
+    with RedisServer.start() as server, ThreadedServer(upstash_app(server.url, "upstash-token")) as served:
+        yield RedisFront(server.url, served.url, "upstash-token")
+
+
 @asynccontextmanager
-async def rigged(
-    redis_url: str, upstash: tuple[str, str], supabase: tuple[str, str, str], script: Script
-) -> AsyncIterator[Rig]:
-    """Clean parts for one test; ``upstash`` is URL and token, ``supabase`` URL, service key and JWT secret."""
+async def rigged(front: RedisFront, supabase: SupabaseStandIn, script: Script) -> AsyncIterator[Rig]:
+    """Clean parts for one test."""
     environ = {
-        "KV_REST_API_URL": upstash[0],
-        "KV_REST_API_TOKEN": upstash[1],
-        "SUPABASE_URL": supabase[0],
-        "SUPABASE_SERVICE_ROLE_KEY": supabase[1],
-        "SUPABASE_JWT_SECRET": supabase[2],
+        "KV_REST_API_URL": front.url,
+        "KV_REST_API_TOKEN": front.token,
+        "SUPABASE_URL": supabase.url,
+        "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key,
+        "SUPABASE_JWT_SECRET": supabase.jwt_secret,
         "CLOUD_RUN_AI_URL": script.url,
         "CLOUD_RUN_API_SECRET": "scripted-secret",
         "TRUSTED_PROXIES": "127.0.0.1/32",
     }
     script.reset()
-    with redis.Redis.from_url(redis_url, protocol=2, driver_info=None, retry=Retry(NoBackoff(), 0)) as server:
-        rig = Rig(environ, server, Control(upstash[0]), Control(supabase[0]), script)
+    with redis.Redis.from_url(front.redis_url, protocol=2, driver_info=None, retry=Retry(NoBackoff(), 0)) as server:
+        rig = Rig(environ, server, Control(front.url), Control(supabase.url), script)
         server.flushall()
         for control in (rig.upstash, rig.supabase):
             control.clear()
@@ -348,6 +347,40 @@ async def rigged(
 async def together[T](calls: Sequence[Awaitable[T]]) -> list[T]:
     """All at once."""
     return list(await asyncio.gather(*calls))
+
+
+async def leaving(instance: Instance, script: Script, query: str = "never mind") -> list[dict[str, Any]]:
+    """Ask, and close the connection while the backend, which has to hold, is being asked; what was sent by then."""
+    return await left_when(instance, lambda: script.until(lambda seen: seen.asked > 0), query)
+
+
+async def left_when(
+    instance: Instance, when: Callable[[], Awaitable[None]], query: str = "never mind", caller: str = ""
+) -> list[dict[str, Any]]:
+    """Ask over bare ASGI, and disconnect once ``when`` returns; every message that the app sent."""
+    body = json.dumps({"query": query}).encode()
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await when()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    headers = [(b"content-type", b"application/json"), (b"x-forwarded-for", (caller or a_caller()).encode())]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/ai/supervisor",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+    }
+    await routes(instance.parts)(scope, receive, send)
+    return sent
 
 
 def fail_from_another_process(environ: dict[str, str], now_ms: int, calls: int) -> list[int]:

@@ -1,0 +1,676 @@
+"""The guard over real parts: what a request costs, what is kept, who counts when a store is out (CASES 24, 26-28)."""
+
+import asyncio
+import json
+import time
+import unicodedata
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from lib.events import ModeSwitched, RequestDone, StoreFailed
+from lib.rules.breaker import Circuit
+from tests.conftest import SupabaseStandIn
+from tests.guardkit import (
+    NOON_MS,
+    RedisFront,
+    Rig,
+    Script,
+    a_caller,
+    leaving,
+    left_when,
+    redis_front,
+    rigged,
+    scripted,
+    together,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[RedisFront]:
+    with redis_front() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Script]:
+    with scripted() as backend:
+        yield backend
+
+
+@pytest.fixture
+async def rig(front: RedisFront, supabase: SupabaseStandIn, script: Script) -> AsyncIterator[Rig]:
+    async with rigged(front, supabase, script) as parts:
+        yield parts
+
+
+# ---------------------------------------------------------------- what a request costs
+
+
+async def test_cost_of_a_miss(rig: Rig) -> None:
+    """Gate: a miss is 2 round trips and 3 commands; the first sight of a caller adds 2: at most 5 in all."""
+    instance, caller = rig.instance(), a_caller()
+    rig.forget_counts()
+    assert (await instance.ask("first", caller)).headers["x-cache"] == "MISS"
+    # First sight of a caller: yesterday's buckets, read once, and the new key's TTL.
+    assert rig.commands() == {"bitfield": 1, "bitfield_ro": 1, "mget": 1, "set": 1, "expire": 1}
+    assert rig.cost() == (2, 5)
+    rig.forget_counts()
+    assert (await instance.ask("second", caller)).headers["x-cache"] == "MISS"
+    assert rig.commands() == {"bitfield": 1, "mget": 1, "set": 1}
+    assert rig.cost() == (2, 3)
+
+
+async def test_cost_of_a_hit(rig: Rig) -> None:
+    """Gate: a hit is 1 round trip and 2 commands; on an instance that sees the caller for the first time 3."""
+    instance, caller = rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    rig.forget_counts()
+    assert (await instance.ask("same", caller)).headers["x-cache"] == "HIT"
+    assert rig.commands() == {"bitfield": 1, "mget": 1}
+    assert rig.cost() == (1, 2)
+    other = rig.instance()
+    rig.forget_counts()
+    assert (await other.ask("same", caller)).headers["x-cache"] == "HIT"
+    assert rig.commands().keys() - {"bitfield", "bitfield_ro", "mget"} <= {"expire"}
+    assert rig.cost()[1] <= 4
+    assert rig.script.asked == 1
+
+
+async def test_cost_of_a_refusal(rig: Rig) -> None:
+    """Gate: a refusal is 2 commands and, after the reply, 1 that takes the count back; a blocked call costs nothing."""
+    instance, caller = rig.instance(), a_caller()
+    for _ in range(10):
+        await instance.ask("same", caller)
+    rig.forget_counts()
+    assert (await instance.ask("same", caller)).status_code == 429
+    assert rig.commands() == {"bitfield": 2, "mget": 1}
+    assert rig.cost() == (2, 3)
+    rig.forget_counts()
+    for _ in range(5):
+        blocked = await instance.ask("same", caller)
+        assert blocked.status_code == 429
+    assert rig.cost() == (0, 0)
+    assert {"x-ratelimit-remaining", "ratelimit", "retry-after", "x-guard-mode"} <= blocked.headers.keys()
+
+
+async def test_refusal_spends_nothing(rig: Rig) -> None:
+    """CASES 1, 8: after refusals by several instances the whole limit is back when the first refusal said so."""
+    instances, caller = [rig.instance() for _ in range(4)], a_caller()
+    for _ in range(10):
+        await instances[0].ask("same", caller)
+    refusals = [await each.ask("same", caller) for each in instances]
+    assert [reply.status_code for reply in refusals] == [429] * 4
+    wait_s = int(refusals[0].headers["retry-after"])
+    assert {reply.headers["retry-after"] for reply in refusals} == {str(wait_s)}
+    rig.time.ms += wait_s * 1000
+    assert [(await instances[0].ask("same", caller)).status_code for _ in range(11)] == [200] * 10 + [429]
+
+
+async def test_one_limit_for_all_instances(rig: Rig) -> None:
+    """CASES 12: 40 calls at once through 4 instances: exactly 10 pass."""
+    instances, caller = [rig.instance() for _ in range(4)], a_caller()
+    replies = await together([each.ask(f"question {n}", caller) for n in range(10) for each in instances])
+    assert sorted(reply.status_code for reply in replies) == [200] * 10 + [429] * 30
+
+
+async def test_no_key_without_ttl(rig: Rig) -> None:
+    """CASES 11: misses, hits, refusals and failures leave no key that would never expire."""
+    instance, caller = rig.instance(), a_caller()
+    for number in range(12):
+        await instance.ask(f"question {number % 7}", caller)
+    rig.script.reset(status=500)
+    for number in range(5):
+        await instance.ask(f"question {number}")
+    assert rig.server.dbsize() == 7 + 6 + 1
+    assert rig.without_ttl() == []
+
+
+@pytest.mark.parametrize("at", ["backend", "redis"])
+async def test_no_key_without_ttl_when_the_caller_leaves(rig: Rig, at: str) -> None:
+    """CASES 11: a caller's only request, left in the middle, leaves no key without a TTL either."""
+    instance = rig.instance()
+    if at == "backend":
+        rig.script.reset(hold=True)
+        await leaving(instance, rig.script)
+    else:
+        rig.upstash.fault("delay", delay_ms=200)
+        await left_when(instance, lambda: until(lambda: bool(rig.server.keys("rl:*"))))
+        rig.upstash.clear()
+    assert rig.server.dbsize() == 1
+    assert rig.without_ttl() == []
+
+
+async def test_no_key_without_ttl_after_lost_replies(rig: Rig) -> None:
+    """CASES 11, 16: replies that were lost after execution do not cost a key its TTL once Redis answers again."""
+    instance, caller = rig.instance(), a_caller()
+    rig.upstash.fault("drop", times=2)
+    modes = [(await instance.ask("same", caller)).headers["x-guard-mode"] for _ in range(4)]
+    assert modes == ["supabase", "supabase", "redis", "redis"]
+    assert rig.without_ttl() == []
+
+
+# ---------------------------------------------------------------- what is kept
+
+LONG = json.dumps({"answer": "x" * 300_000, "model": "m"}).encode()
+HUGE = json.dumps({"answer": "x" * 1_100_000, "model": "m"}).encode()
+
+
+def said(**fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+KEPT: dict[str, tuple[dict[str, Any], int, bool]] = {
+    "answer": ({}, 200, True),
+    "response-field": ({"body": said(response="yes")}, 200, True),
+    "finish-stop": ({"body": said(answer="yes", finishReason="stop")}, 200, True),
+    "cut-by-length": ({"body": said(answer="yes and", finishReason="length")}, 200, False),
+    "cut-by-length-snake": ({"body": said(answer="yes and", finish_reason="length")}, 200, False),
+    "filtered": ({"body": said(answer="no", finishReason="content_filter")}, 200, False),
+    "fallback-text": ({"body": said(answer="come back later", fallback=True)}, 200, False),
+    "larger-than-kept": ({"body": LONG}, 200, False),
+    "larger-than-allowed": ({"body": HUGE}, 502, False),
+    "empty": ({"body": said(answer="")}, 502, False),
+    "blank": ({"body": said(answer=" \n\t")}, 502, False),
+    "error-in-200": ({"body": said(error={"message": "overloaded"})}, 502, False),
+    "error-beside-answer": ({"body": said(answer="yes", error="partly")}, 502, False),
+    "no-text": ({"body": said(text=5)}, 502, False),
+    "not-an-object": ({"body": b'["yes"]'}, 502, False),
+    "not-json": ({"body": b"Service is starting"}, 502, False),
+    "lone-surrogate": ({"body": rb'{"answer":"\ud800"}'}, 502, False),
+    "cut": ({"cut": True}, 502, False),
+    "status-201": ({"status": 201}, 502, False),
+    "status-302": ({"status": 302, "headers": {"location": "/elsewhere"}}, 502, False),
+    "status-401": ({"status": 401}, 502, False),
+    "status-404": ({"status": 404}, 502, False),
+    "status-422": ({"status": 422}, 422, False),
+    "status-429": ({"status": 429}, 503, False),
+    "status-500": ({"status": 500}, 502, False),
+    "status-503": ({"status": 503}, 502, False),
+}
+
+
+@pytest.mark.parametrize(("reply", "status", "kept"), KEPT.values(), ids=KEPT)
+async def test_what_is_stored(rig: Rig, reply: dict[str, Any], status: int, kept: bool) -> None:
+    """CASES 24: only a whole, successful, non-empty answer is stored; the same question is asked again otherwise."""
+    instance, caller = rig.instance(), a_caller()
+    rig.script.reset(**reply)
+    first = await instance.ask("same", caller)
+    assert (first.status_code, rig.script.asked) == (status, 1)
+    assert bool(rig.server.keys("ai:supervisor:*")) is kept
+    assert ("stored" in first.headers["cache-status"]) is kept
+    rig.script.reset()
+    second = await instance.ask("same", caller)
+    assert (second.status_code, second.headers["x-cache"]) == (200, "HIT" if kept else "MISS")
+    assert rig.script.asked == (0 if kept else 1)
+
+
+CORRUPT = {
+    "empty": "",
+    "no-json": "{",
+    "another-version": '{"v":2,"t":"x","m":"m","at":1,"e":[0,0]}',
+    "no-text": '{"v":1,"t":"","m":"m","at":1,"e":[0,0]}',
+    "number-as-text": '{"v":1,"t":5,"m":"m","at":1,"e":[0,0]}',
+    "no-time": '{"v":1,"t":"x","m":"m","e":[0,0]}',
+    "true-as-time": '{"v":1,"t":"x","m":"m","at":true,"e":[0,0]}',
+    "other-epochs": f'{{"v":1,"t":"x","m":"m","at":{NOON_MS},"e":[0]}}',
+    "list": "[1,2,3]",
+    "deep": "[" * 50_000,
+    "deep-and-whole": "[" * 50_000 + "]" * 50_000,
+    "huge-number": '{"v":1,"t":"x","m":"m","at":' + "9" * 5_000 + ',"e":[0,0]}',
+    "lone-surrogate": f'{{"v":1,"t":"\\ud800","m":"m","at":{NOON_MS},"e":[0,0]}}',
+    "lone-surrogate-in-model": f'{{"v":1,"t":"x","m":"\\ud800","at":{NOON_MS},"e":[0,0]}}',
+}
+
+
+@pytest.mark.parametrize("content", CORRUPT.values(), ids=CORRUPT)
+async def test_corrupt_entry(rig: Rig, content: str) -> None:
+    """CASES 24: a corrupt entry is a miss, and is overwritten."""
+    instance, caller = rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    (key,) = rig.server.keys("ai:supervisor:*")
+    rig.server.set(key, content)
+    seen = [(reply.status_code, reply.headers.get("x-cache")) for reply in [await instance.ask("same", caller)]]
+    seen += [(reply.status_code, reply.headers.get("x-cache")) for reply in [await instance.ask("same", caller)]]
+    assert seen == [(200, "MISS"), (200, "HIT")]
+
+
+async def test_entry_of_another_type(rig: Rig) -> None:
+    """CASES 15, 24: a list in an answer's place is a miss and is overwritten."""
+    instance, caller = rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    (key,) = rig.server.keys("ai:supervisor:*")
+    rig.server.delete(key)
+    rig.server.rpush(key, "x")
+    assert (await instance.ask("same", caller)).headers["x-cache"] == "MISS"
+    assert (await instance.ask("same", caller)).headers["x-cache"] == "HIT"
+
+
+async def test_windows_of_another_type(rig: Rig) -> None:
+    """CASES 15: a list in the place of a caller's windows is no open door: Supabase counts this caller meanwhile."""
+    instance, caller = rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    (key,) = rig.server.keys("rl:*")
+    rig.server.delete(key)
+    rig.server.rpush(key, "x")
+    replies = [await instance.ask(f"question {n}", caller) for n in range(11)]
+    assert [reply.status_code for reply in replies].count(200) <= 10
+    assert {reply.headers["x-guard-mode"] for reply in replies} == {"supabase"}
+    assert (await instance.ask("another caller")).headers["x-guard-mode"] == "redis"
+
+
+@pytest.mark.parametrize("epoch", ["epoch:ai:supervisor", "epoch:ai:supervisor:mine"], ids=["route", "session"])
+@pytest.mark.parametrize("when", ["computing", "stored"])
+async def test_invalidation(rig: Rig, epoch: str, when: str) -> None:
+    """CASES 24: an answer invalidated after or while it is computed is not served afterwards."""
+    instance, caller = rig.instance(), a_caller()
+    rig.script.reset(hold=True)
+    asking = asyncio.ensure_future(instance.ask("same", caller, sessionId="mine"))
+    await rig.script.until(lambda script: script.asked == 1)
+    if when == "computing":
+        rig.server.incr(epoch)
+    rig.script.release()
+    assert (await asking).status_code == 200
+    if when == "stored":
+        rig.server.incr(epoch)
+    rig.script.reset()
+    assert (await instance.ask("same", caller, sessionId="mine")).headers["x-cache"] == "MISS"
+    assert (await instance.ask("same", caller, sessionId="mine")).headers["x-cache"] == "HIT"
+
+
+SAME = {
+    "white-space": ("which  disk\n is fullest? ", {}, {}),
+    "latin-case": ("Which DISK is fullest?", {}, {}),
+    "fullwidth-space": ("which\u3000disk is fullest?", {}, {}),
+    "key-order": ("which disk is fullest?", {"a": 1, "b": {"x": 1, "y": 2}}, {"b": {"y": 2, "x": 1}, "a": 1}),
+}
+
+
+@pytest.mark.parametrize(("other", "first", "second"), SAME.values(), ids=SAME)
+async def test_one_entry(rig: Rig, other: str, first: dict[str, Any], second: dict[str, Any]) -> None:
+    """CASES 26: other white space, Latin case or order of parameters is the same question, on any instance."""
+    caller = a_caller()
+    await rig.instance().ask("which disk is fullest?", caller, sessionId="s", parameters=first)
+    again = await rig.instance().ask(other, caller, sessionId="s", parameters=second)
+    assert (again.headers["x-cache"], rig.script.asked) == ("HIT", 1)
+
+
+async def test_unicode_forms_are_one_entry(rig: Rig) -> None:
+    """CASES 26: a Korean question composed and decomposed is one entry; its answer comes back unharmed."""
+    caller = a_caller()
+    rig.script.reset(body=said(answer="디스크는 41% 찼습니다 🙂", model="m"))
+    await rig.instance().ask("가장 많이 찬 디스크는?", caller)
+    again = await rig.instance().ask(unicodedata.normalize("NFD", "가장 많이 찬 디스크는?"), caller)
+    assert (again.headers["x-cache"], again.json()["answer"]) == ("HIT", "디스크는 41% 찼습니다 🙂")
+
+
+OTHER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "callers": ({"caller": "10.200.0.1"}, {"caller": "10.200.0.2"}),
+    "sessions": ({"sessionId": "a"}, {"sessionId": "b"}),
+    "session-that-reaches-out": ({"sessionId": "a"}, {"sessionId": "a:"}),
+    "parameters": ({"parameters": {"a": 1}}, {"parameters": {"a": "1"}}),
+    "hangul": ({"query": "디스크"}, {"query": "디스코"}),
+    "history": (
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("first", "second"), OTHER.values(), ids=OTHER)
+async def test_no_answer_crosses_over(rig: Rig, first: dict[str, Any], second: dict[str, Any]) -> None:
+    """CASES 26: another caller, session, history or parameter is another question."""
+    instance, common = rig.instance(), {"caller": a_caller(), "query": "same", "sessionId": "s"}
+    assert (await instance.ask(**{**common, **first})).headers["x-cache"] == "MISS"
+    assert (await instance.ask(**{**common, **second})).headers["x-cache"] == "MISS"
+    assert (await instance.ask(**{**common, **first})).headers["x-cache"] == "HIT"
+    assert rig.script.asked == 2
+
+
+# ---------------------------------------------------------------- Cache-Control of the request
+
+
+async def test_no_cache(rig: Rig) -> None:
+    """``no-cache`` asks the backend although there is an answer, and replaces that."""
+    instance, caller = rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    rig.script.reset(body=said(answer="newer"))
+    reply = await instance.ask("same", caller, Cache_Control="no-cache")
+    assert (reply.headers["x-cache"], reply.json()["answer"], rig.script.asked) == ("BYPASS", "newer", 1)
+    again = await instance.ask("same", caller)
+    assert (again.headers["x-cache"], again.json()["answer"]) == ("HIT", "newer")
+
+
+async def test_no_store(rig: Rig) -> None:
+    """``no-store`` neither reads nor keeps."""
+    instance, caller = rig.instance(), a_caller()
+    for _ in range(2):
+        reply = await instance.ask("same", caller, Cache_Control="no-store")
+        assert (reply.headers["x-cache"], "stored" in reply.headers["cache-status"]) == ("BYPASS", False)
+    assert rig.script.asked == 2
+    assert rig.server.keys("ai:supervisor:*") == []
+
+
+AGES = {"younger": (3_000, "max-age=5", "HIT"), "older": (6_000, "max-age=5", "MISS"), "zero": (1, "max-age=0", "MISS")}
+
+
+@pytest.mark.parametrize(("age_ms", "asks", "cache"), AGES.values(), ids=AGES)
+async def test_max_age(rig: Rig, age_ms: int, asks: str, cache: str) -> None:
+    """``max-age`` takes an answer that is no older."""
+    instance, caller = rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    rig.time.ms += age_ms
+    reply = await instance.ask("same", caller, Cache_Control=asks)
+    assert reply.headers["x-cache"] == cache
+    if cache == "HIT":
+        assert reply.headers["age"] == str(age_ms // 1000)
+        assert reply.headers["cache-status"] == f"breakwater; hit; ttl={3600 - age_ms // 1000}"
+
+
+async def test_only_if_cached(rig: Rig) -> None:
+    """``only-if-cached`` never asks the backend: 504 without an answer, a hit with one."""
+    instance, caller = rig.instance(), a_caller()
+    reply = await instance.ask("same", caller, Cache_Control="only-if-cached")
+    assert (reply.status_code, reply.json()["code"], rig.script.asked) == (504, "not_cached", 0)
+    await instance.ask("same", caller)
+    assert (await instance.ask("same", caller, Cache_Control="only-if-cached")).headers["x-cache"] == "HIT"
+
+
+# ---------------------------------------------------------------- a backend in trouble
+
+OPEN = Circuit("open", generation=1, until_ms=NOON_MS + 7_200_000, since_ms=NOON_MS, reason="server")
+
+
+@pytest.mark.parametrize("trouble", ["circuit-open", "fails", "times-out"])
+async def test_stale_answer(rig: Rig, trouble: str) -> None:
+    """An answer past its hour is served, marked, when the backend cannot be asked or fails; not after its last day."""
+    instance, caller = rig.instance(AI_TIMEOUT_MS="200"), a_caller()
+    await instance.ask("same", caller)
+    rig.time.ms += 3_600_000
+    if trouble == "circuit-open":
+        rig.store(OPEN)
+    else:
+        rig.script.reset(status=500, hold=trouble == "times-out")
+    reply = await instance.ask("same", caller)
+    assert (reply.status_code, reply.headers["x-cache"], reply.headers["age"]) == (200, "STALE", "3600")
+    assert (reply.json()["stale"], reply.json()["cached"]) == (True, True)
+    unwanted = await instance.ask("same", caller, Cache_Control="max-age=60")
+    assert unwanted.status_code >= 500
+
+
+async def test_expired_answer_is_replaced(rig: Rig) -> None:
+    """An answer past its hour is asked for anew while the backend works."""
+    instance, caller = rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    rig.time.ms += 3_600_000
+    rig.script.reset(body=said(answer="newer"))
+    reply = await instance.ask("same", caller)
+    assert (reply.headers["x-cache"], reply.json()["answer"]) == ("MISS", "newer")
+    assert "fwd=stale" in reply.headers["cache-status"]
+    assert (await instance.ask("same", caller)).headers["age"] == "0"
+
+
+LATE = {
+    "its-own-timeout": {"AI_TIMEOUT_MS": "200"},
+    "the-function's-deadline": {"AI_TIMEOUT_MS": "60000", "MAX_DURATION_MS": "1200"},
+}
+
+
+@pytest.mark.parametrize("environ", LATE.values(), ids=LATE)
+async def test_backend_too_late(rig: Rig, environ: dict[str, str]) -> None:
+    """A backend that does not answer is given up in time for the reply: before the platform ends the function."""
+    rig.script.reset(hold=True)
+    started = time.monotonic()
+    reply = await rig.instance(**environ).ask()
+    assert time.monotonic() - started < 1.2
+    assert (reply.status_code, reply.json()["code"], reply.json()["source"]) == (504, "backend_timeout", "upstream")
+    assert {"x-ratelimit-remaining", "server-timing", "x-cache", "x-guard-mode"} <= reply.headers.keys()
+    await rig.script.until(lambda script: script.left == 1)
+    assert (rig.circuit.state, rig.circuit.failures) == ("closed", 1)
+
+
+async def test_no_time_left_for_the_backend(rig: Rig) -> None:
+    """A call that came too late to ask the backend is told so, and says nothing of the backend: the circuit stays."""
+    instance = rig.instance(MAX_DURATION_MS="500")
+    replies = [await instance.ask(f"question {n}") for n in range(4)]
+    assert [reply.status_code for reply in replies] == [504] * 4
+    assert rig.script.asked == 0
+    assert rig.circuit_text is None
+
+
+async def test_trickling_backend(rig: Rig) -> None:
+    """A backend that sends a byte now and then is given up at its timeout, however often it sends one."""
+    rig.script.reset(trickle_s=0.05)
+    started = time.monotonic()
+    reply = await rig.instance(AI_TIMEOUT_MS="300").ask()
+    assert (reply.status_code, reply.json()["code"]) == (504, "backend_timeout")
+    assert time.monotonic() - started < 1.5
+
+
+async def test_leaving_cancels(rig: Rig) -> None:
+    """CASES 29: when the client leaves, the backend's connection is closed, and nothing is sent or kept."""
+    instance = rig.instance()
+    rig.script.reset(hold=True)
+    assert await leaving(instance, rig.script) == []
+    await rig.script.until(lambda script: script.left == 1)
+    (done,) = instance.seen(RequestDone)
+    assert (done.status, done.decision) == (499, "client_left")
+    assert rig.circuit_text is None
+    assert rig.server.keys("ai:supervisor:*") == []
+
+
+# ---------------------------------------------------------------- who counts when a store is out
+
+REDIS_FAULTS: dict[str, dict[str, Any]] = {
+    "refused": {"kind": "refuse"},
+    "no-answer": {"kind": "hang"},
+    "late": {"kind": "delay", "delay_ms": 10_000},
+    "lost": {"kind": "drop"},
+    "401": {"kind": "status", "status": 401},
+    "429": {"kind": "status", "status": 429},
+    "500": {"kind": "status", "status": 500},
+    "502-html": {"kind": "html"},
+    "cut": {"kind": "cut"},
+    "not-json": {"kind": "not_json"},
+    "one-failed": {"kind": "one_failed"},
+}
+
+
+@pytest.mark.parametrize("fault", REDIS_FAULTS.values(), ids=REDIS_FAULTS)
+async def test_redis_out(rig: Rig, fault: dict[str, Any]) -> None:
+    """CASES 27: whatever Redis does, Supabase counts, in time, without a 500, and the backend is asked once."""
+    instance, caller = rig.instance(), a_caller()
+    rig.upstash.fault(**fault)
+    started = time.monotonic()
+    reply = await instance.ask("same", caller)
+    took_s = time.monotonic() - started
+    assert (reply.status_code, reply.headers["x-guard-mode"], reply.headers["x-cache"]) == (200, "supabase", "BYPASS")
+    assert reply.headers["x-ratelimit-remaining"] == "9"
+    assert rig.script.asked == 1
+    assert took_s < 1.5
+    replies = [await instance.ask(f"question {n}", caller) for n in range(10)]
+    assert [each.status_code for each in replies] == [200] * 9 + [429]
+    assert {each.headers["x-guard-mode"] for each in replies} == {"supabase"}
+    assert len(instance.seen(ModeSwitched)) == 1
+    assert instance.seen(StoreFailed)[0].store == "redis"
+
+
+async def test_redis_unreachable(rig: Rig) -> None:
+    """CASES 27: a port on which nobody listens is an outage like any other."""
+    reply = await rig.instance(KV_REST_API_URL="http://127.0.0.1:9").ask()
+    assert (reply.status_code, reply.headers["x-guard-mode"]) == (200, "supabase")
+
+
+@pytest.mark.parametrize("kind", ["hang", "refuse"])
+async def test_dead_redis_is_left_alone(rig: Rig, kind: str) -> None:
+    """A dead Redis costs an instance one timeout, or three refusals, a cool-down; then it is tried and used again."""
+    instance = rig.instance()
+    rig.upstash.fault(kind)
+    for _ in range(3):
+        await instance.ask()
+    tried = rig.upstash.requests()
+    assert tried == {"hang": 1, "refuse": 3}[kind]
+    for _ in range(5):
+        assert (await instance.ask()).headers["x-guard-mode"] == "supabase"
+    assert rig.upstash.requests() == tried
+    rig.time.ms += 5_000
+    assert (await instance.ask()).headers["x-guard-mode"] == "supabase"
+    assert rig.upstash.requests() == tried + 1
+    rig.upstash.clear()
+    rig.time.ms += 5_000
+    assert (await instance.ask()).headers["x-guard-mode"] == "redis"
+    assert [(each.before, each.after) for each in instance.seen(ModeSwitched)] == [
+        ("redis", "supabase"),
+        ("supabase", "redis"),
+    ]
+
+
+async def test_floor(rig: Rig) -> None:
+    """CASES 30: what Redis was known to hold counts in Supabase: an outage hands out no second quota."""
+    instance, caller = rig.instance(), a_caller()
+    for _ in range(6):
+        await instance.ask("same", caller)
+    rig.upstash.fault("refuse")
+    replies = [await instance.ask(f"question {n}", caller) for n in range(5)]
+    assert [reply.status_code for reply in replies] == [200] * 4 + [429]
+    assert [reply.headers["x-ratelimit-remaining"] for reply in replies] == ["3", "2", "1", "0", "0"]
+    assert replies[-1].headers["x-guard-mode"] == "supabase"
+
+
+async def test_given_back(rig: Rig) -> None:
+    """CASES 30: when Redis is back its windows include what Supabase admitted meanwhile."""
+    instance, caller = rig.instance(), a_caller()
+    rig.upstash.fault("refuse")
+    assert [(await instance.ask(f"question {n}", caller)).status_code for n in range(6)] == [200] * 6
+    rig.upstash.clear()
+    rig.time.ms += 5_000
+    replies = [await instance.ask("same", caller) for _ in range(10)]
+    assert {reply.headers["x-guard-mode"] for reply in replies} == {"redis"}
+    # One may pass unseen: the call that finds Redis back is decided before anything can be given back.
+    assert [reply.status_code for reply in replies].count(200) in (4, 5)
+
+
+@pytest.mark.parametrize("fault", REDIS_FAULTS.values(), ids=REDIS_FAULTS)
+async def test_both_out(rig: Rig, fault: dict[str, Any]) -> None:
+    """CASES 28: with Supabase out as well the instance counts by itself, a quarter of the limit, without a 500."""
+    if fault["kind"] == "one_failed":
+        fault = {"kind": "status"}  # Supabase has no pipeline
+    instance, caller = rig.instance(), a_caller()
+    rig.upstash.fault(**fault)
+    rig.supabase.fault(**fault)
+    started = time.monotonic()
+    replies = [await instance.ask(f"question {n}", caller) for n in range(4)]
+    assert time.monotonic() - started < 3
+    assert [reply.status_code for reply in replies] == [200, 200, 429, 429]
+    assert {reply.headers["x-guard-mode"] for reply in replies} == {"local"}
+    assert replies[0].headers["ratelimit-policy"] == '"minute";q=2;w=60, "day";q=25;w=86400'
+    assert rig.script.asked == 2
+    assert (await instance.ask("another caller")).status_code == 200
+
+
+async def test_supabase_out_alone(rig: Rig) -> None:
+    """CASES 28: while Redis works nobody notices that Supabase does not."""
+    rig.supabase.fault("hang")
+    instance = rig.instance()
+    assert (await instance.ask()).headers["x-guard-mode"] == "redis"
+    assert rig.supabase.requests() == 0
+
+
+async def test_without_supabase(rig: Rig) -> None:
+    """Without a fallback an outage of Redis is counted locally at once."""
+    instance = rig.instance(SUPABASE_URL=None, SUPABASE_SERVICE_ROLE_KEY=None)
+    rig.upstash.fault("refuse")
+    assert (await instance.ask()).headers["x-guard-mode"] == "local"
+
+
+async def test_wrong_service_key(rig: Rig) -> None:
+    """A Supabase that does not accept our key is out: counted locally, no 500."""
+    instance = rig.instance(SUPABASE_SERVICE_ROLE_KEY="sb_secret_wrong")
+    rig.upstash.fault("refuse")
+    assert (await instance.ask()).headers["x-guard-mode"] == "local"
+
+
+async def test_redis_disabled(rig: Rig) -> None:
+    """``REDIS_ENABLED=false``: Supabase's limits, no cache, and not one request to Redis."""
+    instance, caller = rig.instance(REDIS_ENABLED="false"), a_caller()
+    replies = [await instance.ask("same", caller) for _ in range(11)]
+    assert [reply.status_code for reply in replies] == [200] * 10 + [429]
+    assert {reply.headers["x-guard-mode"] for reply in replies} == {"supabase"}
+    assert {reply.headers["x-cache"] for reply in replies[:10]} == {"BYPASS"}
+    assert rig.script.asked == 10
+    assert rig.upstash.requests() == 0
+    assert instance.seen(ModeSwitched) == []
+
+
+async def test_limits_off(rig: Rig) -> None:
+    """``RATELIMIT_AI_SUPERVISOR=off``: no limit and no limit headers; the cache works."""
+    instance, caller = rig.instance(RATELIMIT_AI_SUPERVISOR="off"), a_caller()
+    replies = [await instance.ask("same", caller) for _ in range(15)]
+    assert {reply.status_code for reply in replies} == {200}
+    assert {reply.headers["x-guard-mode"] for reply in replies} == {"off"}
+    assert "x-ratelimit-limit" not in replies[-1].headers
+    assert replies[-1].headers["x-cache"] == "HIT"
+    rig.upstash.fault("refuse")
+    assert (await instance.ask("same", caller)).status_code == 200
+
+
+async def test_stock_algorithm(rig: Rig) -> None:
+    """``RATELIMIT_ALGORITHM=upstash`` counts under the library's own keys, with our cache and headers."""
+    rig.time.ms = time.time_ns() // 1_000_000  # the library has its own clock
+    instance, caller = rig.instance(RATELIMIT_ALGORITHM="upstash"), a_caller()
+    replies = [await instance.ask("same", caller) for _ in range(20)]
+    statuses = [reply.status_code for reply in replies]
+    assert statuses[:10] == [200] * 10
+    assert 429 in statuses
+    assert [reply.headers["x-cache"] for reply in replies[:2]] == ["MISS", "HIT"]
+    assert rig.server.keys("@upstash/ratelimit:ai/supervisor:minute:*")
+    assert rig.server.keys("rl:*") == []
+    refused = replies[statuses.index(429)]
+    assert 1 <= int(refused.headers["retry-after"]) <= 120
+    assert refused.headers["x-guard-mode"] == "redis"
+
+
+@pytest.mark.parametrize("kind", ["refuse", "hang", "html", "not_json"])
+async def test_stock_algorithm_with_redis_out(rig: Rig, kind: str) -> None:
+    """The library's own failures, whatever they are, switch to Supabase as ours do."""
+    instance = rig.instance(RATELIMIT_ALGORITHM="upstash")
+    rig.upstash.fault(kind)
+    reply = await instance.ask()
+    assert (reply.status_code, reply.headers["x-guard-mode"], rig.script.asked) == (200, "supabase", 1)
+
+
+@pytest.mark.parametrize("fault", REDIS_FAULTS.values(), ids=REDIS_FAULTS)
+async def test_write_back_fails(rig: Rig, fault: dict[str, Any]) -> None:
+    """CASES 27: Redis gone between answer and write-back: the caller has the answer, the backend was paid once."""
+    instance, caller = rig.instance(), a_caller()
+    rig.upstash.fault(**fault, match='["SET"')
+    reply = await instance.ask("same", caller)
+    assert (reply.status_code, reply.headers["x-guard-mode"], rig.script.asked) == (200, "redis", 1)
+    assert [(each.store, each.phase) for each in instance.seen(StoreFailed)] == [("redis", "write_back")]
+    rig.upstash.clear()
+    assert (await instance.ask("same", caller)).headers["x-guard-mode"] == "redis"
+
+
+async def test_refund_fails(rig: Rig) -> None:
+    """A refusal whose refund is lost is a refusal all the same, and is remembered."""
+    instance, caller = rig.instance(), a_caller()
+    for _ in range(10):
+        await instance.ask("same", caller)
+    rig.upstash.fault("refuse", match=",-1]")
+    assert (await instance.ask("same", caller)).status_code == 429
+    assert [each.phase for each in instance.seen(StoreFailed)] == ["write_back"]
+    assert (await instance.ask("same", caller)).status_code == 429
+
+
+@pytest.mark.parametrize("kind", ["refuse", "hang", "drop", "cut"])
+async def test_claim_fails(rig: Rig, kind: str) -> None:
+    """Redis gone just as a probe is claimed: no 500, and the backend is asked at most once."""
+    rig.store(Circuit("open", generation=1, until_ms=NOON_MS, since_ms=NOON_MS, reason="server"))
+    rig.upstash.fault(kind, match='["EVAL"')
+    reply = await rig.instance().ask()
+    assert reply.status_code in (200, 503)
+    assert rig.script.asked <= 1
