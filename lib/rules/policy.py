@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lib.rules.answers import CacheRules
-from lib.rules.breaker import BreakerPolicy
 from lib.rules.windows import Layout, window
 
 
@@ -22,7 +21,7 @@ class Group:
 # The first match decides.
 GROUPS = (
     Group("ai/supervisor", r"/api/ai/supervisor", "RATELIMIT_AI_SUPERVISOR", "10/minute,100/day"),
-    Group("ai", r"/api/ai/.+", "RATELIMIT_AI", "10/minute,100/day"),
+    Group("ai", r"/api/(ai|v1)/.+", "RATELIMIT_AI", "10/minute,100/day"),
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
     Group("api", r".*", "RATELIMIT_API", "100/minute"),
 )
@@ -52,7 +51,6 @@ class Policy:
     group: str
     layout: Layout
     cache: CacheRules = field(default_factory=CacheRules)
-    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
 
 def group_of(path: str) -> Group:
