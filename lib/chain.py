@@ -108,10 +108,13 @@ class Chain:
     seen_ms: int = 0
     """When the shared circuits were last read."""
     _spent_until: list[int] = field(init=False)
+    _unwritten_ms: list[float] = field(init=False)
+    """vCPU-milliseconds that are not yet in Redis, by place; an instance that is killed loses them."""
 
     def __post_init__(self) -> None:
         self.circuits = [Circuit() for _ in self.links]
         self._spent_until = [0 for _ in self.links]
+        self._unwritten_ms = [0.0 for _ in self.links]
 
     # What is read with every request
 
@@ -227,7 +230,10 @@ class Chain:
         place, link = opened.place, self.links[opened.place]
         owed: list[Op[object]] = []
         if link.budget.month_s:
-            owed.append(budgets.use(link.name, link.budget, took_ms, now_ms, first=view.used[place] is None))
+            self._unwritten_ms[place] += took_ms * link.budget.vcpus
+            if self._unwritten_ms[place] >= _WRITE_USE_MS:
+                amount_ms, self._unwritten_ms[place] = round(self._unwritten_ms[place]), 0.0
+                owed.append(budgets.use(link.name, amount_ms, now_ms, first=view.used[place] is None))
         if end.tokens is not None and any(each.unit == "tokens" for each in link.budget.layout.windows):
             # What was guessed too much goes back, what was guessed too little is added.
             over = opened.tokens - end.tokens
@@ -308,5 +314,7 @@ class Chain:
 
 
 _SWAP_S = 2.0
+_WRITE_USE_MS = 30_000
+"""Computing is written to Redis in portions: a command for each call would cost more than it tells."""
 ALONE: Op[tuple[int, None]] = Op((), lambda replies: (0, None))
 """Nothing rides along."""

@@ -128,7 +128,7 @@ class Limits:
             known = self._known.get(each.subject.id) or Known()
             if each.sets_ttl:
                 self._known.put(each.subject.id, replace(known, ttl_day=each.now_ms // windows.DAY_MS))
-            elif isinstance(result, windows.Touch) and windows.needs_ttl(result.count, known, each.now_ms):
+            elif isinstance(result, windows.Refunded) and result.made_key:
                 # The key went between the call and its refund, which made it anew.
                 late[each.subject.id] = windows.set_ttl(each.subject.id, each.now_ms)
         if late:
@@ -172,8 +172,8 @@ class Limits:
             refund = windows.refund(subject.id, layout, cost, now_ms, tally.added, tokens=tokens, mark=erased)
             admission.owed.append(refund)
             usage = windows.without(layout.windows, usage, cost, now_ms, tally.added, tokens=tokens)
-        self._floors.put(subject.id, windows.certain(layout.windows, usage))
-        if windows.needs_ttl(tally.touch, tally.known, now_ms):
+        self._floors.put(subject.id, windows.certain(layout.windows, usage, now_ms))
+        if windows.needs_ttl(tally, now_ms):
             admission.owed.append(windows.set_ttl(subject.id, now_ms))
             admission.sets_ttl = True
         return admission, rode

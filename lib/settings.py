@@ -44,8 +44,12 @@ def _items(text: object) -> object:
 
 
 def _networks(text: object) -> object:
-    items = _items(text)
-    return tuple(ipaddress.ip_network(item, strict=False) for item in items) if isinstance(text, str) else text  # type: ignore[attr-defined]
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("not a list of networks: write for example '10.0.0.0/8,127.0.0.1/32'") from None
 
 
 def _layout(text: object) -> object:

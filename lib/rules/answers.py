@@ -60,6 +60,7 @@ class Entry:
     epochs: tuple[int, ...]
 
 
+_HALF = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s+")
 _LATIN_CAPITALS = re.compile("[A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u024f\u1e00-\u1eff]+")
 
@@ -117,6 +118,7 @@ def parse(text: str | None, epochs: tuple[int, ...]) -> Answer | None:
     except (ValueError, RecursionError):
         return None
     match values:
+        # Half a surrogate pair is no character: no reply could carry it.
         case {
             "v": 2,
             "t": str(text),
@@ -126,7 +128,7 @@ def parse(text: str | None, epochs: tuple[int, ...]) -> Answer | None:
             "n": int() | None as tokens,
             "ms": int(took_ms),
             "e": [*stored],
-        } if text and tuple(stored) == epochs:
+        } if text and tuple(stored) == epochs and not _HALF.search(text + model):
             return Answer(text, model, provider, at, tokens, took_ms)
     return None
 

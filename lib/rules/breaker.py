@@ -129,7 +129,7 @@ def parse(text: str | None) -> Circuit:
     """The circuit that ``text`` stores; a text that stores none is an untouched circuit, to be overwritten."""
     try:
         values = json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return Circuit()
     if (
         not isinstance(values, list)

@@ -34,12 +34,12 @@ def parse(text: str) -> Layout:
             part,
         )
         if not match:
-            raise ValueError(f"{part.strip()!r} is no limit: write for example '9/minute,225/day@America/Los_Angeles'")
+            raise ValueError("not a limit: write for example '9/minute,225/day@America/Los_Angeles', or 'off'")
         unit = "tokens" if match["unit"] else "calls"
         try:
             found.append(window(match["length"], int(match["limit"]), unit, match["zone"]))  # type: ignore[arg-type]
         except KeyError:
-            raise ValueError(f"{match['zone']!r} is no time zone: write for example 'America/Los_Angeles'") from None
+            raise ValueError("not a time zone: write for example 'America/Los_Angeles'") from None
     if len({each.name for each in found}) != len(found):
         raise ValueError("each of minute, hour and day may be given once for calls and once for tokens")
     return Layout(tuple(found))
@@ -57,11 +57,10 @@ def month_ends_ms(now_ms: int) -> int:
     return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
 
 
-def use(provider: str, budget: Budget, took_ms: float, now_ms: int, *, first: bool) -> Op[None]:
-    """Count the computing of one call, in vCPU-milliseconds: 1 command, and 1 for the TTL of a month's ``first``."""
+def use(provider: str, amount_ms: int, now_ms: int, *, first: bool) -> Op[None]:
+    """Add vCPU-milliseconds to a provider's month: 1 command, and 1 for the TTL with a month's ``first``."""
     key = keys.month(provider, month_of(now_ms))
-    amount = max(1, round(took_ms * budget.vcpus))
-    commands: list[Command] = [("INCRBY", key, amount)]
+    commands: list[Command] = [("INCRBY", key, amount_ms)]
     if first:
         commands.append(("EXPIRE", key, (month_ends_ms(now_ms) - now_ms) // 1000 + 86_400))
 

@@ -37,7 +37,7 @@ def parse_limits(text: str) -> Layout:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,10})\s*/\s*(minute|hour|day)\s*", part)
         if not found:
-            raise ValueError(f"{part.strip()!r} is no limit: write for example '10/minute,100/day', or 'off'")
+            raise ValueError("not a limit: write for example '10/minute,100/day', or 'off'")
         windows.append(window(found[2], int(found[1])))
     if len({each.name for each in windows}) != len(windows):
         raise ValueError("each of minute, hour and day may be given once")
@@ -55,7 +55,7 @@ class Policy:
 
 def group_of(path: str) -> Group:
     """The group whose limit covers a path."""
-    return next(group for group in GROUPS if re.fullmatch(group.pattern, path))
+    return next(group for group in GROUPS if re.fullmatch(group.pattern, path, re.DOTALL))
 
 
 def defaults() -> Mapping[str, str]:

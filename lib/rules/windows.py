@@ -24,7 +24,9 @@ DAY_MS = 86_400_000
 SKEW_MS = 2_500
 """How far two instances' clocks may differ without a window ever holding more than its limit."""
 
-_TOUCH = "u4"
+# The first byte: how often the key was written, and by how many calls whose instance had set its TTL, both up to 15.
+_TOUCH: Command = ("u4", 0)
+_CONFIRMED: Command = ("u4", 4)
 _SLOTS_AT, SLOTS, _SLOT_BITS = 8, 8, 48
 _PACK_BITS = 48
 """Buckets are read in packs of up to 48 bits: fewer parts than one ``GET`` a bucket, and exact in any JSON parser."""
@@ -40,8 +42,9 @@ type Unit = Literal["calls", "tokens"]
 class Window:
     """At most ``limit`` calls in any closed interval of ``length_ms``, counted in buckets of ``bucket_ms``.
 
-    With a ``zone`` it is a calendar day there instead: its whole limit is back at midnight, daylight saving included.
-    A window of ``tokens`` counts these instead of calls.
+    ``bits`` is the width of a bucket: the least that holds the limit. With a ``zone`` it is a calendar day there
+    instead: its whole limit is back at midnight, daylight saving included. A window of ``tokens`` counts these instead
+    of calls.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Window:
     bucket_ms: int
     unit: Unit = "calls"
     zone: str | None = None
+    bits: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.limit < 1:
@@ -57,10 +61,7 @@ class Window:
         if self.length_ms > DAY_MS or DAY_MS % self.bucket_ms or self.bucket_ms > self.length_ms:
             raise ValueError("a window is at most a day, and its buckets divide the day")
 
-    @property
-    def bits(self) -> int:
-        """The width of a bucket: the least that holds the limit."""
-        return next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits)
+        object.__setattr__(self, "bits", next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits))
 
     def covered(self, now_ms: int) -> range:
         """The bucket indexes that count at ``now_ms``, oldest first."""
@@ -196,6 +197,9 @@ class Tally:
     added: tuple[bool, ...]
     """Which windows took the increment; one that did not was at its width's end, far over its limit."""
     touch: int
+    """How often the key was written, up to 15."""
+    confirmed: bool
+    """Whether some instance is known to have set the key's TTL."""
     known: Known
     slot: int | None = None
     """What the slot held before, where one was set."""
@@ -238,7 +242,8 @@ def spend(
     known = known or Known()
     today = now_ms // DAY_MS
     parts: list[str | int] = ["BITFIELD", keys.windows(subject, today)]
-    parts += ["OVERFLOW", "SAT", "INCRBY", _TOUCH, 0, 1, "OVERFLOW", "FAIL"]
+    parts += ["OVERFLOW", "SAT", "INCRBY", *_TOUCH, 1, "INCRBY", *_CONFIRMED, int(known.ttl_day == today)]
+    parts += ["OVERFLOW", "FAIL"]
     for each, (kind, offset) in zip(layout.windows, layout.spots(now_ms), strict=True):
         parts += ["INCRBY", kind, offset, each.price(cost, tokens)]
     if mark is not None:
@@ -248,7 +253,8 @@ def spend(
 
 def peek(subject: str, layout: Layout, now_ms: int, known: Known | None = None) -> Op[Tally]:
     """Read every window without writing anything or creating a key."""
-    parts: list[str | int] = ["BITFIELD_RO", keys.windows(subject, now_ms // DAY_MS), "GET", _TOUCH, 0]
+    parts: list[str | int] = ["BITFIELD_RO", keys.windows(subject, now_ms // DAY_MS)]
+    parts += ["GET", *_TOUCH, "GET", *_CONFIRMED]
     return _read(subject, layout, now_ms, known or Known(), parts, increments=0, marked=False)
 
 
@@ -276,9 +282,9 @@ def _read(
         commands.append(tuple(read_only))
 
     def read(replies: Sequence[Reply]) -> Tally:
-        items = as_list(replies[0], 1 + increments + marked + len(own))
+        items = as_list(replies[0], 2 + increments + marked + len(own))
         usage: list[dict[int, int]] = [{} for _ in layout.windows]
-        _fill(usage, own, items[1 + increments + marked :])
+        _fill(usage, own, items[2 + increments + marked :])
         days = {day: buckets for day, buckets in known.days.items() if day in other}
         for (day, packs), reply in zip(unread, replies[1:], strict=True):
             found: list[dict[int, int]] = [{} for _ in layout.windows]
@@ -290,9 +296,10 @@ def _read(
         for day in other:
             if day in known.days:
                 _merge(usage, covering(layout.windows, known.days[day], now_ms))
-        added = tuple(item is not None for item in items[1 : 1 + increments])
-        slot = as_int(items[1 + increments]) if marked else None
-        return Tally(tuple(usage), added, as_int(items[0]), Known(days, known.ttl_day), slot)
+        added = tuple(item is not None for item in items[2 : 2 + increments])
+        slot = as_int(items[2 + increments]) if marked else None
+        touch, confirmed = as_int(items[0]), as_int(items[1]) > 0
+        return Tally(tuple(usage), added, touch, confirmed, Known(days, known.ttl_day), slot)
 
     return Op(tuple(commands), read)
 
@@ -318,10 +325,10 @@ def _merge(usage: list[dict[int, int]], more: Sequence[Buckets]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Touch:
-    """How often a day's key was written, up to 15."""
+class Refunded:
+    """A refund was written. ``made_key``: the key had gone meanwhile, is new, and needs a TTL."""
 
-    count: int
+    made_key: bool
 
 
 def refund(
@@ -333,14 +340,14 @@ def refund(
     *,
     tokens: int = 0,
     mark: Mark | None = None,
-) -> Op[Touch]:
-    """Take a call back out of the windows that took it, at the ``now_ms`` it was added; yields the touch count.
+) -> Op[Refunded]:
+    """Take a call back out of the windows that took it, at the ``now_ms`` it was added.
 
     1 command. A count never falls below zero, whatever was lost before. Negative amounts add.
     """
     added = added if added is not None else [True] * len(layout.windows)
     parts: list[str | int] = ["BITFIELD", keys.windows(subject, now_ms // DAY_MS)]
-    parts += ["OVERFLOW", "SAT", "INCRBY", _TOUCH, 0, 1]
+    parts += ["OVERFLOW", "SAT", "INCRBY", *_TOUCH, 1]
     taken = 0
     for each, (kind, offset), was_added in zip(layout.windows, layout.spots(now_ms), added, strict=True):
         if was_added and (price := each.price(cost, tokens)):
@@ -349,7 +356,7 @@ def refund(
     if mark is not None:
         parts += mark.part
         taken += 1
-    return Op((tuple(parts),), lambda replies: Touch(as_int(as_list(replies[0], 1 + taken)[0])))
+    return Op((tuple(parts),), lambda replies: Refunded(as_int(as_list(replies[0], 1 + taken)[0]) == 1))
 
 
 def set_slot(subject: str, mark: Mark, now_ms: int) -> Op[int]:
@@ -378,9 +385,12 @@ def add(subject: str, layout: Layout, usage: Sequence[Buckets], now_ms: int) -> 
     return Op(tuple(command for pair in pairs for command in pair), ignored)
 
 
-def needs_ttl(touch: int, known: Known, now_ms: int) -> bool:
-    """Whether the day's key may be without a TTL: it is new, or whoever made it may have died before setting it."""
-    return touch <= 2 and known.ttl_day != now_ms // DAY_MS
+def needs_ttl(tally: Tally, now_ms: int) -> bool:
+    """Whether the day's key may be without a TTL: it is new, or nobody is known to have set one.
+
+    Whoever made it may have died before, and so may the next; an instance that did set one says so with later calls.
+    """
+    return tally.touch == 1 or not (tally.confirmed or tally.known.ttl_day == now_ms // DAY_MS)
 
 
 def set_ttl(subject: str, now_ms: int, day: int | None = None) -> Op[None]:
@@ -420,7 +430,7 @@ class Quota:
     @property
     def tightest(self) -> WindowState | None:
         """The window that will refuse first."""
-        return min(self.states, key=lambda s: (s.remaining / s.window.limit, -s.window.length_ms), default=None)
+        return min(self.states, key=lambda s: (s.remaining, -s.window.length_ms), default=None)
 
 
 def too_costly(windows: Sequence[Window], cost: int, now_ms: int, *, tokens: int = 0) -> Quota | None:
@@ -443,9 +453,11 @@ def judge(
 
     Without ``added`` nothing has been counted yet (a peek, or a store that decided by itself).
     """
+    if refusal := too_costly(windows, cost, now_ms, tokens=tokens):
+        return refusal
     added = added if added is not None else [False] * len(windows)
     before = [
-        _without_ghosts(each, buckets)
+        _without_ghosts(each, buckets, now_ms)
         for each, buckets in zip(windows, without(windows, usage, cost, now_ms, added, tokens=tokens), strict=True)
     ]
     prices = [each.price(cost, tokens) for each in windows]
@@ -481,9 +493,9 @@ def without(
     return tuple(before)
 
 
-def certain(windows: Sequence[Window], usage: Sequence[Buckets]) -> Usage:
+def certain(windows: Sequence[Window], usage: Sequence[Buckets], now_ms: int) -> Usage:
     """The usage without what can only be refused calls on their way out: what may be passed on as a floor."""
-    return tuple(_without_ghosts(each, buckets) for each, buckets in zip(windows, usage, strict=True))
+    return tuple(_without_ghosts(each, buckets, now_ms) for each, buckets in zip(windows, usage, strict=True))
 
 
 def lacking(have: Sequence[Buckets], floor: Sequence[Buckets], more: Sequence[Buckets]) -> Usage:
@@ -505,20 +517,15 @@ def highest(a: Sequence[Buckets], b: Sequence[Buckets]) -> Usage:
     return tuple({i: max(x.get(i, 0), y.get(i, 0)) for i in x.keys() | y.keys()} for x, y in zip(a, b, strict=True))
 
 
-def _without_ghosts(each: Window, buckets: Buckets) -> Buckets:
+def _without_ghosts(each: Window, buckets: Buckets, now_ms: int) -> Buckets:
     """Leave out what can only be refused calls whose refund is under way.
 
-    Admitted calls never exceed the limit, so the excess is made of refused ones, and these lie in the newest buckets.
+    Admitted calls never exceed the limit, so the excess is made of refused ones, and these lie in the present bucket;
+    what lies before it is left, it may have been admitted under a limit that was higher then.
     """
-    excess = sum(buckets.values()) - each.limit
-    if excess <= 0:
-        return buckets
-    kept = dict(buckets)
-    for index in sorted(kept, reverse=True):
-        ghosts = min(excess, kept[index])
-        kept[index] -= ghosts
-        excess -= ghosts
-    return kept
+    excess, index = sum(buckets.values()) - each.limit, now_ms // each.bucket_ms
+    ghosts = min(excess, buckets.get(index, 0))
+    return {**buckets, index: buckets[index] - ghosts} if ghosts > 0 else buckets
 
 
 def _free_at(each: Window, buckets: Buckets, cost: int, now_ms: int) -> int:
