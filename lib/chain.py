@@ -189,6 +189,8 @@ class Chain:
         link, held = self.links[place], breaker.ticket(view.circuits[place])
         started = self.clock.monotonic()
         left_s = self.limits.left_s(asking.deadline) - _RESERVE_S
+        if left_s <= 0:
+            raise ProviderFailed("no_time", "nothing is left before the function's deadline")
         pieces = link.provider.ask(asking.question, request_id=asking.request_id, left_s=left_s, stream=asking.stream)
         try:
             first = await anext(pieces)
@@ -215,7 +217,7 @@ class Chain:
         took_ms = (self.clock.monotonic() - opened.started) * 1000
         rests_s = end.rests_s
         if rests_s is not None:
-            until_ms = now_ms + int(rests_s * 1000)
+            until_ms = now_ms + int(min(rests_s, _LONGEST_REST_S) * 1000)
             policy = link.breaker
             await self._move(
                 view, place, lambda c: breaker.fail(c, opened.held, now_ms, policy, "used_up", until_ms), "used_up"
@@ -249,7 +251,7 @@ class Chain:
         if error.fault != "theirs":
             await self._move(view, place, lambda c: breaker.release(c, held, now_ms), error.kind)
             return
-        until_ms = None if error.rests_s is None else now_ms + int(error.rests_s * 1000)
+        until_ms = None if error.rests_s is None else now_ms + int(min(error.rests_s, _LONGEST_REST_S) * 1000)
         policy = link.breaker
         await self._move(view, place, lambda c: breaker.fail(c, held, now_ms, policy, error.kind, until_ms), error.kind)
 
@@ -314,6 +316,8 @@ class Chain:
 
 
 _SWAP_S = 2.0
+_LONGEST_REST_S = 86_400.0
+"""A provider that asks to be left alone for longer is asked again after a day: it may have been a slip."""
 _WRITE_USE_MS = 30_000
 """Computing is written to Redis in portions: a command for each call would cost more than it tells."""
 ALONE: Op[tuple[int, None]] = Op((), lambda replies: (0, None))

@@ -12,7 +12,7 @@ from typing import Literal
 
 from lib.chain import Chain
 from lib.clock import Clock
-from lib.events import Listener, StoreFailed
+from lib.events import Listener, Mode, StoreFailed
 from lib.limits import Limits
 from lib.replies import HealthBody, ProviderHealth, RedisHealth, SupabaseHealth
 from lib.rules import breaker
@@ -39,6 +39,10 @@ class Health:
     _redis: RedisHealth = field(default_factory=lambda: RedisHealth(state="disabled"))
     _supabase: SupabaseHealth = field(default_factory=lambda: SupabaseHealth(state="not_configured"))
     _supabase_checked_ms: int = 0
+    # Of the stores' state, not of this instance's own calls: on Vercel health is a function by itself and makes none.
+    _mode: Mode = "redis"
+    _mode_since_ms: int = 0
+    _mode_reason: str = "start"
 
     async def report(self, request_id: str) -> HealthBody:
         """The state of all parts, at most a second old."""
@@ -53,9 +57,9 @@ class Health:
         status: Literal["ok", "degraded", "down"] = "down" if not serving else "ok" if whole else "degraded"
         return {
             "status": status,
-            "mode": self.limits.mode,
-            "modeSince": self.limits.since_ms // 1000,
-            "modeReason": self.limits.reason,
+            "mode": self._mode,
+            "modeSince": self._mode_since_ms // 1000,
+            "modeReason": self._mode_reason,
             "redis": self._redis,
             "supabase": self._supabase,
             "providers": providers,
@@ -75,6 +79,12 @@ class Health:
     async def _check(self) -> None:
         await asyncio.gather(self._check_redis(), self._check_supabase())
         self._checked_ms = self.clock.now_ms()
+        mode: Mode = "redis" if self._redis["state"] == "up" else "supabase"
+        if mode == "supabase" and self._supabase["state"] != "up":
+            mode = "local"
+        if mode != self._mode or not self._mode_since_ms:
+            self._mode, self._mode_since_ms = mode, self._checked_ms
+            self._mode_reason = f"redis {self._redis.get('reason', self._redis['state'])}"
 
     async def _check_redis(self) -> None:
         store, now_ms = self.limits.redis, self.clock.now_ms()

@@ -163,7 +163,8 @@ def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Han
             await _serve(request, parts, handlers, allow, scope, receive, send)
 
         origins = parts.settings.allowed_origins
-        await (_cors(serve, origins, handlers) if origins else serve)(scope, receive, send)
+        allowed = "*" in origins or request.header("origin") in origins
+        await (_cors(serve, origins, handlers) if allowed else serve)(scope, receive, send)
 
     return app
 
@@ -190,7 +191,10 @@ async def _serve(
     request.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)
     method = request.http.method
     try:
-        if method == "OPTIONS":
+        if method == "OPTIONS" and request.header("access-control-request-method"):
+            # Allowed origins' preflights do not get here.
+            reply = _problem(request, Problem("origin_not_allowed", "Add this origin to ALLOWED_ORIGINS."))
+        elif method == "OPTIONS":
             reply = Reply(204, b"", {"allow": allow})
         elif method in handlers:
             reply = await handlers[method](request, parts)
@@ -206,7 +210,7 @@ async def _serve(
 
 
 async def _send(request: Request, reply: Reply, emit: Listener, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = {**_BASE_HEADERS, **reply.headers, "x-request-id": request.id}
+    headers = {**_BASE_HEADERS, **reply.headers, "vary": "Origin", "x-request-id": request.id}
     response: Response
     if isinstance(reply.body, bytes):
         response = Response(reply.body, reply.status, headers, reply.content_type if reply.body else None)

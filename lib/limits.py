@@ -70,6 +70,8 @@ class Limits:
     """When Redis was last known to be out: what was admitted elsewhere until then is settled, subject by subject."""
     _settled: Bounded[str, int] = field(default_factory=lambda: Bounded(_REMEMBERED))
     _known: Bounded[str, Known] = field(default_factory=lambda: Bounded(_REMEMBERED))
+    _unsure: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
+    """Subjects whose call may have made a key, at the time given, without our having learned of it: they need a TTL."""
     _floors: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
 
     def __post_init__(self) -> None:
@@ -120,6 +122,9 @@ class Limits:
         owed = [(each, op) for each in admissions for op in each.owed]
         for each in admissions:
             each.owed = []
+        for subject_id, at_ms in self._unsure.take():
+            subject = Subject(subject_id, windows.Layout(()))
+            owed.append((self.debt(subject, [], at_ms), windows.set_ttl(subject_id, at_ms)))
         if not owed or self.redis is None:
             return
         results = await self.redis.run(gather([op for _, op in owed]), "write_back", self.left_s(deadline))
@@ -158,7 +163,12 @@ class Limits:
             return Admission(subject, now_ms, quota, "redis"), rode
         known = self._known.get(subject.id)
         spend = windows.spend(subject.id, layout, cost, now_ms, known, tokens=tokens, mark=mark)
-        tally, (outage_ms, rode) = await redis.run(join(spend, ride), "ask", left_s)
+        try:
+            tally, (outage_ms, rode) = await redis.run(join(spend, ride), "ask", left_s)
+        except BaseException as e:
+            if not (isinstance(e, RedisDown) and e.kind == "resting"):
+                self._unsure.put(subject.id, now_ms)
+            raise
         self._known.put(subject.id, tally.known)
         self._outage_ms = max(self._outage_ms, outage_ms)
         if self._settled.get(subject.id) != self._outage_ms and self._outage_ms:

@@ -25,6 +25,7 @@ KINDS = {
     kind.code: kind
     for kind in (
         Kind("invalid_json", 400, "The body is not JSON", "client"),
+        Kind("origin_not_allowed", 403, "This origin may not call", "client"),
         Kind("method_not_allowed", 405, "Method not allowed", "client"),
         Kind("body_too_large", 413, "The body is too large", "client"),
         Kind("unsupported_media_type", 415, "The body is not declared as JSON", "client"),

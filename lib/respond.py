@@ -148,6 +148,7 @@ def _why(code: str, reason: str, wait: int | None) -> str:
 
 _FAILURES = {
     "timeout": ("backend_timeout", "The AI backend gave no answer in time. Try again, or ask for less."),
+    "no_time": ("backend_timeout", "No time was left to ask the AI backend. Try again."),
     "rejected": ("backend_rejected", "The AI backend refused the question as it is. Change it."),
     "throttled": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
     "quota": ("backend_throttled", "The AI backend has no capacity left. Try again later."),

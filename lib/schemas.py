@@ -1,5 +1,6 @@
 """What a request may hold. What replies look like is in ``replies.py``; the OpenAPI description comes from both."""
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -60,6 +61,14 @@ def _check_last(messages: list[ChatMessage]) -> None:
         raise PydanticCustomError("blank", "messages: there is no text in the last one")
 
 
+def _check_numbers(name: str, values: object) -> None:
+    try:
+        # The hash of a question is made of its canonical JSON, and NaN and Infinity have none.
+        json.dumps(values, allow_nan=False)
+    except ValueError:
+        raise PydanticCustomError("finite_number", f"{name}: numbers must be finite") from None
+
+
 class Ask(BaseModel):
     """A question: a ``query``, or ``messages`` that end with the user's, or both (the history, then the query).
 
@@ -89,6 +98,7 @@ class Ask(BaseModel):
             _check_last(self.messages)
         else:
             raise PydanticCustomError("missing", "query: missing; send query, or messages")
+        _check_numbers("parameters", self.parameters)
         return self
 
     def question(self, default_session: str) -> Question:
@@ -129,6 +139,7 @@ class ChatCompletion(BaseModel):
         for name in ("tools", "functions", "audio"):
             if (self.model_extra or {}).get(name):
                 raise PydanticCustomError("unsupported", f"{name}: not supported")
+        _check_numbers("body", self.model_extra)
         return self
 
     def question(self, session: str) -> Question:

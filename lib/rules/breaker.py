@@ -136,6 +136,7 @@ def parse(text: str | None) -> Circuit:
         or len(values) != len(_FIELDS)
         or any(type(value) is not kind for value, kind in zip(values, _TYPES, strict=True))
         or values[0] not in _STATES
+        or not (values[4] + values[6]).isascii()
     ):
         return Circuit()
     return Circuit(*values)

@@ -109,12 +109,13 @@ class Supabase:
         except httpx.HTTPError as e:
             raise SupabaseDown("connection", type(e).__name__) from e
         except APIError as e:
-            raise SupabaseDown(_kind(e.code or ""), f"code {e.code}: {(e.message or '')[:200]}") from e
+            raise SupabaseDown(_kind(e.code or "", e.message or ""), f"code {e.code}: {(e.message or '')[:200]}") from e
         return response.data
 
 
-def _kind(code: str) -> Kind:
-    if code in ("401", "403", "42501", "PGRST301", "PGRST302", "PGRST303"):
+def _kind(code: str, message: str) -> Kind:
+    # The gateway in front refuses a wrong key without a code.
+    if "API key" in message or code in ("401", "403", "42501", "PGRST301", "PGRST302", "PGRST303"):
         return "unauthorized"
     return "throttled" if code == "429" else "server"
 

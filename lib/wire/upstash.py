@@ -54,8 +54,7 @@ class Upstash:
         try:
             return op.read(replies)
         except UnreadableReply as e:
-            kind: Kind = "quota" if "max requests limit" in str(e) else "command"
-            raise RedisDown(kind, str(e)) from e
+            raise RedisDown("quota" if _is_quota(str(e)) else "command", str(e)) from e
 
     async def send(self, commands: Sequence[Command], left_s: float = math.inf) -> list[Reply]:
         """Send commands in one round trip; not atomic. A refused command is a CommandError in its place."""
@@ -109,8 +108,12 @@ def _checked(result: object) -> Reply:
     raise RedisDown("protocol", f"a result of type {type(result).__name__}")
 
 
+def _is_quota(text: str) -> bool:
+    return "max requests limit" in text or "max daily request limit" in text
+
+
 def _kind(status: int, text: str) -> Kind:
-    if "max requests limit" in text or "max daily request limit" in text:
+    if _is_quota(text):
         return "quota"
     if status in (401, 403):
         return "unauthorized"

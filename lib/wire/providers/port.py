@@ -44,11 +44,12 @@ type Kind = Literal[
     "too_large",  # more than MAX_REPLY_BYTES
     "empty",  # a reply without text
     "cut",  # a stream that ended without its end
+    "no_time",  # not asked: the function's own deadline is too near
 ]
 type Fault = Literal["ours", "caller", "theirs"]
 
 # Whose fault a failure is decides what the breaker and the reply make of it: only theirs counts against the provider.
-_FAULT: dict[Kind, Fault] = {"rejected": "caller", "unauthorized": "ours"}
+_FAULT: dict[Kind, Fault] = {"rejected": "caller", "unauthorized": "ours", "no_time": "ours"}
 
 
 class ProviderFailed(Exception):
