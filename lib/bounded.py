@@ -27,3 +27,9 @@ class Bounded[K, V]:
     def drop(self, key: K) -> None:
         """Remove an entry if it is there."""
         self._entries.pop(key, None)
+
+    def take(self) -> list[tuple[K, V]]:
+        """All entries, oldest first, leaving none."""
+        taken = list(self._entries.items())
+        self._entries.clear()
+        return taken

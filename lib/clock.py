@@ -1,7 +1,9 @@
-"""Time, as something that is handed in."""
+"""Time and chance, as something that is handed in."""
 
+import asyncio
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 
@@ -11,3 +13,6 @@ class Clock:
 
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    jitter: Callable[[], float] = random.random
+    """A number in [0, 1), to keep instances from doing the same thing at the same time."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
 type Mode = Literal["redis", "supabase", "local", "off"]
+type StorePhase = Literal["ask", "claim", "poll", "budget", "circuit", "write_back", "settle", "health"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Milliseconds a request spent: ``guard`` is everything that is neither store nor backend."""
+    """Milliseconds a request spent: ``guard`` is everything that is neither a store nor a provider.
+
+    ``fallback`` is the asking that Redis did not answer, its own failing included.
+    """
 
     guard: float = 0.0
     redis: float = 0.0
@@ -44,6 +48,7 @@ class RequestDone(Event):
     caller: str | None = None
     caller_kind: str | None = None
     cache: str | None = None
+    provider: str | None = None
     mode: Mode | None = None
     remaining: int | None = None
     spent_ms: Spent = field(default_factory=Spent)
@@ -67,7 +72,18 @@ class StoreFailed(Event):
     event: ClassVar[str] = "store_failed"
     level: ClassVar[int] = logging.WARNING
     store: Literal["redis", "supabase"]
-    phase: Literal["ask", "claim", "write_back", "health"]
+    phase: StorePhase
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSwitched(Event):
+    """This instance leaves a store alone from now on, or asks it again; once for each switch."""
+
+    event: ClassVar[str] = "store_switched"
+    level: ClassVar[int] = logging.WARNING
+    store: Literal["redis", "supabase"]
+    now: Literal["left alone", "asked again"]
     reason: str
 
 
@@ -82,23 +98,23 @@ class RedisSlow(Event):
 
 @dataclass(frozen=True, slots=True)
 class CircuitChanged(Event):
-    """This instance moved a backend's circuit."""
+    """This instance moved a provider's circuit."""
 
     event: ClassVar[str] = "circuit_changed"
     level: ClassVar[int] = logging.WARNING
-    backend: str
+    provider: str
     before: str
     after: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class BackendFailure(Event):
-    """The AI backend gave no usable answer."""
+class ProviderFailure(Event):
+    """A provider gave no usable answer."""
 
-    event: ClassVar[str] = "backend_failed"
+    event: ClassVar[str] = "provider_failed"
     level: ClassVar[int] = logging.WARNING
-    backend: str
+    provider: str
     reason: str
     fault: str
 

@@ -1,37 +1,100 @@
-"""A circuit breaker in this instance's memory: for the stores, and for a backend while no shared state is in reach."""
+"""A store's breaker, in this instance's memory: a dead store costs a wait an instance and cool-down, not a request.
 
+States and transitions are those of ``rules/breaker.py``; what opens it is ``rules/vitals.py``.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from lib.clock import Clock
 from lib.rules import breaker
 from lib.rules.breaker import BreakerPolicy, Circuit, Ticket
+from lib.rules.vitals import Outcome, VitalsPolicy, verdict
 
-_ME = "instance"
+_PROBE = "this instance"
+
+
+class Resting(Exception):
+    """The store failed a moment ago and is not asked for now. The message says why."""
 
 
 @dataclass(slots=True)
 class Gate:
-    """Holds a circuit and moves it by the pure rules. One event loop, no awaits in between: nothing can race."""
+    """Decides whether a call may go to a store, and learns from how it went. One event loop: nothing can race."""
 
-    policy: BreakerPolicy
+    policy: VitalsPolicy
+    clock: Clock
+    slow_ms: float
     circuit: Circuit = field(default_factory=Circuit)
+    _outcomes: deque[Outcome] = field(init=False)
 
-    def enter(self, now_ms: int) -> Ticket | None:
-        """A ticket for one call, or None while calls are refused. The ticket's result must be reported."""
+    def __post_init__(self) -> None:
+        self._outcomes = deque(maxlen=self.policy.error_window)
+
+    @property
+    def _breaker(self) -> BreakerPolicy:
+        # The vitals count; the circuit only opens and closes. A probe that hangs is over when its own timeout is.
+        return BreakerPolicy(1, self.policy.cooldown_ms, self.policy.cooldown_ms)
+
+    def rests(self) -> bool:
+        """Whether a call would be refused now."""
+        return breaker.view(self.circuit, self.clock.now_ms()) == "refuse"
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator["Passage"]:
+        """One call; report a failure with :meth:`Passage.failed`. Raises Resting while the store is left alone."""
+        now_ms = self.clock.now_ms()
         match breaker.view(self.circuit, now_ms):
             case "refuse":
-                return None
+                raise Resting(self.circuit.reason)
             case "probe":
-                self.circuit = breaker.claim(self.circuit, _ME, now_ms, self.policy)
-        return breaker.ticket(self.circuit)
+                self.circuit = breaker.claim(self.circuit, _PROBE, now_ms, self._breaker)
+        passage = Passage(self, breaker.ticket(self.circuit), self.clock.monotonic())
+        try:
+            yield passage
+        except BaseException:
+            # Reported or not (the client left, a bug): a probe must not be held for ever.
+            if not passage.over:
+                self.circuit = breaker.release(self.circuit, passage.held, self.clock.now_ms())
+            raise
+        if not passage.over:
+            passage.succeeded()
 
-    def succeeded(self, held: Ticket) -> None:
-        """The call was answered."""
-        self.circuit = breaker.succeed(self.circuit, held)
+    def note(self, held: Ticket, outcome: Outcome, reason: str, *, at_once: bool = False) -> None:
+        """Learn from one call."""
+        self._outcomes.append(outcome)
+        if outcome == "ok" or (outcome == "slow" and self.circuit.state == "half_open"):
+            # A probe that was answered, however slowly, closes: whether slowness lasts is for the vitals to say again.
+            self.circuit = breaker.succeed(self.circuit, held)
+        why = reason if at_once or self.circuit.state == "half_open" else verdict(self._outcomes, self.policy)
+        if outcome != "ok" and why and self.circuit.state != "open":
+            self.circuit = breaker.fail(self.circuit, held, self.clock.now_ms(), self._breaker, why)
+            self._outcomes.clear()
 
-    def failed(self, held: Ticket, now_ms: int, reason: str, *, until_ms: int | None = None) -> None:
-        """The call was not answered; ``until_ms`` opens at once."""
-        self.circuit = breaker.fail(self.circuit, held, now_ms, self.policy, reason, until_ms)
 
-    def released(self, held: Ticket, now_ms: int) -> None:
-        """The call ended without a result of its own."""
-        self.circuit = breaker.release(self.circuit, held, now_ms)
+@dataclass(slots=True)
+class Passage:
+    """One call's way through a gate."""
+
+    gate: Gate
+    held: Ticket
+    started: float
+    over: bool = False
+
+    def succeeded(self) -> None:
+        """The store answered."""
+        self.over = True
+        ms = (self.gate.clock.monotonic() - self.started) * 1000
+        self.gate.note(self.held, "slow" if ms > self.gate.slow_ms else "ok", f"a reply took {ms:.0f} ms")
+
+    def failed(self, reason: str, *, at_once: bool) -> None:
+        """The store did not answer usably; ``at_once`` where a second try would cost a wait or cure nothing."""
+        self.over = True
+        self.gate.note(self.held, "failed", reason, at_once=at_once)
+
+    def neutral(self) -> None:
+        """The call ended in a way that says nothing of the store."""
+        self.over = True
+        self.gate.circuit = breaker.release(self.gate.circuit, self.held, self.gate.clock.now_ms())

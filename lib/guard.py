@@ -1,33 +1,32 @@
-"""The shell around the rules: ask, decide, call the backend, write back. The order of things for a guarded request.
+"""The shell around the rules: ask, decide, call a provider, write back. The order of things for a guarded request.
 
-It alone catches RedisDown and SupabaseDown, and it never retries a write: a failure costs a caller at most one call of
-its allowance and never runs the backend twice.
+It never retries a write: a failure costs a caller at most one call of its allowance, and never runs a provider twice.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from lib.blocklist import Blocklist
-from lib.bounded import Bounded
+from lib.chain import ALONE, Asking, Attempt, Chain, NobodyAnswered, Opened, View
 from lib.clock import Clock
-from lib.events import BackendFailure, CircuitChanged, Listener, Mode, ModeSwitched, RedisSlow, Spent, StoreFailed
-from lib.gate import Gate
-from lib.local import LocalLimits
-from lib.rules import answers, breaker, caller, keys, windows
-from lib.rules.answers import Answer, CacheRules, Directives, Entry, Question, freshness
-from lib.rules.breaker import BreakerPolicy, Circuit
+from lib.events import Listener, Mode, Spent
+from lib.limits import Admission, Limits, Subject
+from lib.rules import answers, caller, flight, keys, windows
+from lib.rules.answers import Answer, Directives, Entry, Question, freshness
 from lib.rules.caller import Caller
-from lib.rules.decide import Code, Compute, Deny, Serve, decide
-from lib.rules.op import Op, Reply, as_list, as_text, gather, ignored, join
+from lib.rules.decide import Code, Compute, Deny, Serve, decide, without_providers
+from lib.rules.flight import FlightRules
+from lib.rules.op import Op, Reply, as_list, as_text, ignored, join
 from lib.rules.policy import Policy
-from lib.rules.windows import Known, Quota, Tally, Usage, Window, judge, too_costly
-from lib.wire.backend import Backend, BackendFailed
-from lib.wire.supabase import Supabase, SupabaseDown
-from lib.wire.upstash import RedisDown, Upstash
+from lib.rules.windows import Mark, Quota, too_costly
+from lib.stores import RedisStore
+from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
+from lib.wire.upstash import RedisDown
 
-_RESERVE_S = 1.0
-"""Kept back from the function's deadline for the reply and the write-back."""
+_WRITE_BACK_S = 2.0
+"""What a write-back may take when the caller's own time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +40,31 @@ class Call:
     policy: Policy
     request_id: str
     deadline: float
+    stream: bool = False
     cost: int = 1
 
 
-type CacheState = Literal["hit", "stale", "miss", "bypass"]
+type CacheState = Literal["hit", "stale", "collapsed", "miss", "bypass"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, and where it came from."""
+    """An answer, and where it came from: ``collapsed`` is another request's, waited for."""
 
     answer: Answer
     cache: CacheState
     reason: str
     stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """An answer that is being given. The pieces end with an End, or raise ProviderFailed."""
+
+    pieces: AsyncGenerator[Piece]
+    provider: str
+    cache: CacheState
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,46 +78,72 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The backend was asked and gave no usable answer."""
+    """Providers were asked and none gave a usable answer; this is how the last one failed."""
 
-    failure: BackendFailed
+    failure: ProviderFailed
+
+
+type Result = Answered | Streaming | Refused | Failed
+type _Flight = asyncio.Future[Answered | Failed | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to reply, and what to do once the reply has gone out."""
+    """What to reply, and what to do once the reply has gone out: always, and once, even if the client has left."""
 
-    result: Answered | Refused | Failed
+    result: Result
     mode: Mode
     quota: Quota
     spent: Spent
     now_ms: int
     fresh_ms: int
+    attempts: Sequence[Attempt]
     after: Callable[[], Awaitable[None]]
 
 
-class StockLimits(Protocol):
-    """The limiter of ``upstash_ratelimit``, for installations that share its counters. Raises RedisDown."""
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What Redis holds of a question, and of the providers."""
 
-    async def spend(self, caller_id: str, group: str, limits: Sequence[Window], cost: int) -> Quota:
-        """Admit a call or refuse it."""
+    answer: Answer | None = None
+    lock: str | None = None
+    outdated: bool = False
+    """An answer is stored, but of before an invalidation."""
+    epochs: tuple[int, ...] = ()
+    providers: tuple[str | None, ...] | None = None
 
 
 @dataclass(slots=True)
 class _Asked:
-    """What one request learned before it was decided, and what it still owes Redis."""
+    """What one request learned before it was decided, and what it still has to do."""
 
-    quota: Quota
-    mode: Mode
-    circuit: Circuit
-    answer: Answer | None = None
-    answer_key: str = ""
-    circuit_text: str | None = None
-    epochs: tuple[int, ...] = ()
-    shared: bool = False
-    """Whether Redis answered: the circuit is the shared one, and answers can be kept."""
-    owed: list[Op[int | None]] = field(default_factory=list)
-    sets_ttl: bool = False
+    call: Call
+    now_ms: int
+    admission: Admission
+    state: _State
+    view: View
+    key: str
+    mark: Mark | None
+    """The note that this request left of its question; None where it wants an answer of its own."""
+    asking: Asking
+    watch: "_Watch"
+    refresh: tuple[int, ...] = ()
+    locked: bool = False
+    """Whether this request holds the lock of its answer in Redis."""
+    stored: bool = False
+    """Whether an answer is in Redis, or will be: then neither note nor lock need be taken back."""
+    follows: bool = False
+    """Whether another request computes this answer: then the note is not ours alone to take back."""
+    flying: _Flight | None = None
+    """What this instance was computing of this answer when the request came."""
+    mine: _Flight | None = None
+    """What this request has computed and is still to be stored."""
+    later: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    @property
+    def me(self) -> str:
+        """What the lock holds when it is ours."""
+        return flight.owner(self.call.request_id, self.state.epochs)
 
 
 @dataclass(slots=True)
@@ -134,330 +170,398 @@ async def _nothing() -> None:
 
 @dataclass(slots=True)
 class Guard:
-    """Stands in front of one backend. One per instance; everything it remembers may be lost without harm."""
+    """Stands in front of the providers. One per instance; everything it remembers may be lost without harm."""
 
-    backend: Backend
-    redis: Upstash | None
-    supabase: Supabase | None
-    local: LocalLimits
+    chain: Chain
+    limits: Limits
+    redis: RedisStore | None
     clock: Clock
     emit: Listener
-    redis_cooldown_ms: int
-    redis_slow_ms: int
-    stock: StockLimits | None = None
+    flight: FlightRules = field(default_factory=FlightRules)
     blocklist: Blocklist = field(default_factory=Blocklist)
-    mode: Mode = "redis"
-    redis_gate: Gate = field(init=False)
-    supabase_gate: Gate = field(init=False)
-    circuit: Circuit = field(default_factory=Circuit)
-    """The backend's circuit as last seen: the local breaker continues from it when Redis is out."""
-    circuit_seen_ms: int = 0
-    """When the shared circuit was last read."""
-    _known: Bounded[str, Known] = field(default_factory=lambda: Bounded(10_000))
-    _floors: Bounded[str, Usage] = field(default_factory=lambda: Bounded(10_000))
-
-    def __post_init__(self) -> None:
-        self.mode = "redis" if self.redis else "supabase" if self.supabase else "local"
-        policy = BreakerPolicy(threshold=3, cooldown_ms=self.redis_cooldown_ms, lease_ms=self.redis_cooldown_ms)
-        self.redis_gate = Gate(policy)
-        self.supabase_gate = Gate(policy)
+    _flights: dict[str, _Flight] = field(default_factory=dict)
+    """Answers that this instance is computing; None: given up, the next one tries."""
 
     async def handle(self, call: Call) -> Outcome:
         """Decide one request and carry the decision out. Cancel it when the client leaves."""
-        watch = _Watch(self.clock, self.clock.monotonic())
-        now_ms = self.clock.now_ms()
-        limits = call.policy.layout.windows
-        subject = caller.subject(call.caller, call.policy.group, call.policy.layout.tag)
-
-        refusal = self.blocklist.find(subject, call.cost, now_ms)
+        watch, now_ms = _Watch(self.clock, self.clock.monotonic()), self.clock.now_ms()
+        policy = call.policy
+        subject = Subject(
+            caller.subject(call.caller, policy.group, policy.layout.tag), policy.layout, policy.group, call.caller.id
+        )
+        refusal = self.blocklist.find(subject.id, call.cost, now_ms)
         reason = "blocked"
         if refusal is None:
-            refusal, reason = too_costly(limits, call.cost, now_ms), "cost_exceeds_limit"
+            refusal, reason = too_costly(policy.layout.windows, call.cost, now_ms), "cost_exceeds_limit"
         if refusal is not None:
             refused = Refused("rate_limited", reason, refusal.retry_at_ms)
-            return self._outcome(call, refused, refusal, "off" if not limits else self.mode, watch, now_ms, _nothing)
-
+            return Outcome(
+                refused, self.limits.mode, refusal, watch.read(), now_ms, policy.cache.fresh_ms, (), _nothing
+            )
         asked = await self._ask(call, subject, now_ms, watch)
         try:
-            result = await self._act(call, asked, now_ms, watch)
+            result = await self._act(asked)
         except BaseException:
-            # The client left, or a bug: what was learned on the way is still written, and a probe is handed back.
-            await self._write_back(asked, subject, now_ms)
+            # The client left, or a bug: what was spent and taken on the way is still given back.
+            await self._finish(asked)
             raise
+        quota = asked.admission.quota
         if isinstance(result, Refused) and result.code == "rate_limited":
-            self.blocklist.remember(subject, call.cost, asked.quota, now_ms)
-        after = (lambda: self._write_back(asked, subject, now_ms)) if asked.owed else _nothing
-        mode: Mode = asked.mode if limits else "off"
-        return self._outcome(call, result, asked.quota, mode, watch, now_ms, after)
-
-    @staticmethod
-    def _outcome(
-        call: Call,
-        result: Answered | Refused | Failed,
-        quota: Quota,
-        mode: Mode,
-        watch: _Watch,
-        now_ms: int,
-        after: Callable[[], Awaitable[None]],
-    ) -> Outcome:
-        return Outcome(result, mode, quota, watch.read(), now_ms, call.policy.cache.fresh_ms, after)
+            self.blocklist.remember(subject.id, call.cost, quota, now_ms)
+        mode: Mode = asked.admission.mode if policy.layout.windows else "off"
+        return Outcome(
+            result,
+            mode,
+            quota,
+            watch.read(),
+            now_ms,
+            policy.cache.fresh_ms,
+            asked.asking.attempts,
+            lambda: self._finish(asked),
+        )
 
     # Ask
 
-    async def _ask(self, call: Call, subject: str, now_ms: int, watch: _Watch) -> _Asked:
-        held = self.redis_gate.enter(now_ms) if self.redis else None
-        if self.redis and held:
-            started = self.clock.monotonic()
-            try:
-                asked = await self._ask_redis(self.redis, call, subject, now_ms)
-            except RedisDown as e:
-                self._redis_failed(held, "ask", e)
-            except BaseException:
-                self.redis_gate.released(held, now_ms)
-                raise
-            else:
-                self.redis_gate.succeeded(held)
-                self._switch("redis", "redis answers")
-                self.circuit, self.circuit_seen_ms = asked.circuit, now_ms
-                return asked
-            finally:
-                watch.redis = watch.since(started)
-                if watch.redis > self.redis_slow_ms:
-                    self.emit(RedisSlow(watch.redis))
-        return await self._ask_fallback(call, subject, now_ms, watch)
-
-    async def _ask_redis(self, redis: Upstash, call: Call, subject: str, now_ms: int) -> _Asked:
+    async def _ask(self, call: Call, subject: Subject, now_ms: int, watch: _Watch) -> _Asked:
         hashed = answers.query_hash(call.route, call.caller.id, call.question)
-        answer_key = keys.answer(call.route, call.question.session, hashed)
-        state = _read_state(call, self.backend.name, answer_key)
-        layout = call.policy.layout
-        if not layout.windows or self.stock:
-            quota = Quota(True, "unlimited", ())
-            if self.stock and layout.windows:
-                quota = await self.stock.spend(call.caller.id, call.policy.group, layout.windows, call.cost)
-            circuit_text, entry, epochs = await redis.run(state)
-            asked = _Asked(quota, "redis", breaker.parse(circuit_text), shared=True)
+        key = keys.answer(call.route, call.question.session, hashed)
+        read, flying = self._read_state(call, key, now_ms), self._flights.get(key)
+        mark = None if call.asked.no_cache or call.asked.no_store else flight.note(hashed, now_ms)
+        admission, state = await self.limits.spend(subject, call.cost, now_ms, read, call.deadline, mark=mark)
+        if admission.mode == "redis":
+            watch.redis = watch.since(watch.started)
         else:
-            known = self._known.get(subject)
-            spend = windows.spend(subject, layout, call.cost, now_ms, known)
-            tally, (circuit_text, entry, epochs) = await redis.run(join(spend, state))
-            quota = judge(layout.windows, tally.usage, call.cost, now_ms, tally.added)
-            asked = _Asked(quota, "redis", breaker.parse(circuit_text), shared=True)
-            self._owe_for_windows(asked, call, subject, now_ms, tally)
-        asked.answer_key, asked.circuit_text, asked.epochs = answer_key, circuit_text, epochs
-        asked.answer = answers.parse(entry, epochs)
-        return asked
+            watch.fallback = watch.since(watch.started)
+        state = state or _State()
+        view = self.chain.view(state.providers, now_ms)
+        # Only the answer goes to the provider as a stream; what is computed for the cache alone does not.
+        asking = Asking(call.question, call.request_id, call.deadline, call.stream, [], [admission])
+        return _Asked(call, now_ms, admission, state, view, key, mark, asking, watch, flying=flying)
 
-    def _owe_for_windows(self, asked: _Asked, call: Call, subject: str, now_ms: int, tally: Tally) -> None:
-        """Remember what was read, and note what the windows still need: a new key's TTL, a refused call's refund."""
-        layout = call.policy.layout
-        self._known.put(subject, tally.known)
-        usage = tally.usage
-        if not asked.quota.allowed:
-            asked.owed.append(windows.refund(subject, layout, call.cost, now_ms, tally.added))
-            usage = windows.without(layout.windows, usage, call.cost, now_ms, tally.added)
-        self._floors.put(subject, usage)
-        if windows.needs_ttl(tally.touch, tally.known, now_ms):
-            asked.owed.append(windows.set_ttl(subject, now_ms))
-            asked.sets_ttl = True
+    def _read_state(self, call: Call, key: str, now_ms: int) -> Op[tuple[int, _State]]:
+        """The outage marker, the answer, its lock, the invalidation epochs and the providers: 1 command."""
+        names = [
+            keys.OUTAGE,
+            key,
+            keys.lock(key),
+            keys.epoch_route(call.route),
+            keys.epoch_session(call.route, call.question.session),
+            *self.chain.keys(now_ms),
+        ]
 
-    async def _ask_fallback(self, call: Call, subject: str, now_ms: int, watch: _Watch) -> _Asked:
-        limits = call.policy.layout.windows
-        if not limits:
-            return _Asked(Quota(True, "unlimited", ()), "off", self.circuit)
-        held = self.supabase_gate.enter(now_ms) if self.supabase else None
-        if self.supabase and held:
-            started = self.clock.monotonic()
-            try:
-                floor = self._floors.get(subject)
-                quota = await self.supabase.spend(subject, limits, call.cost, now_ms, floor)
-            except SupabaseDown as e:
-                self.emit(StoreFailed("supabase", "ask", str(e)))
-                self._store_failed(self.supabase_gate, held, e.kind == "timeout", str(e))
-            except BaseException:
-                self.supabase_gate.released(held, now_ms)
-                raise
-            else:
-                self.supabase_gate.succeeded(held)
-                self._switch("supabase", "redis is out" if self.redis else "redis is disabled")
-                return _Asked(quota, "supabase", self.circuit)
-            finally:
-                watch.fallback = watch.since(started)
-        self._switch("local", "neither store answers")
-        return _Asked(self.local.spend(subject, limits, call.cost, now_ms), "local", self.circuit)
+        def read(replies: Sequence[Reply]) -> tuple[int, _State]:
+            outage, entry, lock, route, session, *providers = (
+                as_text(each) for each in as_list(replies[0], len(names))
+            )
+            epochs = (answers.parse_epoch(route), answers.parse_epoch(session))
+            answer = answers.parse(entry, epochs)
+            outdated = entry is not None and answer is None
+            return answers.parse_epoch(outage), _State(answer, lock, outdated, epochs, tuple(providers))
 
-    def _switch(self, mode: Mode, reason: str) -> None:
-        if mode != self.mode:
-            self.emit(ModeSwitched(self.mode, mode, reason))
-            self.mode = mode
-
-    def _redis_failed(
-        self, held: breaker.Ticket | None, phase: Literal["ask", "claim", "write_back"], error: RedisDown
-    ) -> None:
-        self.emit(StoreFailed("redis", phase, str(error)))
-        # A command refused for its key's content says nothing of the server.
-        if held and error.kind != "command":
-            self._store_failed(self.redis_gate, held, error.kind in ("timeout", "unauthorized", "quota"), str(error))
-        elif held:
-            self.redis_gate.released(held, self.clock.now_ms())
-
-    def _store_failed(self, gate: Gate, held: breaker.Ticket, at_once: bool, reason: str) -> None:
-        """Three failures in a row close a store off; one that no second try would cure, or that cost a wait, does."""
-        now_ms = self.clock.now_ms()
-        gate.failed(held, now_ms, reason, until_ms=now_ms + self.redis_cooldown_ms if at_once else None)
+        return Op((("MGET", *names),), read)
 
     # Act
 
-    async def _act(self, call: Call, asked: _Asked, now_ms: int, watch: _Watch) -> Answered | Refused | Failed:
-        decision = decide(asked.quota, asked.answer, asked.circuit, now_ms, call.policy, call.asked)
-        if isinstance(decision, Compute) and decision.probe:
-            await self._claim(call, asked)
-            decision = decide(asked.quota, asked.answer, asked.circuit, now_ms, call.policy, call.asked)
-            if asked.circuit.owner == call.request_id:
-                decision = Compute("probe", probe=True)
+    async def _act(self, asked: _Asked) -> Result:
+        call = asked.call
+        standings = self.chain.standings(asked.view, asked.now_ms)
+        decision = decide(asked.admission.quota, asked.state.answer, standings, asked.now_ms, call.policy, call.asked)
         match decision:
             case Deny(code, reason, retry_at_ms):
                 return Refused(code, reason, retry_at_ms)
-            case Serve(answer, stale, reason):
+            case Serve(answer, stale, reason, refresh):
+                # Whoever refreshes it now will do; that is seen from the lock that came with the answer.
+                asked.stored = True
+                if not flight.is_locked(asked.state.lock, asked.state.epochs):
+                    asked.refresh = refresh
                 return Answered(answer, "stale" if stale else "hit", reason, stored=True)
-            case Compute(reason):
-                return await self._compute(call, asked, reason, watch)
+            case Compute(reason, order):
+                return await self._compute(asked, reason, order)
 
-    async def _compute(self, call: Call, asked: _Asked, reason: str, watch: _Watch) -> Answered | Failed:
-        held = breaker.ticket(asked.circuit)
-        left_s = call.deadline - self.clock.monotonic() - _RESERVE_S
+    async def _compute(self, asked: _Asked, reason: str, order: tuple[int, ...]) -> Result:
+        """Ask the providers, or wait for a request that does so for the same answer."""
+        if asked.call.asked.no_cache or asked.call.asked.no_store:
+            # Wants an answer of its own.
+            return await self._lead(asked, reason, order, None)
+        flying = asked.flying or self._flights.get(asked.key)
+        while flying is not None:
+            asked.follows = True
+            was_done = flying.done()
+            result = await self._wait(flying, asked.call.deadline)
+            if isinstance(result, Answered):
+                asked.stored = result.stored
+                # Already there, on its way to Redis: as good as read from there.
+                return Answered(result.answer, "hit" if was_done else "collapsed", "in flight", result.stored)
+            if result is not None:
+                return result
+            flying = self._flights.get(asked.key)
+        asked.follows = False
+        mine: _Flight = asyncio.get_running_loop().create_future()
+        self._flights[asked.key] = mine
+        try:
+            led = await self._lead(asked, reason, order, mine)
+        except BaseException:
+            self._land(asked, mine, None)
+            raise
+        if not isinstance(led, Streaming):
+            self._land(asked, mine, led if isinstance(led, Answered | Failed) else None)
+        return led
+
+    async def _wait(self, flying: _Flight, deadline: float) -> Answered | Failed | None:
+        """What another request of this instance gets for the same question; None: it gave up."""
+        try:
+            async with asyncio.timeout(self.limits.left_s(deadline)):
+                # Shielded: one follower's leaving must not end it for the others.
+                return await asyncio.shield(flying)
+        except TimeoutError:
+            return Failed(ProviderFailed("timeout", "the same question is still being answered"))
+
+    def _land(self, asked: _Asked, mine: _Flight, result: Answered | Failed | None) -> None:
+        """Tell those who wait. An answer that is being stored stays to be found until it is in Redis."""
+        if not mine.done():
+            mine.set_result(result)
+        if not (isinstance(result, Answered) and result.stored):
+            self._forget(asked.key, mine)
+        else:
+            asked.mine = mine
+
+    def _forget(self, key: str, mine: _Flight) -> None:
+        if self._flights.get(key) is mine:
+            del self._flights[key]
+
+    async def _lead(
+        self,
+        asked: _Asked,
+        reason: str,
+        order: tuple[int, ...],
+        mine: _Flight | None,
+    ) -> Result:
+        """Compute the answer here, unless another instance does."""
+        first: Admission | None = None
+        if mine is not None and asked.view.shared and not self._leads(asked):
+            asked.follows = True
+            first, answer = await self._follow_or_claim(asked, order)
+            if answer is not None:
+                asked.stored = True
+                return Answered(answer, "collapsed", "collapsed", stored=True)
+        if first is None:
+            first, _ = await self.chain.spend(order[0], asked.asking, ALONE)
+        return await self._ask_providers(asked, reason, order, first, mine)
+
+    def _leads(self, asked: _Asked) -> bool:
+        """Whether the notes say that nobody else computes this answer."""
+        if asked.mark is None or asked.admission.slot is None:
+            return False
+        # An entry that is there, but of before an invalidation, is what the note may speak of.
+        flying = not asked.state.outdated and flight.is_flying(
+            asked.admission.slot, asked.mark, asked.now_ms, self.flight
+        )
+        return not flying and not flight.is_locked(asked.state.lock, asked.state.epochs)
+
+    async def _follow_or_claim(self, asked: _Asked, order: tuple[int, ...]) -> tuple[Admission | None, Answer | None]:
+        """Another instance's answer; or, with the lock in hand, the first provider's admission; or neither.
+
+        Neither: no looks are left, and the answer is computed here whoever else does.
+        """
+        waits = flight.waits_ms(self.flight, self.clock.jitter())
+        led = asked.admission.slot is not None or flight.is_locked(asked.state.lock, asked.state.epochs)
+        while True:
+            if not led:
+                first, won = await self.chain.spend(order[0], asked.asking, self._claim(asked))
+                asked.locked = won is True
+                if won is not False:
+                    return first, None
+                self.chain.unspend(order[0], asked.asking, first)
+            if not waits or self.redis is None:
+                return None, None
+            wait_s, left_s = waits.pop(0) / 1000, self.limits.left_s(asked.call.deadline)
+            if wait_s >= left_s:
+                return None, None
+            await self.clock.sleep(wait_s)
+            try:
+                asked.state, slot = await self.redis.run(self._poll(asked), "poll", left_s)
+            except RedisDown:
+                return None, None
+            if asked.state.answer is not None:
+                return None, asked.state.answer
+            now_ms, mark = self.clock.now_ms(), asked.mark
+            flying = mark is not None and flight.is_flying(slot, mark, now_ms, self.flight)
+            led = flying or flight.is_locked(asked.state.lock, asked.state.epochs)
+
+    def _poll(self, asked: _Asked) -> Op[tuple[_State, int | None]]:
+        """Look again for the answer and for who computes it: 2 commands, 1 where no notes are left."""
+        read = self._read_state(asked.call, asked.key, asked.now_ms)
+        if asked.mark is None or asked.admission.slot is None:
+            return Op(read.commands, lambda replies: (read.read(replies)[1], None))
+        slot = windows.get_slot(asked.admission.subject.id, asked.mark.slot, asked.now_ms)
+        both = join(read, slot)
+
+        def answer(replies: Sequence[Reply]) -> tuple[_State, int]:
+            (_, state), held = both.read(replies)
+            return state, held
+
+        return Op(both.commands, answer)
+
+    def _claim(self, asked: _Asked) -> Op[tuple[int, bool]]:
+        claim = flight.claim(asked.key, asked.me, self.flight)
+        return Op(claim.commands, lambda replies: (0, claim.read(replies)))
+
+    async def _ask_providers(
+        self,
+        asked: _Asked,
+        reason: str,
+        order: tuple[int, ...],
+        first: Admission,
+        mine: _Flight | None,
+    ) -> Result:
+        call, started = asked.call, self.clock.monotonic()
+        try:
+            opened = await self.chain.open(asked.asking, asked.view, order, first)
+            if not call.stream:
+                return await self._collect(asked, opened, reason)
+        except NobodyAnswered as e:
+            return self._without_answer(asked, e.failure)
+        except ProviderFailed as e:
+            return self._without_answer(asked, e)
+        finally:
+            asked.watch.backend += asked.watch.since(started)
+        provider = self.chain.links[opened.place].name
+        return Streaming(self._pump(asked, opened, mine), provider, self._missed(asked), reason)
+
+    def _without_answer(self, asked: _Asked, failure: ProviderFailed | None) -> Answered | Refused | Failed:
+        """An older answer if there is one; else the failure, or when somebody may be asked again."""
+        call, now_ms, answer = asked.call, self.clock.now_ms(), asked.state.answer
+        if answer and freshness(answer, now_ms, call.policy.cache, call.asked) == "unwanted":
+            answer = None
+        if failure is not None and answer is None:
+            return Failed(failure)
+        if failure is not None and answer is not None:
+            return Answered(answer, "stale", failure.kind, stored=True)
+        match without_providers(answer, self.chain.standings(asked.view, now_ms), now_ms):
+            case Deny(code, reason, retry_at_ms):
+                return Refused(code, reason, retry_at_ms)
+            case Serve(older, _, reason):
+                return Answered(older, "stale", reason, stored=True)
+
+    def _missed(self, asked: _Asked) -> CacheState:
+        asks_anew = asked.call.asked.no_cache or asked.call.asked.no_store
+        return "bypass" if asks_anew or not asked.view.shared else "miss"
+
+    async def _collect(self, asked: _Asked, opened: Opened, reason: str) -> Answered:
+        """The whole answer at once."""
+        texts: list[str] = []
+        async for piece in self._pieces(asked, opened):
+            if isinstance(piece, End):
+                return await self._complete(asked, opened, "".join(texts), piece, reason)
+            texts.append(piece.text)
+        raise AssertionError("a provider's answer has an end")
+
+    async def _pump(self, asked: _Asked, opened: Opened, mine: _Flight | None) -> AsyncGenerator[Piece]:
+        """The pieces as they come; what they amount to is kept after the last one only."""
+        texts: list[str] = []
+        result: Answered | Failed | None = None
         started = self.clock.monotonic()
         try:
-            reply = await self.backend.ask(call.question, call.request_id, left_s)
-        except BackendFailed as e:
-            watch.backend = watch.since(started)
-            return await self._failed(call, asked, held, e)
-        except BaseException:
-            # The caller left. That says nothing of the backend.
-            now_ms = self.clock.now_ms()
-            await self._move(call, asked, lambda circuit: breaker.release(circuit, held, now_ms), "caller left")
+            async for piece in self._pieces(asked, opened):
+                if isinstance(piece, Delta):
+                    texts.append(piece.text)
+                else:
+                    result = await self._complete(asked, opened, "".join(texts), piece, "streamed")
+                yield piece
+        except ProviderFailed as e:
+            result = Failed(e)
             raise
-        watch.backend = watch.since(started)
-        if asked.circuit.state != "closed" or asked.circuit.failures:
-            await self._move(call, asked, lambda circuit: breaker.succeed(circuit, held), "answered")
-        elif not asked.shared:
-            self.circuit = breaker.succeed(self.circuit, held)
-        stored_at_ms = self.clock.now_ms()
-        answer = replace(reply.answer, stored_at_ms=stored_at_ms)
-        stored = asked.shared and reply.whole and not call.asked.no_store and answers.storable(answer)
-        if stored:
-            asked.owed.append(_store(asked.answer_key, Entry(answer, asked.epochs), call.policy.cache))
-        cache: CacheState = "bypass" if call.asked.no_cache or call.asked.no_store or not asked.shared else "miss"
-        return Answered(answer, cache, reason, stored)
+        finally:
+            asked.watch.backend += asked.watch.since(started)
+            if mine is not None:
+                self._land(asked, mine, result)
 
-    async def _failed(self, call: Call, asked: _Asked, held: breaker.Ticket, error: BackendFailed) -> Answered | Failed:
-        self.emit(BackendFailure(self.backend.name, str(error), error.fault))
-        now_ms = self.clock.now_ms()
-        breaker_policy = call.policy.breaker
-        if error.fault == "theirs":
-            until = None if error.retry_after_s is None else now_ms + int(error.retry_after_s * 1000)
-
-            def change(circuit: Circuit) -> Circuit:
-                return breaker.fail(circuit, held, now_ms, breaker_policy, error.kind, until)
-        else:
-
-            def change(circuit: Circuit) -> Circuit:
-                return breaker.release(circuit, held, now_ms)
-
-        await self._move(call, asked, change, error.kind)
-        stale = asked.answer
-        if stale and freshness(stale, now_ms, call.policy.cache, call.asked) != "unwanted":
-            return Answered(stale, "stale", error.kind, stored=True)
-        return Failed(error)
-
-    # The backend's circuit
-
-    async def _claim(self, call: Call, asked: _Asked) -> None:
-        """Try to become the probe; ``asked.circuit`` is then the circuit as it stands, ours or another's."""
-        now_ms, owner, policy = self.clock.now_ms(), call.request_id, call.policy.breaker
-
-        def take(circuit: Circuit) -> Circuit:
-            may = breaker.view(circuit, now_ms) == "probe"
-            return breaker.claim(circuit, owner, now_ms, policy) if may else circuit
-
-        await self._move(call, asked, take, "probe")
-
-    async def _move(self, call: Call, asked: _Asked, change: Callable[[Circuit], Circuit], reason: str) -> None:
-        """Carry a transition out on the circuit where it lives; a lost swap is tried again on what won.
-
-        Bounded: each lost try means that another instance moved the circuit, and after ``threshold`` failures an open
-        circuit takes no more of them.
-        """
-        before = asked.circuit
-        after = change(before)
-        if after is before or after == before:
-            return
-        now_ms = self.clock.now_ms()
-        if not asked.shared or self.redis is None:
-            after = change(self.circuit)
-            asked.circuit = self.circuit = after
-            self._report(before, after, reason)
-            return
-        text = asked.circuit_text
+    async def _pieces(self, asked: _Asked, opened: Opened) -> AsyncGenerator[Piece]:
+        """All pieces of an opened answer; tells the circuit how it ended."""
+        ended = False
         try:
-            for _ in range(call.policy.breaker.threshold + 2):
-                done, text = await self.redis.run(breaker.swap(keys.circuit(self.backend.name), text, after, now_ms))
-                asked.circuit, asked.circuit_text = (after if done else breaker.parse(text)), text
-                if done:
-                    self._report(before, after, reason)
-                    break
-                before = asked.circuit
-                after = change(before)
-                if after == before:
-                    break
-        except RedisDown as e:
-            # The circuit stays as it is in Redis; this instance at least goes on from what it has seen.
-            self._redis_failed(None, "claim", e)
-            asked.circuit = after
-        self.circuit = asked.circuit
+            yield opened.first
+            async for piece in opened.rest:
+                ended = isinstance(piece, End)
+                yield piece
+        except ProviderFailed as e:
+            ended = True
+            asked.asking.attempts.append(Attempt(self.chain.links[opened.place].name, e.kind))
+            await self.chain.failed(asked.view, opened.place, opened.held, e)
+            raise
+        finally:
+            await opened.rest.aclose()
+            if not ended:
+                # The caller left before the end. Told afterwards: a generator being closed is a bad place to wait.
+                asked.later.append(lambda: self.chain.left(asked.view, opened.place, opened.held))
 
-    def _report(self, before: Circuit, after: Circuit, reason: str) -> None:
-        if before.state != after.state:
-            self.emit(CircuitChanged(self.backend.name, before.state, after.state, reason))
+    async def _complete(self, asked: _Asked, opened: Opened, text: str, end: End, reason: str) -> Answered:
+        """A whole answer: tell its circuit and budget, keep it if it may be kept."""
+        if not text.strip():
+            error = ProviderFailed("empty", "the answer is empty")
+            await self.chain.failed(asked.view, opened.place, opened.held, error)
+            raise error
+        answer = await self.chain.answered(asked.asking, asked.view, opened, text, end)
+        keeps = asked.view.shared and end.whole and not asked.call.asked.no_store and answers.storable(answer)
+        if keeps:
+            asked.stored = True
+            asked.admission.owed.append(_store(asked.key, Entry(answer, asked.state.epochs), asked.call.policy))
+        return Answered(answer, self._missed(asked), reason, keeps)
 
-    # Write back
+    # Afterwards
 
-    async def _write_back(self, asked: _Asked, subject: str, now_ms: int) -> None:
-        """Send what is owed in one round trip, after the reply. What fails here is logged and changes no answer."""
-        if not asked.owed or self.redis is None:
-            return
+    async def _finish(self, asked: _Asked) -> None:
+        """What is left when the reply has gone out. What fails here is logged and changes no answer."""
+        for step in asked.later:
+            await step()
+        if asked.refresh:
+            await self._refresh(asked)
+        self._let_others_try(asked)
+        deadline = max(asked.call.deadline, self.clock.monotonic() + _WRITE_BACK_S)
         try:
-            touches = await self.redis.run(gather(asked.owed))
-            known = self._known.get(subject) or Known()
-            if asked.sets_ttl:
-                self._known.put(subject, replace(known, ttl_day=now_ms // windows.DAY_MS))
-            elif any(touch is not None and windows.needs_ttl(touch, known, now_ms) for touch in touches):
-                # The key went between the call and its refund, which made it anew.
-                await self.redis.run(windows.set_ttl(subject, now_ms))
-        except RedisDown as e:
-            self._redis_failed(None, "write_back", e)
+            await self.limits.finish(asked.asking.owed, deadline)
+        except RedisDown:
+            # Logged where it failed. At most this request's own refund, TTL or answer is lost.
+            return
+        finally:
+            if asked.mine is not None:
+                self._forget(asked.key, asked.mine)
+
+    def _let_others_try(self, asked: _Asked) -> None:
+        """Take back note and lock where no answer came of them. A refused call's refund has done so."""
+        if asked.stored or not asked.view.shared or not asked.admission.quota.allowed:
+            return
+        owed: list[Op[object]] = []
+        held_ms = self.clock.now_ms() - asked.now_ms
+        noted = asked.mark is not None and asked.admission.slot is not None and not asked.follows
+        if noted and asked.mark is not None and held_ms < self.flight.lease_ms:
+            # Ours for a lease only: later it may be another's.
+            subject, erased = asked.admission.subject, flight.erased(asked.mark)
+            owed.append(windows.set_slot(subject.id, erased, asked.now_ms))
+        if asked.locked:
+            owed.append(flight.release(asked.key, asked.me))
+        asked.asking.owed.append(self.limits.debt(asked.admission.subject, owed, asked.now_ms))
+
+    async def _refresh(self, asked: _Asked) -> None:
+        """Compute an aging answer anew, unless somebody does so already."""
+        asked.asking = Asking(
+            asked.call.question, asked.call.request_id, asked.call.deadline, False, [], asked.asking.owed
+        )
+        order, asked.refresh = asked.refresh, ()
+        first, won = await self.chain.spend(order[0], asked.asking, self._claim(asked))
+        if not won:
+            self.chain.unspend(order[0], asked.asking, first)
+            return
+        asked.locked, asked.stored = True, False
+        try:
+            opened = await self.chain.open(asked.asking, asked.view, order, first)
+            await self._collect(asked, opened, "refresh")
+        except (NobodyAnswered, ProviderFailed):
+            # Told by its own event; the older answer goes on being served.
+            return
 
 
-type _State = tuple[str | None, str | None, tuple[int, ...]]
-
-
-def _read_state(call: Call, backend: str, answer_key: str) -> Op[_State]:
-    """The circuit, the stored answer and the invalidation epochs: 1 command."""
-    command = (
-        "MGET",
-        keys.circuit(backend),
-        answer_key,
-        keys.epoch_route(call.route),
-        keys.epoch_session(call.route, call.question.session),
-    )
-
-    def read(replies: Sequence[Reply]) -> _State:
-        circuit, entry, *epochs = (as_text(each) for each in as_list(replies[0], 4))
-        return circuit, entry, tuple(answers.parse_epoch(each) for each in epochs)
-
-    return Op((command,), read)
-
-
-def _store(key: str, entry: Entry, rules: CacheRules) -> Op[None]:
+def _store(key: str, entry: Entry, policy: Policy) -> Op[None]:
     """Keep an answer for as long as it may be served, fresh or stale: 1 command."""
-    return Op((("SET", key, answers.dump(entry), "PX", rules.fresh_ms + rules.stale_ms),), ignored)
+    lasts_ms = policy.cache.fresh_ms + max(policy.cache.refresh_ms, policy.cache.stale_ms)
+    return Op((("SET", key, answers.dump(entry), "PX", lasts_ms),), ignored)

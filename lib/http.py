@@ -6,7 +6,7 @@ An ASGI application for each route, so that a Vercel function is one line: ``app
 import asyncio
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lib.events import Crashed, Listener, Mode, RequestDone, Spent, log
@@ -36,6 +36,7 @@ class Notes:
     reason: str = ""
     caller: Caller | None = None
     cache: str | None = None
+    provider: str | None = None
     mode: Mode | None = None
     remaining: int | None = None
     spent: Spent = field(default_factory=Spent)
@@ -43,13 +44,17 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole reply. ``after`` runs when it has gone out; Vercel keeps the instance until it is done."""
+    """A reply, whole or streamed. ``after`` runs when it has gone out; Vercel keeps the instance until it is done."""
 
     status: int
-    body: bytes
+    body: bytes | AsyncGenerator[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
     after: Callable[[], Awaitable[None]] | None = None
+
+
+type ErrorBody = Callable[[ProblemBody], tuple[bytes, str]]
+"""How a route words its errors: the body and its media type."""
 
 
 @dataclass(slots=True)
@@ -58,6 +63,7 @@ class Request:
 
     http: starlette.requests.Request
     id: str
+    errors: ErrorBody
     deadline: float = 0.0
     """On the monotonic clock, in seconds: when the platform stops the function, or the configured maximum."""
     notes: Notes = field(default_factory=Notes)
@@ -129,7 +135,12 @@ type Handler = Callable[[Request, Parts], Awaitable[Reply]]
 type PartsOf = Callable[[], Awaitable[Parts]]
 
 
-def endpoint(parts_of: PartsOf, **methods: Handler) -> ASGIApp:
+def problem_json(problem: ProblemBody) -> tuple[bytes, str]:
+    """An error as RFC 9457 has it."""
+    return to_json(problem), "application/problem+json"
+
+
+def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Handler) -> ASGIApp:
     """The ASGI application of one route: a handler for each method, in lower case (``get=``, ``post=``)."""
     handlers = {name.upper(): handler for name, handler in methods.items()}
     if "GET" in handlers:
@@ -140,7 +151,7 @@ def endpoint(parts_of: PartsOf, **methods: Handler) -> ASGIApp:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        request = Request(starlette.requests.Request(scope, receive), uuid.uuid4().hex)
+        request = Request(starlette.requests.Request(scope, receive), uuid.uuid4().hex, errors)
         try:
             parts = await parts_of()
         except Exception as e:  # noqa: BLE001 - told and logged like every other failure
@@ -152,7 +163,8 @@ def endpoint(parts_of: PartsOf, **methods: Handler) -> ASGIApp:
             await _serve(request, parts, handlers, allow, scope, receive, send)
 
         origins = parts.settings.allowed_origins
-        await (_cors(serve, origins, handlers) if origins else serve)(scope, receive, send)
+        allowed = "*" in origins or request.header("origin") in origins
+        await (_cors(serve, origins, handlers) if allowed else serve)(scope, receive, send)
 
     return app
 
@@ -179,7 +191,10 @@ async def _serve(
     request.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)
     method = request.http.method
     try:
-        if method == "OPTIONS":
+        if method == "OPTIONS" and request.header("access-control-request-method"):
+            # Allowed origins' preflights do not get here.
+            reply = _problem(request, Problem("origin_not_allowed", "Add this origin to ALLOWED_ORIGINS."))
+        elif method == "OPTIONS":
             reply = Reply(204, b"", {"allow": allow})
         elif method in handlers:
             reply = await handlers[method](request, parts)
@@ -195,9 +210,20 @@ async def _serve(
 
 
 async def _send(request: Request, reply: Reply, emit: Listener, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = {**_BASE_HEADERS, **reply.headers, "x-request-id": request.id}
-    response = Response(reply.body, reply.status, headers, reply.content_type if reply.body else None)
-    await response(scope, receive, send)
+    headers = {**_BASE_HEADERS, **reply.headers, "vary": "Origin", "x-request-id": request.id}
+    response: Response
+    if isinstance(reply.body, bytes):
+        response = Response(reply.body, reply.status, headers, reply.content_type if reply.body else None)
+    else:
+        response = StreamingResponse(reply.body, reply.status, headers, reply.content_type)
+    try:
+        await response(scope, receive, send)
+    except ClientDisconnect:
+        request.notes.decision = "client_left"
+    finally:
+        if not isinstance(reply.body, bytes):
+            # However it ended: an abandoned answer must not go on being computed.
+            await reply.body.aclose()
     _report(request, emit, reply.status)
     if reply.after is not None:
         try:
@@ -236,6 +262,7 @@ _EXPOSED = (
         "Retry-After",
         "Server-Timing",
         "X-Cache",
+        "X-Attempts",
         "X-Guard-Mode",
     ),
     *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"),
@@ -277,9 +304,12 @@ def _problem(request: Request, problem: Problem) -> Reply:
         headers["retry-after"] = str(problem.retry_after_s)
     if problem.errors:
         body["errors"] = list(problem.errors)
+    if problem.attempts:
+        body["attempts"] = list(problem.attempts)
     if request.notes.decision == "none":
         request.notes.decision, request.notes.reason = "refuse", kind.code
-    return Reply(kind.status, to_json(body), headers, "application/problem+json", problem.after)
+    content, media = request.errors(body)
+    return Reply(kind.status, content, headers, media, problem.after)
 
 
 def _invalid(error: ValidationError) -> Problem:
@@ -313,6 +343,7 @@ def _report(request: Request, emit: Listener, status: int) -> None:
             caller=notes.caller.id if notes.caller else None,
             caller_kind=notes.caller.kind if notes.caller else None,
             cache=notes.cache,
+            provider=notes.provider,
             mode=notes.mode,
             remaining=notes.remaining,
             spent_ms=notes.spent,

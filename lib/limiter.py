@@ -11,6 +11,7 @@ The functions of this package do not go through here: they ask for windows, answ
 """
 
 import hashlib
+import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -91,12 +92,16 @@ class StrictWindows(Limiter):
         if not quota.allowed:
             self._blocklist.remember(subject, rate, quota, now_ms)
             owed.append(windows.refund(subject, self._layout, rate, now_ms, tally.added))
-        if windows.needs_ttl(tally.touch, known, now_ms):
+        if windows.needs_ttl(tally, now_ms):
             owed.append(windows.set_ttl(subject, now_ms))
             known = Known(known.days, now_ms // windows.DAY_MS)
         if owed:
             rest = gather(owed)
-            rest.read((yield rest.commands))
+            results = rest.read((yield rest.commands))
+            if known.ttl_day < 0 and any(isinstance(each, windows.Refunded) and each.made_key for each in results):
+                # The key went between the call and its refund, which made it anew.
+                ttl = windows.set_ttl(subject, now_ms)
+                ttl.read((yield ttl.commands))
         self._known.put(subject, known)
         return _response(quota)
 
@@ -111,8 +116,11 @@ def _response(quota: Quota) -> Response:
     state = quota.tightest
     if state is None:
         raise AssertionError("a limiter has a window")
-    reset_ms = state.reset_at_ms if quota.retry_at_ms is None else quota.retry_at_ms
-    return Response(quota.allowed, state.window.limit, state.remaining if quota.allowed else 0, reset_ms / 1000)
+    reset_s = state.reset_at_ms / 1000
+    if not quota.allowed:
+        # Infinity for a cost that never fits: whoever waits for the reset waits as long as it is willing to.
+        reset_s = math.inf if quota.retry_at_ms is None else quota.retry_at_ms / 1000
+    return Response(quota.allowed, state.window.limit, state.remaining if quota.allowed else 0, reset_s)
 
 
 def _drive[T](redis: Redis, steps: _Steps[T]) -> T:

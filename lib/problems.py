@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lib.replies import FieldError
+from lib.replies import AttemptBody, FieldError
 
 type Source = Literal["client", "guard", "upstream", "store"]
 
@@ -25,6 +25,7 @@ KINDS = {
     kind.code: kind
     for kind in (
         Kind("invalid_json", 400, "The body is not JSON", "client"),
+        Kind("origin_not_allowed", 403, "This origin may not call", "client"),
         Kind("method_not_allowed", 405, "Method not allowed", "client"),
         Kind("body_too_large", 413, "The body is too large", "client"),
         Kind("unsupported_media_type", 415, "The body is not declared as JSON", "client"),
@@ -32,6 +33,7 @@ KINDS = {
         Kind("rate_limited", 429, "Too many requests", "guard"),
         Kind("not_cached", 504, "Not in the cache", "guard"),
         Kind("circuit_open", 503, "The AI backend is resting", "upstream"),
+        Kind("budget_spent", 503, "The AI backend's allowance is used up", "guard"),
         Kind("backend_rejected", 422, "The AI backend refuses this question", "upstream"),
         Kind("backend_throttled", 503, "The AI backend has no capacity", "upstream"),
         Kind("backend_timeout", 504, "The AI backend took too long", "upstream"),
@@ -51,6 +53,7 @@ class Problem(Exception):
     detail: str
     retry_after_s: int | None = None
     errors: Sequence[FieldError] = ()
+    attempts: Sequence[AttemptBody] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     after: Callable[[], Awaitable[None]] | None = None
     """What is left to do when the reply has gone out."""

@@ -7,6 +7,21 @@ from pydantic import Field
 from lib.events import Mode
 
 
+class AttemptBody(TypedDict):
+    """What became of one provider on the way to the answer."""
+
+    provider: str
+    outcome: Annotated[str, Field(description="`answered`, or why it was passed over or failed.")]
+
+
+class SavedBody(TypedDict):
+    """What an answer from the cache has saved: what it cost when it was computed."""
+
+    provider: str
+    ms: int
+    tokens: NotRequired[int]
+
+
 class AnswerBody(TypedDict):
     """An answer from the supervisor."""
 
@@ -17,6 +32,9 @@ class AnswerBody(TypedDict):
     model: str
     requestId: str
     mode: Annotated[Mode, Field(description="Who counted this call.")]
+    provider: str
+    attempts: NotRequired[Annotated[list[AttemptBody], Field(description="Providers that were tried, in order.")]]
+    saved: NotRequired[SavedBody]
 
 
 class FieldError(TypedDict):
@@ -39,6 +57,7 @@ class ProblemBody(TypedDict):
     requestId: str
     retryAfter: NotRequired[Annotated[int, Field(description="Seconds until the same request may succeed.")]]
     errors: NotRequired[list[FieldError]]
+    attempts: NotRequired[list[AttemptBody]]
 
 
 class RedisHealth(TypedDict):
@@ -57,12 +76,15 @@ class SupabaseHealth(TypedDict):
     reason: NotRequired[str]
 
 
-class BackendHealth(TypedDict):
-    """The AI backend's circuit."""
+class ProviderHealth(TypedDict):
+    """One provider's circuit. ``retryAfter``: seconds for which it is not asked; ``since``: seconds since the epoch."""
 
+    name: str
     circuit: Literal["closed", "open", "half_open"]
     failures: int
     retryAfter: NotRequired[int]
+    reason: NotRequired[str]
+    since: NotRequired[int]
 
 
 class HealthBody(TypedDict):
@@ -70,7 +92,9 @@ class HealthBody(TypedDict):
 
     status: Literal["ok", "degraded", "down"]
     mode: Mode
+    modeSince: Annotated[int, Field(description="Seconds since the epoch.")]
+    modeReason: str
     redis: RedisHealth
     supabase: SupabaseHealth
-    backend: BackendHealth
+    providers: list[ProviderHealth]
     requestId: str

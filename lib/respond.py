@@ -1,63 +1,135 @@
 """From a guard's outcome to a reply. Computes nothing: every number comes with the outcome."""
 
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
 from pydantic_core import to_json
 
-from lib.guard import Answered, Failed, Outcome, Refused
+from lib import streams
+from lib.guard import Answered, Failed, Outcome, Refused, Streaming
 from lib.http import Reply, Request
 from lib.problems import Problem
-from lib.replies import AnswerBody
+from lib.replies import AnswerBody, AttemptBody
 from lib.rules import headers
-from lib.wire.backend import BackendFailed
+from lib.rules.answers import Answer
+from lib.wire.providers.port import Piece, ProviderFailed
+
+EVENT_STREAM = "text/event-stream"
 
 
-def respond(request: Request, outcome: Outcome, session: str) -> Reply:
+class Format(Protocol):
+    """How a route words answers."""
+
+    def whole(self, request: Request, outcome: Outcome, result: Answered) -> bytes:
+        """The body of an answer."""
+
+    def stream(
+        self, request: Request, outcome: Outcome, pieces: AsyncGenerator[Piece]
+    ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
+        """The events of an answer that is being given, and headers of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """Answers as ``POST /api/ai/supervisor`` gives them; streams as the AI SDK's ``useChat`` reads them."""
+
+    session: str
+
+    def whole(self, request: Request, outcome: Outcome, result: Answered) -> bytes:
+        """The answer, where it came from, and what that cost or saved."""
+        answer, cached = result.answer, result.cache in ("hit", "stale")
+        body: AnswerBody = {
+            "answer": answer.text,
+            "sessionId": self.session,
+            "cached": cached,
+            "stale": result.cache == "stale",
+            "model": answer.model,
+            "requestId": request.id,
+            "mode": outcome.mode,
+            "provider": answer.provider,
+        }
+        if made := _attempts(outcome):
+            body["attempts"] = made
+        if cached or result.cache == "collapsed":
+            body["saved"] = {"provider": answer.provider, "ms": answer.took_ms}
+            if answer.tokens is not None:
+                body["saved"]["tokens"] = answer.tokens
+        return to_json(body)
+
+    def stream(
+        self, request: Request, outcome: Outcome, pieces: AsyncGenerator[Piece]
+    ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
+        """The same as a UI message stream."""
+        result = outcome.result
+        cache = result.cache if isinstance(result, Answered | Streaming) else "miss"
+        metadata = {
+            "sessionId": self.session,
+            "requestId": request.id,
+            "mode": outcome.mode,
+            "cached": cache in ("hit", "stale"),
+            "stale": cache == "stale",
+        }
+        return streams.ui_messages(pieces, request.id, metadata), {"x-vercel-ai-ui-message-stream": "v1"}
+
+
+def respond(request: Request, outcome: Outcome, form: Format, *, stream: bool) -> Reply:
     """The reply to one guarded request. Raises Problem for what is no answer, with the same headers."""
-    spent = outcome.spent
+    spent, tightest = outcome.spent, outcome.quota.tightest
+    timings = (
+        ("guard", spent.guard),
+        ("redis", spent.redis),
+        ("fallback", spent.fallback),
+        ("backend", spent.backend),
+    )
     common = {
         **headers.rate_limit(outcome.quota, outcome.now_ms),
-        **headers.server_timing(
-            (
-                ("guard", spent.guard),
-                ("redis", spent.redis),
-                ("fallback", spent.fallback),
-                ("backend", spent.backend),
-            )
-        ),
+        **headers.server_timing(timings),
+        **headers.attempts([(each.provider, each.outcome) for each in outcome.attempts]),
         "x-guard-mode": outcome.mode,
     }
     notes = request.notes
-    notes.mode, notes.spent = outcome.mode, spent
-    notes.remaining = outcome.quota.tightest.remaining if outcome.quota.tightest else None
+    notes.mode, notes.spent, notes.remaining = outcome.mode, spent, tightest.remaining if tightest else None
     match outcome.result:
-        case Answered() as answered:
-            return _answer(request, outcome, answered, session, common)
         case Refused(code, reason, retry_at_ms):
             notes.decision, notes.reason = "refuse", f"{code}:{reason}"
             wait = None if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
             common |= headers.cache("none", None, 0, stored=False, detail=code)
-            raise Problem(code, _why(code, reason, wait), wait, headers=common, after=outcome.after)
+            made = _attempts(outcome)
+            raise Problem(code, _why(code, reason, wait), wait, attempts=made, headers=common, after=outcome.after)
         case Failed(failure):
             notes.decision, notes.reason = "fail", str(failure)
             common |= headers.cache("miss", None, 0, stored=False)
             raise _failed(failure, common, outcome)
+        case Answered() as answered:
+            notes.decision = "serve" if answered.cache in ("hit", "stale", "collapsed") else "compute"
+            notes.reason, notes.cache, notes.provider = answered.reason, answered.cache, answered.answer.provider
+            common |= _cache_headers(answered, outcome)
+            if not stream:
+                return Reply(200, form.whole(request, outcome, answered), common, after=outcome.after)
+            pieces = streams.replay(answered.answer)
+        case Streaming() as streaming:
+            notes.decision, notes.reason = "compute", streaming.reason
+            notes.cache, notes.provider = streaming.cache, streaming.provider
+            common |= headers.cache(streaming.cache, None, 0, stored=False, detail=streaming.reason)
+            pieces = streaming.pieces
+    body, own = form.stream(request, outcome, pieces)
+    # Proxies that gather a reply before they pass it on are asked not to.
+    return Reply(200, body, {**common, **own, "x-accel-buffering": "no"}, EVENT_STREAM, outcome.after)
 
 
-def _answer(request: Request, outcome: Outcome, result: Answered, session: str, common: dict[str, str]) -> Reply:
-    answer, cached = result.answer, result.cache in ("hit", "stale")
-    age_ms = max(0, outcome.now_ms - answer.stored_at_ms) if cached else None
-    common |= headers.cache(result.cache, age_ms, outcome.fresh_ms, stored=result.stored, detail=result.reason)
-    request.notes.decision, request.notes.reason = "serve" if cached else "compute", result.reason
-    request.notes.cache = result.cache
-    body: AnswerBody = {
-        "answer": answer.text,
-        "sessionId": session,
-        "cached": cached,
-        "stale": result.cache == "stale",
-        "model": answer.model,
-        "requestId": request.id,
-        "mode": outcome.mode,
-    }
-    return Reply(200, to_json(body), common, after=outcome.after)
+def _cache_headers(result: Answered, outcome: Outcome) -> dict[str, str]:
+    age_ms = max(0, outcome.now_ms - result.answer.stored_at_ms) if result.cache in ("hit", "stale") else None
+    return headers.cache(result.cache, age_ms, outcome.fresh_ms, stored=result.stored, detail=result.reason)
+
+
+def _attempts(outcome: Outcome) -> list[AttemptBody]:
+    return [{"provider": each.provider, "outcome": each.outcome} for each in outcome.attempts]
+
+
+def created_s(answer: Answer) -> int:
+    """When an answer was made, in seconds since the epoch."""
+    return answer.stored_at_ms // 1000
 
 
 def _why(code: str, reason: str, wait: int | None) -> str:
@@ -65,6 +137,8 @@ def _why(code: str, reason: str, wait: int | None) -> str:
         return "The request allows a cached answer only, and there is none. Leave out Cache-Control: only-if-cached."
     if code == "circuit_open":
         return f"The AI backend failed several times ({reason}) and is not asked for now. Try again in {wait} s."
+    if code == "budget_spent":
+        return f"The AI backend's free allowance is used up for now. Try again in {wait} s."
     if wait is None:
         return "The call costs more than its limit can ever hold."
     if reason == "blocked":
@@ -74,16 +148,16 @@ def _why(code: str, reason: str, wait: int | None) -> str:
 
 _FAILURES = {
     "timeout": ("backend_timeout", "The AI backend gave no answer in time. Try again, or ask for less."),
+    "no_time": ("backend_timeout", "No time was left to ask the AI backend. Try again."),
     "rejected": ("backend_rejected", "The AI backend refused the question as it is. Change it."),
     "throttled": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
-    "unauthorized": ("backend_unauthorized", "Set CLOUD_RUN_API_SECRET to the secret that the AI backend expects."),
+    "quota": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
+    "unauthorized": ("backend_unauthorized", "Set the AI backend's secret or key to the one that it expects."),
 }
 
 
-def _failed(failure: BackendFailed, common: dict[str, str], outcome: Outcome) -> Problem:
+def _failed(failure: ProviderFailed, common: dict[str, str], outcome: Outcome) -> Problem:
     default = ("backend_failed", "The AI backend failed or sent something unusable. Try again.")
     code, detail = _FAILURES.get(failure.kind, default)
-    wait = None
-    if code == "backend_throttled":
-        wait = max(1, round(failure.retry_after_s or 1))
-    return Problem(code, detail, wait, headers=common, after=outcome.after)
+    wait = max(1, round(failure.rests_s or 1)) if code == "backend_throttled" else None
+    return Problem(code, detail, wait, attempts=_attempts(outcome), headers=common, after=outcome.after)

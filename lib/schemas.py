@@ -1,6 +1,7 @@
 """What a request may hold. What replies look like is in ``replies.py``; the OpenAPI description comes from both."""
 
-from typing import Annotated, Literal, Self
+import json
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,56 +15,90 @@ type Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY
 type SessionId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+class Part(BaseModel):
+    """A piece of a message. Only text is passed on; clients' own pieces (steps, reasoning, data) are left out."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    type: str
+    text: str | None = None
 
 
-class TextPart(_Strict):
-    """A piece of text in a message."""
+class ChatMessage(BaseModel):
+    """One turn of a conversation, as chat clients send it; what else they send with it is left out."""
 
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(_Strict):
-    """One turn of a conversation, as chat clients send it."""
+    model_config = ConfigDict(strict=True, frozen=True)
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
-    id: str | None = None
+    content: str | list[Part] | None = None
+    parts: list[Part] | None = Field(None, description="In place of content, as the AI SDK sends it.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and self.parts is None:
+            raise PydanticCustomError("missing", "content: missing")
+        return self
 
     @property
     def text(self) -> str:
         """The turn's text, its parts joined."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if isinstance(self.content, str):
+            return self.content
+        parts = self.content if self.content is not None else self.parts or []
+        return "".join(part.text or "" for part in parts if part.type == "text")
 
 
-class Ask(_Strict):
-    """A question: a ``query``, or ``messages`` that end with the user's, or both (the history, then the query)."""
+type Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
+
+
+def _check_last(messages: list[ChatMessage]) -> None:
+    if messages[-1].role != "user":
+        raise PydanticCustomError("last_not_user", "messages: the last one must be the user's")
+    last = messages[-1].text
+    if len(last) > MAX_QUERY_CHARS:
+        raise PydanticCustomError("too_long", f"messages: the last one is longer than {MAX_QUERY_CHARS} characters")
+    if not last.strip():
+        raise PydanticCustomError("blank", "messages: there is no text in the last one")
+
+
+def _check_numbers(name: str, values: object) -> None:
+    try:
+        # The hash of a question is made of its canonical JSON, and NaN and Infinity have none.
+        json.dumps(values, allow_nan=False)
+    except ValueError:
+        raise PydanticCustomError("finite_number", f"{name}: numbers must be finite") from None
+
+
+class Ask(BaseModel):
+    """A question: a ``query``, or ``messages`` that end with the user's, or both (the history, then the query).
+
+    ``id``, ``trigger`` and ``messageId`` are what the AI SDK's ``useChat`` adds: it wants a stream, its chat is the
+    session, and ``regenerate-message`` wants an answer that is not from the cache.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     query: Query | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)] | None = None
+    messages: Conversation | None = None
     session_id: Annotated[SessionId | None, Field(alias="sessionId")] = None
     parameters: Annotated[
         dict[str, JsonValue], Field(description="Passed on to the backend; part of what makes two questions the same.")
     ] = {}
+    stream: bool | None = Field(None, description="Answer as server-sent events; so does Accept: text/event-stream.")
+    id: SessionId | None = None
+    trigger: Literal["submit-message", "regenerate-message"] | None = None
+    message_id: Annotated[str | None, Field(alias="messageId")] = None
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if self.query is not None:
-            last = self.query
+            if not self.query.strip():
+                raise PydanticCustomError("blank", "query: there is nothing in it but white space")
         elif self.messages:
-            if self.messages[-1].role != "user":
-                raise PydanticCustomError("last_not_user", "messages: the last one must be the user's")
-            last = self.messages[-1].text
-            if len(last) > MAX_QUERY_CHARS:
-                raise PydanticCustomError(
-                    "too_long", f"messages: the last one is longer than {MAX_QUERY_CHARS} characters"
-                )
+            _check_last(self.messages)
         else:
             raise PydanticCustomError("missing", "query: missing; send query, or messages")
-        if not last.strip():
-            raise PydanticCustomError("blank", "query: there is nothing in it but white space")
+        _check_numbers("parameters", self.parameters)
         return self
 
     def question(self, default_session: str) -> Question:
@@ -71,4 +106,44 @@ class Ask(_Strict):
         turns = [Message(turn.role, turn.text) for turn in self.messages or ()]
         if self.query is not None:
             turns.append(Message("user", self.query))
-        return Question(self.session_id or default_session, tuple(turns), self.parameters)
+        return Question(self.session_id or self.id or default_session, tuple(turns), self.parameters)
+
+    def wants_stream(self, accept: str) -> bool:
+        """Whether the answer is to be streamed."""
+        if self.stream is not None:
+            return self.stream
+        return self.trigger is not None or "text/event-stream" in accept.lower()
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's ``stream_options``."""
+
+    include_usage: bool = False
+
+
+class ChatCompletion(BaseModel):
+    """A request as OpenAI's SDKs send it. Parameters that are not named here are passed on to the provider."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    messages: Conversation
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    user: str | None = Field(None, max_length=512)
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        _check_last(self.messages)
+        for name in ("tools", "functions", "audio"):
+            if (self.model_extra or {}).get(name):
+                raise PydanticCustomError("unsupported", f"{name}: not supported")
+        _check_numbers("body", self.model_extra)
+        return self
+
+    def question(self, session: str) -> Question:
+        """What is asked, in the terms of the rules."""
+        turns = tuple(Message(turn.role, turn.text) for turn in self.messages)
+        parameters: dict[str, Any] = {"model": self.model, **(self.model_extra or {})}
+        return Question(session, turns, parameters)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from lib.rules import policy
+from lib.rules import budgets, policy
 from lib.rules.answers import CacheRules
 from lib.rules.breaker import BreakerPolicy
 from lib.rules.caller import Network, Trust
@@ -44,12 +44,20 @@ def _items(text: object) -> object:
 
 
 def _networks(text: object) -> object:
-    items = _items(text)
-    return tuple(ipaddress.ip_network(item, strict=False) for item in items) if isinstance(text, str) else text  # type: ignore[attr-defined]
+    if not isinstance(text, str):
+        return text
+    try:
+        return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("not a list of networks: write for example '10.0.0.0/8,127.0.0.1/32'") from None
 
 
 def _layout(text: object) -> object:
     return policy.parse_limits(text) if isinstance(text, str) else text
+
+
+def _budget(text: object) -> object:
+    return budgets.parse(text) if isinstance(text, str) else text
 
 
 type Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -57,6 +65,7 @@ type Url = Annotated[str, BeforeValidator(_url)]
 type Items = Annotated[tuple[str, ...], BeforeValidator(_items)]
 type Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 type Limits = Annotated[Layout, BeforeValidator(_layout)]
+type BudgetLimits = Annotated[Layout, BeforeValidator(_budget)]
 type Millis = Annotated[int, Field(ge=1, le=300_000)]
 
 
@@ -87,14 +96,34 @@ class Settings(BaseModel):
     fallback_timeout_ms: Millis = Field(800, alias="FALLBACK_TIMEOUT_MS")
     local_share: Annotated[float, Field(gt=0, le=1)] = Field(0.25, alias="LOCAL_LIMIT_SHARE")
 
-    backend_url: Url = Field(alias="CLOUD_RUN_AI_URL")
-    backend_secret: SecretStr | None = Field(None, alias="CLOUD_RUN_API_SECRET")
-    backend_timeout_ms: Millis = Field(60_000, alias="AI_TIMEOUT_MS")
-    backend_connect_timeout_ms: Millis = Field(5_000, alias="AI_CONNECT_TIMEOUT_MS")
+    providers: Items = Field((), alias="AI_PROVIDERS")
+    ai_timeout_ms: Millis = Field(60_000, alias="AI_TIMEOUT_MS")
+    ai_connect_timeout_ms: Millis = Field(5_000, alias="AI_CONNECT_TIMEOUT_MS")
+    cloud_run_url: Url | None = Field(None, alias="CLOUD_RUN_AI_URL")
+    cloud_run_secret: SecretStr | None = Field(None, alias="CLOUD_RUN_API_SECRET")
+    cloud_run_limits: BudgetLimits = Field(Layout(()), alias="CLOUD_RUN_LIMITS")
+    cloud_run_month_s: Annotated[int, Field(ge=0)] = Field(180_000, alias="CLOUD_RUN_MONTH_VCPU_SECONDS")
+    cloud_run_vcpus: Annotated[float, Field(gt=0, le=8)] = Field(1.0, alias="CLOUD_RUN_VCPUS")
+    gemini_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("GEMINI_API_KEY", "GOOGLE_API_KEY"), alias="GEMINI_API_KEY"
+    )
+    gemini_model: str = Field("gemini-2.5-flash", alias="GEMINI_MODEL")
+    gemini_url: Url = Field("https://generativelanguage.googleapis.com", alias="GEMINI_BASE_URL")
+    gemini_limits: BudgetLimits = Field(budgets.parse("9/minute,225/day@America/Los_Angeles"), alias="GEMINI_LIMITS")
+    groq_key: SecretStr | None = Field(None, alias="GROQ_API_KEY")
+    groq_model: str = Field("llama-3.3-70b-versatile", alias="GROQ_MODEL")
+    groq_url: Url = Field("https://api.groq.com/openai/v1", alias="GROQ_BASE_URL")
+    groq_limits: BudgetLimits = Field(budgets.parse("14400/day"), alias="GROQ_LIMITS")
+    openai_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY")
+    openai_model: str = Field("gpt-4o-mini", alias="OPENAI_MODEL")
+    openai_url: Url = Field("https://api.openai.com/v1", alias="OPENAI_BASE_URL")
+    openai_limits: BudgetLimits = Field(Layout(()), alias="OPENAI_LIMITS")
     max_duration_ms: Millis = Field(290_000, alias="MAX_DURATION_MS")
 
     cache_fresh_s: Annotated[int, Field(ge=1, le=86_400)] = Field(3_600, alias="CACHE_TTL_SECONDS")
+    cache_refresh_s: Annotated[int, Field(ge=0, le=86_400)] = Field(600, alias="CACHE_REFRESH_SECONDS")
     cache_stale_s: Annotated[int, Field(ge=0, le=2_592_000)] = Field(86_400, alias="CACHE_STALE_SECONDS")
+    flight_lease_ms: Annotated[int, Field(ge=100, le=300_000)] = Field(15_000, alias="SINGLE_FLIGHT_LEASE_MS")
     breaker_failures: Annotated[int, Field(ge=1, le=100)] = Field(3, alias="BREAKER_FAILURES")
     breaker_cooldown_ms: Annotated[int, Field(ge=100, le=3_600_000)] = Field(60_000, alias="BREAKER_COOLDOWN_MS")
 
@@ -145,13 +174,24 @@ class Settings(BaseModel):
             "RATELIMIT_SERVERS": self.limit_servers,
             "RATELIMIT_API": self.limit_api,
         }
-        return Policy(
-            group.name,
-            layouts[group.variable],
-            CacheRules(self.cache_fresh_s * 1000, self.cache_stale_s * 1000),
-            # A probe's lease outlives the longest call, so that it is taken over only from one that crashed.
-            BreakerPolicy(self.breaker_failures, self.breaker_cooldown_ms, self.backend_timeout_ms + 5_000),
-        )
+        cache = CacheRules(self.cache_fresh_s * 1000, self.cache_refresh_s * 1000, self.cache_stale_s * 1000)
+        return Policy(group.name, layouts[group.variable], cache)
+
+    @property
+    def breaker(self) -> BreakerPolicy:
+        """When a provider's circuit opens. A probe's lease outlives the longest call, so only a crashed one ends."""
+        return BreakerPolicy(self.breaker_failures, self.breaker_cooldown_ms, self.ai_timeout_ms + 5_000)
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The names of the configured providers, in the order in which they are asked."""
+        configured = {
+            "cloud-run": self.cloud_run_url,
+            "gemini": self.gemini_key,
+            "groq": self.groq_key,
+            "openai": self.openai_key,
+        }
+        return self.providers or tuple(name for name, given in configured.items() if given)
 
 
 def _missing(given: Mapping[str, str]) -> list[str]:
@@ -168,6 +208,28 @@ def _missing(given: Mapping[str, str]) -> list[str]:
     # A project may name SUPABASE_URL for sign-in alone; only the key without the URL is surely a mistake.
     if supabase_key and not supabase_url:
         faults.append("SUPABASE_URL: missing, while SUPABASE_SERVICE_ROLE_KEY is set")
+    return faults + _provider_faults(given)
+
+
+_NEEDS = {
+    "cloud-run": ("CLOUD_RUN_AI_URL",),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "groq": ("GROQ_API_KEY",),
+    "openai": ("OPENAI_API_KEY",),
+}
+
+
+def _provider_faults(given: Mapping[str, str]) -> list[str]:
+    named = [name.strip() for name in given.get("AI_PROVIDERS", "").split(",") if name.strip()]
+    faults = [f"AI_PROVIDERS: a name that is not one of {', '.join(_NEEDS)}"] if set(named) - _NEEDS.keys() else []
+    if len(set(named)) != len(named):
+        faults.append("AI_PROVIDERS: a name twice")
+    for name in named:
+        needs = _NEEDS.get(name, ())
+        if needs and not given.keys() & set(needs):
+            faults.append(f"{needs[0]}: missing, while AI_PROVIDERS names {name}")
+    if not named and not given.keys() & {variable for needs in _NEEDS.values() for variable in needs}:
+        faults.append("CLOUD_RUN_AI_URL: missing; set it, or GEMINI_API_KEY, GROQ_API_KEY or OPENAI_API_KEY")
     return faults
 
 

@@ -5,14 +5,24 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import httpx
+from pydantic import SecretStr
+
+from lib.chain import Chain, Link
 from lib.clock import Clock
 from lib.events import Listener, broadcast, log
-from lib.guard import Guard, StockLimits
+from lib.gate import Gate
+from lib.guard import Guard
 from lib.health import Health
+from lib.limits import Limits, StockLimits
 from lib.local import LocalLimits
+from lib.rules.budgets import Budget
+from lib.rules.flight import FlightRules
+from lib.rules.vitals import VitalsPolicy
 from lib.settings import Settings
-from lib.wire.backend import Backend
+from lib.stores import RedisStore, SupabaseStore
 from lib.wire.http import new_client
+from lib.wire.providers.port import Provider
 from lib.wire.signin import SignIn
 from lib.wire.supabase import Supabase
 from lib.wire.upstash import Upstash
@@ -28,58 +38,88 @@ class Parts:
     signin: SignIn
     clock: Clock
     emit: Listener
+    client: httpx.AsyncClient
 
 
 def build(settings: Settings, clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
     """Wire the parts for one event loop. Connects to nothing yet."""
     clock, emit, client = clock or Clock(), broadcast(listeners), new_client()
-    redis = stock = None
-    if settings.redis_enabled and settings.redis_url and settings.redis_token:
-        redis = Upstash(
-            client,
-            settings.redis_url,
-            settings.redis_token.get_secret_value(),
-            settings.redis_timeout_ms / 1000,
-            settings.redis_connect_timeout_ms / 1000,
-        )
-        if settings.ratelimit_algorithm == "upstash":
-            stock = _stock(settings.redis_url, settings.redis_token.get_secret_value(), settings)
-    supabase = None
-    if settings.supabase_url and settings.supabase_key:
-        supabase = Supabase(
-            client,
-            settings.supabase_url,
-            settings.supabase_key.get_secret_value(),
-            settings.fallback_timeout_ms / 1000,
-        )
-    backend = Backend(
-        client,
-        settings.backend_url,
-        settings.backend_secret.get_secret_value() if settings.backend_secret else None,
-        settings.backend_timeout_ms / 1000,
-        settings.backend_connect_timeout_ms / 1000,
-    )
-    guard = Guard(
-        backend,
-        redis,
-        supabase,
-        LocalLimits(settings.local_share),
-        clock,
-        emit,
-        settings.redis_cooldown_ms,
-        settings.redis_slow_ms,
-        stock,
-    )
-    jwt_secret = settings.supabase_jwt_secret.get_secret_value() if settings.supabase_jwt_secret else None
-    signin = SignIn(client, settings.supabase_url, jwt_secret, settings.fallback_timeout_ms / 1000, emit)
-    return Parts(settings, guard, Health(guard, clock), signin, clock, emit)
+    redis = _redis(settings, client, clock, emit)
+    supabase = _supabase(settings, client, clock, emit)
+    stock = _stock(settings) if redis and settings.ratelimit_algorithm == "upstash" else None
+    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock)
+    chain = Chain(tuple(_links(settings, client)), redis, limits, clock, emit)
+    guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
+    timeout_s = settings.fallback_timeout_ms / 1000
+    signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    return Parts(settings, guard, Health(chain, limits, clock, emit), signin, clock, emit, client)
 
 
-def _stock(url: str, token: str, settings: Settings) -> StockLimits:
+def _redis(settings: Settings, client: httpx.AsyncClient, clock: Clock, emit: Listener) -> RedisStore | None:
+    token = _open(settings.redis_token)
+    if not settings.redis_enabled or settings.redis_url is None or token is None:
+        return None
+    timeout_ms = settings.redis_timeout_ms
+    redis = Upstash(client, settings.redis_url, token, timeout_ms / 1000, settings.redis_connect_timeout_ms / 1000)
+    # Replies that use up half of their time are as good as an outage when they do not stop.
+    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, timeout_ms / 2)
+    return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms)
+
+
+def _supabase(settings: Settings, client: httpx.AsyncClient, clock: Clock, emit: Listener) -> SupabaseStore | None:
+    key = _open(settings.supabase_key)
+    if settings.supabase_url is None or key is None:
+        return None
+    timeout_ms = settings.fallback_timeout_ms
+    # There is nothing better to switch to when it is slow.
+    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
+    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000), gate, emit)
+
+
+def _stock(settings: Settings) -> StockLimits:
     # Imported for those who ask for it only: it is a quarter of a cold start.
     from lib.wire.stock import StockWindows
 
+    url, token = settings.redis_url or "", _open(settings.redis_token) or ""
     return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000)
+
+
+def _links(settings: Settings, client: httpx.AsyncClient) -> list[Link]:
+    return [
+        Link(_provider(name, settings, client), _budget(name, settings), settings.breaker) for name in settings.chain
+    ]
+
+
+def _provider(name: str, settings: Settings, client: httpx.AsyncClient) -> Provider:
+    # Each is imported where it is configured: most deployments have one.
+    timeouts = (settings.ai_timeout_ms / 1000, settings.ai_connect_timeout_ms / 1000)
+    if name == "cloud-run":
+        from lib.wire.providers.cloud_run import CloudRun
+
+        return CloudRun(client, settings.cloud_run_url or "", _open(settings.cloud_run_secret), *timeouts)
+    if name == "gemini":
+        from lib.wire.providers.gemini import Gemini
+
+        key = _open(settings.gemini_key) or ""
+        return Gemini(client, key, settings.gemini_model, *timeouts, base_url=settings.gemini_url)
+    from lib.wire.providers.openai_chat import OpenAIChat
+
+    if name == "groq":
+        key, url, model = _open(settings.groq_key) or "", settings.groq_url, settings.groq_model
+    else:
+        key, url, model = _open(settings.openai_key) or "", settings.openai_url, settings.openai_model
+    return OpenAIChat(client, url, key, model, *timeouts, name=name)
+
+
+def _budget(name: str, settings: Settings) -> Budget:
+    if name == "cloud-run":
+        return Budget(settings.cloud_run_limits, settings.cloud_run_month_s, settings.cloud_run_vcpus)
+    layouts = {"gemini": settings.gemini_limits, "groq": settings.groq_limits, "openai": settings.openai_limits}
+    return Budget(layouts[name])
+
+
+def _open(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 _built: tuple[asyncio.AbstractEventLoop, Parts] | None = None

@@ -1,8 +1,10 @@
 """POST /api/ai/supervisor: a question to the AI backend, guarded."""
 
+from dataclasses import replace
+
 from lib.guard import Call
 from lib.http import Reply, Request, endpoint
-from lib.respond import respond
+from lib.respond import Supervisor, respond
 from lib.rules.answers import directives
 from lib.schemas import MAX_BODY_BYTES, Ask
 from lib.wiring import Parts, parts
@@ -16,17 +18,22 @@ async def ask(request: Request, parts: Parts) -> Reply:
     caller = await request.identify(parts)
     # Without a session of its own a caller has one that follows from who it is: stable, and not to be guessed.
     question = body.question(default_session=f"s-{caller.id[:16]}")
+    asked = directives(request.header("cache-control"))
+    if body.trigger == "regenerate-message":
+        asked = replace(asked, no_cache=True)
+    stream = body.wants_stream(request.header("accept"))
     call = Call(
         route=ROUTE.removeprefix("/api/"),
         caller=caller,
         question=question,
-        asked=directives(request.header("cache-control")),
+        asked=asked,
         policy=parts.settings.policy_for(ROUTE),
         request_id=request.id,
         deadline=request.deadline,
+        stream=stream,
     )
     outcome = await request.unless_gone(parts.guard.handle(call))
-    return respond(request, outcome, question.session)
+    return respond(request, outcome, Supervisor(question.session), stream=stream)
 
 
 app = endpoint(parts, post=ask)

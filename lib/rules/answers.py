@@ -42,7 +42,14 @@ class Answer:
 
     text: str
     model: str
+    provider: str = ""
     stored_at_ms: int = 0
+    tokens: int | None = None
+    """What the provider says it cost."""
+    took_ms: int = 0
+    """How long the provider took."""
+    whole: bool = True
+    """False: cut by a limit or a fallback text; such an answer is never stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class Entry:
     epochs: tuple[int, ...]
 
 
+_HALF = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s+")
 _LATIN_CAPITALS = re.compile("[A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u024f\u1e00-\u1eff]+")
 
@@ -98,11 +106,9 @@ def storable(answer: Answer) -> bool:
 def dump(entry: Entry) -> str:
     """The entry as stored."""
     answer = entry.answer
-    return json.dumps(
-        {"v": 1, "t": answer.text, "m": answer.model, "at": answer.stored_at_ms, "e": list(entry.epochs)},
-        separators=(",", ":"),
-        ensure_ascii=False,
-    )
+    fields = {"v": 2, "t": answer.text, "m": answer.model, "p": answer.provider, "at": answer.stored_at_ms}
+    fields |= {"n": answer.tokens, "ms": answer.took_ms, "e": list(entry.epochs)}
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
 
 
 def parse(text: str | None, epochs: tuple[int, ...]) -> Answer | None:
@@ -112,8 +118,18 @@ def parse(text: str | None, epochs: tuple[int, ...]) -> Answer | None:
     except (ValueError, RecursionError):
         return None
     match values:
-        case {"v": 1, "t": str(answer), "m": str(model), "at": int(at), "e": [*stored]} if answer:
-            return Answer(answer, model, at) if tuple(stored) == epochs else None
+        # Half a surrogate pair is no character: no reply could carry it.
+        case {
+            "v": 2,
+            "t": str(text),
+            "m": str(model),
+            "p": str(provider),
+            "at": int(at),
+            "n": int() | None as tokens,
+            "ms": int(took_ms),
+            "e": [*stored],
+        } if text and tuple(stored) == epochs and not _HALF.search(text + model):
+            return Answer(text, model, provider, at, tokens, took_ms)
     return None
 
 
@@ -124,9 +140,14 @@ def parse_epoch(text: str | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CacheRules:
-    """An answer is fresh for ``fresh_ms`` and kept ``stale_ms`` longer, for when the backend cannot be asked."""
+    """How long an answer is fresh, and what for it is kept longer.
+
+    For ``refresh_ms`` past its time it is served at once while one instance refreshes it (stale-while-revalidate); for
+    ``stale_ms`` it is served when no provider can be asked (stale-if-error; both RFC 5861).
+    """
 
     fresh_ms: int = 3_600_000
+    refresh_ms: int = 600_000
     stale_ms: int = 86_400_000
 
 
@@ -155,14 +176,16 @@ def directives(header: str) -> Directives:
     )
 
 
-type Freshness = Literal["fresh", "stale", "unwanted"]
+type Freshness = Literal["fresh", "aging", "stale", "unwanted"]
 
 
 def freshness(answer: Answer, now_ms: int, rules: CacheRules, asked: Directives) -> Freshness:
-    """Whether an entry may be served as it is, only when the backend cannot answer, or not at all to this request."""
+    """Whether an entry may be served as it is, while it is refreshed, only for want of another, or not at all."""
     if asked.no_cache or asked.no_store:
         return "unwanted"
     age_ms = max(0, now_ms - answer.stored_at_ms)
     if asked.max_age_s is not None and age_ms > asked.max_age_s * 1000:
         return "unwanted"
-    return "fresh" if age_ms < rules.fresh_ms else "stale"
+    if age_ms < rules.fresh_ms:
+        return "fresh"
+    return "aging" if age_ms < rules.fresh_ms + rules.refresh_ms else "stale"

@@ -129,13 +129,14 @@ def parse(text: str | None) -> Circuit:
     """The circuit that ``text`` stores; a text that stores none is an untouched circuit, to be overwritten."""
     try:
         values = json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return Circuit()
     if (
         not isinstance(values, list)
         or len(values) != len(_FIELDS)
         or any(type(value) is not kind for value, kind in zip(values, _TYPES, strict=True))
         or values[0] not in _STATES
+        or not (values[4] + values[6]).isascii()
     ):
         return Circuit()
     return Circuit(*values)

@@ -1,5 +1,6 @@
 """The one place where a guarded request is decided. No I/O; the guard does what this says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,15 @@ from lib.rules.breaker import Circuit, view
 from lib.rules.policy import Policy
 from lib.rules.windows import Quota
 
-type Code = Literal["rate_limited", "circuit_open", "not_cached"]
+type Code = Literal["rate_limited", "circuit_open", "budget_spent", "not_cached"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether one provider may be asked: its circuit, and until when its budget is known to be spent."""
+
+    circuit: Circuit
+    spent_until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +31,32 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Answer from the cache."""
+    """Answer from the cache, and refresh the entry afterwards by one of ``refresh``, if there are any."""
 
     answer: Answer
     stale: bool
     reason: str
+    refresh: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Ask the backend, as the circuit's one probe where ``probe`` says so."""
+    """Ask the providers at these places of the chain, in this order, until one answers."""
 
     reason: str
-    probe: bool = False
+    order: tuple[int, ...]
 
 
 type Decision = Deny | Serve | Compute
 
 
 def decide(
-    quota: Quota, answer: Answer | None, circuit: Circuit, now_ms: int, policy: Policy, asked: Directives
+    quota: Quota,
+    answer: Answer | None,
+    standings: Sequence[Standing],
+    now_ms: int,
+    policy: Policy,
+    asked: Directives,
 ) -> Decision:
     """What to do with one request, given all that was read for it in one round trip."""
     if not quota.allowed:
@@ -49,16 +64,31 @@ def decide(
     usable = freshness(answer, now_ms, policy.cache, asked) if answer else "unwanted"
     if answer and usable == "fresh":
         return Serve(answer, stale=False, reason="fresh")
+    order = tuple(place for place, each in enumerate(standings) if _may_be_asked(each, now_ms))
+    if answer and usable == "aging":
+        return Serve(answer, stale=True, reason="aging", refresh=order)
     if asked.only_if_cached:
         return Deny("not_cached", "only-if-cached")
-    may = view(circuit, now_ms)
-    if may == "refuse":
-        return _without_backend(answer if usable == "stale" else None, circuit)
-    reason = "expired" if usable == "stale" else "bypassed" if answer else "missing"
-    return Compute(reason, probe=may == "probe")
+    if order:
+        return Compute("expired" if usable == "stale" else "bypassed" if answer else "missing", order)
+    return without_providers(answer if usable == "stale" else None, standings, now_ms)
 
 
-def _without_backend(answer: Answer | None, circuit: Circuit) -> Decision:
+def _may_be_asked(standing: Standing, now_ms: int) -> bool:
+    return standing.spent_until_ms <= now_ms and view(standing.circuit, now_ms) != "refuse"
+
+
+def without_providers(answer: Answer | None, standings: Sequence[Standing], now_ms: int) -> Deny | Serve:
+    """No provider may be asked: an older answer if there is one, else when the first may be asked again."""
     if answer:
-        return Serve(answer, stale=True, reason="circuit_open")
-    return Deny("circuit_open", circuit.reason or circuit.state, circuit.until_ms)
+        return Serve(answer, stale=True, reason="no_provider")
+    # A provider is back when neither its circuit nor its budget keeps it away.
+    back = [(max(_open_until(each, now_ms), each.spent_until_ms), each) for each in standings]
+    retry_at_ms, first = min(back, key=lambda pair: pair[0])
+    if first.spent_until_ms > now_ms:
+        return Deny("budget_spent", "budget", retry_at_ms)
+    return Deny("circuit_open", first.circuit.reason or first.circuit.state, retry_at_ms)
+
+
+def _open_until(standing: Standing, now_ms: int) -> int:
+    return standing.circuit.until_ms if view(standing.circuit, now_ms) == "refuse" else now_ms

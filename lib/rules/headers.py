@@ -46,9 +46,16 @@ def cache(state: str, age_ms: int | None, fresh_ms: int, *, stored: bool, detail
         # Refused before the cache had a say: neither a hit nor forwarded.
         headers["cache-status"] = f"breakwater; detail={detail}"
         return headers
-    forwarded = {"bypass": "request", "miss": "stale" if detail == "expired" else "uri-miss"}[state]
+    forwarded = "request" if state == "bypass" else "stale" if detail == "expired" else "uri-miss"
     headers["cache-status"] = f"breakwater; fwd={forwarded}" + ("; stored" if stored else "")
+    if state == "collapsed":
+        headers |= {"x-cache": "MISS", "cache-status": "breakwater; fwd=uri-miss; collapsed"}
     return headers
+
+
+def attempts(made: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """``X-Attempts``: the providers that were tried, in order, each with what became of it."""
+    return {"x-attempts": ", ".join(f"{provider};{outcome}" for provider, outcome in made)} if made else {}
 
 
 def server_timing(parts: Sequence[tuple[str, float]]) -> Mapping[str, str]:

@@ -20,9 +20,28 @@ def answer(route: str, session: str, query_hash: str) -> str:
     return f"{route.replace('/', ':')}:{quote(session, safe='')}:{query_hash}"
 
 
-def circuit(backend: str) -> str:
-    """The circuit breaker of one backend."""
-    return f"cb:{backend}"
+def lock(answer_key: str) -> str:
+    """Held by whoever computes this answer now."""
+    return f"lock:{answer_key}"
+
+
+def circuit(provider: str) -> str:
+    """The circuit breaker of one provider."""
+    return f"cb:{provider}"
+
+
+def budget(provider: str) -> str:
+    """The subject under which a provider's calls are counted, beside the callers' hashes."""
+    return f"provider-{provider}"
+
+
+def month(provider: str, name: str) -> str:
+    """What a provider has used up in one calendar month (``2026-11``)."""
+    return f"used:{provider}:{name}"
+
+
+OUTAGE = "outage"
+"""When Redis last came back after instances had counted elsewhere, in milliseconds since the epoch."""
 
 
 def epoch_route(route: str) -> str:

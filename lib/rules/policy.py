@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lib.rules.answers import CacheRules
-from lib.rules.breaker import BreakerPolicy
 from lib.rules.windows import Layout, window
 
 
@@ -22,7 +21,7 @@ class Group:
 # The first match decides.
 GROUPS = (
     Group("ai/supervisor", r"/api/ai/supervisor", "RATELIMIT_AI_SUPERVISOR", "10/minute,100/day"),
-    Group("ai", r"/api/ai/.+", "RATELIMIT_AI", "10/minute,100/day"),
+    Group("ai", r"/api/(ai|v1)/.+", "RATELIMIT_AI", "10/minute,100/day"),
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
     Group("api", r".*", "RATELIMIT_API", "100/minute"),
 )
@@ -38,7 +37,7 @@ def parse_limits(text: str) -> Layout:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,10})\s*/\s*(minute|hour|day)\s*", part)
         if not found:
-            raise ValueError(f"{part.strip()!r} is no limit: write for example '10/minute,100/day', or 'off'")
+            raise ValueError("not a limit: write for example '10/minute,100/day', or 'off'")
         windows.append(window(found[2], int(found[1])))
     if len({each.name for each in windows}) != len(windows):
         raise ValueError("each of minute, hour and day may be given once")
@@ -52,12 +51,11 @@ class Policy:
     group: str
     layout: Layout
     cache: CacheRules = field(default_factory=CacheRules)
-    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
 
 def group_of(path: str) -> Group:
     """The group whose limit covers a path."""
-    return next(group for group in GROUPS if re.fullmatch(group.pattern, path))
+    return next(group for group in GROUPS if re.fullmatch(group.pattern, path, re.DOTALL))
 
 
 def defaults() -> Mapping[str, str]:

@@ -1,8 +1,9 @@
 """Strict sliding windows in one Redis command.
 
 A window is cut into buckets of equal length, aligned to the UTC day. One key holds one subject's day: a touch counter,
-then, for each window, an array with one small unsigned integer a bucket. ``BITFIELD`` increments the current bucket of
-every window and reads all buckets that the windows cover, atomically, as one billed command.
+a few slots that say what the subject asked last (``flight.py``), then, for each window, an array with one small
+unsigned integer a bucket. ``BITFIELD`` increments the current bucket of every window and reads all buckets that the
+windows cover, atomically, as one billed command.
 
 The rule. At time ``t`` a window of length ``W`` counts, in full, every bucket from the one that holds
 ``t - W - SKEW_MS`` to the one that holds ``t + SKEW_MS``. A call admitted at any true time within the closed interval
@@ -12,6 +13,9 @@ holds more than the limit. The price: a call counts for longer than ``W``, by at
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
 
 from lib.rules import keys
 from lib.rules.op import Command, Op, Reply, as_int, as_list, ignored
@@ -20,8 +24,10 @@ DAY_MS = 86_400_000
 SKEW_MS = 2_500
 """How far two instances' clocks may differ without a window ever holding more than its limit."""
 
-_TOUCH = "u4"
-_TOUCH_BITS = 4
+# The first byte: how often the key was written, and by how many calls whose instance had set its TTL, both up to 15.
+_TOUCH: Command = ("u4", 0)
+_CONFIRMED: Command = ("u4", 4)
+_SLOTS_AT, SLOTS, _SLOT_BITS = 8, 8, 48
 _PACK_BITS = 48
 """Buckets are read in packs of up to 48 bits: fewer parts than one ``GET`` a bucket, and exact in any JSON parser."""
 
@@ -29,14 +35,25 @@ type Buckets = Mapping[int, int]
 """Count by bucket index (``time_ms // bucket_ms``); empty buckets are left out."""
 
 
+type Unit = Literal["calls", "tokens"]
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """At most ``limit`` calls in any closed interval of ``length_ms``, counted in buckets of ``bucket_ms``."""
+    """At most ``limit`` calls in any closed interval of ``length_ms``, counted in buckets of ``bucket_ms``.
+
+    ``bits`` is the width of a bucket: the least that holds the limit. With a ``zone`` it is a calendar day there
+    instead: its whole limit is back at midnight, daylight saving included. A window of ``tokens`` counts these instead
+    of calls.
+    """
 
     name: str
     limit: int
     length_ms: int
     bucket_ms: int
+    unit: Unit = "calls"
+    zone: str | None = None
+    bits: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.limit < 1:
@@ -44,32 +61,53 @@ class Window:
         if self.length_ms > DAY_MS or DAY_MS % self.bucket_ms or self.bucket_ms > self.length_ms:
             raise ValueError("a window is at most a day, and its buckets divide the day")
 
-    @property
-    def bits(self) -> int:
-        """The width of a bucket: the least that holds the limit."""
-        return next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits)
+        object.__setattr__(self, "bits", next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits))
 
     def covered(self, now_ms: int) -> range:
         """The bucket indexes that count at ``now_ms``, oldest first."""
-        oldest = (now_ms - self.length_ms - SKEW_MS) // self.bucket_ms
-        return range(oldest, (now_ms + SKEW_MS) // self.bucket_ms + 1)
+        oldest = now_ms - self.length_ms - SKEW_MS if self.zone is None else _midnight(now_ms, self.zone, 0)
+        return range(oldest // self.bucket_ms, (now_ms + SKEW_MS) // self.bucket_ms + 1)
 
     def leaves_at(self, bucket: int) -> int:
         """The first millisecond at which ``bucket`` no longer counts."""
+        if self.zone is not None:
+            return _midnight(bucket * self.bucket_ms, self.zone, 1)
         return (bucket + 1) * self.bucket_ms + self.length_ms + SKEW_MS
 
+    def price(self, cost: int, tokens: int) -> int:
+        """What a call of ``cost`` calls and ``tokens`` tokens takes from this window."""
+        return cost if self.unit == "calls" else tokens
 
-_UNITS = {"minute": (60_000, 2_500), "hour": (3_600_000, 150_000), "day": (DAY_MS, 1_800_000)}
+
+def _midnight(at_ms: int, zone: str, days: int) -> int:
+    """The midnight in ``zone`` that began the day of ``at_ms``, or the one ``days`` later."""
+    local = datetime.fromtimestamp(at_ms / 1000, ZoneInfo(zone))
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0) + timedelta(days=days)
+    return int(midnight.timestamp() * 1000)
 
 
-def window(unit: str, limit: int) -> Window:
-    """A window of one ``minute``, ``hour`` or ``day``. Raises ValueError for another unit or a limit below 1."""
-    if unit not in _UNITS:
-        raise ValueError(f"unknown unit {unit!r}: use minute, hour or day")
-    length_ms, bucket_ms = _UNITS[unit]
+_LENGTHS = {"minute": (60_000, 2_500), "hour": (3_600_000, 150_000), "day": (DAY_MS, 1_800_000)}
+_CALENDAR_BUCKET_MS = 900_000
+"""A quarter of an hour: every zone's midnight lies on one."""
+
+
+def window(length: str, limit: int, unit: Unit = "calls", zone: str | None = None) -> Window:
+    """A window of one ``minute``, ``hour`` or ``day``; with a ``zone``, the calendar day there.
+
+    Raises ValueError for another length, a limit below 1, or an unknown zone.
+    """
+    if length not in _LENGTHS:
+        raise ValueError(f"unknown length {length!r}: use minute, hour or day")
+    length_ms, bucket_ms = _LENGTHS[length]
+    if zone is not None:
+        if length != "day":
+            raise ValueError("a time zone goes with a day")
+        _midnight(0, zone, 0)
+        bucket_ms = _CALENDAR_BUCKET_MS
     if limit >= 1 << 32:
         raise ValueError("a limit is below 4294967296")
-    return Window(unit, limit, length_ms, bucket_ms)
+    name = length if unit == "calls" else f"{unit}-{length}"
+    return Window(name, limit, length_ms, bucket_ms, unit, zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +118,7 @@ class Layout:
     offsets: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        at, offsets = 8, dict.fromkeys(self.windows, 0)
+        at, offsets = _SLOTS_AT + SLOTS * _SLOT_BITS, dict.fromkeys(self.windows, 0)
         for each in sorted(self.windows, key=lambda w: w.bucket_ms, reverse=True):
             offsets[each] = at
             at += -(-DAY_MS // each.bucket_ms * each.bits // 8) * 8
@@ -89,7 +127,10 @@ class Layout:
     @property
     def tag(self) -> str:
         """Names the layout; part of the subject, so that a changed width never misreads old counts."""
-        return "-".join(f"{each.length_ms}.{each.bucket_ms}.{each.bits}" for each in self.windows)
+        return "-".join(
+            f"{each.length_ms}.{each.bucket_ms}.{each.bits}" + (f".{each.zone}" if each.zone else "")
+            for each in self.windows
+        )
 
     def spots(self, now_ms: int) -> list[tuple[str, int]]:
         """Type and bit offset of the bucket of ``now_ms`` for each window."""
@@ -156,19 +197,44 @@ class Tally:
     added: tuple[bool, ...]
     """Which windows took the increment; one that did not was at its width's end, far over its limit."""
     touch: int
+    """How often the key was written, up to 15."""
+    confirmed: bool
+    """Whether some instance is known to have set the key's TTL."""
     known: Known
+    slot: int | None = None
+    """What the slot held before, where one was set."""
 
 
 def _days(layout: Layout, now_ms: int) -> list[int]:
     """The UTC days other than today that a window reaches into at ``now_ms``."""
     today = now_ms // DAY_MS
-    longest = max(each.length_ms for each in layout.windows)
-    low, high = (now_ms - longest - SKEW_MS) // DAY_MS, (now_ms + SKEW_MS) // DAY_MS
-    # Half an hour's bucket may begin before the reach of its window; it is read in full with the day it lies in.
-    return [day for day in range(low, high + 1) if day != today]
+    low = min(each.covered(now_ms).start * each.bucket_ms for each in layout.windows) // DAY_MS
+    return [day for day in range(low, (now_ms + SKEW_MS) // DAY_MS + 1) if day != today]
 
 
-def spend(subject: str, layout: Layout, cost: int, now_ms: int, known: Known | None = None) -> Op[Tally]:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A value to leave in one of a subject's slots."""
+
+    slot: int
+    value: int
+
+    @property
+    def part(self) -> Command:
+        """The part of a BITFIELD that sets the slot and yields what it held."""
+        return ("SET", f"u{_SLOT_BITS}", _SLOTS_AT + self.slot * _SLOT_BITS, self.value)
+
+
+def spend(
+    subject: str,
+    layout: Layout,
+    cost: int,
+    now_ms: int,
+    known: Known | None = None,
+    *,
+    tokens: int = 0,
+    mark: Mark | None = None,
+) -> Op[Tally]:
     """Add ``cost`` to every window and read what they hold then: 1 command, and 1 for each other day not yet known.
 
     Atomic. What comes of it is for :func:`judge`; a refused call is taken back with :func:`refund`.
@@ -176,20 +242,31 @@ def spend(subject: str, layout: Layout, cost: int, now_ms: int, known: Known | N
     known = known or Known()
     today = now_ms // DAY_MS
     parts: list[str | int] = ["BITFIELD", keys.windows(subject, today)]
-    parts += ["OVERFLOW", "SAT", "INCRBY", _TOUCH, 0, 1, "OVERFLOW", "FAIL"]
-    for kind, offset in layout.spots(now_ms):
-        parts += ["INCRBY", kind, offset, cost]
-    return _read(subject, layout, now_ms, known, parts, increments=len(layout.windows))
+    parts += ["OVERFLOW", "SAT", "INCRBY", *_TOUCH, 1, "INCRBY", *_CONFIRMED, int(known.ttl_day == today)]
+    parts += ["OVERFLOW", "FAIL"]
+    for each, (kind, offset) in zip(layout.windows, layout.spots(now_ms), strict=True):
+        parts += ["INCRBY", kind, offset, each.price(cost, tokens)]
+    if mark is not None:
+        parts += mark.part
+    return _read(subject, layout, now_ms, known, parts, increments=len(layout.windows), marked=mark is not None)
 
 
 def peek(subject: str, layout: Layout, now_ms: int, known: Known | None = None) -> Op[Tally]:
     """Read every window without writing anything or creating a key."""
-    parts: list[str | int] = ["BITFIELD_RO", keys.windows(subject, now_ms // DAY_MS), "GET", _TOUCH, 0]
-    return _read(subject, layout, now_ms, known or Known(), parts, increments=0)
+    parts: list[str | int] = ["BITFIELD_RO", keys.windows(subject, now_ms // DAY_MS)]
+    parts += ["GET", *_TOUCH, "GET", *_CONFIRMED]
+    return _read(subject, layout, now_ms, known or Known(), parts, increments=0, marked=False)
 
 
 def _read(
-    subject: str, layout: Layout, now_ms: int, known: Known, parts: list[str | int], *, increments: int
+    subject: str,
+    layout: Layout,
+    now_ms: int,
+    known: Known,
+    parts: list[str | int],
+    *,
+    increments: int,
+    marked: bool,
 ) -> Op[Tally]:
     today = now_ms // DAY_MS
     own = layout.packs(today, now_ms)
@@ -205,9 +282,9 @@ def _read(
         commands.append(tuple(read_only))
 
     def read(replies: Sequence[Reply]) -> Tally:
-        items = as_list(replies[0], 1 + increments + len(own))
+        items = as_list(replies[0], 2 + increments + marked + len(own))
         usage: list[dict[int, int]] = [{} for _ in layout.windows]
-        _fill(usage, own, items[1 + increments :])
+        _fill(usage, own, items[2 + increments + marked :])
         days = {day: buckets for day, buckets in known.days.items() if day in other}
         for (day, packs), reply in zip(unread, replies[1:], strict=True):
             found: list[dict[int, int]] = [{} for _ in layout.windows]
@@ -218,19 +295,22 @@ def _read(
             _merge(usage, found)
         for day in other:
             if day in known.days:
-                _merge(usage, _still_covered(layout, known.days[day], now_ms))
-        added = tuple(item is not None for item in items[1 : 1 + increments])
-        return Tally(tuple(usage), added, as_int(items[0]), Known(days, known.ttl_day))
+                _merge(usage, covering(layout.windows, known.days[day], now_ms))
+        added = tuple(item is not None for item in items[2 : 2 + increments])
+        slot = as_int(items[2 + increments]) if marked else None
+        touch, confirmed = as_int(items[0]), as_int(items[1]) > 0
+        return Tally(tuple(usage), added, touch, confirmed, Known(days, known.ttl_day), slot)
 
     return Op(tuple(commands), read)
 
 
-def _still_covered(layout: Layout, usage: Usage, now_ms: int) -> list[Buckets]:
-    ranges = [each.covered(now_ms) for each in layout.windows]
-    return [
+def covering(windows: Sequence[Window], usage: Sequence[Buckets], now_ms: int) -> Usage:
+    """The part of a remembered usage that still counts at ``now_ms``."""
+    ranges = [each.covered(now_ms) for each in windows]
+    return tuple(
         {index: count for index, count in buckets.items() if index in covered}
         for buckets, covered in zip(usage, ranges, strict=True)
-    ]
+    )
 
 
 def _fill(usage: list[dict[int, int]], packs: Sequence[_Pack], values: Sequence[Reply]) -> None:
@@ -244,28 +324,80 @@ def _merge(usage: list[dict[int, int]], more: Sequence[Buckets]) -> None:
         mine.update(theirs)
 
 
-def refund(subject: str, layout: Layout, cost: int, now_ms: int, added: tuple[bool, ...]) -> Op[int]:
-    """Take a refused call back out of the windows that took it, at the ``now_ms`` it was added; yields the touch count.
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """A refund was written. ``made_key``: the key had gone meanwhile, is new, and needs a TTL."""
 
-    1 command. A count never falls below zero, whatever was lost before.
+    made_key: bool
+
+
+def refund(
+    subject: str,
+    layout: Layout,
+    cost: int,
+    now_ms: int,
+    added: Sequence[bool] | None = None,
+    *,
+    tokens: int = 0,
+    mark: Mark | None = None,
+) -> Op[Refunded]:
+    """Take a call back out of the windows that took it, at the ``now_ms`` it was added.
+
+    1 command. A count never falls below zero, whatever was lost before. Negative amounts add.
     """
+    added = added if added is not None else [True] * len(layout.windows)
     parts: list[str | int] = ["BITFIELD", keys.windows(subject, now_ms // DAY_MS)]
-    parts += ["OVERFLOW", "SAT", "INCRBY", _TOUCH, 0, 1]
-    taken = [spot for spot, was_added in zip(layout.spots(now_ms), added, strict=True) if was_added]
-    for kind, offset in taken:
-        parts += ["INCRBY", kind, offset, -cost]
-    return Op((tuple(parts),), lambda replies: as_int(as_list(replies[0], 1 + len(taken))[0]))
+    parts += ["OVERFLOW", "SAT", "INCRBY", *_TOUCH, 1]
+    taken = 0
+    for each, (kind, offset), was_added in zip(layout.windows, layout.spots(now_ms), added, strict=True):
+        if was_added and (price := each.price(cost, tokens)):
+            parts += ["INCRBY", kind, offset, -price]
+            taken += 1
+    if mark is not None:
+        parts += mark.part
+        taken += 1
+    return Op((tuple(parts),), lambda replies: Refunded(as_int(as_list(replies[0], 1 + taken)[0]) == 1))
 
 
-def needs_ttl(touch: int, known: Known, now_ms: int) -> bool:
-    """Whether the day's key may be without a TTL: it is new, or whoever made it may have died before setting it."""
-    return touch <= 2 and known.ttl_day != now_ms // DAY_MS
+def set_slot(subject: str, mark: Mark, now_ms: int) -> Op[int]:
+    """Leave a value in a slot of the key of ``now_ms``; yields what it held: 1 command."""
+    command = ("BITFIELD", keys.windows(subject, now_ms // DAY_MS), *mark.part)
+    return Op((command,), lambda replies: as_int(as_list(replies[0], 1)[0]))
 
 
-def set_ttl(subject: str, now_ms: int) -> Op[None]:
-    """Let the day's key live until no window can reach into it: 1 command."""
-    day = now_ms // DAY_MS
-    seconds = ((day + 2) * DAY_MS + 1_800_000 - now_ms) // 1000 + 1
+def get_slot(subject: str, slot: int, now_ms: int) -> Op[int]:
+    """What a slot holds: 1 command."""
+    at = _SLOTS_AT + slot * _SLOT_BITS
+    command = ("BITFIELD_RO", keys.windows(subject, now_ms // DAY_MS), "GET", f"u{_SLOT_BITS}", at)
+    return Op((command,), lambda replies: as_int(as_list(replies[0], 1)[0]))
+
+
+def add(subject: str, layout: Layout, usage: Sequence[Buckets], now_ms: int) -> Op[None]:
+    """Add counts that were admitted elsewhere to their buckets: 2 commands for each day they lie on."""
+    commands: dict[int, list[str | int]] = {}
+    for each, offset, buckets in zip(layout.windows, layout.offsets, usage, strict=True):
+        per_day = DAY_MS // each.bucket_ms
+        for index, count in buckets.items():
+            day = index // per_day
+            parts = commands.setdefault(day, ["BITFIELD", keys.windows(subject, day), "OVERFLOW", "SAT"])
+            parts += ["INCRBY", f"u{each.bits}", offset + index % per_day * each.bits, count]
+    pairs = [(tuple(parts), *set_ttl(subject, now_ms, day).commands) for day, parts in commands.items()]
+    return Op(tuple(command for pair in pairs for command in pair), ignored)
+
+
+def needs_ttl(tally: Tally, now_ms: int) -> bool:
+    """Whether the day's key may be without a TTL: it is new, or nobody is known to have set one.
+
+    Whoever made it may have died before, and so may the next; an instance that did set one says so with later calls.
+    """
+    return tally.touch == 1 or not (tally.confirmed or tally.known.ttl_day == now_ms // DAY_MS)
+
+
+def set_ttl(subject: str, now_ms: int, day: int | None = None) -> Op[None]:
+    """Let a day's key (today's, if none is named) live until no window can reach into it: 1 command."""
+    day = now_ms // DAY_MS if day is None else day
+    # A calendar day may have 25 hours, and a bucket is read in full.
+    seconds = ((day + 2) * DAY_MS + 7_200_000 - now_ms) // 1000 + 1
     return Op((("EXPIRE", keys.windows(subject, day), seconds),), ignored)
 
 
@@ -298,34 +430,44 @@ class Quota:
     @property
     def tightest(self) -> WindowState | None:
         """The window that will refuse first."""
-        return min(self.states, key=lambda s: (s.remaining / s.window.limit, -s.window.length_ms), default=None)
+        return min(self.states, key=lambda s: (s.remaining, -s.window.length_ms), default=None)
 
 
-def too_costly(windows: Sequence[Window], cost: int, now_ms: int) -> Quota | None:
+def too_costly(windows: Sequence[Window], cost: int, now_ms: int, *, tokens: int = 0) -> Quota | None:
     """The refusal of a cost that no window could ever hold; decided without asking anyone."""
-    if all(cost <= each.limit for each in windows):
+    if all(each.price(cost, tokens) <= each.limit for each in windows):
         return None
     return Quota(False, "cost_exceeds_limit", tuple(WindowState(each, each.limit, now_ms) for each in windows))
 
 
 def judge(
-    windows: Sequence[Window], usage: Sequence[Buckets], cost: int, now_ms: int, added: Sequence[bool] | None = None
+    windows: Sequence[Window],
+    usage: Sequence[Buckets],
+    cost: int,
+    now_ms: int,
+    added: Sequence[bool] | None = None,
+    *,
+    tokens: int = 0,
 ) -> Quota:
     """Admit or refuse a call of ``cost`` that ``usage`` already contains in the windows marked in ``added``.
 
     Without ``added`` nothing has been counted yet (a peek, or a store that decided by itself).
     """
+    if refusal := too_costly(windows, cost, now_ms, tokens=tokens):
+        return refusal
     added = added if added is not None else [False] * len(windows)
     before = [
-        _without_ghosts(each, buckets)
-        for each, buckets in zip(windows, without(windows, usage, cost, now_ms, added), strict=True)
+        _without_ghosts(each, buckets, now_ms)
+        for each, buckets in zip(windows, without(windows, usage, cost, now_ms, added, tokens=tokens), strict=True)
     ]
-    frees = [_free_at(each, buckets, cost, now_ms) for each, buckets in zip(windows, before, strict=True)]
+    prices = [each.price(cost, tokens) for each in windows]
+    frees = [_free_at(each, b, price, now_ms) for each, b, price in zip(windows, before, prices, strict=True)]
     retry_at = max(frees, default=now_ms)
     # An increment that overflowed needs no case of its own: its bucket alone is then beyond the limit.
     allowed = retry_at <= now_ms
     states = tuple(
-        _state(each, buckets, cost if allowed else 0, now_ms) for each, buckets in zip(windows, before, strict=True)
+        _state(each, buckets, price if allowed else 0, now_ms)
+        for each, buckets, price in zip(windows, before, prices, strict=True)
     )
     if allowed:
         return Quota(True, "admitted", states)
@@ -334,30 +476,56 @@ def judge(
 
 
 def without(
-    windows: Sequence[Window], usage: Sequence[Buckets], cost: int, now_ms: int, added: Sequence[bool]
+    windows: Sequence[Window],
+    usage: Sequence[Buckets],
+    cost: int,
+    now_ms: int,
+    added: Sequence[bool],
+    *,
+    tokens: int = 0,
 ) -> tuple[Buckets, ...]:
     """The usage before a call of ``cost`` was added at ``now_ms`` to the windows marked in ``added``."""
     before = []
     for each, buckets, mine in zip(windows, usage, added, strict=True):
         index = now_ms // each.bucket_ms
-        before.append({**buckets, index: buckets[index] - cost} if mine and index in buckets else buckets)
+        price = each.price(cost, tokens)
+        before.append({**buckets, index: buckets[index] - price} if mine and index in buckets else buckets)
     return tuple(before)
 
 
-def _without_ghosts(each: Window, buckets: Buckets) -> Buckets:
+def certain(windows: Sequence[Window], usage: Sequence[Buckets], now_ms: int) -> Usage:
+    """The usage without what can only be refused calls on their way out: what may be passed on as a floor."""
+    return tuple(_without_ghosts(each, buckets, now_ms) for each, buckets in zip(windows, usage, strict=True))
+
+
+def lacking(have: Sequence[Buckets], floor: Sequence[Buckets], more: Sequence[Buckets]) -> Usage:
+    """What has to be added to ``have`` so that every bucket holds at least ``floor``, and ``more`` besides."""
+    result = []
+    for mine, least, extra in zip(have, floor, more, strict=True):
+        wanted = {i: max(0, least.get(i, 0) - mine.get(i, 0)) + extra.get(i, 0) for i in least.keys() | extra.keys()}
+        result.append({index: count for index, count in wanted.items() if count})
+    return tuple(result)
+
+
+def plus(a: Sequence[Buckets], b: Sequence[Buckets]) -> Usage:
+    """Bucket by bucket, the sum of two usages."""
+    return tuple({i: x.get(i, 0) + y.get(i, 0) for i in x.keys() | y.keys()} for x, y in zip(a, b, strict=True))
+
+
+def highest(a: Sequence[Buckets], b: Sequence[Buckets]) -> Usage:
+    """Bucket by bucket, the greater of two usages."""
+    return tuple({i: max(x.get(i, 0), y.get(i, 0)) for i in x.keys() | y.keys()} for x, y in zip(a, b, strict=True))
+
+
+def _without_ghosts(each: Window, buckets: Buckets, now_ms: int) -> Buckets:
     """Leave out what can only be refused calls whose refund is under way.
 
-    Admitted calls never exceed the limit, so the excess is made of refused ones, and these lie in the newest buckets.
+    Admitted calls never exceed the limit, so the excess is made of refused ones, and these lie in the present bucket;
+    what lies before it is left, it may have been admitted under a limit that was higher then.
     """
-    excess = sum(buckets.values()) - each.limit
-    if excess <= 0:
-        return buckets
-    kept = dict(buckets)
-    for index in sorted(kept, reverse=True):
-        ghosts = min(excess, kept[index])
-        kept[index] -= ghosts
-        excess -= ghosts
-    return kept
+    excess, index = sum(buckets.values()) - each.limit, now_ms // each.bucket_ms
+    ghosts = min(excess, buckets.get(index, 0))
+    return {**buckets, index: buckets[index] - ghosts} if ghosts > 0 else buckets
 
 
 def _free_at(each: Window, buckets: Buckets, cost: int, now_ms: int) -> int:

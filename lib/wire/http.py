@@ -1,8 +1,12 @@
 """One HTTP client for an instance: connections are kept, and a TLS context is made once."""
 
+import logging
 import ssl
 
 import httpx
+
+# It logs a line of plain text for each call, at the level that Vercel shows; what matters of it our own events tell.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def new_client() -> httpx.AsyncClient:

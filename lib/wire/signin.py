@@ -53,7 +53,7 @@ class SignIn:
                 leeway=10,
                 options={"require": ["exp", "sub"]},
             )
-        except jwt.InvalidTokenError as e:
+        except jwt.PyJWTError as e:
             self.emit(TokenRefused(type(e).__name__))
             return None
         user = claims["sub"]
@@ -84,12 +84,14 @@ class SignIn:
             if age > _KEYS_FOR_S or (not known and age > _RETRY_AFTER_S):
                 self._fetched_at = loop.time()
                 try:
-                    response = await self.client.get(
-                        f"{self.url}/auth/v1/.well-known/jwks.json", timeout=self.timeout_s
-                    )
+                    # In all, not for each read: whoever has a token waits here.
+                    async with asyncio.timeout(self.timeout_s):
+                        response = await self.client.get(
+                            f"{self.url}/auth/v1/.well-known/jwks.json", timeout=self.timeout_s
+                        )
                     response.raise_for_status()
                     self._keys = jwt.PyJWKSet.from_dict(response.json()).keys
-                except (httpx.HTTPError, ValueError, jwt.PyJWKSetError, AttributeError) as e:
+                except (TimeoutError, httpx.HTTPError, ValueError, jwt.PyJWTError, AttributeError) as e:
                     # The old keys stay: an outage of the key server signs nobody out.
                     self.emit(SignInKeysUnavailable(type(e).__name__))
             return self._keys or []

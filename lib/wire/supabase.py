@@ -5,6 +5,7 @@ as long, at the moment when Redis has just failed and the caller waits (docs/dec
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +17,7 @@ from lib.rules.windows import SKEW_MS, Buckets, Quota, Usage, Window, judge, win
 if TYPE_CHECKING:
     from postgrest import AsyncPostgrestClient
 
-type Kind = Literal["timeout", "connection", "unauthorized", "throttled", "server", "protocol"]
+type Kind = Literal["timeout", "connection", "unauthorized", "throttled", "server", "protocol", "resting"]
 
 
 class SupabaseDown(Exception):
@@ -25,6 +26,14 @@ class SupabaseDown(Exception):
     def __init__(self, kind: Kind, detail: str) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind: Kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """``spent``: admitted in Supabase, for this taker alone to give back. ``carried``: known there to be in Redis."""
+
+    spent: Usage
+    carried: Usage
 
 
 @dataclass(slots=True)
@@ -38,7 +47,13 @@ class Supabase:
     _rpc: "AsyncPostgrestClient | None" = None
 
     async def spend(
-        self, subject: str, windows: Sequence[Window], cost: int, now_ms: int, floor: Usage | None = None
+        self,
+        subject: str,
+        windows: Sequence[Window],
+        cost: int,
+        now_ms: int,
+        floor: Usage | None = None,
+        left_s: float = math.inf,
     ) -> Quota:
         """Admit a call or refuse it. ``floor`` is what Redis was last known to hold. Raises SupabaseDown."""
         reply = await self._call(
@@ -53,6 +68,7 @@ class Supabase:
                 "p_skew_ms": SKEW_MS,
                 "p_floor": _as_floor(windows, floor) if floor else [],
             },
+            left_s,
         )
         match reply:
             case {"allowed": bool(allowed), "windows": [*found]} if len(found) == len(windows):
@@ -64,11 +80,19 @@ class Supabase:
             raise SupabaseDown("protocol", "breakwater_spend decided against the rule: is the migration up to date?")
         return quota
 
+    async def settle(self, subject: str, windows: Sequence[Window], now_ms: int, left_s: float = math.inf) -> "Settled":
+        """Take what was admitted here and not yet given back to Redis; it is handed out once. Raises SupabaseDown."""
+        reply = await self._call("breakwater_settle", {"p_subject": subject, "p_now_ms": now_ms}, left_s)
+        match reply:
+            case {"windows": [*spent], "carried": [*carried]}:
+                return Settled(_by_window(windows, spent), _by_window(windows, carried))
+        raise SupabaseDown("protocol", "breakwater_settle replied in another shape than the migration's")
+
     async def ping(self, now_ms: int) -> None:
         """Ask whether the function is there and answers, without writing anything. Raises SupabaseDown."""
         await self.spend("health", [window("minute", 1)], 0, now_ms)
 
-    async def _call(self, function: str, arguments: dict[str, object]) -> object:
+    async def _call(self, function: str, arguments: dict[str, object], left_s: float) -> object:
         from postgrest import AsyncPostgrestClient
         from postgrest.exceptions import APIError
 
@@ -78,19 +102,20 @@ class Supabase:
                 f"{self.url}/rest/v1", headers=headers, http_client=self.client, retry_enabled=False
             )
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with asyncio.timeout(min(self.timeout_s, left_s)):
                 response = await self._rpc.rpc(function, arguments).execute()  # type: ignore[arg-type]
         except (TimeoutError, httpx.TimeoutException) as e:
             raise SupabaseDown("timeout", type(e).__name__) from e
         except httpx.HTTPError as e:
             raise SupabaseDown("connection", type(e).__name__) from e
         except APIError as e:
-            raise SupabaseDown(_kind(e.code or ""), f"code {e.code}: {(e.message or '')[:200]}") from e
+            raise SupabaseDown(_kind(e.code or "", e.message or ""), f"code {e.code}: {(e.message or '')[:200]}") from e
         return response.data
 
 
-def _kind(code: str) -> Kind:
-    if code in ("401", "403", "42501", "PGRST301", "PGRST302", "PGRST303"):
+def _kind(code: str, message: str) -> Kind:
+    # The gateway in front refuses a wrong key without a code.
+    if "API key" in message or code in ("401", "403", "42501", "PGRST301", "PGRST302", "PGRST303"):
         return "unauthorized"
     return "throttled" if code == "429" else "server"
 
@@ -107,6 +132,18 @@ def _buckets(window: Window, item: object) -> Buckets:
                         raise SupabaseDown("protocol", "a bucket is not [start_ms, count]")
             return found
     raise SupabaseDown("protocol", "a window without buckets")
+
+
+def _by_window(windows: Sequence[Window], items: Sequence[object]) -> Usage:
+    """Buckets in the order of ``windows``; a window that is not configured any more is left out."""
+    found: dict[int, object] = {}
+    for item in items:
+        match item:
+            case {"window_ms": int(length_ms)}:
+                found[length_ms] = item
+            case _:
+                raise SupabaseDown("protocol", "a window without its length")
+    return tuple(_buckets(each, found[each.length_ms]) if each.length_ms in found else {} for each in windows)
 
 
 def _as_floor(windows: Sequence[Window], floor: Usage) -> list[dict[str, object]]:

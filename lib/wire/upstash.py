@@ -6,6 +6,7 @@ caller one call, a retry could admit two.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +16,17 @@ from pydantic_core import from_json, to_json
 
 from lib.rules.op import Command, CommandError, Op, Reply, UnreadableReply
 
-type Kind = Literal["timeout", "connection", "unauthorized", "throttled", "quota", "server", "protocol", "command"]
+type Kind = Literal[
+    "timeout",
+    "connection",
+    "unauthorized",
+    "throttled",
+    "quota",
+    "server",
+    "protocol",
+    "command",  # one command was refused, for what its key holds
+    "resting",  # not asked: it failed a moment ago
+]
 
 
 class RedisDown(Exception):
@@ -37,16 +48,15 @@ class Upstash:
     connect_timeout_s: float
     sent: Callable[[Sequence[Command]], None] = lambda commands: None
 
-    async def run[T](self, op: Op[T]) -> T:
-        """Send an operation in one round trip and read its replies. Raises RedisDown."""
-        replies = await self.send(op.commands)
+    async def run[T](self, op: Op[T], left_s: float = math.inf) -> T:
+        """Send an operation in one round trip of at most ``left_s`` seconds and read its replies. Raises RedisDown."""
+        replies = await self.send(op.commands, left_s)
         try:
             return op.read(replies)
         except UnreadableReply as e:
-            kind: Kind = "quota" if "max requests limit" in str(e) else "command"
-            raise RedisDown(kind, str(e)) from e
+            raise RedisDown("quota" if _is_quota(str(e)) else "command", str(e)) from e
 
-    async def send(self, commands: Sequence[Command]) -> list[Reply]:
+    async def send(self, commands: Sequence[Command], left_s: float = math.inf) -> list[Reply]:
         """Send commands in one round trip; not atomic. A refused command is a CommandError in its place."""
         if not commands:
             return []
@@ -54,7 +64,7 @@ class Upstash:
         try:
             # The connection may take longer than the reply (a cold start pays for TLS), but never both without bound:
             # a server that trickles its reply passes every read timeout.
-            async with asyncio.timeout(self.connect_timeout_s + self.timeout_s):
+            async with asyncio.timeout(min(self.connect_timeout_s + self.timeout_s, left_s)):
                 response = await self.client.post(
                     f"{self.url}/pipeline",
                     content=to_json(commands),
@@ -98,8 +108,12 @@ def _checked(result: object) -> Reply:
     raise RedisDown("protocol", f"a result of type {type(result).__name__}")
 
 
+def _is_quota(text: str) -> bool:
+    return "max requests limit" in text or "max daily request limit" in text
+
+
 def _kind(status: int, text: str) -> Kind:
-    if "max requests limit" in text or "max daily request limit" in text:
+    if _is_quota(text):
         return "quota"
     if status in (401, 403):
         return "unauthorized"

@@ -279,11 +279,25 @@ set search_path = ''
 as $$
 declare
   v_windows jsonb;
+  v_carried jsonb;
 begin
   if p_subject is null or p_now_ms is null then
     raise exception 'p_subject and p_now_ms: not null' using errcode = '22023';
   end if;
   perform pg_advisory_xact_lock(hashtextextended('breakwater:' || p_subject, 0));
+
+  select coalesce(
+           jsonb_agg(jsonb_build_object('window_ms', c.window_ms, 'buckets', c.buckets) order by c.window_ms), '[]'
+         )
+    into v_carried
+    from (
+      select w.window_ms, jsonb_agg(jsonb_build_array(w.bucket_start_ms, w.carried) order by w.bucket_start_ms) as buckets
+        from public.breakwater_windows as w
+       where w.subject = p_subject
+         and w.carried > 0
+         and w.expires_at_ms > p_now_ms
+       group by w.window_ms
+    ) as c;
 
   -- Read and zeroed in one statement, so that each call admitted here is handed out exactly once. It stays in carried:
   -- the next outage within the window still counts it.
@@ -315,13 +329,14 @@ begin
     ) as t;
 
   perform public.breakwater_sweep(p_subject, p_now_ms);
-  return jsonb_build_object('windows', v_windows);
+  return jsonb_build_object('windows', v_windows, 'carried', v_carried);
 end;
 $$;
 
 comment on function public.breakwater_settle(text, bigint) is
   'Hands out, once, what was admitted here and not yet given back to Redis: {windows: [{window_ms, buckets: '
-  '[[start_ms, count]]}]}. It goes on counting here as carried.';
+  '[[start_ms, count]]}], carried: [...]}, carried being what was known to be in Redis before. What is handed out goes '
+  'on counting here as carried.';
 
 
 create or replace function public.breakwater_reset(p_subject text)

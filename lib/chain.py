@@ -1,0 +1,324 @@
+"""The providers, in order: each with a circuit and a budget of its own, tried until one answers.
+
+Circuits live in Redis while Redis answers, and go on from what was last seen in this instance while it does not.
+Budgets are counted like callers, by :class:`Limits`, and spent only for a call that really goes out.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from lib.clock import Clock
+from lib.events import CircuitChanged, Listener, ProviderFailure
+from lib.limits import Admission, Limits, Subject
+from lib.rules import breaker, budgets, keys, windows
+from lib.rules.answers import Answer, Question
+from lib.rules.breaker import BreakerPolicy, Circuit, Ticket
+from lib.rules.budgets import Budget
+from lib.rules.decide import Standing
+from lib.rules.op import Op
+from lib.stores import RedisStore
+from lib.wire.providers.port import End, Piece, Provider, ProviderFailed
+from lib.wire.upstash import RedisDown
+
+_RESERVE_S = 1.0
+"""Kept back from the function's deadline for the reply and the write-back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One provider of the chain."""
+
+    provider: Provider
+    budget: Budget
+    breaker: BreakerPolicy
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.provider.name
+
+    @property
+    def subject(self) -> Subject:
+        """Whom its calls are counted for."""
+        return Subject(keys.budget(self.name), self.budget.layout)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of one provider on the way to an answer: ``answered``, or why it was passed over or failed."""
+
+    provider: str
+    outcome: str
+
+
+@dataclass(slots=True)
+class View:
+    """The providers' shared state as one request read it. ``shared``: from Redis, and written there."""
+
+    circuits: list[Circuit]
+    texts: list[str | None]
+    used: list[str | None]
+    shared: bool
+
+
+@dataclass(slots=True)
+class Opened:
+    """A provider has begun to answer: nothing can fail over from here on."""
+
+    place: int
+    held: Ticket
+    first: Piece
+    rest: AsyncGenerator[Piece]
+    started: float
+    tokens: int
+    asked_ms: int
+
+
+class NobodyAnswered(Exception):
+    """Every provider was passed over or failed. ``failure`` is the last one's, None where none was asked."""
+
+    def __init__(self, failure: ProviderFailed | None) -> None:
+        super().__init__(str(failure) if failure else "no provider could be asked")
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a provider is to be asked, and in what frame. ``owed`` collects what has to be written back afterwards."""
+
+    question: Question
+    request_id: str
+    deadline: float
+    stream: bool
+    attempts: list[Attempt]
+    owed: list[Admission]
+
+
+@dataclass(slots=True)
+class Chain:
+    """All providers, as this instance knows them."""
+
+    links: tuple[Link, ...]
+    redis: RedisStore | None
+    limits: Limits
+    clock: Clock
+    emit: Listener
+    circuits: list[Circuit] = field(init=False)
+    """As last seen, by place."""
+    seen_ms: int = 0
+    """When the shared circuits were last read."""
+    _spent_until: list[int] = field(init=False)
+    _unwritten_ms: list[float] = field(init=False)
+    """vCPU-milliseconds that are not yet in Redis, by place; an instance that is killed loses them."""
+
+    def __post_init__(self) -> None:
+        self.circuits = [Circuit() for _ in self.links]
+        self._spent_until = [0 for _ in self.links]
+        self._unwritten_ms = [0.0 for _ in self.links]
+
+    # What is read with every request
+
+    def keys(self, now_ms: int) -> list[str]:
+        """The keys that hold the shared state: a circuit a provider, then a month's use a provider."""
+        month = budgets.month_of(now_ms)
+        return [keys.circuit(link.name) for link in self.links] + [keys.month(link.name, month) for link in self.links]
+
+    def view(self, values: Sequence[str | None] | None, now_ms: int) -> View:
+        """The state that :meth:`keys` held; None where Redis did not answer."""
+        count = len(self.links)
+        if values is None:
+            return View(list(self.circuits), [None] * count, [None] * count, shared=False)
+        texts, used = list(values[:count]), list(values[count:])
+        self.circuits, self.seen_ms = [breaker.parse(text) for text in texts], now_ms
+        return View(list(self.circuits), texts, used, shared=True)
+
+    def standings(self, view: View, now_ms: int) -> list[Standing]:
+        """Who may be asked, for the decision."""
+        found = []
+        for place, link in enumerate(self.links):
+            until = self._spent_until[place]
+            if budgets.used_up(link.budget, view.used[place]):
+                until = max(until, budgets.month_ends_ms(now_ms))
+            found.append(Standing(view.circuits[place], until))
+        return found
+
+    # Asking
+
+    async def spend[T](self, place: int, asking: Asking, ride: Op[tuple[int, T]]) -> tuple[Admission, T | None]:
+        """Take one call from a provider's budget; ``ride`` goes along to Redis (None where it does not answer)."""
+        tokens = self._guess(asking.question)
+        now_ms = self.clock.now_ms()
+        subject = self.links[place].subject
+        admission, rode = await self.limits.spend(subject, 1, now_ms, ride, asking.deadline, tokens=tokens)
+        asking.owed.append(admission)
+        return admission, rode
+
+    def unspend(self, place: int, asking: Asking, admission: Admission) -> None:
+        """Give a call back that did not go out."""
+        link = self.links[place]
+        if admission.mode == "redis" and admission.quota.allowed and link.budget.layout.windows:
+            tokens = self._guess(asking.question)
+            back = windows.refund(link.subject.id, link.budget.layout, 1, admission.now_ms, tokens=tokens)
+            admission.owed.append(back)
+
+    async def open(self, asking: Asking, view: View, order: Sequence[int], first: Admission) -> Opened:
+        """The first provider of ``order`` that begins to answer. ``first`` is the first one's admission.
+
+        Raises NobodyAnswered. What a reply that is not streamed lacks when it fails, is not noticed here but in the
+        rest; its one piece and its end come together.
+        """
+        failure: ProviderFailed | None = None
+        for number, place in enumerate(order):
+            admission = first if number == 0 else (await self.spend(place, asking, ALONE))[0]
+            link = self.links[place]
+            if not admission.quota.allowed:
+                self._spent_until[place] = admission.quota.retry_at_ms or 0
+                asking.attempts.append(Attempt(link.name, "budget_spent"))
+                continue
+            if not await self._may_go(asking, view, place):
+                self.unspend(place, asking, admission)
+                asking.attempts.append(Attempt(link.name, "circuit_open"))
+                continue
+            try:
+                return await self._begin(asking, view, place, admission.now_ms)
+            except ProviderFailed as e:
+                failure = e
+        raise NobodyAnswered(failure)
+
+    async def _begin(self, asking: Asking, view: View, place: int, asked_ms: int) -> Opened:
+        link, held = self.links[place], breaker.ticket(view.circuits[place])
+        started = self.clock.monotonic()
+        left_s = self.limits.left_s(asking.deadline) - _RESERVE_S
+        if left_s <= 0:
+            raise ProviderFailed("no_time", "nothing is left before the function's deadline")
+        pieces = link.provider.ask(asking.question, request_id=asking.request_id, left_s=left_s, stream=asking.stream)
+        try:
+            first = await anext(pieces)
+        except ProviderFailed as e:
+            asking.attempts.append(Attempt(link.name, e.kind))
+            await self.failed(view, place, held, e)
+            raise
+        except BaseException:
+            await pieces.aclose()
+            await self.left(view, place, held)
+            raise
+        return Opened(place, held, first, pieces, started, self._guess(asking.question), asked_ms)
+
+    def _guess(self, question: Question) -> int:
+        chars = sum(len(turn.content) for turn in question.messages)
+        return budgets.guess_tokens(chars, question.parameters.get("maxTokens"))
+
+    # How it ended
+
+    async def answered(self, asking: Asking, view: View, opened: Opened, text: str, end: End) -> Answer:
+        """The provider answered to the end: close its circuit, count what it used."""
+        place, link, now_ms = opened.place, self.links[opened.place], self.clock.now_ms()
+        asking.attempts.append(Attempt(link.name, "answered"))
+        took_ms = (self.clock.monotonic() - opened.started) * 1000
+        rests_s = end.rests_s
+        if rests_s is not None:
+            until_ms = now_ms + int(min(rests_s, _LONGEST_REST_S) * 1000)
+            policy = link.breaker
+            await self._move(
+                view, place, lambda c: breaker.fail(c, opened.held, now_ms, policy, "used_up", until_ms), "used_up"
+            )
+        else:
+            await self._move(view, place, lambda c: breaker.succeed(c, opened.held), "answered")
+        if view.shared:
+            self._owe_use(asking, view, opened, end, took_ms, now_ms)
+        return Answer(text, end.model, link.name, now_ms, end.tokens, round(took_ms), end.whole)
+
+    def _owe_use(self, asking: Asking, view: View, opened: Opened, end: End, took_ms: float, now_ms: int) -> None:
+        place, link = opened.place, self.links[opened.place]
+        owed: list[Op[object]] = []
+        if link.budget.month_s:
+            self._unwritten_ms[place] += took_ms * link.budget.vcpus
+            if self._unwritten_ms[place] >= _WRITE_USE_MS:
+                amount_ms, self._unwritten_ms[place] = round(self._unwritten_ms[place]), 0.0
+                owed.append(budgets.use(link.name, amount_ms, now_ms, first=view.used[place] is None))
+        if end.tokens is not None and any(each.unit == "tokens" for each in link.budget.layout.windows):
+            # What was guessed too much goes back, what was guessed too little is added.
+            over = opened.tokens - end.tokens
+            subject, layout = link.subject.id, link.budget.layout
+            owed.append(windows.refund(subject, layout, 0, opened.asked_ms, tokens=over))
+        if owed:
+            asking.owed.append(self.limits.debt(link.subject, owed, opened.asked_ms))
+
+    async def failed(self, view: View, place: int, held: Ticket, error: ProviderFailed) -> None:
+        """The provider failed: only what is its own fault counts against it."""
+        link, now_ms = self.links[place], self.clock.now_ms()
+        self.emit(ProviderFailure(link.name, str(error), error.fault))
+        if error.fault != "theirs":
+            await self._move(view, place, lambda c: breaker.release(c, held, now_ms), error.kind)
+            return
+        until_ms = None if error.rests_s is None else now_ms + int(min(error.rests_s, _LONGEST_REST_S) * 1000)
+        policy = link.breaker
+        await self._move(view, place, lambda c: breaker.fail(c, held, now_ms, policy, error.kind, until_ms), error.kind)
+
+    async def left(self, view: View, place: int, held: Ticket) -> None:
+        """The caller left, which says nothing of the provider."""
+        now_ms = self.clock.now_ms()
+        await self._move(view, place, lambda c: breaker.release(c, held, now_ms), "caller left")
+
+    # Circuits
+
+    async def _may_go(self, asking: Asking, view: View, place: int) -> bool:
+        """Whether the circuit lets a call pass, as its probe where it must be one."""
+        now_ms, me, policy = self.clock.now_ms(), asking.request_id, self.links[place].breaker
+        match breaker.view(view.circuits[place], now_ms):
+            case "pass":
+                return True
+            case "refuse":
+                return False
+
+        def take(circuit: Circuit) -> Circuit:
+            may = breaker.view(circuit, now_ms) == "probe"
+            return breaker.claim(circuit, me, now_ms, policy) if may else circuit
+
+        await self._move(view, place, take, "probe")
+        circuit = view.circuits[place]
+        return circuit.state == "closed" or circuit.owner == me
+
+    async def _move(self, view: View, place: int, change: Callable[[Circuit], Circuit], reason: str) -> None:
+        """Carry a transition out on the circuit where it lives; a lost swap is tried again on what won.
+
+        Bounded: each lost try means that another instance moved the circuit, and after ``threshold`` failures an open
+        circuit takes no more of them.
+        """
+        if not view.shared or self.redis is None:
+            before = self.circuits[place]
+            self.circuits[place] = view.circuits[place] = after = change(before)
+            self._report(place, before, after, reason)
+            return
+        before, text = view.circuits[place], view.texts[place]
+        link, now_ms = self.links[place], self.clock.now_ms()
+        try:
+            for _ in range(link.breaker.threshold + 2):
+                after = change(before)
+                if after == before:
+                    break
+                swap = breaker.swap(keys.circuit(link.name), text, after, now_ms)
+                done, text = await self.redis.run(swap, "circuit", _SWAP_S)
+                if done:
+                    self._report(place, before, after, reason)
+                    before = after
+                    break
+                before = breaker.parse(text)
+        except RedisDown:
+            # In Redis it stays as it was; this instance at least goes on from what it has seen.
+            before = change(before)
+        view.circuits[place], view.texts[place] = before, text
+        self.circuits[place] = before
+
+    def _report(self, place: int, before: Circuit, after: Circuit, reason: str) -> None:
+        if before.state != after.state:
+            self.emit(CircuitChanged(self.links[place].name, before.state, after.state, reason))
+
+
+_SWAP_S = 2.0
+_LONGEST_REST_S = 86_400.0
+"""A provider that asks to be left alone for longer is asked again after a day: it may have been a slip."""
+_WRITE_USE_MS = 30_000
+"""Computing is written to Redis in portions: a command for each call would cost more than it tells."""
+ALONE: Op[tuple[int, None]] = Op((), lambda replies: (0, None))
+"""Nothing rides along."""
