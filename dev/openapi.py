@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from dev.routes import discover
 from lib.problems import KINDS
-from lib.replies import AnswerBody, HealthBody, ProblemBody
-from lib.schemas import Ask
+from lib.replies import AnswerBody, HealthBody, OpenAIError, ProblemBody
+from lib.schemas import Ask, ChatCompletion
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "openapi.json"
@@ -31,9 +31,15 @@ class Operation:
     request: Any
     replies: dict[int, tuple[str, Any]]
     problems: tuple[str, ...]
+    errors: Any = ProblemBody
 
 
-_EVERYWHERE = ("method_not_allowed", "misconfigured", "internal_error")
+_EVERYWHERE = ("method_not_allowed", "origin_not_allowed", "misconfigured", "internal_error")
+_GUARDED = (
+    *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request"),
+    *("rate_limited", "not_cached", "circuit_open", "budget_spent", "backend_rejected", "backend_throttled"),
+    *("backend_timeout", "backend_failed", "backend_unauthorized", *_EVERYWHERE),
+)
 
 OPERATIONS = (
     Operation(
@@ -42,11 +48,16 @@ OPERATIONS = (
         "Ask the AI backend, guarded",
         Ask,
         {200: ("The answer, fresh from the backend or from the cache", AnswerBody)},
-        (
-            *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request"),
-            *("rate_limited", "not_cached", "circuit_open", "backend_rejected", "backend_throttled"),
-            *("backend_timeout", "backend_failed", "backend_unauthorized", *_EVERYWHERE),
-        ),
+        _GUARDED,
+    ),
+    Operation(
+        "/api/v1/chat/completions",
+        "post",
+        "The same backend for clients that speak OpenAI's protocol; errors in OpenAI's shape, with our codes",
+        ChatCompletion,
+        {200: ("A chat completion as OpenAI describes it, or its chunks as server-sent events", dict[str, Any])},
+        _GUARDED,
+        errors=OpenAIError,
     ),
     Operation(
         "/api/health",
@@ -92,20 +103,23 @@ def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     for status, (text, model) in operation.replies.items():
         content = {"application/json": {"schema": _schema(model, schemas)}}
         responses[str(status)] = {"description": text, "content": content}
-    problem = {"schema": _schema(ProblemBody, schemas)}
+    problem = {"schema": _schema(operation.errors, schemas)}
+    media = "application/problem+json" if operation.errors is ProblemBody else "application/json"
     for status in sorted({KINDS[code].status for code in operation.problems}):
         kinds = [KINDS[code] for code in operation.problems if KINDS[code].status == status]
         text = "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds)
         found = responses.setdefault(str(status), {"description": text, "content": {}})
         if found["description"] != text:
             found["description"] += f"; {text}"
-        found["content"]["application/problem+json"] = problem
+        found["content"][media] = problem
     return dict(sorted(responses.items()))
 
 
 def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     schema = TypeAdapter(model).json_schema(ref_template="#/components/schemas/{model}", by_alias=True)
     schemas.update(schema.pop("$defs", {}))
+    if "properties" not in schema:
+        return schema
     name = model.__name__
     schemas[name] = schema
     return {"$ref": f"#/components/schemas/{name}"}

@@ -178,7 +178,7 @@ class RedisServer:
                 cwd=Path(__file__).parents[1],
                 # Ctrl-C in a terminal goes to its whole process group; the stack above decides when Redis ends.
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()) if _LIBC else None,  # noqa: PLW1509 - two system calls, no locks taken
+                preexec_fn=die_with(os.getpid()) if _LIBC else None,  # noqa: PLW1509 - two system calls, no locks taken
             )
         self._wait_until_ready(self._process)
 
@@ -257,7 +257,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
     """What a child runs before exec, so that the kernel ends it when its parent is gone (Linux)."""
 
     def arrange() -> None:

@@ -87,6 +87,8 @@ async def serve(app: ASGIApp, port: int = 0) -> Served:
         ws="none",
         lifespan="auto",
         access_log=False,
+        # Else uvicorn believes X-Forwarded-For from loopback, before our own rule about proxies is asked.
+        proxy_headers=False,
         log_config=None,
         log_level="error",
         server_header=False,

@@ -98,3 +98,18 @@ class HealthBody(TypedDict):
     supabase: SupabaseHealth
     providers: list[ProviderHealth]
     requestId: str
+
+
+class OpenAIErrorFields(TypedDict):
+    """An error as OpenAI words it; the code is ours."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: str | None
+    code: str
+
+
+class OpenAIError(TypedDict):
+    """The body of an error on the routes that speak OpenAI's protocol."""
+
+    error: OpenAIErrorFields

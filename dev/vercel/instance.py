@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
-from dev.redis_server import _die_with
+from dev.redis_server import die_with
 from dev.vercel.output import HANDLER, Function
 
 START_S: Final = 30.0
@@ -115,7 +115,7 @@ class Instance:
                     stdout=printed,
                     stderr=asyncio.subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_die_with(os.getpid()),
+                    preexec_fn=die_with(os.getpid()),
                 )
             stack.push_async_callback(_kill, process)
             instance = cls(function.name, function.max_duration_s or _MAX_DURATION_S, freeze, process, output, begun)

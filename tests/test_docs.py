@@ -1,0 +1,79 @@
+"""The documentation says what the code does: every setting, limit, error and route is in it, and nothing that is not."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dev.routes import discover
+from lib.problems import KINDS
+from lib.rules.policy import GROUPS
+from lib.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def _section(title: str) -> str:
+    found = re.search(rf"^#+ {title}$(.*?)(?=^#+ |\Z)", README, re.M | re.S)
+    assert found, f"README.md has no section {title!r}"
+    return found[1]
+
+
+def _names_in_first_column(section: str) -> set[str]:
+    rows = re.findall(r"^\| (`[^|]*?) \|", section, re.M)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def _variables() -> set[str]:
+    return {str(field.alias) for field in Settings.model_fields.values()}
+
+
+def test_every_setting_is_documented() -> None:
+    """The table of the environment names every setting, and no other."""
+    aliases = {"GOOGLE_API_KEY"}
+    assert _names_in_first_column(_section("Environment")) - aliases == _variables()
+
+
+def test_every_error_is_documented() -> None:
+    """The table of errors names every code with its status."""
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", _section("Errors"), re.M)
+    assert {code: int(status) for code, status in rows} == {code: kind.status for code, kind in KINDS.items()}
+
+
+def test_every_limit_is_documented() -> None:
+    """The table of limits names every group's variable."""
+    rows = re.findall(r"`(RATELIMIT_\w+)`", _section("Limits"))
+    assert set(rows) == {group.variable for group in GROUPS}
+
+
+@pytest.mark.parametrize("route", sorted(discover(ROOT)))
+def test_every_route_is_documented(route: str) -> None:
+    """The README names every route."""
+    assert route in README
+
+
+def test_example_names_only_settings() -> None:
+    """.env.example names settings that exist."""
+    names = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M))
+    assert names <= _variables()
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of every page leads to a file."""
+    broken = []
+    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()):
+            if not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken
+
+
+def test_no_page_names_a_missing_module() -> None:
+    """Paths of ours that the pages name exist."""
+    missing = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for path in re.findall(r"`((?:lib|api|dev|tests|supabase|public|bench)/[\w/.\-]+\.\w+)`", page.read_text()):
+            if not (ROOT / path).exists():
+                missing.append(f"{page.relative_to(ROOT)}: {path}")
+    assert not missing
