@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi clean
+.PHONY: help setup run test check lock openapi vercel cold clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,14 @@ lock: setup ## pin requirements*.in into requirements*.txt
 
 openapi: setup ## write the OpenAPI description anew
 	$(PYTHON_VENV) -m dev.openapi
+
+vercel: setup ## build with Vercel's CLI, check what came out, and test the functions under Vercel's runtime
+	$(PYTHON_VENV) -m dev.vercel build --bytecode
+	$(PYTHON_VENV) -m dev.vercel check
+	$(PYTHON_VENV) -m dev.vercel test
+
+cold: setup ## measure cold starts of the built supervisor (after make vercel)
+	$(PYTHON_VENV) -m dev.vercel cold --runs 15
 
 clean: ## remove caches and the local stack's data (.venv stays)
 	rm -rf .dev build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -18,7 +18,7 @@ type SessionId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 class Part(BaseModel):
     """A piece of a message. Only text is passed on; clients' own pieces (steps, reasoning, data) are left out."""
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
 
     type: str
     text: str | None = None
@@ -27,7 +27,7 @@ class Part(BaseModel):
 class ChatMessage(BaseModel):
     """One turn of a conversation, as chat clients send it; what else they send with it is left out."""
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
 
     role: Literal["system", "user", "assistant"]
     content: str | list[Part] | None = None
@@ -76,7 +76,7 @@ class Ask(BaseModel):
     session, and ``regenerate-message`` wants an answer that is not from the cache.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     query: Query | None = None
     messages: Conversation | None = None
@@ -124,7 +124,7 @@ class StreamOptions(BaseModel):
 class ChatCompletion(BaseModel):
     """A request as OpenAI's SDKs send it. Parameters that are not named here are passed on to the provider."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     messages: Conversation

@@ -76,7 +76,13 @@ def _limit(group: str) -> Layout:
 class Settings(BaseModel):
     """Every setting, under its environment name (the alias). ``README.md`` describes each; a test compares the two."""
 
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+        # Built with the first request rather than before the instance is ready.
+        defer_build=True,
+    )
 
     redis_enabled: Flag = Field(True, alias="REDIS_ENABLED")
     redis_url: Url | None = Field(

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 from lib.rules import keys
 from lib.rules.op import Command, Op, Reply, as_int, as_list, ignored
@@ -81,6 +80,9 @@ class Window:
 
 def _midnight(at_ms: int, zone: str, days: int) -> int:
     """The midnight in ``zone`` that began the day of ``at_ms``, or the one ``days`` later."""
+    # Needed by budgets with a zone only, and not cheap to import.
+    from zoneinfo import ZoneInfo
+
     local = datetime.fromtimestamp(at_ms / 1000, ZoneInfo(zone))
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0) + timedelta(days=days)
     return int(midnight.timestamp() * 1000)
