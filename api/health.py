@@ -1,7 +1,6 @@
 """GET /api/health: what works, what does not, and who counts."""
 
-from pydantic_core import to_json
-
+from lib.encode import to_json
 from lib.http import Reply, Request, endpoint
 from lib.wiring import Parts, parts
 

@@ -9,23 +9,24 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import starlette.requests
-from pydantic import BaseModel, ValidationError
-from pydantic_core import to_json
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lib.encode import to_json
 from lib.events import Crashed, Listener, Mode, RequestDone, Spent, log
-from lib.problems import TYPE_BASE, Problem
+from lib.problems import TYPE_BASE, BadSettings, Problem
 from lib.replies import FieldError, ProblemBody
 from lib.rules import caller
 from lib.rules.caller import Caller
-from lib.settings import BadSettings
 from lib.wiring import Parts
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 
 @dataclass(slots=True)
@@ -85,7 +86,7 @@ class Request:
         self.notes.caller = found
         return found
 
-    async def json[M: BaseModel](self, model: type[M], limit: int) -> M:
+    async def json[M: "BaseModel"](self, model: type[M], limit: int) -> M:
         """The body, read up to ``limit`` bytes and validated. Raises Problem."""
         media = self.header("content-type").partition(";")[0].strip().lower()
         if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
@@ -93,6 +94,8 @@ class Request:
         if self.header("content-encoding").lower() not in ("", "identity"):
             raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
         body = await self._body(limit)
+        from pydantic import ValidationError
+
         try:
             return model.model_validate_json(body)
         except ValidationError as e:
@@ -312,7 +315,7 @@ def _problem(request: Request, problem: Problem) -> Reply:
     return Reply(kind.status, content, headers, media, problem.after)
 
 
-def _invalid(error: ValidationError) -> Problem:
+def _invalid(error: "ValidationError") -> Problem:
     items = error.errors(include_url=False, include_input=False, include_context=False)
     if items[0]["type"] == "json_invalid":
         return Problem("invalid_json", f"Send valid JSON: {items[0]['msg']}.")

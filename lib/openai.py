@@ -3,9 +3,8 @@
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
-from pydantic_core import to_json
-
 from lib import streams
+from lib.encode import to_json
 from lib.guard import Answered, Outcome
 from lib.http import Request
 from lib.replies import ProblemBody

@@ -62,3 +62,11 @@ class Problem(Exception):
     def kind(self) -> Kind:
         """What kind of error it is."""
         return KINDS[self.code]
+
+
+class BadSettings(Exception):
+    """The environment cannot be used as it is. ``faults`` has a line for each fault, and never a value."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults

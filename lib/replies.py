@@ -1,17 +1,28 @@
 """What replies look like. Typed dictionaries: checked by mypy where they are built, free at a cold start."""
 
-from typing import Annotated, Literal, NotRequired, TypedDict
-
-from pydantic import Field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from lib.events import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A field's description in the OpenAPI document; pydantic's own would import pydantic."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Add the description to the field's schema."""
+        return {**handler(schema), "description": self.text}
 
 
 class AttemptBody(TypedDict):
     """What became of one provider on the way to the answer."""
 
     provider: str
-    outcome: Annotated[str, Field(description="`answered`, or why it was passed over or failed.")]
+    outcome: Annotated[str, Text("`answered`, or why it was passed over or failed.")]
 
 
 class SavedBody(TypedDict):
@@ -26,14 +37,14 @@ class AnswerBody(TypedDict):
     """An answer from the supervisor."""
 
     answer: str
-    sessionId: Annotated[str, Field(description="Send it again to go on in the same session.")]
+    sessionId: Annotated[str, Text("Send it again to go on in the same session.")]
     cached: bool
-    stale: Annotated[bool, Field(description="Older than it should be, because the backend cannot be asked now.")]
+    stale: Annotated[bool, Text("Older than it should be, because the backend cannot be asked now.")]
     model: str
     requestId: str
-    mode: Annotated[Mode, Field(description="Who counted this call.")]
+    mode: Annotated[Mode, Text("Who counted this call.")]
     provider: str
-    attempts: NotRequired[Annotated[list[AttemptBody], Field(description="Providers that were tried, in order.")]]
+    attempts: NotRequired[Annotated[list[AttemptBody], Text("Providers that were tried, in order.")]]
     saved: NotRequired[SavedBody]
 
 
@@ -51,11 +62,11 @@ class ProblemBody(TypedDict):
     type: str
     title: str
     status: int
-    detail: Annotated[str, Field(description="What happened, and what to change.")]
-    code: Annotated[str, Field(description="Stable, for programs.")]
-    source: Annotated[Literal["client", "guard", "upstream", "store"], Field(description="Where it went wrong.")]
+    detail: Annotated[str, Text("What happened, and what to change.")]
+    code: Annotated[str, Text("Stable, for programs.")]
+    source: Annotated[Literal["client", "guard", "upstream", "store"], Text("Where it went wrong.")]
     requestId: str
-    retryAfter: NotRequired[Annotated[int, Field(description="Seconds until the same request may succeed.")]]
+    retryAfter: NotRequired[Annotated[int, Text("Seconds until the same request may succeed.")]]
     errors: NotRequired[list[FieldError]]
     attempts: NotRequired[list[AttemptBody]]
 
@@ -92,7 +103,7 @@ class HealthBody(TypedDict):
 
     status: Literal["ok", "degraded", "down"]
     mode: Mode
-    modeSince: Annotated[int, Field(description="Seconds since the epoch.")]
+    modeSince: Annotated[int, Text("Seconds since the epoch.")]
     modeReason: str
     redis: RedisHealth
     supabase: SupabaseHealth

@@ -4,9 +4,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from pydantic_core import to_json
-
 from lib import streams
+from lib.encode import to_json
 from lib.guard import Answered, Failed, Outcome, Refused, Streaming
 from lib.http import Reply, Request
 from lib.problems import Problem

@@ -10,20 +10,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from lib.problems import BadSettings
 from lib.rules import budgets, policy
 from lib.rules.answers import CacheRules
 from lib.rules.breaker import BreakerPolicy
 from lib.rules.caller import Network, Trust
 from lib.rules.policy import Policy
 from lib.rules.windows import Layout
-
-
-class BadSettings(Exception):
-    """The environment cannot be used as it is. ``faults`` has a line for each fault, and never a value."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = faults
 
 
 def _flag(text: object) -> object:

@@ -3,8 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
-from pydantic_core import to_json
-
+from lib.encode import to_json
 from lib.rules.answers import Answer
 from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
 

@@ -4,9 +4,9 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import httpx
-from pydantic import SecretStr
 
 from lib.chain import Chain, Link
 from lib.clock import Clock
@@ -19,7 +19,6 @@ from lib.local import LocalLimits
 from lib.rules.budgets import Budget
 from lib.rules.flight import FlightRules
 from lib.rules.vitals import VitalsPolicy
-from lib.settings import Settings
 from lib.stores import RedisStore, SupabaseStore
 from lib.wire.http import new_client
 from lib.wire.providers.port import Provider
@@ -27,12 +26,17 @@ from lib.wire.signin import SignIn
 from lib.wire.supabase import Supabase
 from lib.wire.upstash import Upstash
 
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from lib.settings import Settings
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """All that a handler needs."""
 
-    settings: Settings
+    settings: "Settings"
     guard: Guard
     health: Health
     signin: SignIn
@@ -41,7 +45,7 @@ class Parts:
     client: httpx.AsyncClient
 
 
-def build(settings: Settings, clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
+def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
     """Wire the parts for one event loop. Connects to nothing yet."""
     clock, emit, client = clock or Clock(), broadcast(listeners), new_client()
     redis = _redis(settings, client, clock, emit)
@@ -55,7 +59,7 @@ def build(settings: Settings, clock: Clock | None = None, listeners: tuple[Liste
     return Parts(settings, guard, Health(chain, limits, clock, emit), signin, clock, emit, client)
 
 
-def _redis(settings: Settings, client: httpx.AsyncClient, clock: Clock, emit: Listener) -> RedisStore | None:
+def _redis(settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener) -> RedisStore | None:
     token = _open(settings.redis_token)
     if not settings.redis_enabled or settings.redis_url is None or token is None:
         return None
@@ -66,7 +70,7 @@ def _redis(settings: Settings, client: httpx.AsyncClient, clock: Clock, emit: Li
     return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms)
 
 
-def _supabase(settings: Settings, client: httpx.AsyncClient, clock: Clock, emit: Listener) -> SupabaseStore | None:
+def _supabase(settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener) -> SupabaseStore | None:
     key = _open(settings.supabase_key)
     if settings.supabase_url is None or key is None:
         return None
@@ -76,7 +80,7 @@ def _supabase(settings: Settings, client: httpx.AsyncClient, clock: Clock, emit:
     return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000), gate, emit)
 
 
-def _stock(settings: Settings) -> StockLimits:
+def _stock(settings: "Settings") -> StockLimits:
     # Imported for those who ask for it only: it is a quarter of a cold start.
     from lib.wire.stock import StockWindows
 
@@ -84,13 +88,13 @@ def _stock(settings: Settings) -> StockLimits:
     return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000)
 
 
-def _links(settings: Settings, client: httpx.AsyncClient) -> list[Link]:
+def _links(settings: "Settings", client: httpx.AsyncClient) -> list[Link]:
     return [
         Link(_provider(name, settings, client), _budget(name, settings), settings.breaker) for name in settings.chain
     ]
 
 
-def _provider(name: str, settings: Settings, client: httpx.AsyncClient) -> Provider:
+def _provider(name: str, settings: "Settings", client: httpx.AsyncClient) -> Provider:
     # Each is imported where it is configured: most deployments have one.
     timeouts = (settings.ai_timeout_ms / 1000, settings.ai_connect_timeout_ms / 1000)
     if name == "cloud-run":
@@ -111,14 +115,14 @@ def _provider(name: str, settings: Settings, client: httpx.AsyncClient) -> Provi
     return OpenAIChat(client, url, key, model, *timeouts, name=name)
 
 
-def _budget(name: str, settings: Settings) -> Budget:
+def _budget(name: str, settings: "Settings") -> Budget:
     if name == "cloud-run":
         return Budget(settings.cloud_run_limits, settings.cloud_run_month_s, settings.cloud_run_vcpus)
     layouts = {"gemini": settings.gemini_limits, "groq": settings.groq_limits, "openai": settings.openai_limits}
     return Budget(layouts[name])
 
 
-def _open(secret: SecretStr | None) -> str | None:
+def _open(secret: "SecretStr | None") -> str | None:
     return secret.get_secret_value() if secret else None
 
 
@@ -130,6 +134,9 @@ async def parts(environ: Mapping[str, str] = os.environ) -> Parts:
 
     A request in a new event loop gets new parts: connections belong to the loop they were made in.
     """
+    # With the first request, not before the instance is ready: pydantic is half of a cold start.
+    from lib.settings import Settings
+
     global _built  # noqa: PLW0603 - the one thing an instance keeps between requests
     loop = asyncio.get_running_loop()
     if _built is None or _built[0] is not loop:

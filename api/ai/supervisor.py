@@ -6,7 +6,6 @@ from lib.guard import Call
 from lib.http import Reply, Request, endpoint
 from lib.respond import Supervisor, respond
 from lib.rules.answers import directives
-from lib.schemas import MAX_BODY_BYTES, Ask
 from lib.wiring import Parts, parts
 
 ROUTE = "/api/ai/supervisor"
@@ -14,6 +13,9 @@ ROUTE = "/api/ai/supervisor"
 
 async def ask(request: Request, parts: Parts) -> Reply:
     """Parse, guard, respond."""
+    # Pydantic is half of a cold start, and not needed before there is a body.
+    from lib.schemas import MAX_BODY_BYTES, Ask
+
     body = await request.json(Ask, MAX_BODY_BYTES)
     caller = await request.identify(parts)
     # Without a session of its own a caller has one that follows from who it is: stable, and not to be guessed.

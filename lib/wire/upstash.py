@@ -6,14 +6,15 @@ caller one call, a retry could admit two.
 """
 
 import asyncio
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import httpx
-from pydantic_core import from_json, to_json
 
+from lib.encode import to_json
 from lib.rules.op import Command, CommandError, Op, Reply, UnreadableReply
 
 type Kind = Literal[
@@ -83,8 +84,8 @@ def _replies(response: httpx.Response, expected: int) -> list[Reply]:
     if status != 200:
         raise RedisDown(_kind(status, response.text[:1000]), f"HTTP {status}")
     try:
-        items = from_json(response.content)
-    except ValueError as e:
+        items = json.loads(response.content)
+    except (ValueError, RecursionError) as e:
         raise RedisDown("protocol", "the reply is not JSON") from e
     if not isinstance(items, list) or len(items) != expected:
         raise RedisDown("protocol", f"the reply is not a list of {expected}")

@@ -5,7 +5,6 @@ from lib.http import Reply, Request, endpoint
 from lib.openai import ChatFormat, error_body
 from lib.respond import respond
 from lib.rules.answers import directives
-from lib.schemas import MAX_BODY_BYTES, ChatCompletion
 from lib.wiring import Parts, parts
 
 ROUTE = "/api/v1/chat/completions"
@@ -13,6 +12,9 @@ ROUTE = "/api/v1/chat/completions"
 
 async def complete(request: Request, parts: Parts) -> Reply:
     """Parse, guard, respond."""
+    # Pydantic is half of a cold start, and not needed before there is a body.
+    from lib.schemas import MAX_BODY_BYTES, ChatCompletion
+
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
     call = Call(
