@@ -68,8 +68,11 @@ class Gate:
         if outcome == "ok" or (outcome == "slow" and self.circuit.state == "half_open"):
             # A probe that was answered, however slowly, closes: whether slowness lasts is for the vitals to say again.
             self.circuit = breaker.succeed(self.circuit, held)
-        why = reason if at_once or self.circuit.state == "half_open" else verdict(self._outcomes, self.policy)
-        if outcome != "ok" and why and self.circuit.state != "open":
+        if outcome == "ok" or self.circuit.state == "open":
+            return
+        at_once = at_once or self.circuit.state == "half_open"
+        why = reason if at_once else verdict(tuple(self._outcomes), self.policy)
+        if why:
             self.circuit = breaker.fail(self.circuit, held, self.clock.now_ms(), self._breaker, why)
             self._outcomes.clear()
 

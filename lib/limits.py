@@ -93,6 +93,8 @@ class Limits:
 
         ``ride`` yields the outage marker (:data:`keys.OUTAGE`, 0 for none) beside what its owner wants.
         """
+        if not subject.layout.windows and not ride.commands:
+            return Admission(subject, now_ms, Quota(True, "unlimited", ()), self.mode), None
         reason = "redis is disabled"
         if self.redis is not None:
             try:
@@ -122,7 +124,8 @@ class Limits:
         owed = [(each, op) for each in admissions for op in each.owed]
         for each in admissions:
             each.owed = []
-        for subject_id, at_ms in self._unsure.take():
+        # With what goes to Redis anyway: while it is out there is nobody to tell.
+        for subject_id, at_ms in self._unsure.take() if owed else ():
             subject = Subject(subject_id, windows.Layout(()))
             owed.append((self.debt(subject, [], at_ms), windows.set_ttl(subject_id, at_ms)))
         if not owed or self.redis is None:
