@@ -566,10 +566,12 @@ class Guard:
         owed: list[Op[object]] = []
         held_ms, slot, mark = self.clock.now_ms() - asked.now_ms, asked.admission.slot, asked.mark
         # Ours for a lease only: later it may be another's.
-        if mark is not None and slot is not None and asked.part != "follows" and held_ms < self.flight.lease_ms:
-            # Whoever computed nothing (all providers closed, the caller left at once) may have written over a leader's.
+        if mark is not None and slot is not None and held_ms < self.flight.lease_ms:
+            # Whoever computed nothing (all providers closed, the caller left at once) may have written over a leader's;
+            # whoever followed has, unless that leader of this instance had taken it back before.
             before = flight.erased(mark) if asked.part == "leads" else Mark(mark.slot, slot)
-            owed.append(windows.set_slot(asked.admission.subject.id, before, asked.now_ms))
+            if asked.part != "follows" or not flight.is_flying(slot, mark, asked.now_ms, self.flight):
+                owed.append(windows.set_slot(asked.admission.subject.id, before, asked.now_ms))
         if asked.locked:
             owed.append(flight.release(asked.key, asked.me))
         if owed:
