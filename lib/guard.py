@@ -94,10 +94,18 @@ type Result = Answered | Streaming | Refused | Failed
 
 @dataclass(eq=False, slots=True)
 class _Flight:
-    """An answer that this instance is computing, under the epochs that were read for it; None: given up."""
+    """An answer that this instance may be computing, from the moment it is asked for.
 
-    epochs: tuple[int, ...]
-    result: asyncio.Future[Answered | Failed | Refused | None]
+    Only the request that opens it leaves a note in Redis: replies may overtake each other, and of two of this instance
+    the one that was told to wait could be the one that all others here wait for.
+    """
+
+    epochs: asyncio.Future[tuple[int, ...]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """The epochs that were read for it."""
+    result: asyncio.Future[Answered | Failed | Refused | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    """None: nothing was computed, or it was given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,19 +247,30 @@ class Guard:
     async def _ask(self, call: Call, subject: Subject, now_ms: int, watch: _Watch) -> _Asked:
         hashed = answers.query_hash(call.route, call.caller.id, call.question)
         key = keys.answer(call.route, call.question.session, hashed)
-        read, flying = self._read_state(call, key, now_ms), self._flights.get(key)
-        alone = call.asked.no_cache or call.asked.no_store or call.asked.only_if_cached
-        mark = None if alone else flight.note(hashed, now_ms)
-        admission, state = await self.limits.spend(subject, call.cost, now_ms, read, call.deadline, mark=mark)
+        read, flying, mine = self._read_state(call, key, now_ms), self._flights.get(key), None
+        if not (call.asked.no_cache or call.asked.no_store or call.asked.only_if_cached) and flying is None:
+            self._flights[key] = mine = _Flight()
+        mark = flight.note(hashed, now_ms) if mine is not None else None
+        try:
+            admission, state = await self.limits.spend(subject, call.cost, now_ms, read, call.deadline, mark=mark)
+        except BaseException:
+            if mine is not None:
+                # A bug; nobody may wait for it.
+                mine.epochs.set_result(())
+                mine.result.set_result(None)
+                self._forget(key, mine)
+            raise
         if admission.mode == "redis":
             watch.redis = watch.since(watch.started)
         else:
             watch.fallback = watch.since(watch.started)
         state = state or _State()
+        if mine is not None:
+            mine.epochs.set_result(state.epochs)
         view = self.chain.view(state.providers, now_ms)
         # Only the answer goes to the provider as a stream; what is computed for the cache alone does not.
         asking = Asking(call.question, call.request_id, call.deadline, call.stream, [], [admission])
-        return _Asked(call, now_ms, admission, state, view, key, mark, asking, watch, flying=flying)
+        return _Asked(call, now_ms, admission, state, view, key, mark, asking, watch, flying=flying, mine=mine)
 
     def _read_state(self, call: Call, key: str, now_ms: int) -> Op[tuple[int, _State]]:
         """The outage marker, the answer, its lock, the invalidation epochs and the providers: 1 command."""
@@ -283,8 +302,10 @@ class Guard:
         decision = decide(asked.admission.quota, asked.state.answer, standings, asked.now_ms, call.policy, call.asked)
         match decision:
             case Deny(code, reason, retry_at_ms):
+                self._land(asked, None)
                 return Refused(code, reason, retry_at_ms)
             case Serve(answer, stale, reason, refresh):
+                self._land(asked, None)
                 # Whoever refreshes it now will do; that is seen from the lock that came with the answer.
                 asked.stored = True
                 if not flight.is_locked(asked.state.lock, asked.state.epochs):
@@ -297,9 +318,14 @@ class Guard:
         """Ask the providers, or wait for a request that does so for the same answer."""
         if asked.call.asked.no_cache or asked.call.asked.no_store:
             # Wants an answer of its own.
-            return await self._lead(asked, reason, order, None)
+            return await self._lead(asked, reason, order)
         given_up = False
-        while (flying := self._flying(asked)) is not None:
+        while asked.mine is None:
+            flying = await self._flying(asked)
+            if flying is None:
+                asked.mine = self._flights[asked.key] = _Flight()
+                asked.mine.epochs.set_result(asked.state.epochs)
+                break
             asked.part, was_done = "follows", flying.result.done()
             result = await self._wait(flying.result, asked.call.deadline)
             if isinstance(result, Answered):
@@ -311,10 +337,8 @@ class Guard:
             if result is not None:
                 return result
             given_up, asked.flying = True, None
-        mine = _Flight(asked.state.epochs, asyncio.get_running_loop().create_future())
-        self._flights[asked.key] = asked.mine = mine
         try:
-            led = await self._lead(asked, reason, order, mine, given_up=given_up)
+            led = await self._lead(asked, reason, order, given_up=given_up)
         except BaseException:
             self._land(asked, None)
             raise
@@ -322,10 +346,10 @@ class Guard:
             self._land(asked, led)
         return led
 
-    def _flying(self, asked: _Asked) -> _Flight | None:
+    async def _flying(self, asked: _Asked) -> _Flight | None:
         """What this instance computes of this answer, unless it began before an invalidation."""
         for flying in (asked.flying, self._flights.get(asked.key)):
-            if flying is not None and flying.epochs == asked.state.epochs:
+            if flying is not None and await self._wait(flying.epochs, asked.call.deadline) == asked.state.epochs:
                 return flying
         return None
 
@@ -343,6 +367,8 @@ class Guard:
         mine = asked.mine
         if mine is None or mine.result.done():
             return
+        if not mine.epochs.done():
+            mine.epochs.set_result(asked.state.epochs)
         mine.result.set_result(result)
         if not (isinstance(result, Answered) and result.stored and result.cache != "stale"):
             self._forget(asked.key, mine)
@@ -351,12 +377,10 @@ class Guard:
         if self._flights.get(key) is mine:
             del self._flights[key]
 
-    async def _lead(
-        self, asked: _Asked, reason: str, order: tuple[int, ...], mine: _Flight | None, *, given_up: bool = False
-    ) -> Result:
+    async def _lead(self, asked: _Asked, reason: str, order: tuple[int, ...], *, given_up: bool = False) -> Result:
         """Compute the answer here, unless another instance does."""
         first: Admission | None = None
-        role = self._role(asked, given_up=given_up) if mine is not None and asked.view.shared else "leads"
+        role = self._role(asked, given_up=given_up) if asked.mine is not None and asked.view.shared else "leads"
         if role != "leads":
             asked.part = "follows"
             followed = await self._follow_or_claim(asked, order, claims=role == "claims")
