@@ -134,12 +134,12 @@ class ChatCompletion(BaseModel):
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
+        if any(part.type not in ("text", "refusal") for turn in self.messages for part in turn.pieces):
+            raise PydanticCustomError("unsupported", "messages: only text is supported")
         _check_last(self.messages)
         for name in ("tools", "functions", "audio"):
             if (self.model_extra or {}).get(name):
                 raise PydanticCustomError("unsupported", f"{name}: not supported")
-        if any(part.type not in ("text", "refusal") for turn in self.messages for part in turn.pieces):
-            raise PydanticCustomError("unsupported", "messages: only text is supported")
         return self
 
     def wants_stream(self, accept: str) -> bool:

@@ -17,17 +17,21 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from api.ai.supervisor import ask
+from api.v1.chat.completions import complete
 from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
 from lib.chain import Chain, Link
 from lib.clock import Clock
-from lib.events import Event
+from lib.events import Event, RequestDone
 from lib.gate import Gate
 from lib.guard import Answered, Call, Guard, Outcome, Streaming
+from lib.http import endpoint
 from lib.limits import Limits
 from lib.local import LocalLimits
+from lib.openai import error_body
 from lib.rules import answers, budgets, caller, keys
 from lib.rules.answers import CacheRules, Directives, Message, Question
 from lib.rules.breaker import BreakerPolicy
@@ -37,10 +41,12 @@ from lib.rules.flight import FlightRules
 from lib.rules.op import Command
 from lib.rules.policy import Policy, parse_limits
 from lib.rules.vitals import VitalsPolicy
+from lib.settings import Settings
 from lib.stores import RedisStore
 from lib.wire.http import new_client
 from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
 from lib.wire.upstash import Upstash
+from lib.wiring import Parts, build
 
 NOON_MS = 1_795_262_401_000
 """A second past noon UTC: no window reaches into another day."""
@@ -225,7 +231,7 @@ class Kit:
     redis: "redis.Redis"
     faults: Faults
     url: str
-    _closing: AsyncExitStack
+    closing: AsyncExitStack
 
     def instance(
         self,
@@ -246,7 +252,7 @@ class Kit:
             changed.set()
 
         clock, client = clock or self.time.clock, new_client()
-        self._closing.push_async_callback(client.aclose)
+        self.closing.push_async_callback(client.aclose)
         wire = Upstash(client, self.url, TOKEN, 5, 5, note)
         gate = Gate(VitalsPolicy(), clock, 2_500)
         store = RedisStore(wire, gate, clock, events.append, 5_000) if redis else None
@@ -319,8 +325,50 @@ async def together[T](calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     return list(await asyncio.gather(*calls))
 
 
+def routes(made: Instance, k: Kit, **environ: str) -> Any:
+    """The AI routes of an instance as one app, by path."""
+    settings = Settings.from_env(
+        {"KV_REST_API_URL": k.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9", **environ}
+    )
+    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard)
+    k.closing.push_async_callback(parts.client.aclose)
+    return routes_of(parts)
+
+
+def routes_of(parts: Parts) -> Any:
+    """The AI routes as one app, by path."""
+
+    async def built() -> Parts:
+        return parts
+
+    apps = {
+        "/api/ai/supervisor": endpoint(built, post=ask),
+        "/api/v1/chat/completions": endpoint(built, errors=error_body, post=complete),
+    }
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        await apps[scope["path"]](scope, receive, send)
+
+    return app
+
+
 async def lifespan(receive: Any, send: Any) -> None:
     """A server's start and end, of which an app has nothing to say."""
     for what in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{what}.complete"})
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    """Until something that others do, over real connections, has come about; 10 s at most."""
+    async with asyncio.timeout(10):
+        while not ready():  # noqa: ASYNC110 - it is another party's state, in Redis or behind a socket
+            await asyncio.sleep(0.005)
+
+
+async def over(made: Instance, requests: int) -> None:
+    """Until so many requests are over, write-back included; 10 s at most."""
+    await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard._flights)
