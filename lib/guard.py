@@ -5,7 +5,7 @@ It never retries a write: a failure costs a caller at most one call of its allow
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -184,6 +184,10 @@ class _Watch:
     def read(self) -> Spent:
         others = self.redis + self.fallback + self.backend
         return Spent(max(0.0, self.since(self.started) - others), self.redis, self.fallback, self.backend)
+
+
+async def _nobody(result: None) -> None:
+    """Nothing was taken that has to be given back."""
 
 
 async def _nothing() -> None:
@@ -450,6 +454,9 @@ class Guard:
         asked.locked = won is True
         if won is False:
             self.chain.unspend(place, asking, admission)
+            # At once, not after the wait: meanwhile others would be refused for a call that does not go out.
+            with suppress(RedisDown):
+                await unbroken(self.limits.finish([admission], asked.call.deadline), _nobody)
         return admission, won
 
     def _poll(self, asked: _Asked) -> Op[tuple[_State, int | None]]:

@@ -297,6 +297,20 @@ class Kit:
         hashed = answers.query_hash(call.route, call.caller.id, call.question)
         return keys.answer(call.route, call.question.session, hashed)
 
+    def sleepers_wait_for(self, call: Call) -> None:
+        """From now on a sleep lasts, where somebody holds the answer's lock, until the answer has been stored anew.
+
+        Time that is set by hand would else be over before a real round trip is.
+        """
+        key = self.answer_key(call)
+        before = self.redis.get(key)
+
+        async def stored() -> None:
+            if self.redis.get(keys.lock(key)) is not None:
+                await until(lambda: self.redis.get(key) != before)
+
+        self.time.on_sleep = stored
+
     def without_ttl(self) -> list[str]:
         """Keys that would never expire."""
         found: Any = self.redis.keys("*")

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -84,7 +85,9 @@ def _ask_at_once(url: str, now_ms: int, calls: int, go: Any, out: Any) -> None:
         async with AsyncExitStack() as closing:
             k = Kit(Time(now_ms), None, None, url, closing)  # type: ignore[arg-type]
             made = k.instance(provider, clock=Clock(now_ms=lambda: now_ms))
-            await together([made.whole(k.call(limits="off", query=f"question {n}")) for n in range(calls)])
+            await together(
+                [made.whole(k.call(limits="off", query=f"question {n} of {os.getpid()}")) for n in range(calls)]
+            )
         return provider.asked
 
     go.wait()
@@ -141,6 +144,25 @@ async def test_what_did_not_go_out_is_given_back(k: Kit, failure: ProviderFailed
     await made.whole(k.call(parameters={"maxTokens": 50}))
     assert (await used(k, made))[0] == spent
     assert bool((await used(k, made))[1]) is bool(spent)
+
+
+async def test_who_loses_the_lock_gives_the_budget_back_before_waiting(k: Kit) -> None:
+    """A follower that was about to take over holds no part of the budget while it waits."""
+    provider = FakeProvider(held=True)
+    call = k.call(limits="off")
+    leader = asyncio.ensure_future(k.instance(provider).whole(call))
+    await provider.until_asked()
+    made = k.instance(provider)
+    seen: list[list[int]] = []
+
+    async def look() -> None:
+        seen.append(await used(k, made))
+        provider.go()
+        await leader
+
+    k.time.on_sleep = look
+    assert answered(await made.whole(k.again(call))).cache == "collapsed"
+    assert seen == [[1, 1]]
 
 
 async def test_a_hit_costs_no_budget_and_says_what_it_saved(k: Kit) -> None:

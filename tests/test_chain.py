@@ -14,7 +14,7 @@ from lib.rules.answers import CacheRules
 from lib.rules.breaker import BreakerPolicy, Circuit
 from lib.rules.budgets import Budget
 from lib.wire.providers.port import Delta, End, ProviderFailed
-from tests.aikit import FakeProvider, Instance, Kit, answered, kit
+from tests.aikit import FakeProvider, Instance, Kit, answered, kit, until
 
 pytestmark = pytest.mark.anyio
 
@@ -78,10 +78,10 @@ async def test_three_failures_open_a_providers_own_circuit(k: Kit) -> None:
     assert bad.asked == 3
     k.time.ms += 60_000
     bad.fails, bad.held = None, True
-    asks = asyncio.gather(*(other.whole(k.call()) for _ in range(3)))
-    await bad.until_asked(4)
+    asks = [asyncio.ensure_future(other.whole(k.call())) for _ in range(3)]
+    await until(lambda: sum(ask.done() for ask in asks) == 2)
     bad.go()
-    await asks
+    await asyncio.gather(*asks)
     assert bad.asked == 4
     assert circuit(k, bad.name).state == "closed"
     assert [(e.before, e.after) for e in other.seen(CircuitChanged)][-1] == ("half_open", "closed")
@@ -196,10 +196,10 @@ async def test_one_of_many_probes(k: Kit) -> None:
     provider = FakeProvider(held=True)
     k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms)))
     made = [k.instance(provider, limits="20/minute") for _ in range(10)]
-    asks = asyncio.gather(*(each.whole(k.call()) for each in made))
-    await provider.until_asked()
+    asks = [asyncio.ensure_future(each.whole(k.call())) for each in made]
+    await until(lambda: sum(ask.done() for ask in asks) == 9)
     provider.go()
-    outcomes = await asks
+    outcomes = await asyncio.gather(*asks)
     assert provider.asked == 1
     assert sum(isinstance(o.result, Answered) for o in outcomes) == 1
     assert await used(k, made[0]) == [1]

@@ -27,7 +27,7 @@ from lib.rules.flight import FlightRules
 from lib.settings import Settings
 from lib.wire.providers.port import Delta, End, ProviderFailed
 from lib.wiring import Parts, build
-from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together
+from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together, until
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +97,7 @@ async def test_of_several_followers_of_a_dead_leader_one_takes_over(k: Kit) -> N
     call = k.call()
     leader = asyncio.ensure_future(k.instance(dead).guard.handle(call))
     await dead.until_asked()
+    k.sleepers_wait_for(call)
     outcomes = await together([k.instance(works).whole(k.again(call)) for _ in range(3)])
     assert works.asked == 1
     assert sorted(answered(o).cache for o in outcomes) == ["collapsed", "collapsed", "miss"]
@@ -241,6 +242,7 @@ async def test_an_expired_entry_is_computed_once_by_several_instances(k: Kit) ->
     provider, call = FakeProvider(), k.call(cache=CacheRules(60_000, 0, 3_600_000))
     await k.instance(provider).whole(call)
     k.time.ms += 61_000
+    k.sleepers_wait_for(call)
     outcomes = await together([k.instance(provider).whole(k.again(call)) for _ in range(4)])
     assert provider.asked == 2
     assert sorted(answered(o).cache for o in outcomes) == ["collapsed", "collapsed", "collapsed", "miss"]
@@ -258,6 +260,8 @@ async def test_an_invalidation_ends_a_flight(k: Kit) -> None:
         provider.texts = ("new",)
         provider.go()
         await leader
+        if k.redis.get(keys.lock(k.answer_key(call))) is not None:
+            await until(lambda: '"new"' in str(k.redis.get(k.answer_key(call))))
 
     k.time.on_sleep = finish
     after = await together([made.whole(k.again(call)), k.instance(provider).whole(k.again(call))])
@@ -273,6 +277,7 @@ async def test_an_entry_of_before_an_invalidation_is_computed_once(k: Kit) -> No
     key = k.answer_key(call)
     k.redis.set(keys.lock(key), flight.owner("gone", (0, 0)), px=15_000)
     k.redis.incr(keys.epoch_session(ROUTE, "s"))
+    k.sleepers_wait_for(call)
     outcomes = await together([k.instance(provider).whole(k.again(call)) for _ in range(4)])
     assert provider.asked == 2
     assert sum(answered(o).cache == "miss" for o in outcomes) == 1
@@ -347,6 +352,7 @@ async def test_without_redis_single_flight_goes_on_in_the_instance(k: Kit) -> No
 async def test_without_windows_the_lock_decides_alone(k: Kit) -> None:
     """No limits, so no notes: still one call by three instances."""
     provider, call = FakeProvider(), k.call(limits="off")
+    k.sleepers_wait_for(call)
     outcomes = await together([k.instance(provider).whole(k.again(call)) for _ in range(3)])
     assert provider.asked == 1
     assert sorted(answered(o).cache for o in outcomes) == ["collapsed", "collapsed", "miss"]
