@@ -27,7 +27,7 @@ from lib.rules.flight import FlightRules
 from lib.settings import Settings
 from lib.wire.providers.port import Delta, End, ProviderFailed
 from lib.wiring import Parts, build
-from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together, until
+from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together
 
 pytestmark = pytest.mark.anyio
 
@@ -248,26 +248,37 @@ async def test_an_expired_entry_is_computed_once_by_several_instances(k: Kit) ->
     assert sorted(answered(o).cache for o in outcomes) == ["collapsed", "collapsed", "collapsed", "miss"]
 
 
-async def test_an_invalidation_ends_a_flight(k: Kit) -> None:
-    """What was begun before is neither joined nor served afterwards, in the same instance as elsewhere."""
+async def test_an_invalidation_ends_a_flight_in_its_instance(k: Kit) -> None:
+    """What was begun before is not joined: the second call goes out while the first is still held."""
     provider = FakeProvider(held=True, texts=("old",))
     made, call = k.instance(provider), k.call()
     leader = asyncio.ensure_future(made.whole(call))
     await provider.until_asked()
     k.redis.incr(keys.epoch_route(ROUTE))
+    provider.texts = ("new",)
+    late = asyncio.ensure_future(made.whole(k.again(call)))
+    await provider.until_asked(2)
+    provider.go()
+    assert [answered(o).answer.text for o in (await leader, await late)] == ["old", "new"]
+    assert not made.guard._flights
+
+
+async def test_an_invalidation_ends_a_flight_elsewhere(k: Kit) -> None:
+    """The leader's answer of before is stored while another instance waits: it is not served, but computed anew."""
+    old, new = FakeProvider(held=True, texts=("old",)), FakeProvider(texts=("new",))
+    call = k.call()
+    leader = asyncio.ensure_future(k.instance(old).whole(call))
+    await old.until_asked()
+    k.redis.incr(keys.epoch_route(ROUTE))
 
     async def finish() -> None:
-        provider.texts = ("new",)
-        provider.go()
+        old.go()
         await leader
-        if k.redis.get(keys.lock(k.answer_key(call))) is not None:
-            await until(lambda: '"new"' in str(k.redis.get(k.answer_key(call))))
 
     k.time.on_sleep = finish
-    after = await together([made.whole(k.again(call)), k.instance(provider).whole(k.again(call))])
-    assert answered(await leader).answer.text == "old"
-    assert [answered(o).answer.text for o in after] == ["new", "new"]
-    assert provider.asked == 2
+    after = answered(await k.instance(new).whole(k.again(call)))
+    assert (after.answer.text, after.cache) == ("new", "miss")
+    assert len(k.time.slept) == 1
 
 
 async def test_an_entry_of_before_an_invalidation_is_computed_once(k: Kit) -> None:
