@@ -16,7 +16,9 @@ from lib.rules.breaker import BreakerPolicy, Circuit, Ticket
 from lib.rules.budgets import Budget
 from lib.rules.decide import Standing
 from lib.rules.op import Op
+from lib.rules.windows import Layout
 from lib.stores import RedisStore
+from lib.unbroken import unbroken
 from lib.wire.providers.port import End, Piece, Provider, ProviderFailed
 from lib.wire.upstash import RedisDown
 
@@ -59,6 +61,7 @@ class View:
     texts: list[str | None]
     used: list[str | None]
     shared: bool
+    read_ms: int
 
 
 @dataclass(slots=True)
@@ -71,7 +74,9 @@ class Opened:
     rest: AsyncGenerator[Piece]
     started: float
     tokens: int
-    asked_ms: int
+    admission: Admission
+    over: bool = False
+    """It has ended, one way or another, and its circuit and budget were told."""
 
 
 class NobodyAnswered(Exception):
@@ -127,10 +132,10 @@ class Chain:
         """The state that :meth:`keys` held; None where Redis did not answer."""
         count = len(self.links)
         if values is None:
-            return View(list(self.circuits), [None] * count, [None] * count, shared=False)
+            return View(list(self.circuits), [None] * count, [None] * count, False, now_ms)
         texts, used = list(values[:count]), list(values[count:])
         self.circuits, self.seen_ms = [breaker.parse(text) for text in texts], now_ms
-        return View(list(self.circuits), texts, used, shared=True)
+        return View(list(self.circuits), texts, used, True, now_ms)
 
     def standings(self, view: View, now_ms: int) -> list[Standing]:
         """Who may be asked, for the decision."""
@@ -146,10 +151,20 @@ class Chain:
 
     async def spend[T](self, place: int, asking: Asking, ride: Op[tuple[int, T]]) -> tuple[Admission, T | None]:
         """Take one call from a provider's budget; ``ride`` goes along to Redis (None where it does not answer)."""
-        tokens = self._guess(asking.question)
-        now_ms = self.clock.now_ms()
-        subject = self.links[place].subject
-        admission, rode = await self.limits.spend(subject, 1, now_ms, ride, asking.deadline, tokens=tokens)
+        tokens, now_ms, subject = self._guess(asking.question), self.clock.now_ms(), self.links[place].subject
+        too_costly = windows.too_costly(subject.layout.windows, 1, now_ms, tokens=tokens)
+        if too_costly is not None:
+            # It will never fit: nothing is counted, but what rides along still goes.
+            subject = Subject(subject.id, Layout(()))
+
+        async def left(spent: tuple[Admission, T | None]) -> None:
+            asking.owed.append(spent[0])
+            self.unspend(place, asking, spent[0])
+
+        spending = self.limits.spend(subject, 1, now_ms, ride, asking.deadline, tokens=tokens)
+        admission, rode = await unbroken(spending, left)
+        if too_costly is not None:
+            admission.quota = too_costly
         asking.owed.append(admission)
         return admission, rode
 
@@ -169,96 +184,142 @@ class Chain:
         """
         failure: ProviderFailed | None = None
         for number, place in enumerate(order):
-            admission = first if number == 0 else (await self.spend(place, asking, ALONE))[0]
-            link = self.links[place]
-            if not admission.quota.allowed:
-                self._spent_until[place] = admission.quota.retry_at_ms or 0
-                asking.attempts.append(Attempt(link.name, "budget_spent"))
-                continue
-            if not await self._may_go(asking, view, place):
-                self.unspend(place, asking, admission)
-                asking.attempts.append(Attempt(link.name, "circuit_open"))
-                continue
+            admission = first
+            if self._left_s(asking) <= 0:
+                if number == 0:
+                    self.unspend(place, asking, first)
+                failure = failure or ProviderFailed("timeout", "no time is left", went_out=False)
+                break
+            if number:
+                admission, _ = await self.spend(place, asking, ALONE)
             try:
-                return await self._begin(asking, view, place, admission.now_ms)
+                passed_over = await self._pass_over(asking, view, place, admission)
+                if passed_over is None:
+                    return await self._begin(asking, view, place, admission)
             except ProviderFailed as e:
                 failure = e
+                continue
+            asking.attempts.append(Attempt(self.links[place].name, passed_over))
+            if passed_over == "too_large" and failure is None:
+                failure = ProviderFailed("rejected", "more tokens than the provider's limit can hold", went_out=False)
         raise NobodyAnswered(failure)
 
-    async def _begin(self, asking: Asking, view: View, place: int, asked_ms: int) -> Opened:
+    async def _pass_over(self, asking: Asking, view: View, place: int, admission: Admission) -> str | None:
+        """Why a provider may not be asked after all, if it may not."""
+        if not admission.quota.allowed:
+            if admission.quota.retry_at_ms is None:
+                return "too_large"
+            self._spent_until[place] = admission.quota.retry_at_ms
+            return "budget_spent"
+
+        async def left(may_go: bool) -> None:
+            self.unspend(place, asking, admission)
+            if may_go:
+                await self._release(view, place, breaker.ticket(view.circuits[place]), "caller left")
+
+        if await unbroken(self._may_go(asking, view, place), left):
+            return None
+        self.unspend(place, asking, admission)
+        return "circuit_open"
+
+    def _left_s(self, asking: Asking) -> float:
+        return self.limits.left_s(asking.deadline) - _RESERVE_S
+
+    async def _begin(self, asking: Asking, view: View, place: int, admission: Admission) -> Opened:
         link, held = self.links[place], breaker.ticket(view.circuits[place])
-        started = self.clock.monotonic()
-        left_s = self.limits.left_s(asking.deadline) - _RESERVE_S
-        if left_s <= 0:
-            raise ProviderFailed("no_time", "nothing is left before the function's deadline")
+        left_s = self._left_s(asking)
         pieces = link.provider.ask(asking.question, request_id=asking.request_id, left_s=left_s, stream=asking.stream)
+        tokens, started = self._guess(asking.question), self.clock.monotonic()
+        opened = Opened(place, held, End("", whole=False), pieces, started, tokens, admission)
         try:
-            first = await anext(pieces)
+            opened.first = await anext(pieces)
         except ProviderFailed as e:
             asking.attempts.append(Attempt(link.name, e.kind))
-            await self.failed(view, place, held, e)
+            await self._failed(asking, view, opened, e)
             raise
         except BaseException:
-            await pieces.aclose()
-            await self.left(view, place, held)
+            await self.close(asking, view, opened)
             raise
-        return Opened(place, held, first, pieces, started, self._guess(asking.question), asked_ms)
+        asking.attempts.append(Attempt(link.name, "answered"))
+        return opened
 
     def _guess(self, question: Question) -> int:
         chars = sum(len(turn.content) for turn in question.messages)
-        return budgets.guess_tokens(chars, question.parameters.get("maxTokens"))
+        wishes = (question.parameters.get(name) for name in ("maxTokens", "max_completion_tokens", "max_tokens"))
+        return budgets.guess_tokens(chars, next((wish for wish in wishes if wish is not None), None))
 
     # How it ended
 
     async def answered(self, asking: Asking, view: View, opened: Opened, text: str, end: End) -> Answer:
         """The provider answered to the end: close its circuit, count what it used."""
         place, link, now_ms = opened.place, self.links[opened.place], self.clock.now_ms()
-        asking.attempts.append(Attempt(link.name, "answered"))
+        opened.over = True
         took_ms = (self.clock.monotonic() - opened.started) * 1000
-        rests_s = end.rests_s
-        if rests_s is not None:
-            until_ms = now_ms + int(min(rests_s, _LONGEST_REST_S) * 1000)
-            policy = link.breaker
+        self._owe_use(asking, view, opened, end.tokens)
+        if end.rests_s is not None:
+            until_ms, policy = now_ms + int(min(end.rests_s, _LONGEST_REST_S) * 1000), link.breaker
             await self._move(
                 view, place, lambda c: breaker.fail(c, opened.held, now_ms, policy, "used_up", until_ms), "used_up"
             )
         else:
             await self._move(view, place, lambda c: breaker.succeed(c, opened.held), "answered")
-        if view.shared:
-            self._owe_use(asking, view, opened, end, took_ms, now_ms)
         return Answer(text, end.model, link.name, now_ms, end.tokens, round(took_ms), end.whole)
 
-    def _owe_use(self, asking: Asking, view: View, opened: Opened, end: End, took_ms: float, now_ms: int) -> None:
+    async def broke(self, asking: Asking, view: View, opened: Opened, error: ProviderFailed) -> None:
+        """The provider failed after it had begun to answer."""
+        asking.attempts[-1] = Attempt(self.links[opened.place].name, error.kind)
+        await self._failed(asking, view, opened, error)
+
+    async def close(self, asking: Asking, view: View, opened: Opened) -> None:
+        """End the call and its connection. If the answer has not ended, the caller left: that says nothing of it."""
+        await opened.rest.aclose()
+        if not opened.over:
+            opened.over = True
+            self._owe_use(asking, view, opened, None)
+            await self._release(view, opened.place, opened.held, "caller left")
+
+    def _owe_use(self, asking: Asking, view: View, opened: Opened, tokens: int | None) -> None:
+        """What the call used beyond what was taken for it: it is known when it has ended, however it did."""
+        if not view.shared:
+            return
         place, link = opened.place, self.links[opened.place]
         owed: list[Op[object]] = []
         if link.budget.month_s:
+            took_ms = (self.clock.monotonic() - opened.started) * 1000
             self._unwritten_ms[place] += took_ms * link.budget.vcpus
             if self._unwritten_ms[place] >= _WRITE_USE_MS:
-                amount_ms, self._unwritten_ms[place] = round(self._unwritten_ms[place]), 0.0
-                owed.append(budgets.use(link.name, amount_ms, now_ms, first=view.used[place] is None))
-        if end.tokens is not None and any(each.unit == "tokens" for each in link.budget.layout.windows):
+                # Counted for the month that was looked at: only of that one it is known whether it has a TTL.
+                month, amount_ms = budgets.month_of(view.read_ms), round(self._unwritten_ms[place])
+                self._unwritten_ms[place] = 0.0
+                owed.append(budgets.use(link.name, amount_ms, month, first=view.used[place] is None))
+        counted = opened.admission.mode == "redis" and any(w.unit == "tokens" for w in link.budget.layout.windows)
+        if counted and tokens is not None and tokens != opened.tokens:
             # What was guessed too much goes back, what was guessed too little is added.
-            over = opened.tokens - end.tokens
-            subject, layout = link.subject.id, link.budget.layout
-            owed.append(windows.refund(subject, layout, 0, opened.asked_ms, tokens=over))
+            subject, layout, asked_ms = link.subject.id, link.budget.layout, opened.admission.now_ms
+            owed.append(windows.refund(subject, layout, 0, asked_ms, tokens=opened.tokens - tokens))
         if owed:
-            asking.owed.append(self.limits.debt(link.subject, owed, opened.asked_ms))
+            asking.owed.append(self.limits.debt(link.subject, owed, opened.admission.now_ms))
 
-    async def failed(self, view: View, place: int, held: Ticket, error: ProviderFailed) -> None:
+    async def _failed(self, asking: Asking, view: View, opened: Opened, error: ProviderFailed) -> None:
         """The provider failed: only what is its own fault counts against it."""
-        link, now_ms = self.links[place], self.clock.now_ms()
+        opened.over = True
+        place, held, link, now_ms = opened.place, opened.held, self.links[opened.place], self.clock.now_ms()
         self.emit(ProviderFailure(link.name, str(error), error.fault))
+        if error.went_out:
+            self._owe_use(asking, view, opened, None)
+        else:
+            self.unspend(place, asking, opened.admission)
         if error.fault != "theirs":
-            await self._move(view, place, lambda c: breaker.release(c, held, now_ms), error.kind)
+            await self._release(view, place, held, error.kind)
             return
         until_ms = None if error.rests_s is None else now_ms + int(min(error.rests_s, _LONGEST_REST_S) * 1000)
         policy = link.breaker
         await self._move(view, place, lambda c: breaker.fail(c, held, now_ms, policy, error.kind, until_ms), error.kind)
 
-    async def left(self, view: View, place: int, held: Ticket) -> None:
-        """The caller left, which says nothing of the provider."""
+    async def _release(self, view: View, place: int, held: Ticket, reason: str) -> None:
+        """Hand a probe back that said nothing of the provider."""
         now_ms = self.clock.now_ms()
-        await self._move(view, place, lambda c: breaker.release(c, held, now_ms), "caller left")
+        await self._move(view, place, lambda c: breaker.release(c, held, now_ms), reason)
 
     # Circuits
 

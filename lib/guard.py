@@ -5,6 +5,7 @@ It never retries a write: a failure costs a caller at most one call of its allow
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,12 +17,13 @@ from lib.limits import Admission, Limits, Subject
 from lib.rules import answers, caller, flight, keys, windows
 from lib.rules.answers import Answer, Directives, Entry, Question, freshness
 from lib.rules.caller import Caller
-from lib.rules.decide import Code, Compute, Deny, Serve, decide, without_providers
+from lib.rules.decide import Code, Compute, Deny, Serve, decide, may_be_asked, without_providers
 from lib.rules.flight import FlightRules
 from lib.rules.op import Op, Reply, as_list, as_text, ignored, join
 from lib.rules.policy import Policy
 from lib.rules.windows import Mark, Quota, too_costly
 from lib.stores import RedisStore
+from lib.unbroken import unbroken
 from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
 from lib.wire.upstash import RedisDown
 
@@ -81,10 +83,29 @@ class Failed:
     """Providers were asked and none gave a usable answer; this is how the last one failed."""
 
     failure: ProviderFailed
+    retry_at_ms: int | None = None
+    """When the first provider may be asked again, where none may be now."""
 
+
+_STILL_FLYING = Failed(ProviderFailed("timeout", "the same question is still being answered"))
 
 type Result = Answered | Streaming | Refused | Failed
-type _Flight = asyncio.Future[Answered | Failed | None]
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    """An answer that this instance may be computing, from the moment it is asked for.
+
+    Only the request that opens it leaves a note in Redis: replies may overtake each other, and of two of this instance
+    the one that was told to wait could be the one that all others here wait for.
+    """
+
+    epochs: asyncio.Future[tuple[int, ...]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """The epochs that were read for it."""
+    result: asyncio.Future[Answered | Failed | Refused | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    """None: nothing was computed, or it was given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +153,14 @@ class _Asked:
     """Whether this request holds the lock of its answer in Redis."""
     stored: bool = False
     """Whether an answer is in Redis, or will be: then neither note nor lock need be taken back."""
-    follows: bool = False
-    """Whether another request computes this answer: then the note is not ours alone to take back."""
+    part: Literal["none", "leads", "follows"] = "none"
+    """Who computes: nobody for this request, this request, or another, whose note is not ours to take back."""
     flying: _Flight | None = None
     """What this instance was computing of this answer when the request came."""
     mine: _Flight | None = None
-    """What this request has computed and is still to be stored."""
-    later: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What this request computes, or has computed and is still to be stored."""
+    opened: Opened | None = None
+    """A provider's answer that may have to be broken off."""
 
     @property
     def me(self) -> str:
@@ -164,6 +186,10 @@ class _Watch:
         return Spent(max(0.0, self.since(self.started) - others), self.redis, self.fallback, self.backend)
 
 
+async def _nobody(result: None) -> None:
+    """Nothing was taken that has to be given back."""
+
+
 async def _nothing() -> None:
     """Nothing is left to do after the reply."""
 
@@ -180,7 +206,7 @@ class Guard:
     flight: FlightRules = field(default_factory=FlightRules)
     blocklist: Blocklist = field(default_factory=Blocklist)
     _flights: dict[str, _Flight] = field(default_factory=dict)
-    """Answers that this instance is computing; None: given up, the next one tries."""
+    """Answers that this instance is computing, by key."""
 
     async def handle(self, call: Call) -> Outcome:
         """Decide one request and carry the decision out. Cancel it when the client leaves."""
@@ -198,7 +224,7 @@ class Guard:
             return Outcome(
                 refused, self.limits.mode, refusal, watch.read(), now_ms, policy.cache.fresh_ms, (), _nothing
             )
-        asked = await self._ask(call, subject, now_ms, watch)
+        asked = await unbroken(self._ask(call, subject, now_ms, watch), self._finish)
         try:
             result = await self._act(asked)
         except BaseException:
@@ -225,18 +251,30 @@ class Guard:
     async def _ask(self, call: Call, subject: Subject, now_ms: int, watch: _Watch) -> _Asked:
         hashed = answers.query_hash(call.route, call.caller.id, call.question)
         key = keys.answer(call.route, call.question.session, hashed)
-        read, flying = self._read_state(call, key, now_ms), self._flights.get(key)
-        mark = None if call.asked.no_cache or call.asked.no_store else flight.note(hashed, now_ms)
-        admission, state = await self.limits.spend(subject, call.cost, now_ms, read, call.deadline, mark=mark)
+        read, flying, mine = self._read_state(call, key, now_ms), self._flights.get(key), None
+        if not (call.asked.no_cache or call.asked.no_store or call.asked.only_if_cached) and flying is None:
+            self._flights[key] = mine = _Flight()
+        mark = flight.note(hashed, now_ms) if mine is not None else None
+        try:
+            admission, state = await self.limits.spend(subject, call.cost, now_ms, read, call.deadline, mark=mark)
+        except BaseException:
+            if mine is not None:
+                # A bug; nobody may wait for it.
+                mine.epochs.set_result(())
+                mine.result.set_result(None)
+                self._forget(key, mine)
+            raise
         if admission.mode == "redis":
             watch.redis = watch.since(watch.started)
         else:
             watch.fallback = watch.since(watch.started)
         state = state or _State()
+        if mine is not None:
+            mine.epochs.set_result(state.epochs)
         view = self.chain.view(state.providers, now_ms)
         # Only the answer goes to the provider as a stream; what is computed for the cache alone does not.
         asking = Asking(call.question, call.request_id, call.deadline, call.stream, [], [admission])
-        return _Asked(call, now_ms, admission, state, view, key, mark, asking, watch, flying=flying)
+        return _Asked(call, now_ms, admission, state, view, key, mark, asking, watch, flying=flying, mine=mine)
 
     def _read_state(self, call: Call, key: str, now_ms: int) -> Op[tuple[int, _State]]:
         """The outage marker, the answer, its lock, the invalidation epochs and the providers: 1 command."""
@@ -268,8 +306,10 @@ class Guard:
         decision = decide(asked.admission.quota, asked.state.answer, standings, asked.now_ms, call.policy, call.asked)
         match decision:
             case Deny(code, reason, retry_at_ms):
+                self._land(asked, None)
                 return Refused(code, reason, retry_at_ms)
             case Serve(answer, stale, reason, refresh):
+                self._land(asked, None)
                 # Whoever refreshes it now will do; that is seen from the lock that came with the answer.
                 asked.stored = True
                 if not flight.is_locked(asked.state.lock, asked.state.epochs):
@@ -282,111 +322,142 @@ class Guard:
         """Ask the providers, or wait for a request that does so for the same answer."""
         if asked.call.asked.no_cache or asked.call.asked.no_store:
             # Wants an answer of its own.
-            return await self._lead(asked, reason, order, None)
-        flying = asked.flying or self._flights.get(asked.key)
-        while flying is not None:
-            asked.follows = True
-            was_done = flying.done()
-            result = await self._wait(flying, asked.call.deadline)
+            return await self._lead(asked, reason, order)
+        given_up = False
+        while asked.mine is None:
+            flying = await self._flying(asked)
+            if flying is None:
+                asked.mine = self._flights[asked.key] = _Flight()
+                asked.mine.epochs.set_result(asked.state.epochs)
+                break
+            asked.part, was_done = "follows", flying.result.done()
+            result = await self._wait(flying.result, asked.call.deadline)
             if isinstance(result, Answered):
                 asked.stored = result.stored
+                if result.cache == "stale":
+                    return result
                 # Already there, on its way to Redis: as good as read from there.
                 return Answered(result.answer, "hit" if was_done else "collapsed", "in flight", result.stored)
             if result is not None:
                 return result
-            flying = self._flights.get(asked.key)
-        asked.follows = False
-        mine: _Flight = asyncio.get_running_loop().create_future()
-        self._flights[asked.key] = mine
+            given_up, asked.flying = True, None
         try:
-            led = await self._lead(asked, reason, order, mine)
+            led = await self._lead(asked, reason, order, given_up=given_up)
         except BaseException:
-            self._land(asked, mine, None)
+            self._land(asked, None)
             raise
         if not isinstance(led, Streaming):
-            self._land(asked, mine, led if isinstance(led, Answered | Failed) else None)
+            self._land(asked, led)
         return led
 
-    async def _wait(self, flying: _Flight, deadline: float) -> Answered | Failed | None:
-        """What another request of this instance gets for the same question; None: it gave up."""
+    async def _flying(self, asked: _Asked) -> _Flight | None:
+        """What this instance computes of this answer, unless it began before an invalidation."""
+        for flying in (asked.flying, self._flights.get(asked.key)):
+            if flying is not None and await self._wait(flying.epochs, asked.call.deadline) == asked.state.epochs:
+                return flying
+        return None
+
+    async def _wait[T](self, flying: asyncio.Future[T], deadline: float) -> T | Failed:
+        """What another request of this instance gets for the same question."""
         try:
             async with asyncio.timeout(self.limits.left_s(deadline)):
                 # Shielded: one follower's leaving must not end it for the others.
                 return await asyncio.shield(flying)
         except TimeoutError:
-            return Failed(ProviderFailed("timeout", "the same question is still being answered"))
+            return _STILL_FLYING
 
-    def _land(self, asked: _Asked, mine: _Flight, result: Answered | Failed | None) -> None:
+    def _land(self, asked: _Asked, result: Answered | Failed | Refused | None) -> None:
         """Tell those who wait. An answer that is being stored stays to be found until it is in Redis."""
-        if not mine.done():
-            mine.set_result(result)
-        if not (isinstance(result, Answered) and result.stored):
+        mine = asked.mine
+        if mine is None or mine.result.done():
+            return
+        if not mine.epochs.done():
+            mine.epochs.set_result(asked.state.epochs)
+        mine.result.set_result(result)
+        if not (isinstance(result, Answered) and result.stored and result.cache != "stale"):
             self._forget(asked.key, mine)
-        else:
-            asked.mine = mine
 
     def _forget(self, key: str, mine: _Flight) -> None:
         if self._flights.get(key) is mine:
             del self._flights[key]
 
-    async def _lead(
-        self,
-        asked: _Asked,
-        reason: str,
-        order: tuple[int, ...],
-        mine: _Flight | None,
-    ) -> Result:
+    async def _lead(self, asked: _Asked, reason: str, order: tuple[int, ...], *, given_up: bool = False) -> Result:
         """Compute the answer here, unless another instance does."""
         first: Admission | None = None
-        if mine is not None and asked.view.shared and not self._leads(asked):
-            asked.follows = True
-            first, answer = await self._follow_or_claim(asked, order)
-            if answer is not None:
-                asked.stored = True
-                return Answered(answer, "collapsed", "collapsed", stored=True)
+        role = self._role(asked, given_up=given_up) if asked.mine is not None and asked.view.shared else "leads"
+        if role != "leads":
+            asked.part = "follows"
+            followed = await self._follow_or_claim(asked, order, claims=role == "claims")
+            if isinstance(followed, Answered | Failed):
+                return followed
+            first = followed
+        asked.part = "leads"
         if first is None:
             first, _ = await self.chain.spend(order[0], asked.asking, ALONE)
-        return await self._ask_providers(asked, reason, order, first, mine)
+        return await self._ask_providers(asked, reason, order, first)
 
-    def _leads(self, asked: _Asked) -> bool:
-        """Whether the notes say that nobody else computes this answer."""
-        if asked.mark is None or asked.admission.slot is None:
-            return False
-        # An entry that is there, but of before an invalidation, is what the note may speak of.
-        flying = not asked.state.outdated and flight.is_flying(
-            asked.admission.slot, asked.mark, asked.now_ms, self.flight
-        )
-        return not flying and not flight.is_locked(asked.state.lock, asked.state.epochs)
+    def _role(self, asked: _Asked, *, given_up: bool) -> Literal["leads", "follows", "claims"]:
+        """What note and lock say: whether nobody else computes this answer, somebody does, or the lock must tell."""
+        state, slot, mark = asked.state, asked.admission.slot, asked.mark
+        if given_up:
+            # By a request of this instance, whose note and lock are what was read.
+            return "claims"
+        if flight.is_locked(state.lock, state.epochs):
+            return "follows"
+        if mark is None or slot is None or state.answer is not None or state.outdated:
+            # Whoever found the entry usable left a note as well.
+            return "claims"
+        return "follows" if flight.is_flying(slot, mark, asked.now_ms, self.flight) else "leads"
 
-    async def _follow_or_claim(self, asked: _Asked, order: tuple[int, ...]) -> tuple[Admission | None, Answer | None]:
-        """Another instance's answer; or, with the lock in hand, the first provider's admission; or neither.
+    async def _follow_or_claim(
+        self, asked: _Asked, order: tuple[int, ...], *, claims: bool
+    ) -> Answered | Failed | Admission | None:
+        """Another instance's answer; or, with the lock in hand, the first provider's admission.
 
-        Neither: no looks are left, and the answer is computed here whoever else does.
+        None: nothing can be learned of others any more, and the answer is computed here whoever else does.
         """
         waits = flight.waits_ms(self.flight, self.clock.jitter())
-        led = asked.admission.slot is not None or flight.is_locked(asked.state.lock, asked.state.epochs)
         while True:
-            if not led:
-                first, won = await self.chain.spend(order[0], asked.asking, self._claim(asked))
-                asked.locked = won is True
+            if claims:
+                first, won = await self._claim(asked, order[0], asked.asking)
                 if won is not False:
-                    return first, None
-                self.chain.unspend(order[0], asked.asking, first)
-            if not waits or self.redis is None:
-                return None, None
+                    return first
+            if not waits:
+                # Whoever took over is at it still: one more call would be no faster.
+                return _STILL_FLYING
             wait_s, left_s = waits.pop(0) / 1000, self.limits.left_s(asked.call.deadline)
-            if wait_s >= left_s:
-                return None, None
+            if wait_s >= left_s or self.redis is None:
+                return None
             await self.clock.sleep(wait_s)
             try:
-                asked.state, slot = await self.redis.run(self._poll(asked), "poll", left_s)
+                asked.state, slot = await self.redis.run(self._poll(asked), "poll", left_s - wait_s)
             except RedisDown:
-                return None, None
-            if asked.state.answer is not None:
-                return None, asked.state.answer
-            now_ms, mark = self.clock.now_ms(), asked.mark
-            flying = mark is not None and flight.is_flying(slot, mark, now_ms, self.flight)
-            led = flying or flight.is_locked(asked.state.lock, asked.state.epochs)
+                return None
+            state, now_ms, mark, call = asked.state, self.clock.now_ms(), asked.mark, asked.call
+            if state.answer is not None and freshness(state.answer, now_ms, call.policy.cache, call.asked) == "fresh":
+                asked.stored = True
+                return Answered(state.answer, "collapsed", "collapsed", stored=True)
+            noted = state.answer is None and not state.outdated and mark is not None
+            flying = noted and mark is not None and flight.is_flying(slot, mark, now_ms, self.flight)
+            claims = not flying and not flight.is_locked(state.lock, state.epochs)
+
+    async def _claim(self, asked: _Asked, place: int, asking: Asking) -> tuple[Admission, bool | None]:
+        """The provider's admission and, in the same round trip, the lock of the answer; None: Redis did not say."""
+        held = asked.state.lock
+        claim = flight.claim(asked.key, asked.me, self.flight)
+        if held is not None and not flight.is_locked(held, asked.state.epochs):
+            claim = flight.replace(asked.key, held, asked.me, self.flight)
+        # Held until it is known: to release what is not ours does no harm.
+        asked.locked = True
+        ride = Op(claim.commands, lambda replies: (0, claim.read(replies)))
+        admission, won = await self.chain.spend(place, asking, ride)
+        asked.locked = won is True
+        if won is False:
+            self.chain.unspend(place, asking, admission)
+            # At once, not after the wait: meanwhile others would be refused for a call that does not go out.
+            with suppress(RedisDown):
+                await unbroken(self.limits.finish([admission], asked.call.deadline), _nobody)
+        return admission, won
 
     def _poll(self, asked: _Asked) -> Op[tuple[_State, int | None]]:
         """Look again for the answer and for who computes it: 2 commands, 1 where no notes are left."""
@@ -402,46 +473,34 @@ class Guard:
 
         return Op(both.commands, answer)
 
-    def _claim(self, asked: _Asked) -> Op[tuple[int, bool]]:
-        claim = flight.claim(asked.key, asked.me, self.flight)
-        return Op(claim.commands, lambda replies: (0, claim.read(replies)))
-
-    async def _ask_providers(
-        self,
-        asked: _Asked,
-        reason: str,
-        order: tuple[int, ...],
-        first: Admission,
-        mine: _Flight | None,
-    ) -> Result:
+    async def _ask_providers(self, asked: _Asked, reason: str, order: tuple[int, ...], first: Admission) -> Result:
         call, started = asked.call, self.clock.monotonic()
         try:
-            opened = await self.chain.open(asked.asking, asked.view, order, first)
+            asked.opened = await self.chain.open(asked.asking, asked.view, order, first)
             if not call.stream:
-                return await self._collect(asked, opened, reason)
+                return await self._collect(asked, asked.opened, reason)
         except NobodyAnswered as e:
             return self._without_answer(asked, e.failure)
         except ProviderFailed as e:
             return self._without_answer(asked, e)
         finally:
             asked.watch.backend += asked.watch.since(started)
-        provider = self.chain.links[opened.place].name
-        return Streaming(self._pump(asked, opened, mine), provider, self._missed(asked), reason)
+        provider = self.chain.links[asked.opened.place].name
+        return Streaming(self._pump(asked, asked.opened), provider, self._missed(asked), reason)
 
     def _without_answer(self, asked: _Asked, failure: ProviderFailed | None) -> Answered | Refused | Failed:
         """An older answer if there is one; else the failure, or when somebody may be asked again."""
         call, now_ms, answer = asked.call, self.clock.now_ms(), asked.state.answer
         if answer and freshness(answer, now_ms, call.policy.cache, call.asked) == "unwanted":
             answer = None
-        if failure is not None and answer is None:
-            return Failed(failure)
-        if failure is not None and answer is not None:
-            return Answered(answer, "stale", failure.kind, stored=True)
-        match without_providers(answer, self.chain.standings(asked.view, now_ms), now_ms):
-            case Deny(code, reason, retry_at_ms):
-                return Refused(code, reason, retry_at_ms)
-            case Serve(older, _, reason):
-                return Answered(older, "stale", reason, stored=True)
+        if answer is not None:
+            return Answered(answer, "stale", failure.kind if failure else "no_provider", stored=True)
+        standings = self.chain.standings(asked.view, now_ms)
+        denied = without_providers(standings, now_ms)
+        if failure is None:
+            return Refused(denied.code, denied.reason, denied.retry_at_ms)
+        nobody = not any(may_be_asked(each, now_ms) for each in standings)
+        return Failed(failure, denied.retry_at_ms if nobody else None)
 
     def _missed(self, asked: _Asked) -> CacheState:
         asks_anew = asked.call.asked.no_cache or asked.call.asked.no_store
@@ -450,56 +509,60 @@ class Guard:
     async def _collect(self, asked: _Asked, opened: Opened, reason: str) -> Answered:
         """The whole answer at once."""
         texts: list[str] = []
-        async for piece in self._pieces(asked, opened):
-            if isinstance(piece, End):
-                return await self._complete(asked, opened, "".join(texts), piece, reason)
-            texts.append(piece.text)
+        try:
+            async with aclosing(self._pieces(asked, opened)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, End):
+                        return await self._complete(asked, opened, "".join(texts), piece, reason)
+                    texts.append(piece.text)
+        finally:
+            await self._close(asked)
         raise AssertionError("a provider's answer has an end")
 
-    async def _pump(self, asked: _Asked, opened: Opened, mine: _Flight | None) -> AsyncGenerator[Piece]:
-        """The pieces as they come; what they amount to is kept after the last one only."""
+    async def _pump(self, asked: _Asked, opened: Opened) -> AsyncGenerator[Piece]:
+        """The pieces as they come; what they amount to is kept after the last one only.
+
+        Whoever leaves may close it without ever having started it: what is left to do then is for :meth:`_finish`.
+        """
         texts: list[str] = []
         result: Answered | Failed | None = None
         started = self.clock.monotonic()
         try:
-            async for piece in self._pieces(asked, opened):
-                if isinstance(piece, Delta):
-                    texts.append(piece.text)
-                else:
-                    result = await self._complete(asked, opened, "".join(texts), piece, "streamed")
-                yield piece
+            async with aclosing(self._pieces(asked, opened)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Delta):
+                        texts.append(piece.text)
+                    else:
+                        result = await self._complete(asked, opened, "".join(texts), piece, "streamed")
+                        self._land(asked, result)
+                    yield piece
         except ProviderFailed as e:
             result = Failed(e)
             raise
         finally:
             asked.watch.backend += asked.watch.since(started)
-            if mine is not None:
-                self._land(asked, mine, result)
+            self._land(asked, result)
 
     async def _pieces(self, asked: _Asked, opened: Opened) -> AsyncGenerator[Piece]:
-        """All pieces of an opened answer; tells the circuit how it ended."""
-        ended = False
+        """All pieces of an opened answer; tells the circuit if it fails."""
         try:
             yield opened.first
             async for piece in opened.rest:
-                ended = isinstance(piece, End)
                 yield piece
         except ProviderFailed as e:
-            ended = True
-            asked.asking.attempts.append(Attempt(self.chain.links[opened.place].name, e.kind))
-            await self.chain.failed(asked.view, opened.place, opened.held, e)
+            await self.chain.broke(asked.asking, asked.view, opened, e)
             raise
-        finally:
-            await opened.rest.aclose()
-            if not ended:
-                # The caller left before the end. Told afterwards: a generator being closed is a bad place to wait.
-                asked.later.append(lambda: self.chain.left(asked.view, opened.place, opened.held))
+
+    async def _close(self, asked: _Asked) -> None:
+        """End a provider's call, if it goes on, and hand back what was taken for it."""
+        if asked.opened is not None:
+            await self.chain.close(asked.asking, asked.view, asked.opened)
 
     async def _complete(self, asked: _Asked, opened: Opened, text: str, end: End, reason: str) -> Answered:
         """A whole answer: tell its circuit and budget, keep it if it may be kept."""
         if not text.strip():
             error = ProviderFailed("empty", "the answer is empty")
-            await self.chain.failed(asked.view, opened.place, opened.held, error)
+            await self.chain.broke(asked.asking, asked.view, opened, error)
             raise error
         answer = await self.chain.answered(asked.asking, asked.view, opened, text, end)
         keeps = asked.view.shared and end.whole and not asked.call.asked.no_store and answers.storable(answer)
@@ -512,13 +575,13 @@ class Guard:
 
     async def _finish(self, asked: _Asked) -> None:
         """What is left when the reply has gone out. What fails here is logged and changes no answer."""
-        for step in asked.later:
-            await step()
-        if asked.refresh:
-            await self._refresh(asked)
-        self._let_others_try(asked)
-        deadline = max(asked.call.deadline, self.clock.monotonic() + _WRITE_BACK_S)
         try:
+            await self._close(asked)
+            self._land(asked, None)
+            if asked.refresh:
+                await self._refresh(asked)
+            self._let_others_try(asked)
+            deadline = max(asked.call.deadline, self.clock.monotonic() + _WRITE_BACK_S)
             await self.limits.finish(asked.asking.owed, deadline)
         except RedisDown:
             # Logged where it failed. At most this request's own refund, TTL or answer is lost.
@@ -532,30 +595,31 @@ class Guard:
         if asked.stored or not asked.view.shared or not asked.admission.quota.allowed:
             return
         owed: list[Op[object]] = []
-        held_ms = self.clock.now_ms() - asked.now_ms
-        noted = asked.mark is not None and asked.admission.slot is not None and not asked.follows
-        if noted and asked.mark is not None and held_ms < self.flight.lease_ms:
-            # Ours for a lease only: later it may be another's.
-            subject, erased = asked.admission.subject, flight.erased(asked.mark)
-            owed.append(windows.set_slot(subject.id, erased, asked.now_ms))
+        held_ms, slot, mark = self.clock.now_ms() - asked.now_ms, asked.admission.slot, asked.mark
+        # Ours for a lease only: later it may be another's.
+        if mark is not None and slot is not None and held_ms < self.flight.lease_ms:
+            # Whoever computed nothing (all providers closed, the caller left at once) may have written over a leader's;
+            # whoever followed has, unless that leader of this instance had taken it back before.
+            before = flight.erased(mark) if asked.part == "leads" else Mark(mark.slot, slot)
+            if asked.part != "follows" or not flight.is_flying(slot, mark, asked.now_ms, self.flight):
+                owed.append(windows.set_slot(asked.admission.subject.id, before, asked.now_ms))
         if asked.locked:
             owed.append(flight.release(asked.key, asked.me))
-        asked.asking.owed.append(self.limits.debt(asked.admission.subject, owed, asked.now_ms))
+        if owed:
+            asked.asking.owed.append(self.limits.debt(asked.admission.subject, owed, asked.now_ms))
 
     async def _refresh(self, asked: _Asked) -> None:
         """Compute an aging answer anew, unless somebody does so already."""
-        asked.asking = Asking(
-            asked.call.question, asked.call.request_id, asked.call.deadline, False, [], asked.asking.owed
-        )
-        order, asked.refresh = asked.refresh, ()
-        first, won = await self.chain.spend(order[0], asked.asking, self._claim(asked))
-        if not won:
-            self.chain.unspend(order[0], asked.asking, first)
+        call, order = asked.call, asked.refresh
+        asked.asking = Asking(call.question, call.request_id, call.deadline, False, [], asked.asking.owed)
+        asked.refresh = ()
+        first, won = await self._claim(asked, order[0], asked.asking)
+        if won is not True:
             return
-        asked.locked, asked.stored = True, False
+        asked.stored = False
         try:
-            opened = await self.chain.open(asked.asking, asked.view, order, first)
-            await self._collect(asked, opened, "refresh")
+            asked.opened = await self.chain.open(asked.asking, asked.view, order, first)
+            await self._collect(asked, asked.opened, "refresh")
         except (NobodyAnswered, ProviderFailed):
             # Told by its own event; the older answer goes on being served.
             return

@@ -223,6 +223,8 @@ async def _send(request: Request, reply: Reply, emit: Listener, scope: Scope, re
         await response(scope, receive, send)
     except ClientDisconnect:
         request.notes.decision = "client_left"
+    except Exception:  # noqa: BLE001 - the head is out: the server breaks the connection off, and the work is tidied up
+        emit(Crashed(request.id, traceback.format_exc()))
     finally:
         if not isinstance(reply.body, bytes):
             # However it ended: an abandoned answer must not go on being computed.

@@ -8,6 +8,7 @@ from lib.encode import to_json
 from lib.guard import Answered, Outcome
 from lib.http import Request
 from lib.replies import ProblemBody
+from lib.respond import provenance
 from lib.wire.providers.port import Piece
 
 _TYPES = {400: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error"}
@@ -15,20 +16,22 @@ _TYPES |= {422: "invalid_request_error", 405: "invalid_request_error", 429: "rat
 
 
 def error_body(problem: ProblemBody) -> tuple[bytes, str]:
-    """An error as OpenAI words it; the code is ours."""
+    """An error as OpenAI words it; the code is ours, and so are the attempts beside it."""
     errors = problem.get("errors")
-    error = {
+    error: dict[str, object] = {
         "message": problem["detail"],
         "type": _TYPES.get(problem["status"], "server_error"),
         "param": errors[0]["field"] if errors else None,
         "code": problem["code"],
     }
+    if "attempts" in problem:
+        error["attempts"] = problem["attempts"]
     return to_json({"error": error}), "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
-    """Answers as ``POST /api/v1/chat/completions`` gives them."""
+    """Answers as ``POST /api/v1/chat/completions`` gives them; what the guard adds is under ``x_breakwater``."""
 
     model: str
     usage: bool
@@ -50,6 +53,7 @@ class ChatFormat:
                 "model": answer.model,
                 "choices": [choice],
                 "usage": streams.usage_of(answer.tokens),
+                "x_breakwater": provenance(outcome),
             }
         )
 
@@ -57,5 +61,10 @@ class ChatFormat:
         self, request: Request, outcome: Outcome, pieces: AsyncGenerator[Piece]
     ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
         """The same in chunks."""
-        created_s, name = outcome.now_ms // 1000, f"chatcmpl-{request.id}"
-        return streams.chat_chunks(pieces, name, created_s, self.model, usage=self.usage), {}
+        common = {
+            "id": f"chatcmpl-{request.id}",
+            "object": "chat.completion.chunk",
+            "created": outcome.now_ms // 1000,
+            "model": self.model,
+        }
+        return streams.chat_chunks(pieces, common, provenance(outcome), usage=self.usage), {}

@@ -33,19 +33,24 @@ class SavedBody(TypedDict):
     tokens: NotRequired[int]
 
 
-class AnswerBody(TypedDict):
-    """An answer from the supervisor."""
+class Provenance(TypedDict):
+    """Where an answer came from, and what that cost or saved."""
 
-    answer: str
-    sessionId: Annotated[str, Text("Send it again to go on in the same session.")]
     cached: bool
-    stale: Annotated[bool, Text("Older than it should be, because the backend cannot be asked now.")]
-    model: str
-    requestId: str
+    stale: Annotated[bool, Text("Past its time: it is being refreshed, or the backend cannot be asked.")]
     mode: Annotated[Mode, Text("Who counted this call.")]
     provider: str
     attempts: NotRequired[Annotated[list[AttemptBody], Text("Providers that were tried, in order.")]]
     saved: NotRequired[SavedBody]
+
+
+class AnswerBody(Provenance):
+    """An answer from the supervisor."""
+
+    answer: str
+    sessionId: Annotated[str, Text("Send it again to go on in the same session.")]
+    model: str
+    requestId: str
 
 
 class FieldError(TypedDict):

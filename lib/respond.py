@@ -9,9 +9,8 @@ from lib.encode import to_json
 from lib.guard import Answered, Failed, Outcome, Refused, Streaming
 from lib.http import Reply, Request
 from lib.problems import Problem
-from lib.replies import AnswerBody, AttemptBody
+from lib.replies import AnswerBody, AttemptBody, Provenance
 from lib.rules import headers
-from lib.rules.answers import Answer
 from lib.wire.providers.port import Piece, ProviderFailed
 
 EVENT_STREAM = "text/event-stream"
@@ -37,39 +36,43 @@ class Supervisor:
 
     def whole(self, request: Request, outcome: Outcome, result: Answered) -> bytes:
         """The answer, where it came from, and what that cost or saved."""
-        answer, cached = result.answer, result.cache in ("hit", "stale")
         body: AnswerBody = {
-            "answer": answer.text,
+            "answer": result.answer.text,
             "sessionId": self.session,
-            "cached": cached,
-            "stale": result.cache == "stale",
-            "model": answer.model,
+            "model": result.answer.model,
             "requestId": request.id,
-            "mode": outcome.mode,
-            "provider": answer.provider,
+            **provenance(outcome),
         }
-        if made := _attempts(outcome):
-            body["attempts"] = made
-        if cached or result.cache == "collapsed":
-            body["saved"] = {"provider": answer.provider, "ms": answer.took_ms}
-            if answer.tokens is not None:
-                body["saved"]["tokens"] = answer.tokens
         return to_json(body)
 
     def stream(
         self, request: Request, outcome: Outcome, pieces: AsyncGenerator[Piece]
     ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
         """The same as a UI message stream."""
-        result = outcome.result
-        cache = result.cache if isinstance(result, Answered | Streaming) else "miss"
-        metadata = {
-            "sessionId": self.session,
-            "requestId": request.id,
-            "mode": outcome.mode,
-            "cached": cache in ("hit", "stale"),
-            "stale": cache == "stale",
-        }
+        metadata = {"sessionId": self.session, "requestId": request.id, **provenance(outcome)}
         return streams.ui_messages(pieces, request.id, metadata), {"x-vercel-ai-ui-message-stream": "v1"}
+
+
+def provenance(outcome: Outcome) -> Provenance:
+    """Where an answer came from, and what that cost or saved."""
+    result = outcome.result
+    if not isinstance(result, Answered | Streaming):
+        raise TypeError("only an answer comes from anywhere")
+    provider = result.provider if isinstance(result, Streaming) else result.answer.provider
+    cached = result.cache in ("hit", "stale")
+    found: Provenance = {
+        "cached": cached,
+        "stale": result.cache == "stale",
+        "mode": outcome.mode,
+        "provider": provider,
+    }
+    if made := _attempts(outcome):
+        found["attempts"] = made
+    if isinstance(result, Answered) and (cached or result.cache == "collapsed"):
+        found["saved"] = {"provider": provider, "ms": result.answer.took_ms}
+        if result.answer.tokens is not None:
+            found["saved"]["tokens"] = result.answer.tokens
+    return found
 
 
 def respond(request: Request, outcome: Outcome, form: Format, *, stream: bool) -> Reply:
@@ -96,10 +99,10 @@ def respond(request: Request, outcome: Outcome, form: Format, *, stream: bool) -
             common |= headers.cache("none", None, 0, stored=False, detail=code)
             made = _attempts(outcome)
             raise Problem(code, _why(code, reason, wait), wait, attempts=made, headers=common, after=outcome.after)
-        case Failed(failure):
+        case Failed(failure, retry_at_ms):
             notes.decision, notes.reason = "fail", str(failure)
             common |= headers.cache("miss", None, 0, stored=False)
-            raise _failed(failure, common, outcome)
+            raise _failed(failure, retry_at_ms, common, outcome)
         case Answered() as answered:
             notes.decision = "serve" if answered.cache in ("hit", "stale", "collapsed") else "compute"
             notes.reason, notes.cache, notes.provider = answered.reason, answered.cache, answered.answer.provider
@@ -126,11 +129,6 @@ def _attempts(outcome: Outcome) -> list[AttemptBody]:
     return [{"provider": each.provider, "outcome": each.outcome} for each in outcome.attempts]
 
 
-def created_s(answer: Answer) -> int:
-    """When an answer was made, in seconds since the epoch."""
-    return answer.stored_at_ms // 1000
-
-
 def _why(code: str, reason: str, wait: int | None) -> str:
     if code == "not_cached":
         return "The request allows a cached answer only, and there is none. Leave out Cache-Control: only-if-cached."
@@ -147,7 +145,6 @@ def _why(code: str, reason: str, wait: int | None) -> str:
 
 _FAILURES = {
     "timeout": ("backend_timeout", "The AI backend gave no answer in time. Try again, or ask for less."),
-    "no_time": ("backend_timeout", "No time was left to ask the AI backend. Try again."),
     "rejected": ("backend_rejected", "The AI backend refused the question as it is. Change it."),
     "throttled": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
     "quota": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
@@ -155,8 +152,11 @@ _FAILURES = {
 }
 
 
-def _failed(failure: ProviderFailed, common: dict[str, str], outcome: Outcome) -> Problem:
+def _failed(failure: ProviderFailed, retry_at_ms: int | None, common: dict[str, str], outcome: Outcome) -> Problem:
     default = ("backend_failed", "The AI backend failed or sent something unusable. Try again.")
     code, detail = _FAILURES.get(failure.kind, default)
-    wait = max(1, round(failure.rests_s or 1)) if code == "backend_throttled" else None
+    wait = None
+    if code == "backend_throttled":
+        # None: another provider may be asked at once, or this one, which did not say when it will be back.
+        wait = 1 if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
     return Problem(code, detail, wait, attempts=_attempts(outcome), headers=common, after=outcome.after)

@@ -29,7 +29,7 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part] | None = None
     parts: list[Part] | None = Field(None, description="In place of content, as the AI SDK sends it.")
 
@@ -44,8 +44,17 @@ class ChatMessage(BaseModel):
         """The turn's text, its parts joined."""
         if isinstance(self.content, str):
             return self.content
-        parts = self.content if self.content is not None else self.parts or []
-        return "".join(part.text or "" for part in parts if part.type == "text")
+        return "".join(part.text or "" for part in self.pieces if part.type == "text")
+
+    @property
+    def pieces(self) -> list[Part]:
+        """The turn's parts, where it has any."""
+        return self.content if isinstance(self.content, list) else self.parts or []
+
+    @property
+    def message(self) -> Message:
+        """The turn in the terms of the rules; ``developer`` is OpenAI's newer name for ``system``."""
+        return Message("system" if self.role == "developer" else self.role, self.text)
 
 
 type Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
@@ -103,7 +112,7 @@ class Ask(BaseModel):
 
     def question(self, default_session: str) -> Question:
         """What is asked, in the terms of the rules."""
-        turns = [Message(turn.role, turn.text) for turn in self.messages or ()]
+        turns = [turn.message for turn in self.messages or ()]
         if self.query is not None:
             turns.append(Message("user", self.query))
         return Question(self.session_id or self.id or default_session, tuple(turns), self.parameters)
@@ -128,13 +137,15 @@ class ChatCompletion(BaseModel):
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     messages: Conversation
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
     user: str | None = Field(None, max_length=512)
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
+        if any(part.type not in ("text", "refusal") for turn in self.messages for part in turn.pieces):
+            raise PydanticCustomError("unsupported", "messages: only text is supported")
         _check_last(self.messages)
         for name in ("tools", "functions", "audio"):
             if (self.model_extra or {}).get(name):
@@ -142,8 +153,12 @@ class ChatCompletion(BaseModel):
         _check_numbers("body", self.model_extra)
         return self
 
+    def wants_stream(self, accept: str) -> bool:
+        """Whether the answer is to be streamed."""
+        return self.stream if self.stream is not None else "text/event-stream" in accept.lower()
+
     def question(self, session: str) -> Question:
         """What is asked, in the terms of the rules."""
-        turns = tuple(Message(turn.role, turn.text) for turn in self.messages)
+        turns = tuple(turn.message for turn in self.messages)
         parameters: dict[str, Any] = {"model": self.model, **(self.model_extra or {})}
         return Question(session, turns, parameters)

@@ -30,7 +30,7 @@ async def ui_messages(
 ) -> AsyncGenerator[bytes]:
     """The UI message stream of Vercel's AI SDK (version 1 of the protocol), which ``useChat`` reads.
 
-    A stream that breaks ends with an ``error`` event and no ``finish``.
+    A stream that breaks ends with an ``error`` event, without ``finish`` and ``[DONE]``.
     """
     async with aclosing(pieces):
         yield event({"type": "start", "messageId": message_id, "messageMetadata": metadata})
@@ -42,37 +42,37 @@ async def ui_messages(
                 else:
                     yield event({"type": "text-end", "id": message_id})
                     yield event({"type": "finish", "messageMetadata": {"model": piece.model}})
+                    yield DONE
         except ProviderFailed as e:
             yield event({"type": "error", "errorText": f"The answer broke off ({e.kind}). Ask again."})
-        yield DONE
 
 
 async def chat_chunks(
-    pieces: AsyncGenerator[Piece], message_id: str, created_s: int, model: str, *, usage: bool
+    pieces: AsyncGenerator[Piece], common: Mapping[str, object], provenance: Mapping[str, object], *, usage: bool
 ) -> AsyncGenerator[bytes]:
-    """The chunks of OpenAI's chat completions. A stream that breaks ends with an error and without ``[DONE]``."""
+    """The chunks of OpenAI's chat completions. A stream that breaks ends with an error and without ``[DONE]``.
 
-    def chunk(delta: Mapping[str, str], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        return event({**common, "choices": [choice]})
+    ``common`` is in every chunk, ``provenance`` in the first.
+    """
 
-    common = {"id": message_id, "object": "chat.completion.chunk", "created": created_s, "model": model}
+    def chunk(delta: Mapping[str, str], finish: str | None = None) -> dict[str, object]:
+        return {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]}
+
     async with aclosing(pieces):
-        yield chunk({"role": "assistant", "content": ""})
+        yield event({**chunk({"role": "assistant", "content": ""}), "x_breakwater": provenance})
         try:
             async for piece in pieces:
                 if isinstance(piece, Delta):
-                    yield chunk({"content": piece.text})
+                    yield event(chunk({"content": piece.text}))
                     continue
-                yield chunk({}, "stop" if piece.whole else "length")
+                yield event(chunk({}, "stop" if piece.whole else "length"))
                 if usage:
                     yield event({**common, "choices": [], "usage": usage_of(piece.tokens)})
                 yield DONE
         except ProviderFailed as e:
             message = f"The answer broke off ({e.kind}). Ask again."
-            yield event(
-                {"error": {"message": message, "type": "server_error", "code": "backend_failed", "param": None}}
-            )
+            error = {"message": message, "type": "server_error", "code": "backend_failed", "param": None}
+            yield event({"error": error})
 
 
 def usage_of(tokens: int | None) -> dict[str, int]:

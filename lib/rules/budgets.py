@@ -50,6 +50,10 @@ def month_of(now_ms: int) -> str:
     return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m")
 
 
+_MONTH_S = 32 * 86_400
+"""A month's key lives for longer than any month, from its first use on."""
+
+
 def month_ends_ms(now_ms: int) -> int:
     """The first millisecond of the next calendar month."""
     now = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -57,12 +61,12 @@ def month_ends_ms(now_ms: int) -> int:
     return int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000)
 
 
-def use(provider: str, amount_ms: int, now_ms: int, *, first: bool) -> Op[None]:
+def use(provider: str, amount_ms: int, month: str, *, first: bool) -> Op[None]:
     """Add vCPU-milliseconds to a provider's month: 1 command, and 1 for the TTL with a month's ``first``."""
-    key = keys.month(provider, month_of(now_ms))
+    key = keys.month(provider, month)
     commands: list[Command] = [("INCRBY", key, amount_ms)]
     if first:
-        commands.append(("EXPIRE", key, (month_ends_ms(now_ms) - now_ms) // 1000 + 86_400))
+        commands.append(("EXPIRE", key, _MONTH_S))
 
     def read(replies: Sequence[Reply]) -> None:
         for reply in replies:
@@ -82,5 +86,9 @@ _CHARS_PER_TOKEN = 3
 
 def guess_tokens(chars: int, max_tokens: object) -> int:
     """Tokens a call may cost: its prompt, and what it may answer. Corrected when the provider has said."""
-    answer = max_tokens if isinstance(max_tokens, int) and 0 < max_tokens < 1_000_000 else 1_024
+    answer = (
+        max_tokens
+        if isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and 0 < max_tokens < 1_000_000
+        else 1_024
+    )
     return chars // _CHARS_PER_TOKEN + answer

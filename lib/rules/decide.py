@@ -64,24 +64,24 @@ def decide(
     usable = freshness(answer, now_ms, policy.cache, asked) if answer else "unwanted"
     if answer and usable == "fresh":
         return Serve(answer, stale=False, reason="fresh")
-    order = tuple(place for place, each in enumerate(standings) if _may_be_asked(each, now_ms))
+    order = tuple(place for place, each in enumerate(standings) if may_be_asked(each, now_ms))
     if answer and usable == "aging":
         return Serve(answer, stale=True, reason="aging", refresh=order)
     if asked.only_if_cached:
         return Deny("not_cached", "only-if-cached")
     if order:
         return Compute("expired" if usable == "stale" else "bypassed" if answer else "missing", order)
-    return without_providers(answer if usable == "stale" else None, standings, now_ms)
+    older = Serve(answer, stale=True, reason="no_provider") if answer and usable == "stale" else None
+    return older or without_providers(standings, now_ms)
 
 
-def _may_be_asked(standing: Standing, now_ms: int) -> bool:
+def may_be_asked(standing: Standing, now_ms: int) -> bool:
+    """Whether neither the circuit nor the budget of a provider keeps a call away."""
     return standing.spent_until_ms <= now_ms and view(standing.circuit, now_ms) != "refuse"
 
 
-def without_providers(answer: Answer | None, standings: Sequence[Standing], now_ms: int) -> Deny | Serve:
-    """No provider may be asked: an older answer if there is one, else when the first may be asked again."""
-    if answer:
-        return Serve(answer, stale=True, reason="no_provider")
+def without_providers(standings: Sequence[Standing], now_ms: int) -> Deny:
+    """No provider may be asked, and there is no answer: when the first may be asked again."""
     # A provider is back when neither its circuit nor its budget keeps it away.
     back = [(max(_open_until(each, now_ms), each.spent_until_ms), each) for each in standings]
     retry_at_ms, first = min(back, key=lambda pair: pair[0])

@@ -4,9 +4,12 @@ An answer belongs to one caller, so concurrent misses of one answer come from on
 them writes anyway. The same command leaves a note of what was asked, and when, in a slot beside the windows, and yields
 the note that was there before: whoever finds none that is recent leads. It costs nothing.
 
-A leader that stores no answer takes its note back. When it crashes, the note is void after a lease, and those who
-waited settle who takes over by a lock, ``SET key owner NX PX lease``; so do all where no windows are written. The lock
-is left to run out when the answer has been stored: whoever looks finds the answer.
+Everybody leaves it, also whoever is served from the cache: it says something only while no entry is there. A leader
+that stores no answer takes its note back. When it crashes, the note is void after a lease.
+
+Where the note does not say who leads (a takeover; an entry that is there but too old; no windows to write), a lock
+does, ``SET key owner NX PX lease``, sent along with the provider's budget. It is left to run out when the answer has
+been stored: whoever looks finds the answer.
 """
 
 from collections.abc import Sequence
@@ -78,11 +81,24 @@ def release(answer_key: str, me: str) -> Op[int]:
     return Op((("EVAL", _RELEASE, 1, keys.lock(answer_key), me),), read)
 
 
-def waits_ms(rules: FlightRules, jitter: float) -> list[int]:
-    """How long to wait before each look, growing; together a little longer than a lease.
+_REPLACE = """\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1"""
 
-    ``jitter`` in [0, 1) moves each by up to an eighth, so that followers do not look all at once.
+
+def replace(answer_key: str, held: str, me: str, rules: FlightRules) -> Op[bool]:
+    """Become the leader in the place of one of before an invalidation: 1 command, billed as 3 with those inside."""
+    command = ("EVAL", _REPLACE, 1, keys.lock(answer_key), held, me, rules.lease_ms)
+    return Op((command,), lambda replies: as_int(replies[0]) == 1)
+
+
+def waits_ms(rules: FlightRules, jitter: float) -> list[int]:
+    """How long to wait before each look, twice as long each time.
+
+    The last but one comes right after a lease has run out, to take over; the last gives whoever took over as long
+    again. ``jitter`` in [0, 1) lengthens all by up to a quarter, so that followers do not look, or take over, at once.
     """
-    shares = [1.7**k for k in range(rules.polls)]
-    scale = rules.lease_ms * 1.15 / sum(shares)
-    return [int(share * scale * (0.875 + jitter / 4)) for share in shares]
+    shares = [2**k for k in range(rules.polls)]
+    scale = rules.lease_ms * 1.05 / max(1, sum(shares[:-1])) * (1 + jitter / 4)
+    return [int(share * scale) for share in shares]

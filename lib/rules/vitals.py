@@ -34,4 +34,4 @@ def verdict(outcomes: Sequence[Outcome], policy: VitalsPolicy) -> str | None:
 
 
 def _last_are(outcomes: Sequence[Outcome], count: int, kinds: Sequence[Outcome]) -> bool:
-    return len(outcomes) >= count and all(outcome in kinds for outcome in outcomes[-count:])
+    return len(outcomes) >= count and all(outcome in kinds for outcome in tuple(outcomes)[-count:])

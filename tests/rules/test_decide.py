@@ -1,102 +1,82 @@
-"""The one deciding function, as one table."""
+"""Every decision, in tables."""
+
+from dataclasses import replace
 
 import pytest
 
 from lib.rules.answers import Answer, CacheRules, Directives
 from lib.rules.breaker import Circuit
-from lib.rules.decide import Compute, Decision, Deny, Serve, decide
+from lib.rules.decide import Compute, Decision, Deny, Serve, Standing, decide, may_be_asked, without_providers
 from lib.rules.policy import Policy, parse_limits
 from lib.rules.windows import Quota
 
-NOW = 1_763_553_600_000
-POLICY = Policy("ai", parse_limits("10/minute"), CacheRules(fresh_ms=3_600_000, stale_ms=86_400_000))
+NOW_MS = 1_795_262_401_000
+POLICY = Policy("g", parse_limits("10/minute"), CacheRules(3_600_000, 600_000, 86_400_000))
+YES = Quota(True, "admitted", ())
+NO = Quota(False, "minute", (), NOW_MS + 20_000)
+PLAIN = Directives()
 
-ADMITTED = Quota(True, "admitted", ())
-REFUSED = Quota(False, "minute", (), NOW + 30_000)
-TOO_COSTLY = Quota(False, "cost_exceeds_limit", ())
+FRESH = Answer("text", "m", "p", NOW_MS - 3_599_999)
+AGING = replace(FRESH, stored_at_ms=NOW_MS - 3_600_000)
+STALE = replace(FRESH, stored_at_ms=NOW_MS - 4_200_000)
 
-FRESH = Answer("x", "m", NOW - 1_000)
-STALE = Answer("x", "m", NOW - 3_600_000)
-
-CLOSED = Circuit()
-OPEN = Circuit("open", 1, until_ms=NOW + 5_000, reason="timeout")
-DUE = Circuit("open", 1, until_ms=NOW)
-PROBED = Circuit("half_open", 2, until_ms=NOW + 9_000, owner="i1")
-ABANDONED = Circuit("half_open", 2, until_ms=NOW, owner="i1")
-
-ANYTHING = Directives()
-NO_CACHE = Directives(no_cache=True)
-NO_STORE = Directives(no_store=True)
-ONLY_CACHED = Directives(only_if_cached=True)
-YOUNGER = Directives(max_age_s=0)
-
-LIMITED = Deny("rate_limited", "minute", NOW + 30_000)
-DOWN = Deny("circuit_open", "timeout", NOW + 5_000)
-NOT_CACHED = Deny("not_cached", "only-if-cached")
-
-
-NAMES = {
-    id(value): name.lower()
-    for name, value in {**globals()}.items()
-    if isinstance(value, Quota | Answer | Circuit | Directives)
-}
-
-
-def named(value: object) -> str:
-    """The name of a part of a row; what is decided is told by its own text."""
-    match value:
-        case None:
-            return "no answer"
-        case Deny(code=code):
-            return f"denies {code}"
-        case Serve(stale=stale):
-            return "serves stale" if stale else "serves"
-        case Compute(reason=reason, probe=probe):
-            return f"probes {reason}" if probe else f"computes {reason}"
-    return NAMES.get(id(value), "both")
+OPEN = Standing(Circuit("open", 1, until_ms=NOW_MS + 30_000, reason="timeout"))
+PROBED = Standing(Circuit("half_open", 2, until_ms=NOW_MS + 65_000, owner="another", reason="timeout"))
+DUE = Standing(Circuit("open", 1, until_ms=NOW_MS))
+SPENT = Standing(Circuit(), NOW_MS + 10_000)
+BOTH = Standing(Circuit("open", 1, until_ms=NOW_MS + 5_000), NOW_MS + 90_000)
+WELL = Standing(Circuit())
 
 
 @pytest.mark.parametrize(
-    ("quota", "answer", "circuit", "asked", "decision"),
+    ("quota", "answer", "standings", "asked", "expected"),
     [
-        # The limit comes first, whatever else there is.
-        (REFUSED, None, CLOSED, ANYTHING, LIMITED),
-        (REFUSED, FRESH, CLOSED, ANYTHING, LIMITED),
-        (REFUSED, FRESH, OPEN, ONLY_CACHED, LIMITED),
-        (TOO_COSTLY, FRESH, CLOSED, ANYTHING, Deny("rate_limited", "cost_exceeds_limit", None)),
-        # A fresh answer needs no backend.
-        (ADMITTED, FRESH, CLOSED, ANYTHING, Serve(FRESH, stale=False, reason="fresh")),
-        (ADMITTED, FRESH, OPEN, ANYTHING, Serve(FRESH, stale=False, reason="fresh")),
-        (ADMITTED, FRESH, DUE, ANYTHING, Serve(FRESH, stale=False, reason="fresh")),
-        (ADMITTED, FRESH, CLOSED, ONLY_CACHED, Serve(FRESH, stale=False, reason="fresh")),
-        # Nothing usable: the backend, if it may be asked.
-        (ADMITTED, None, CLOSED, ANYTHING, Compute("missing")),
-        (ADMITTED, STALE, CLOSED, ANYTHING, Compute("expired")),
-        (ADMITTED, FRESH, CLOSED, NO_CACHE, Compute("bypassed")),
-        (ADMITTED, FRESH, CLOSED, NO_STORE, Compute("bypassed")),
-        (ADMITTED, FRESH, CLOSED, YOUNGER, Compute("bypassed")),
-        (ADMITTED, None, CLOSED, NO_CACHE, Compute("missing")),
-        # One probe.
-        (ADMITTED, None, DUE, ANYTHING, Compute("missing", probe=True)),
-        (ADMITTED, STALE, DUE, ANYTHING, Compute("expired", probe=True)),
-        (ADMITTED, None, ABANDONED, ANYTHING, Compute("missing", probe=True)),
-        (ADMITTED, FRESH, DUE, NO_CACHE, Compute("bypassed", probe=True)),
-        # The backend is down: a stale answer is better than none, an unwanted one is not.
-        (ADMITTED, None, OPEN, ANYTHING, DOWN),
-        (ADMITTED, STALE, OPEN, ANYTHING, Serve(STALE, stale=True, reason="circuit_open")),
-        (ADMITTED, STALE, PROBED, ANYTHING, Serve(STALE, stale=True, reason="circuit_open")),
-        (ADMITTED, None, PROBED, ANYTHING, Deny("circuit_open", "half_open", NOW + 9_000)),
-        (ADMITTED, FRESH, OPEN, NO_CACHE, DOWN),
-        (ADMITTED, STALE, OPEN, NO_CACHE, DOWN),
-        (ADMITTED, STALE, OPEN, YOUNGER, DOWN),
-        # Only from the cache.
-        (ADMITTED, None, CLOSED, ONLY_CACHED, NOT_CACHED),
-        (ADMITTED, STALE, CLOSED, ONLY_CACHED, NOT_CACHED),
-        (ADMITTED, None, DUE, ONLY_CACHED, NOT_CACHED),
-        (ADMITTED, FRESH, CLOSED, Directives(only_if_cached=True, no_cache=True), NOT_CACHED),
+        pytest.param(NO, FRESH, [WELL], PLAIN, Deny("rate_limited", "minute", NOW_MS + 20_000), id="over the limit"),
+        pytest.param(YES, FRESH, [WELL], PLAIN, Serve(FRESH, False, "fresh"), id="fresh"),
+        pytest.param(YES, FRESH, [OPEN], PLAIN, Serve(FRESH, False, "fresh"), id="fresh, providers closed"),
+        pytest.param(YES, AGING, [OPEN, WELL], PLAIN, Serve(AGING, True, "aging", (1,)), id="aging: served, refreshed"),
+        pytest.param(YES, AGING, [OPEN], PLAIN, Serve(AGING, True, "aging"), id="aging, nobody to refresh it"),
+        pytest.param(YES, STALE, [WELL], PLAIN, Compute("expired", (0,)), id="past its grace"),
+        pytest.param(YES, STALE, [OPEN, SPENT], PLAIN, Serve(STALE, True, "no_provider"), id="stale if nobody can"),
+        pytest.param(YES, None, [WELL, WELL], PLAIN, Compute("missing", (0, 1)), id="missing: in order"),
+        pytest.param(YES, None, [OPEN, WELL, SPENT, DUE], PLAIN, Compute("missing", (1, 3)), id="who may be asked"),
+        pytest.param(YES, FRESH, [WELL], Directives(no_cache=True), Compute("bypassed", (0,)), id="no-cache"),
+        pytest.param(YES, FRESH, [WELL], Directives(no_store=True), Compute("bypassed", (0,)), id="no-store"),
+        pytest.param(YES, FRESH, [WELL], Directives(max_age_s=60), Compute("bypassed", (0,)), id="older than max-age"),
+        pytest.param(
+            YES, FRESH, [OPEN], Directives(max_age_s=60), Deny("circuit_open", "timeout", NOW_MS + 30_000),
+            id="older than max-age is not served for want of another",
+        ),
+        pytest.param(
+            YES, None, [WELL], Directives(only_if_cached=True), Deny("not_cached", "only-if-cached"), id="only cached"
+        ),
     ],
-    ids=named,
+)  # fmt: skip
+def test_decisions(
+    quota: Quota, answer: Answer | None, standings: list[Standing], asked: Directives, expected: Decision
+) -> None:
+    """What is decided, given all that was read in one round trip."""
+    assert decide(quota, answer, standings, NOW_MS, POLICY, asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("standings", "expected"),
+    [
+        pytest.param([OPEN], Deny("circuit_open", "timeout", NOW_MS + 30_000), id="open"),
+        pytest.param([PROBED], Deny("circuit_open", "timeout", NOW_MS + 65_000), id="being probed"),
+        pytest.param([SPENT], Deny("budget_spent", "budget", NOW_MS + 10_000), id="spent"),
+        pytest.param([OPEN, SPENT], Deny("budget_spent", "budget", NOW_MS + 10_000), id="the earliest of two"),
+        pytest.param([OPEN, BOTH], Deny("circuit_open", "timeout", NOW_MS + 30_000), id="both must be over"),
+    ],
 )
-def test_decide(quota: Quota, answer: Answer | None, circuit: Circuit, asked: Directives, decision: Decision) -> None:
-    """What is decided, with its reason, for quota x answer x circuit x what the request asks."""
-    assert decide(quota, answer, circuit, NOW, POLICY, asked) == decision
+def test_when_the_first_may_be_asked_again(standings: list[Standing], expected: Deny) -> None:
+    """With everything closed: the earliest time, and what it waits for."""
+    assert without_providers(standings, NOW_MS) == expected
+
+
+@pytest.mark.parametrize(
+    ("standing", "may"), [(WELL, True), (DUE, True), (OPEN, False), (PROBED, False), (SPENT, False), (BOTH, False)]
+)
+def test_who_may_be_asked(standing: Standing, may: bool) -> None:
+    """Neither the circuit nor the budget keeps it away."""
+    assert may_be_asked(standing, NOW_MS) is may

@@ -17,6 +17,7 @@ async def complete(request: Request, parts: Parts) -> Reply:
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
+    stream = body.wants_stream(request.header("accept"))
     call = Call(
         route=ROUTE.removeprefix("/api/"),
         caller=caller,
@@ -25,11 +26,11 @@ async def complete(request: Request, parts: Parts) -> Reply:
         policy=parts.settings.policy_for(ROUTE),
         request_id=request.id,
         deadline=request.deadline,
-        stream=body.stream,
+        stream=stream,
     )
     outcome = await request.unless_gone(parts.guard.handle(call))
     usage = bool(body.stream_options and body.stream_options.include_usage)
-    return respond(request, outcome, ChatFormat(body.model, usage), stream=body.stream)
+    return respond(request, outcome, ChatFormat(body.model, usage), stream=stream)
 
 
 app = endpoint(parts, errors=error_body, post=complete)

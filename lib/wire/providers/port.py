@@ -44,25 +44,28 @@ type Kind = Literal[
     "too_large",  # more than MAX_REPLY_BYTES
     "empty",  # a reply without text
     "cut",  # a stream that ended without its end
-    "no_time",  # not asked: the function's own deadline is too near
 ]
 type Fault = Literal["ours", "caller", "theirs"]
 
 # Whose fault a failure is decides what the breaker and the reply make of it: only theirs counts against the provider.
-_FAULT: dict[Kind, Fault] = {"rejected": "caller", "unauthorized": "ours", "no_time": "ours"}
+_FAULT: dict[Kind, Fault] = {"rejected": "caller", "unauthorized": "ours"}
 
 
 class ProviderFailed(Exception):
     """The provider gave no usable answer.
 
-    ``rests_s``: for how long it asked to be left alone. The message holds no secret, no question and no answer.
+    ``rests_s``: for how long it asked to be left alone. ``went_out``: whether the call may have reached the provider.
+    The message holds no secret, no question and no answer.
     """
 
-    def __init__(self, kind: Kind, detail: str, *, status: int | None = None, rests_s: float | None = None) -> None:
+    def __init__(
+        self, kind: Kind, detail: str, *, status: int | None = None, rests_s: float | None = None, went_out: bool = True
+    ) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind: Kind = kind
         self.status = status
         self.rests_s = rests_s
+        self.went_out = went_out
 
     @property
     def fault(self) -> Fault:

@@ -54,7 +54,7 @@ async def exchange(
 ) -> AsyncGenerator[Piece]:
     """Ask once, as ``Provider.ask`` promises. A server that does not stream may answer in JSON all the same."""
     if budget_s <= 0:
-        raise ProviderFailed("timeout", "no time is left before the function's deadline")
+        raise ProviderFailed("timeout", "no time is left before the function's deadline", went_out=False)
     ends_at = asyncio.get_running_loop().time() + budget_s
     waits = httpx.Timeout(budget_s, connect=min(connect_s, budget_s))
     try:
@@ -67,11 +67,16 @@ async def exchange(
                 if piece is None:
                     return
                 yield piece
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
+        kind: Kind = "connection" if isinstance(e, httpx.ConnectError) else "timeout"
+        raise ProviderFailed(kind, f"{type(e).__name__}, with {budget_s:.1f} s to answer", went_out=False) from e
     except (TimeoutError, httpx.TimeoutException) as e:
         raise ProviderFailed("timeout", f"{type(e).__name__}, with {budget_s:.1f} s to answer") from e
     except (httpx.LocalProtocolError, UnicodeEncodeError):
         # A line break or a letter beyond ASCII in a header. The cause quotes it, and it may be the key: no chain.
-        raise ProviderFailed("unauthorized", "the key, or another header, cannot be sent over HTTP") from None
+        raise ProviderFailed(
+            "unauthorized", "the key, or another header, cannot be sent over HTTP", went_out=False
+        ) from None
     except httpx.DecodingError as e:
         raise ProviderFailed("protocol", "the reply's content encoding is broken") from e
     except httpx.HTTPError as e:
@@ -267,7 +272,9 @@ class Sampling(BaseModel):
             return cls.model_validate(question.parameters)
         except ValidationError as e:
             fields = sorted({str(fault["loc"][0]) for fault in e.errors(include_input=False)})
-            raise ProviderFailed("rejected", f"parameters: {', '.join(fields)} cannot be used") from None
+            raise ProviderFailed(
+                "rejected", f"parameters: {', '.join(fields)} cannot be used", went_out=False
+            ) from None
 
     @property
     def may_silence(self) -> bool:

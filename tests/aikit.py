@@ -1,0 +1,388 @@
+"""What the tests of the AI path share: a provider on a string, instances around one real Redis, exact counts.
+
+Redis is real, behind the Upstash stand-in. ``FakeProvider`` stands in for the providers where a test has to say when
+each piece comes; it keeps the port's contract: at least one Delta, then one End, or ProviderFailed.
+"""
+
+import asyncio
+import atexit
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from api.ai.supervisor import ask
+from api.v1.chat.completions import complete
+from dev.faults import Faults
+from dev.redis_server import RedisServer
+from dev.serve import ThreadedServer
+from dev.upstash import upstash_app
+from lib.chain import Chain, Link
+from lib.clock import Clock
+from lib.events import Event, RequestDone
+from lib.gate import Gate
+from lib.guard import Answered, Call, Guard, Outcome, Streaming
+from lib.http import endpoint
+from lib.limits import Limits
+from lib.local import LocalLimits
+from lib.openai import error_body
+from lib.rules import answers, budgets, caller, keys
+from lib.rules.answers import CacheRules, Directives, Message, Question
+from lib.rules.breaker import BreakerPolicy
+from lib.rules.budgets import Budget
+from lib.rules.caller import Caller
+from lib.rules.flight import FlightRules
+from lib.rules.op import Command
+from lib.rules.policy import Policy, parse_limits
+from lib.rules.vitals import VitalsPolicy
+from lib.settings import Settings
+from lib.stores import RedisStore
+from lib.wire.http import new_client
+from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
+from lib.wire.upstash import Upstash
+from lib.wiring import Parts, build
+
+NOON_MS = 1_795_262_401_000
+"""A second past noon UTC: no window reaches into another day."""
+TOKEN = "kit-token"
+ROUTE = "ai/supervisor"
+
+_numbers = itertools.count(1)
+
+
+def somebody() -> Caller:
+    """A caller that no other test has."""
+    return caller.identify("address", f"caller-{next(_numbers)}", b"kit")
+
+
+def a_name(kind: str = "fake") -> str:
+    """A provider's name that no other test has: its circuit and budget are its own."""
+    return f"{kind}-{next(_numbers)}"
+
+
+@dataclass
+class FakeProvider:
+    """Answers what it is told to, when it is told to. ``held`` keeps every piece until ``go`` lets it out."""
+
+    name: str = field(default_factory=a_name)
+    texts: Sequence[str] = ("Disk / is ", "41 % full.")
+    fails: ProviderFailed | None = None
+    fails_after: int = 0
+    """Pieces that still come before it fails."""
+    end: End = field(default_factory=lambda: End("fake-1", whole=True, tokens=100))
+    held: bool = False
+    asked: int = 0
+    streamed: int = 0
+    closed: int = 0
+    """Calls that were ended before their end."""
+    questions: list[Question] = field(default_factory=list)
+    _free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+        """See ``Provider``."""
+        assert left_s > 0, "asked without time to answer"
+        self.asked += 1
+        self.streamed += stream
+        self.questions.append(question)
+        await self._tell()
+        whole = False
+        try:
+            async for piece in self._pieces(stream=stream):
+                whole = isinstance(piece, End)
+                yield piece
+        except ProviderFailed:
+            whole = True
+            raise
+        finally:
+            if not whole:
+                self.closed += 1
+
+    async def _pieces(self, *, stream: bool) -> AsyncGenerator[Piece]:
+        texts = self.texts if stream else ["".join(self.texts)]
+        pieces: list[Piece] = [*(Delta(text) for text in texts), self.end]
+        for number, piece in enumerate(pieces):
+            if self.held:
+                await self._free.acquire()
+            if self.fails is not None and number >= self.fails_after:
+                raise self.fails
+            yield piece
+
+    def go(self, pieces: int = 100) -> None:
+        """Let so many pieces out."""
+        for _ in range(pieces):
+            self._free.release()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until_asked(self, times: int = 1) -> None:
+        """Until it has been asked so often; 10 s at most."""
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(lambda: self.asked >= times)
+
+
+@dataclass
+class Time:
+    """The time of day, set by hand; sleeping moves it. ``on_sleep`` may do what happens meanwhile."""
+
+    ms: int = NOON_MS
+    slept: list[float] = field(default_factory=list)
+    on_sleep: Callable[[], Any] | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """A clock that shows it. Durations stay real: they bound real servers."""
+        return Clock(now_ms=lambda: self.ms, sleep=self._sleep, jitter=lambda: 0.0)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.ms += int(seconds * 1000)
+        if self.on_sleep is not None:
+            await self.on_sleep()
+        await asyncio.sleep(0)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """One real Redis and its stand-in, for the whole run."""
+
+    server: RedisServer
+    url: str
+    faults: Faults
+    direct: "redis.Redis"
+    """Redis itself, past the stand-in."""
+
+
+@cache
+def stand() -> Stand:
+    """Started with the first test that wants it, stopped when the run ends."""
+    server, faults = RedisServer.start(), Faults()
+    served = ThreadedServer(upstash_app(server.url, TOKEN, faults=faults)).start()
+    direct = redis.Redis.from_url(
+        server.url, protocol=2, driver_info=None, decode_responses=True, retry=Retry(NoBackoff(), 0)
+    )
+    atexit.register(served.stop)
+    atexit.register(direct.close)
+    return Stand(server, served.url, faults, direct)
+
+
+@dataclass
+class Instance:
+    """One instance of the functions, below the HTTP edge, and what it sent to Redis."""
+
+    guard: Guard
+    sent: list[Sequence[Command]]
+    _changed: asyncio.Event
+    events: list[Event]
+
+    @property
+    def limits(self) -> Limits:
+        """Who counts."""
+        return self.guard.limits
+
+    def counts(self) -> tuple[int, int]:
+        """Round trips and commands since the last look; those inside a script count as the vendor bills them."""
+        found = len(self.sent), sum(3 if c[0] == "EVAL" else 1 for commands in self.sent for c in commands)
+        self.sent.clear()
+        return found
+
+    async def until_sent(self, round_trips: int) -> None:
+        """Until so many round trips were begun since the last look; 10 s at most."""
+        async with asyncio.timeout(10):
+            while len(self.sent) < round_trips:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def handle(self, call: Call) -> Outcome:
+        """As the edge does, up to the reply."""
+        return await self.guard.handle(call)
+
+    async def whole(self, call: Call) -> Outcome:
+        """As the edge does, write-back included; a stream is read to its end."""
+        outcome = await self.handle(call)
+        try:
+            if isinstance(outcome.result, Streaming):
+                async for _ in outcome.result.pieces:
+                    pass
+        finally:
+            if isinstance(outcome.result, Streaming):
+                await outcome.result.pieces.aclose()
+            await outcome.after()
+        return outcome
+
+    def seen[E: Event](self, kind: type[E]) -> list[E]:
+        """The events of one kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@dataclass
+class Kit:
+    """Makes instances that share a Redis."""
+
+    time: Time
+    redis: "redis.Redis"
+    faults: Faults
+    url: str
+    closing: AsyncExitStack
+
+    def instance(
+        self,
+        *providers: FakeProvider | Link,
+        limits: str = "9/minute,225/day",
+        breaker: BreakerPolicy = BreakerPolicy(),  # noqa: B008 - frozen
+        flight: FlightRules = FlightRules(),  # noqa: B008 - frozen
+        clock: Clock | None = None,
+        redis: bool = True,
+    ) -> Instance:
+        """A new one. Providers have the budget ``limits`` unless they come as a Link."""
+        sent: list[Sequence[Command]] = []
+        events: list[Event] = []
+        changed = asyncio.Event()
+
+        def note(commands: Sequence[Command]) -> None:
+            sent.append(commands)
+            changed.set()
+
+        clock, client = clock or self.time.clock, new_client()
+        self.closing.push_async_callback(client.aclose)
+        wire = Upstash(client, self.url, TOKEN, 5, 5, note)
+        gate = Gate(VitalsPolicy(), clock, 2_500)
+        store = RedisStore(wire, gate, clock, events.append, 5_000) if redis else None
+        counts = Limits(store, None, LocalLimits(0.25), clock, events.append)
+        links = tuple(
+            each if isinstance(each, Link) else Link(each, Budget(budgets.parse(limits)), breaker) for each in providers
+        )
+        chain = Chain(links, store, counts, clock, events.append)
+        return Instance(Guard(chain, counts, store, clock, events.append, flight), sent, changed, events)
+
+    def call(
+        self,
+        who: Caller | None = None,
+        query: str = "which disk is fullest?",
+        *,
+        stream: bool = False,
+        asked: Directives = Directives(),  # noqa: B008 - frozen
+        limits: str = "10/minute,100/day",
+        cache: CacheRules = CacheRules(),  # noqa: B008 - frozen
+        left_s: float = 60.0,
+        session: str = "s",
+        parameters: dict[str, Any] | None = None,
+    ) -> Call:
+        """One request of ``who``, with an id of its own."""
+        return Call(
+            route=ROUTE,
+            caller=who or somebody(),
+            question=Question(session, (Message("user", query),), parameters or {}),
+            asked=asked,
+            policy=Policy("ai/supervisor", parse_limits(limits), cache),
+            request_id=f"r{next(_numbers)}",
+            deadline=self.time.clock.monotonic() + left_s,
+            stream=stream,
+        )
+
+    def again(self, call: Call, **about: Any) -> Call:
+        """The same question by the same caller, as another request."""
+        return replace(call, request_id=f"r{next(_numbers)}", **about)
+
+    def answer_key(self, call: Call) -> str:
+        """Where the call's answer is kept."""
+        hashed = answers.query_hash(call.route, call.caller.id, call.question)
+        return keys.answer(call.route, call.question.session, hashed)
+
+    def sleepers_wait_for(self, call: Call) -> None:
+        """From now on a sleep lasts, where somebody holds the answer's lock, until the answer has been stored anew.
+
+        Time that is set by hand would else be over before a real round trip is.
+        """
+        key = self.answer_key(call)
+        before = self.redis.get(key)
+
+        async def stored() -> None:
+            if self.redis.get(keys.lock(key)) is not None:
+                await until(lambda: self.redis.get(key) != before)
+
+        self.time.on_sleep = stored
+
+    def without_ttl(self) -> list[str]:
+        """Keys that would never expire."""
+        found: Any = self.redis.keys("*")
+        return [key for key in found if self.redis.ttl(key) == -1]
+
+
+@asynccontextmanager
+async def kit() -> AsyncIterator[Kit]:
+    """An empty Redis and time at noon."""
+    parts = stand()
+    parts.faults.clear()
+    parts.direct.flushall()
+    async with AsyncExitStack() as closing:
+        yield Kit(Time(), parts.direct, parts.faults, parts.url, closing)
+        parts.faults.clear()
+
+
+def answered(outcome: Outcome) -> Answered:
+    """The outcome's answer; fails the test where there is none."""
+    assert isinstance(outcome.result, Answered), outcome.result
+    return outcome.result
+
+
+async def together[T](calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All at once."""
+    return list(await asyncio.gather(*calls))
+
+
+def routes(made: Instance, k: Kit, **environ: str) -> Any:
+    """The AI routes of an instance as one app, by path."""
+    settings = Settings.from_env(
+        {"KV_REST_API_URL": k.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9", **environ}
+    )
+    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard)
+    k.closing.push_async_callback(parts.client.aclose)
+    return routes_of(parts)
+
+
+def routes_of(parts: Parts) -> Any:
+    """The AI routes as one app, by path."""
+
+    async def built() -> Parts:
+        return parts
+
+    apps = {
+        "/api/ai/supervisor": endpoint(built, post=ask),
+        "/api/v1/chat/completions": endpoint(built, errors=error_body, post=complete),
+    }
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        await apps[scope["path"]](scope, receive, send)
+
+    return app
+
+
+async def lifespan(receive: Any, send: Any) -> None:
+    """A server's start and end, of which an app has nothing to say."""
+    for what in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{what}.complete"})
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    """Until something that others do, over real connections, has come about; 10 s at most."""
+    async with asyncio.timeout(10):
+        while not ready():  # noqa: ASYNC110 - it is another party's state, in Redis or behind a socket
+            await asyncio.sleep(0.005)
+
+
+async def over(made: Instance, requests: int) -> None:
+    """Until so many requests are over, write-back included; 10 s at most."""
+    await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard._flights)

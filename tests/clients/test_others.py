@@ -1,0 +1,149 @@
+"""curl, the OpenAI SDK for JavaScript and the AI SDK's chat, unchanged, on a real server.
+
+The JavaScript packages are pinned in ``js/``; ``npm ci`` puts them into a cache folder once a lock file.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.serve import serve
+from lib.clock import Clock
+from lib.rules.answers import Question
+from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
+from tests.aikit import FakeProvider, Kit, kit, routes
+
+pytestmark = pytest.mark.anyio
+
+JS = Path(__file__).parent / "js"
+_WANTED = os.environ.get("BREAKWATER_JS") == "1"
+
+
+@dataclass
+class Breaking(FakeProvider):
+    """A fake that breaks off when it is asked to."""
+
+    async def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+        """See ``Provider``."""
+        self.asked += 1
+        yield Delta("Disk / is ")
+        if question.query == "cut":
+            raise ProviderFailed("cut", "asked to")
+        yield Delta("41 % full.")
+        yield End("fake-1", whole=True, tokens=100)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def k() -> AsyncIterator[Kit]:
+    async with kit() as made:
+        yield made
+
+
+@pytest.fixture
+def provider() -> Breaking:
+    return Breaking()
+
+
+@pytest.fixture
+async def url(k: Kit, provider: Breaking) -> AsyncIterator[str]:
+    served = await serve(routes(k.instance(provider, limits="off", clock=Clock()), k))
+    yield served.url
+    await served.stop()
+
+
+async def run(*command: str, cwd: Path | None = None) -> str:
+    """What a command prints; fails the test with what it complained of."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()[-2000:]
+    return out.decode()
+
+
+@cache
+def _cached() -> Path:
+    """Where the packages of this very lock file are, or will be."""
+    digest = hashlib.sha256((JS / "package-lock.json").read_bytes()).hexdigest()[:16]
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "breakwater" / f"js-{digest}"
+
+
+async def javascript(script: str, url: str) -> Any:
+    """Run a script of ``js/`` with its packages; its one line of JSON."""
+    missing = [name for name in ("node", "npm") if shutil.which(name) is None]
+    if missing and not _WANTED:
+        pytest.skip(f"no {' and no '.join(missing)} on the PATH; with BREAKWATER_JS=1 this fails instead")
+    folder = _cached()
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in JS.iterdir():
+        if source.is_file():
+            shutil.copy(source, folder)
+    if not (folder / "node_modules" / ".package-lock.json").exists():
+        await run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", cwd=folder)
+    return json.loads(await run("node", script, url, cwd=folder))
+
+
+async def test_openai_for_javascript(url: str, provider: Breaking) -> None:
+    """JSON, a stream, a broken one, and errors in its own terms."""
+    found = await javascript("openai.mjs", url)
+    text = "Disk / is 41 % full."
+    assert found["whole"] == {"text": text, "finish": "stop", "object": "chat.completion"}
+    assert (found["streamed"]["text"], found["streamed"]["finish"]) == (text, "stop")
+    assert found["streamed"]["usage"]["total_tokens"] == 100
+    assert found["invalid"] == {
+        "name": "UnprocessableEntityError",
+        "status": 422,
+        "code": "invalid_request",
+        "type": "invalid_request_error",
+        "param": "messages",
+    }
+    assert found["cut"]["code"] == "backend_failed"
+    assert (found["limited"]["name"], found["limited"]["code"]) == ("RateLimitError", "rate_limited")
+    assert provider.asked == 2
+
+
+async def test_the_ai_sdks_chat(url: str, provider: Breaking) -> None:
+    """What useChat sends and reads: pieces, metadata, a replay, a regeneration, history, a broken stream, an error."""
+    found = await javascript("chat.mjs", url)
+    text = "Disk / is 41 % full."
+    assert (found["first"]["text"], found["first"]["role"]) == (text, "assistant")
+    assert found["first"]["seen"] >= 3
+    metadata = found["first"]["metadata"]
+    assert (metadata["sessionId"], metadata["cached"], metadata["model"]) == ("chat-1", False, "fake-1")
+    assert metadata["attempts"] == [{"provider": provider.name, "outcome": "answered"}]
+    assert found["again"]["text"] == text
+    assert found["again"]["metadata"]["cached"] is True
+    assert found["regenerated"]["metadata"]["cached"] is False
+    assert found["history"]["text"] == text
+    assert found["cut"]["text"] == "Disk / is "
+    assert "broke off" in found["cut"]["error"]
+    assert found["invalid"] == "invalid_request"
+    assert provider.asked == 4
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on the PATH")
+async def test_curl(url: str) -> None:
+    """JSON with its headers, and a stream without buffering."""
+    asked = ("-sS", "-H", "content-type: application/json", "-d", '{"query": "How full is the disk?"}')
+    whole = await run("curl", "-i", *asked, f"{url}/api/ai/supervisor")
+    head, _, body = whole.replace("\r\n", "\n").partition("\n\n")
+    assert json.loads(body)["answer"] == "Disk / is 41 % full."
+    assert "x-cache: MISS" in head
+    stream = await run("curl", "-N", "-H", "accept: text/event-stream", *asked, f"{url}/api/ai/supervisor")
+    assert '"type":"finish"' in stream
+    assert stream.rstrip().endswith("data: [DONE]")
