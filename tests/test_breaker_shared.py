@@ -14,6 +14,7 @@ from lib.rules.breaker import BreakerPolicy, Circuit
 from tests.conftest import SupabaseStandIn
 from tests.guardkit import (
     NOON_MS,
+    PATIENT,
     RedisFront,
     Rig,
     Script,
@@ -54,7 +55,7 @@ async def test_failures_at_once_from_several_processes(rig: Rig) -> None:
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
         loop = asyncio.get_running_loop()
         runs = [
-            loop.run_in_executor(pool, fail_from_another_process, rig.environ, rig.time.ms, calls)
+            loop.run_in_executor(pool, fail_from_another_process, {**rig.environ, **PATIENT}, rig.time.ms, calls)
             for calls in (4, 3, 3)
         ]
         statuses = [status for run in runs for status in await run]
@@ -99,7 +100,7 @@ async def test_what_counts(rig: Rig, steps: str, state: str, failures: int) -> N
 async def test_one_probe_of_fifty(rig: Rig, works: bool) -> None:
     """CASES 20: at the end of the 60 s exactly one of 50 instances asks; the others are refused while it does."""
     rig.store(OPEN)
-    instances = [rig.instance() for _ in range(50)]
+    instances = [rig.instance(**PATIENT) for _ in range(50)]
     rig.time.ms = OPEN.until_ms - 1
     assert (await instances[0].ask()).status_code == 503
     assert rig.script.asked == 0

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: every setting, limit, error and route is in it, and nothing that is not."""
+"""The documentation says what the code does: it has every setting, limit, error and route, and nothing that is not."""
 
 import re
 from pathlib import Path
@@ -61,19 +61,22 @@ def test_example_names_only_settings() -> None:
 
 def test_links_lead_somewhere() -> None:
     """Every relative link of every page leads to a file."""
-    broken = []
-    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()):
-            if not (page.parent / target).exists():
-                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
     assert not broken
 
 
 def test_no_page_names_a_missing_module() -> None:
     """Paths of ours that the pages name exist."""
-    missing = []
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for path in re.findall(r"`((?:lib|api|dev|tests|supabase|public|bench)/[\w/.\-]+\.\w+)`", page.read_text()):
-            if not (ROOT / path).exists():
-                missing.append(f"{page.relative_to(ROOT)}: {path}")
+    missing = [
+        f"{page.relative_to(ROOT)}: {path}"
+        for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+        for path in re.findall(r"`((?:lib|api|dev|tests|supabase|public|bench)/[\w/.\-]+\.\w+)`", page.read_text())
+        if not (ROOT / path).exists()
+    ]
     assert not missing

@@ -72,10 +72,12 @@ async def test_states(
     assert (report["redis"]["state"], report["supabase"]["state"]) == (redis_state, supabase_state)
     # Where there is one function an instance, the mode that this very instance last served in says nothing.
     assert (report["mode"], reply.headers["x-guard-mode"]) == (mode, mode)
+    assert (report["modeSince"], report["modeReason"].split()[0]) == (NOON_MS // 1000, "redis")
     assert report["requestId"] == reply.headers["x-request-id"]
-    assert report["backend"]["circuit"] == ("open" if opened else "closed")
+    backend: dict[str, object] = {"name": "cloud-run", "circuit": "closed", "failures": 0}
     if opened:
-        assert report["backend"]["retryAfter"] == 60
+        backend |= {"circuit": "open", "retryAfter": 60, "reason": "server", "since": NOON_MS // 1000}
+    assert report["providers"] == [backend]
 
 
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
@@ -101,7 +103,7 @@ async def test_cost(rig: Rig) -> None:
     instance = rig.instance()
     rig.forget_counts()
     await together([instance.health() for _ in range(20)])
-    assert rig.commands() == {"get": 1}
+    assert rig.commands() == {"mget": 1}
     assert rig.upstash.requests() == 1
     rig.time.ms += 10_000
     await instance.ask()
@@ -124,6 +126,35 @@ async def test_recovers(rig: Rig) -> None:
         rig.time.ms += 1_000
         states.append((await instance.health()).json()["status"])
     assert states == ["degraded", "ok", "degraded"]
+
+
+async def test_mode_since(rig: Rig) -> None:
+    """A mode's time and reason are those of its beginning, and stay while it lasts."""
+    instance, told = rig.instance(), []
+    for out in (False, False, True, True, False):
+        if out:
+            rig.upstash.fault("refuse")
+        else:
+            rig.upstash.clear()
+        report = (await instance.health()).json()
+        told.append((report["mode"], report["modeSince"] - NOON_MS // 1000, report["modeReason"]))
+        rig.time.ms += 60_000
+    assert told == [
+        ("redis", 0, "redis up"),
+        ("redis", 0, "redis up"),
+        ("supabase", 120, "redis connection"),
+        ("supabase", 120, "redis connection"),
+        ("redis", 240, "redis up"),
+    ]
+
+
+async def test_every_provider_is_shown(rig: Rig) -> None:
+    """All providers in their order; while one of them can be asked the main job can be served."""
+    rig.store(OPEN)
+    reply = await rig.instance(GEMINI_API_KEY="a-key").health()
+    assert reply.status_code == 200
+    shown = [(each["name"], each["circuit"]) for each in reply.json()["providers"]]
+    assert shown == [("cloud-run", "open"), ("gemini", "closed")]
 
 
 async def test_writes_nothing(rig: Rig) -> None:

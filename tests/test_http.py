@@ -19,7 +19,7 @@ from dev.supabase import SigningKey, sign_user_token
 from lib.clock import Clock
 from lib.events import Crashed, RequestDone, SignInKeysUnavailable, TokenRefused, log
 from lib.http import Reply, Request, endpoint
-from lib.settings import BadSettings
+from lib.problems import BadSettings
 from lib.wiring import Parts
 from tests.conftest import SupabaseStandIn
 from tests.guardkit import (

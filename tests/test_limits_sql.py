@@ -276,16 +276,15 @@ def test_a_floor_from_outside_the_window_is_nothing(db: Connection, subject: str
 
 
 def test_settling_hands_out_once_and_goes_on_counting(db: Connection, subject: str) -> None:
-    """What was spent comes out once, by bucket, and still counts; only what is spent later comes out next."""
+    """What was spent comes out once, by bucket, then as carried; it still counts; later spendings come out next."""
     spend(db, subject, cost=2)
     spend(db, subject, NOON_MS + 2_000, cost=5)
-    assert settle(db, subject) == {
-        "windows": [
-            {"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 2], [NOON_MS + 2_000, 5]]},
-            {"window_ms": DAY_MS, "buckets": [[NOON_MS, 7]]},
-        ]
-    }
-    assert settle(db, subject) == {"windows": []}
+    handed_out = [
+        {"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 2], [NOON_MS + 2_000, 5]]},
+        {"window_ms": DAY_MS, "buckets": [[NOON_MS, 7]]},
+    ]
+    assert settle(db, subject) == {"windows": handed_out, "carried": []}
+    assert settle(db, subject) == {"windows": [], "carried": handed_out}
     assert not allowed(db, subject, NOON_MS + 2_000, cost=4)
     assert allowed(db, subject, NOON_MS + 2_000, cost=3)
     assert counted(settle(db, subject)) == {MINUTE_MS: 3, DAY_MS: 3}

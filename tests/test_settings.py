@@ -6,9 +6,11 @@ import traceback
 import pytest
 from pydantic import ValidationError
 
+from lib.problems import BadSettings
+from lib.rules.answers import CacheRules
 from lib.rules.breaker import BreakerPolicy
 from lib.rules.policy import parse_limits
-from lib.settings import BadSettings, Settings
+from lib.settings import Settings
 
 REDIS = {"KV_REST_API_URL": "https://x.upstash.io", "KV_REST_API_TOKEN": "redis-s3cret"}
 BACKEND = {"CLOUD_RUN_AI_URL": "https://ai.example"}
@@ -49,7 +51,7 @@ def test_the_least() -> None:
         pytest.param({"REDIS_TIMEOUT_MS": "  "}, "redis_timeout_ms", 300, id="so is a blank one"),
         pytest.param({"VERCEL": "1"}, "on_vercel", True, id="Vercel's own flag"),
         pytest.param({"KV_REST_API_URL": " https://y/ "}, "redis_url", "https://y", id="a URL is trimmed"),
-        pytest.param({"CLOUD_RUN_AI_URL": "http://127.0.0.1:1/"}, "backend_url", "http://127.0.0.1:1", id="http"),
+        pytest.param({"CLOUD_RUN_AI_URL": "http://127.0.0.1:1/"}, "cloud_run_url", "http://127.0.0.1:1", id="http"),
         pytest.param({"ALLOWED_ORIGINS": "https://a, https://b,"}, "allowed_origins", ("https://a", "https://b")),
         pytest.param(
             {"TRUSTED_PROXIES": "10.0.0.1/8, ::1"},
@@ -106,6 +108,12 @@ def test_vercels_names_come_first() -> None:
         pytest.param({**LEAST, "LOCAL_LIMIT_SHARE": "nan"}, {"LOCAL_LIMIT_SHARE"}, id="no number as a share"),
         pytest.param({**LEAST, "RATELIMIT_AI": "10/week"}, {"RATELIMIT_AI"}, id="no limit"),
         pytest.param({**LEAST, "RATELIMIT_ALGORITHM": "lax"}, {"RATELIMIT_ALGORITHM"}, id="an unknown algorithm"),
+        pytest.param({**LEAST, "AI_PROVIDERS": "cloud-run,cloud-walk"}, {"AI_PROVIDERS"}, id="an unknown provider"),
+        pytest.param({**LEAST, "AI_PROVIDERS": "cloud-run,cloud-run"}, {"AI_PROVIDERS"}, id="a provider twice"),
+        pytest.param({**LEAST, "AI_PROVIDERS": "gemini"}, {"GEMINI_API_KEY"}, id="a provider without its key"),
+        pytest.param({**REDIS, "AI_PROVIDERS": "cloud-run"}, {"CLOUD_RUN_AI_URL"}, id="a backend without its URL"),
+        pytest.param({**LEAST, "GROQ_LIMITS": "10/week"}, {"GROQ_LIMITS"}, id="no budget"),
+        pytest.param({**LEAST, "GEMINI_LIMITS": "9/day@Mars/Olympus"}, {"GEMINI_LIMITS"}, id="no time zone"),
         pytest.param({**LEAST, "TRUSTED_PROXIES": "10.0.0.0/8,x"}, {"TRUSTED_PROXIES"}, id="no network"),
         pytest.param(
             {
@@ -134,6 +142,23 @@ def test_faults(environ: dict[str, str], named: set[str]) -> None:
     assert sorted(fault.partition(":")[0] for fault in faults) == sorted(named)
 
 
+KEYS = {"GEMINI_API_KEY": "g", "GROQ_API_KEY": "q", "OPENAI_API_KEY": "o"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "chain"),
+    [
+        pytest.param(BACKEND, ("cloud-run",), id="the backend alone"),
+        pytest.param({"GOOGLE_API_KEY": "g"}, ("gemini",), id="another provider alone, by its key's other name"),
+        pytest.param({**KEYS, **BACKEND}, ("cloud-run", "gemini", "groq", "openai"), id="all: the backend first"),
+        pytest.param({**KEYS, **BACKEND, "AI_PROVIDERS": "groq, cloud-run"}, ("groq", "cloud-run"), id="as named"),
+    ],
+)
+def test_chain(environ: dict[str, str], chain: tuple[str, ...]) -> None:
+    """Who is asked, in which order: all that are configured, unless it is said."""
+    assert Settings.from_env({**REDIS, **environ}).chain == chain
+
+
 def test_without_redis() -> None:
     """REDIS_ENABLED=false needs no Redis, and does not look at a half-configured one more than it must."""
     assert not Settings.from_env(OFF).redis_enabled
@@ -146,6 +171,10 @@ SECRETS = [
     "SUPABASE_SERVICE_ROLE_KEY",
     "SUPABASE_JWT_SECRET",
     "CLOUD_RUN_API_SECRET",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GROQ_API_KEY",
+    "OPENAI_API_KEY",
     "IDENTITY_SECRET",
 ]
 
@@ -215,11 +244,12 @@ def test_a_policys_other_parts() -> None:
     """Seconds become milliseconds; a probe's lease is longer than the longest call."""
     environ = {
         "CACHE_TTL_SECONDS": "60",
+        "CACHE_REFRESH_SECONDS": "30",
         "CACHE_STALE_SECONDS": "120",
         "BREAKER_FAILURES": "5",
         "BREAKER_COOLDOWN_MS": "1000",
         "AI_TIMEOUT_MS": "7000",
     }
-    policy = Settings.from_env({**LEAST, **environ}).policy_for("/api/ai/supervisor")
-    assert (policy.cache.fresh_ms, policy.cache.stale_ms) == (60_000, 120_000)
-    assert policy.breaker == BreakerPolicy(5, 1_000, 12_000)
+    settings = Settings.from_env({**LEAST, **environ})
+    assert settings.policy_for("/api/ai/supervisor").cache == CacheRules(60_000, 30_000, 120_000)
+    assert settings.breaker == BreakerPolicy(5, 1_000, 12_000)

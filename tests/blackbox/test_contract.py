@@ -339,7 +339,7 @@ def test_circuit_and_health(target: Target) -> None:
     assert target.backend.requests() == asked
     down = target.eventually(lambda: target.http.get("/api/health"), lambda reply: reply.status_code == 503)
     report = down.json()
-    assert (report["status"], report["backend"]["circuit"]) == ("down", "open")
+    assert (report["status"], [each["circuit"] for each in report["providers"]]) == ("down", ["open"])
     target.backend.clear()
     target.eventually(lambda: target.ask("cpu?"), lambda reply: reply.status_code == 200)
     target.eventually(lambda: target.http.get("/api/health"), lambda reply: reply.json()["status"] == "ok")
@@ -350,7 +350,8 @@ def test_health(target: Target) -> None:
     report = target.eventually(lambda: target.http.get("/api/health"), lambda reply: reply.json()["status"] == "ok")
     body = report.json()
     assert (body["mode"], body["redis"]["state"], body["supabase"]["state"]) == ("redis", "up", "up")
-    assert body["backend"] == {"circuit": "closed", "failures": 0}
+    assert body["providers"] == [{"name": "cloud-run", "circuit": "closed", "failures": 0}]
+    assert body["modeSince"] <= time.time()
     assert "no-store" in report.headers["cache-control"]
     target.redis.fault("refuse")
     assert target.ask("cpu?").headers["x-guard-mode"] == "supabase"
@@ -358,6 +359,7 @@ def test_health(target: Target) -> None:
     assert out.status_code == 200
     body = out.json()
     assert (body["status"], body["mode"], body["redis"]["state"]) == ("degraded", "supabase", "down")
+    assert body["modeReason"] == "redis connection"
     target.redis.clear()
     target.eventually(lambda: target.ask("cpu?"), lambda reply: reply.headers["x-guard-mode"] == "redis")
     target.eventually(lambda: target.http.get("/api/health"), lambda reply: reply.json()["status"] == "ok")

@@ -7,7 +7,7 @@ from typing import Protocol
 from lib.rules import windows
 from lib.rules.op import Op, gather
 from lib.rules.policy import parse_limits
-from lib.rules.windows import DAY_MS, Known, Layout, Quota, judge, too_costly
+from lib.rules.windows import DAY_MS, Known, Layout, Quota, Refunded, judge, too_costly
 
 MIDNIGHT_MS = 1_763_510_400_000
 """2025-11-19T00:00:00Z, a start of every bucket."""
@@ -43,11 +43,13 @@ class Instance:
         known, owed = tally.known, list[Op[object]]()
         if not quota.allowed:
             owed.append(windows.refund(subject, self.layout, cost, now_ms, tally.added))
-        if windows.needs_ttl(tally.touch, known, now_ms):
+        if windows.needs_ttl(tally, now_ms):
             owed.append(windows.set_ttl(subject, now_ms))
             known = Known(known.days, now_ms // DAY_MS)
         if owed:
-            self.redis.run(gather(owed))
+            results = self.redis.run(gather(owed))
+            if known.ttl_day < 0 and any(isinstance(each, Refunded) and each.made_key for each in results):
+                self.redis.run(windows.set_ttl(subject, now_ms))
         self.known[subject] = known
         return quota
 

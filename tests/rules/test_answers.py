@@ -188,7 +188,7 @@ def test_the_order_of_a_list_matters() -> None:
 
 # --- storing ------------------------------------------------------------------------------------------------------
 
-ANSWER = Answer("An answer.\n한국어 “x”", "model-1", NOW)
+ANSWER = Answer("An answer.\n한국어 “x”", "model-1", "gemini", NOW, tokens=812, took_ms=1_250)
 ENTRY = Entry(ANSWER, (3, 0))
 
 
@@ -207,10 +207,15 @@ def test_storable(text: str, kept: bool) -> None:
     assert storable(Answer(text, "m")) is kept
 
 
-@given(st.text(min_size=1), st.text(), st.integers(0, 1 << 53), st.lists(st.integers(0, 1 << 53), max_size=3))
-def test_round_trip(text: str, model: str, at: int, epochs: list[int]) -> None:
+NUMBERS = st.integers(0, 1 << 53)
+
+
+@given(st.text(min_size=1), st.text(), st.text(), NUMBERS, st.none() | NUMBERS, NUMBERS, st.lists(NUMBERS, max_size=3))
+def test_round_trip(
+    text: str, model: str, provider: str, at: int, tokens: int | None, took_ms: int, epochs: list[int]
+) -> None:
     """What was stored is what is read."""
-    answer = Answer(text, model, at)
+    answer = Answer(text, model, provider, at, tokens, took_ms)
     assert parse(dump(Entry(answer, tuple(epochs))), tuple(epochs)) == answer
 
 
@@ -233,12 +238,16 @@ def changed(name: str, value: object) -> str:
         pytest.param("{}", id="an empty object"),
         pytest.param(dump(ENTRY)[:-1], id="cut"),
         pytest.param("[" * 100_000, id="deeply nested"),
-        *(pytest.param(without(name), id=f"without {name}") for name in ("v", "t", "m", "at", "e")),
-        pytest.param(changed("v", 2), id="another version"),
+        *(pytest.param(without(name), id=f"without {name}") for name in ("v", "t", "m", "p", "at", "n", "ms", "e")),
+        pytest.param(changed("v", 1), id="an older version"),
+        pytest.param(changed("v", 3), id="another version"),
         pytest.param(changed("t", ""), id="an empty answer"),
         pytest.param(changed("t", None), id="no text"),
         pytest.param(changed("t", ["x"]), id="a list as text"),
         pytest.param(changed("m", 1), id="a number as model"),
+        pytest.param(changed("p", None), id="no provider"),
+        pytest.param(changed("n", "812"), id="a text as tokens"),
+        pytest.param(changed("ms", 1.5), id="a fraction as duration"),
         pytest.param(changed("at", "1"), id="a text as time"),
         pytest.param(changed("at", 1.5), id="a fraction as time"),
         pytest.param(changed("e", {}), id="no epochs"),
@@ -247,6 +256,8 @@ def changed(name: str, value: object) -> str:
         pytest.param(changed("e", [4, 0]), id="another epoch"),
         pytest.param(changed("e", ["3", "0"]), id="texts as epochs"),
         pytest.param(changed("t", "half a \ud83d"), id="half a character, which no reply could carry"),
+        pytest.param(changed("m", "half a \ud83d"), id="half a character as model"),
+        pytest.param(changed("p", "half a \ud83d"), id="half a character as provider"),
     ],
 )
 def test_a_miss(text: str | None) -> None:
@@ -294,7 +305,7 @@ def test_directives(header: str, expected: Directives) -> None:
     assert directives(header) == expected
 
 
-RULES = CacheRules(fresh_ms=3_600_000, stale_ms=86_400_000)
+RULES = CacheRules(fresh_ms=3_600_000, refresh_ms=600_000, stale_ms=86_400_000)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +313,10 @@ RULES = CacheRules(fresh_ms=3_600_000, stale_ms=86_400_000)
     [
         pytest.param(0, Directives(), "fresh", id="new"),
         pytest.param(3_599_999, Directives(), "fresh", id="the last fresh millisecond"),
-        pytest.param(3_600_000, Directives(), "stale", id="an hour"),
+        pytest.param(3_600_000, Directives(), "aging", id="an hour"),
+        pytest.param(4_199_999, Directives(), "aging", id="the last millisecond of its refreshing"),
+        pytest.param(4_200_000, Directives(), "stale", id="an hour and ten minutes"),
+        pytest.param(86_400_000, Directives(), "stale", id="a day"),
         pytest.param(-5_000, Directives(), "fresh", id="stored by a faster clock"),
         pytest.param(0, Directives(no_cache=True), "unwanted", id="no-cache"),
         pytest.param(0, Directives(no_store=True), "unwanted", id="no-store"),
@@ -311,10 +325,13 @@ RULES = CacheRules(fresh_ms=3_600_000, stale_ms=86_400_000)
         pytest.param(60_001, Directives(max_age_s=60), "unwanted", id="older"),
         pytest.param(1, Directives(max_age_s=0), "unwanted", id="max-age 0"),
         pytest.param(-1, Directives(max_age_s=0), "fresh", id="max-age 0, a faster clock"),
-        pytest.param(4_000_000, Directives(max_age_s=9_999), "stale", id="max-age does not freshen"),
-        pytest.param(4_000_000, Directives(no_cache=True), "unwanted", id="stale and no-cache"),
+        pytest.param(4_000_000, Directives(max_age_s=9_999), "aging", id="max-age does not freshen"),
+        pytest.param(5_000_000, Directives(max_age_s=9_999), "stale", id="nor does it refresh"),
+        pytest.param(4_000_000, Directives(no_cache=True), "unwanted", id="aging and no-cache"),
+        pytest.param(5_000_000, Directives(no_cache=True), "unwanted", id="stale and no-cache"),
+        pytest.param(4_000_000, Directives(max_age_s=60), "unwanted", id="aging and older"),
     ],
 )
 def test_freshness(age_ms: int, asked: Directives, expected: Freshness) -> None:
     """Whether an entry of an age may be served to a request."""
-    assert freshness(Answer("x", "m", NOW - age_ms), NOW, RULES, asked) == expected
+    assert freshness(Answer("x", "m", stored_at_ms=NOW - age_ms), NOW, RULES, asked) == expected

@@ -151,13 +151,14 @@ def test_a_threshold_of_one() -> None:
 
 # --- as text ------------------------------------------------------------------------------------------------------
 
+ASCII = st.text(st.characters(max_codepoint=127))  # owners are our own ids, reasons our own words
 CIRCUITS = st.builds(
     Circuit,
     st.sampled_from(["closed", "open", "half_open"]),
     *[st.integers(0, 1 << 53)] * 3,
-    st.text(),
+    ASCII,
     st.integers(0, 1 << 53),
-    st.text(),
+    ASCII,
 )
 
 
@@ -198,6 +199,8 @@ def changed(position: int, value: object) -> str:
         pytest.param("[" * 100_000, id="deeply nested"),
         pytest.param('["open",' + "1" * 10_000 + ',0,0,"",0,""]', id="a very long number"),
         pytest.param("\ud800", id="half a character"),
+        pytest.param(changed(4, "\ud800"), id="half a character as owner"),
+        pytest.param(changed(6, "디스크"), id="another alphabet as reason"),
     ],
 )
 def test_a_corrupt_text(text: str | None) -> None:

@@ -11,7 +11,19 @@ from dev.faults import Fault
 from lib.rules import keys, windows
 from lib.rules.op import gather
 from lib.rules.policy import parse_limits
-from lib.rules.windows import DAY_MS, SKEW_MS, Known, Layout, Window, WindowState, judge, too_costly, window
+from lib.rules.windows import (
+    DAY_MS,
+    SKEW_MS,
+    Known,
+    Layout,
+    Refunded,
+    Tally,
+    Window,
+    WindowState,
+    judge,
+    too_costly,
+    window,
+)
 from lib.wire.upstash import RedisDown
 from tests.conftest import Store
 from tests.rules.burst import burst
@@ -422,10 +434,14 @@ def test_every_key_has_a_ttl(redis: Store, subject: str, now_ms: int, costs: tup
 
 
 def test_a_refund_that_comes_first_asks_for_a_ttl(redis: Store, subject: str) -> None:
-    """CASE 11: a refund that finds its key gone makes it anew, empty; its touch count tells."""
-    touch = redis.run(windows.refund(subject, TEN_HUNDRED, 1, NOON_MS, (True, True)))
-    assert windows.needs_ttl(touch, Known(), NOON_MS)
+    """CASE 11: a refund that finds its key gone makes it anew, empty, and says so; a later one has made nothing."""
+    refund = windows.refund(subject, TEN_HUNDRED, 1, NOON_MS, (True, True))
+    assert redis.run(refund) == Refunded(made_key=True)
     assert counts(redis, subject, NOON_MS) == [0, 0]
+    assert redis.run(refund) == Refunded(made_key=False)
+    # Whoever made it may have died before it set the TTL: the next call does.
+    Instance(redis).call(subject, NOON_MS)
+    assert_ttl(redis, subject, NOON_MS)
 
 
 def test_a_crash_before_the_ttl(redis: Store, subject: str) -> None:
@@ -455,18 +471,37 @@ def test_a_key_made_anew_within_the_day(redis: Store, subject: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("touch", "ttl_day", "needed"),
+    ("touch", "confirmed", "ttl_day", "needed"),
     [
-        pytest.param(1, -1, True, id="new"),
-        pytest.param(2, -1, True, id="perhaps new: the first may have died"),
-        pytest.param(2, NOON_MS // DAY_MS, False, id="this instance has set it"),
-        pytest.param(2, NOON_MS // DAY_MS - 1, True, id="it was yesterday's key"),
-        pytest.param(1, NOON_MS // DAY_MS, True, id="new again"),
+        pytest.param(1, False, -1, True, id="new"),
+        pytest.param(2, False, -1, True, id="perhaps new: the first may have died"),
+        pytest.param(15, False, -1, True, id="written often, by nobody who is known to have set it"),
+        pytest.param(2, True, -1, False, id="another instance has set it"),
+        pytest.param(15, True, -1, False, id="another instance has set it, long ago"),
+        pytest.param(2, False, NOON_MS // DAY_MS, False, id="this instance has set it"),
+        pytest.param(2, False, NOON_MS // DAY_MS - 1, True, id="it was yesterday's key"),
+        pytest.param(2, True, NOON_MS // DAY_MS - 1, False, id="yesterday's, but another has set today's"),
+        pytest.param(1, True, NOON_MS // DAY_MS, True, id="new again"),
+        pytest.param(1, False, NOON_MS // DAY_MS, True, id="new again, and told so by nobody"),
     ],
 )
-def test_when_a_key_needs_a_ttl(touch: int, ttl_day: int, needed: bool) -> None:
-    """A key that this very command made always needs one."""
-    assert windows.needs_ttl(touch, Known(ttl_day=ttl_day), NOON_MS) is needed
+def test_when_a_key_needs_a_ttl(touch: int, confirmed: bool, ttl_day: int, needed: bool) -> None:
+    """A key that this very command made always needs one; another does until somebody is known to have set it."""
+    tally = Tally(({}, {}), (True, True), touch, confirmed, Known(ttl_day=ttl_day))
+    assert windows.needs_ttl(tally, NOON_MS) is needed
+
+
+def test_an_instance_that_set_the_ttl_says_so(redis: Store, subject: str) -> None:
+    """The second call of the one that set it confirms it; from then on no other instance sets it again."""
+    first, other = Instance(redis), Instance(redis)
+    first.call(subject, NOON_MS)
+    assert not redis.run(windows.peek(subject, TEN_HUNDRED, NOON_MS)).confirmed
+    first.call(subject, NOON_MS)
+    assert redis.run(windows.peek(subject, TEN_HUNDRED, NOON_MS)).confirmed
+    with redis.count() as spent:
+        other.call(subject, NOON_MS)
+    assert "expire" not in spent.executed
+    assert spent.round_trips == 1
 
 
 # --- callers ------------------------------------------------------------------------------------------------------
@@ -523,7 +558,8 @@ def test_a_wrong_type_that_was_reset(redis: Store, subject: str) -> None:
     ("value", "allowed"),
     [
         pytest.param(b"", True, id="empty"),
-        pytest.param(b"garbage", False, id="short: it lies in the first hours' buckets of the day"),
+        pytest.param(b"garbage", True, id="short: it lies in the slots of what was asked last"),
+        pytest.param(b"\x00" * 49 + b"garbage", False, id="longer: it lies in the first hours' buckets of the day"),
         pytest.param(b"\xff" * 20_000, False, id="all full"),
         pytest.param(b"\x00" * 40_000, True, id="zeros, too long"),
     ],
