@@ -287,9 +287,9 @@ class Chain:
         if link.budget.month_s:
             took_ms = (self.clock.monotonic() - opened.started) * 1000
             self._unwritten_ms[place] += took_ms * link.budget.vcpus
-            if self._unwritten_ms[place] >= _WRITE_USE_MS:
+            if self._unwritten_ms[place] >= link.budget.write_ms:
                 # Counted for the month that was looked at: only of that one it is known whether it has a TTL.
-                month, amount_ms = budgets.month_of(view.read_ms), round(self._unwritten_ms[place])
+                month, amount_ms = budgets.month_of(view.read_ms), max(1, round(self._unwritten_ms[place]))
                 self._unwritten_ms[place] = 0.0
                 owed.append(budgets.use(link.name, amount_ms, month, first=view.used[place] is None))
         counted = opened.admission.mode == "redis" and any(w.unit == "tokens" for w in link.budget.layout.windows)
@@ -379,7 +379,5 @@ class Chain:
 _SWAP_S = 2.0
 _LONGEST_REST_S = 86_400.0
 """A provider that asks to be left alone for longer is asked again after a day: it may have been a slip."""
-_WRITE_USE_MS = 30_000
-"""Computing is written to Redis in portions: a command for each call would cost more than it tells."""
 ALONE: Op[tuple[int, None]] = Op((), lambda replies: (0, None))
 """Nothing rides along."""

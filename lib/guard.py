@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lib.blocklist import Blocklist
+from lib.bounded import Bounded
 from lib.chain import ALONE, Asking, Attempt, Chain, NobodyAnswered, Opened, View
 from lib.clock import Clock
 from lib.events import Listener, Mode, Spent
@@ -207,6 +208,8 @@ class Guard:
     blocklist: Blocklist = field(default_factory=Blocklist)
     _flights: dict[str, _Flight] = field(default_factory=dict)
     """Answers that this instance is computing, by key."""
+    _over: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
+    """The last note of an answer that this instance left and whose request has ended."""
 
     async def handle(self, call: Call) -> Outcome:
         """Decide one request and carry the decision out. Cancel it when the client leaves."""
@@ -407,6 +410,9 @@ class Guard:
         if mark is None or slot is None or state.answer is not None or state.outdated:
             # Whoever found the entry usable left a note as well.
             return "claims"
+        if slot == self._over.get(asked.key):
+            # Announced by a request of this instance that is over, and whose answer is not there: it was not stored.
+            return "claims"
         return "follows" if flight.is_flying(slot, mark, asked.now_ms, self.flight) else "leads"
 
     async def _follow_or_claim(
@@ -589,6 +595,8 @@ class Guard:
         finally:
             if asked.mine is not None:
                 self._forget(asked.key, asked.mine)
+            if asked.mark is not None:
+                self._over.put(asked.key, asked.mark.value)
 
     def _let_others_try(self, asked: _Asked) -> None:
         """Take back note and lock where no answer came of them. A refused call's refund has done so."""

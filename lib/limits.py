@@ -124,13 +124,19 @@ class Limits:
         owed = [(each, op) for each in admissions for op in each.owed]
         for each in admissions:
             each.owed = []
-        # With what goes to Redis anyway: while it is out there is nobody to tell.
-        for subject_id, at_ms in self._unsure.take() if owed else ():
+        # While it is out there is nobody to tell.
+        unsure = self._unsure.take() if self.mode == "redis" else []
+        for subject_id, at_ms in unsure:
             subject = Subject(subject_id, windows.Layout(()))
             owed.append((self.debt(subject, [], at_ms), windows.set_ttl(subject_id, at_ms)))
         if not owed or self.redis is None:
             return
-        results = await self.redis.run(gather([op for _, op in owed]), "write_back", self.left_s(deadline))
+        try:
+            results = await self.redis.run(gather([op for _, op in owed]), "write_back", self.left_s(deadline))
+        except BaseException:
+            for subject_id, at_ms in [*unsure, *((a.subject.id, a.now_ms) for a, _ in owed if a.sets_ttl)]:
+                self._unsure.put(subject_id, at_ms)
+            raise
         late: dict[str, Op[None]] = {}
         for (each, _), result in zip(owed, results, strict=True):
             known = self._known.get(each.subject.id) or Known()

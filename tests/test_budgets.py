@@ -237,7 +237,7 @@ async def test_a_leaver_during_the_first_question_leaves_no_note(k: Kit) -> None
 
 
 def _cloud_run(provider: FakeProvider, month_s: int = 10) -> Link:
-    return Link(provider, Budget(budgets.parse("off"), month_s), BreakerPolicy())
+    return Link(provider, Budget(budgets.parse("off"), month_s, write_ms=0), BreakerPolicy())
 
 
 async def test_a_month_of_computing(k: Kit) -> None:
@@ -286,3 +286,12 @@ async def test_failed_calls_use_computing_too(k: Kit) -> None:
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert int(str(k.redis.get(month))) > failed
+
+
+async def test_computing_is_written_in_portions(k: Kit) -> None:
+    """Short calls gather in the instance; what is gathered is written once it is worth a command."""
+    provider = FakeProvider()
+    made = k.instance(Link(provider, Budget(budgets.parse("off"), 10, write_ms=60_000), BreakerPolicy()))
+    month = keys.month(provider.name, budgets.month_of(k.time.ms))
+    await made.whole(k.call())
+    assert k.redis.get(month) is None

@@ -259,9 +259,9 @@ async def test_an_expired_entry_costs_the_lock_more(k: Kit) -> None:
 
 
 async def test_cloud_run_costs_its_computing(k: Kit) -> None:
-    """No limits of calls, so no second round trip; the month's use goes with the store."""
+    """No limits of calls, so no second round trip; the month's use goes with the store, in portions."""
     provider = FakeProvider()
-    made = k.instance(Link(provider, Budget(budgets.parse("off"), 180_000), BreakerPolicy()))
+    made = k.instance(Link(provider, Budget(budgets.parse("off"), 180_000, write_ms=0), BreakerPolicy()))
     call = k.call()
     await made.whole(call)
     made.counts()

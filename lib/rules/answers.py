@@ -128,7 +128,7 @@ def parse(text: str | None, epochs: tuple[int, ...]) -> Answer | None:
             "n": int() | None as tokens,
             "ms": int(took_ms),
             "e": [*stored],
-        } if text and tuple(stored) == epochs and not _HALF.search(text + model):
+        } if text and tuple(stored) == epochs and not _HALF.search(text + model + provider):
             return Answer(text, model, provider, at, tokens, took_ms)
     return None
 

@@ -18,6 +18,9 @@ class Budget:
     month_s: int = 0
     vcpus: float = 1.0
     """Processors that a second of answering occupies."""
+    write_ms: int = 30_000
+    """Computing is written to Redis in portions of so many vCPU-milliseconds: a command a call would cost more than it
+    tells. An instance that is killed loses what it has not written."""
 
 
 def parse(text: str) -> Layout:

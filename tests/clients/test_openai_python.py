@@ -127,7 +127,10 @@ async def test_errors_are_the_sdks_own(client: AsyncOpenAI, provider: FakeProvid
         "invalid_request_error",
         "messages",
     )
-    image: ChatCompletionContentPartImageParam = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    image: ChatCompletionContentPartImageParam = {
+        "type": "image_url",
+        "image_url": {"url": "https://example.com/a.png"},
+    }
     with pytest.raises(openai.UnprocessableEntityError, match="only text"):
         await client.chat.completions.create(model="m", messages=[{"role": "user", "content": [image]}])
     provider.fails = ProviderFailed("server", "HTTP 500")

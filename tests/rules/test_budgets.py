@@ -117,15 +117,13 @@ def test_a_months_computing(month_s: int, used_ms: str | None, spent: bool) -> N
     assert used_up(Budget(Layout(()), month_s), used_ms) is spent
 
 
-def test_computing_is_counted_by_processor() -> None:
-    """Two processors for 1.5 s are 3,000 vCPU-milliseconds; the first use of a month sets the key's life."""
-    op = budgets.use("cloud-run", Budget(Layout(()), 10, vcpus=2.0), 1_500, "2026-11", first=True)
-    assert op.commands == (
+def test_a_months_first_use_sets_its_life() -> None:
+    """The first use of a month sets the key's life; the others only add."""
+    assert budgets.use("cloud-run", 3_000, "2026-11", first=True).commands == (
         ("INCRBY", "used:cloud-run:2026-11", 3000),
         ("EXPIRE", "used:cloud-run:2026-11", 32 * 86_400),
     )
-    op = budgets.use("cloud-run", Budget(Layout(()), 10), 0.2, "2026-11", first=False)
-    assert op.commands == (("INCRBY", "used:cloud-run:2026-11", 1),)
+    assert budgets.use("cloud-run", 1, "2026-11", first=False).commands == (("INCRBY", "used:cloud-run:2026-11", 1),)
 
 
 @pytest.mark.parametrize(
