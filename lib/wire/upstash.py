@@ -54,8 +54,10 @@ class Upstash:
         try:
             return op.read(replies)
         except UnreadableReply as e:
-            kind: Kind = "quota" if "max requests limit" in str(e) else "command"
-            raise RedisDown(kind, str(e)) from e
+            # Any other refusal (out of memory, read-only, still loading) would meet the next caller's key as well.
+            text = str(e)
+            kind: Kind = "quota" if "max requests limit" in text else "command" if "WRONGTYPE" in text else "server"
+            raise RedisDown(kind, text) from e
 
     async def send(self, commands: Sequence[Command], left_s: float = math.inf) -> list[Reply]:
         """Send commands in one round trip; not atomic. A refused command is a CommandError in its place."""
