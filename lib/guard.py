@@ -25,9 +25,6 @@ from lib.stores import RedisStore
 from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
 from lib.wire.upstash import RedisDown
 
-_WRITE_BACK_S = 2.0
-"""What a write-back may take when the caller's own time is over."""
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -517,9 +514,9 @@ class Guard:
         if asked.refresh:
             await self._refresh(asked)
         self._let_others_try(asked)
-        deadline = max(asked.call.deadline, self.clock.monotonic() + _WRITE_BACK_S)
         try:
-            await self.limits.finish(asked.asking.owed, deadline)
+            # Not a moment longer than the platform lets it: the providers have left it a second.
+            await self.limits.finish(asked.asking.owed, asked.call.deadline)
         except RedisDown:
             # Logged where it failed. At most this request's own refund, TTL or answer is lost.
             return
