@@ -120,6 +120,9 @@ class Limits:
         deadline = min(deadline, self.clock.monotonic() + self._share_s)
         if self.redis is None:
             return await self._spend_elsewhere(subject, cost, now_ms, deadline, "redis is disabled"), None
+        if self.redis.failed_ms > self._outage_ms:
+            # It failed at something else: a write-back, a circuit. Whether it has lost its data is not known.
+            self._outage_ms, self._untold = self.redis.failed_ms, True
         try:
             admission, rode = await self._spend_redis(self.redis, subject, cost, now_ms, ride, deadline, tokens, mark)
         except RedisDown as e:

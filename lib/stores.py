@@ -25,6 +25,8 @@ class RedisStore:
     clock: Clock
     emit: Listener
     slow_ms: float
+    failed_ms: int = 0
+    """When it last failed, whatever it was asked for: it may have lost what it had counted."""
 
     @property
     def longest_s(self) -> float:
@@ -53,6 +55,7 @@ class RedisStore:
                         passage.neutral()
                     else:
                         passage.failed(str(e), at_once=e.kind in _AT_ONCE)
+                        self.failed_ms = self.clock.now_ms()
                     self.emit(StoreFailed("redis", phase, str(e)))
                     raise
         except Resting as e:

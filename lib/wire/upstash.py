@@ -64,15 +64,23 @@ class Upstash:
         if not commands:
             return []
         self.sent(commands)
+        now = asyncio.get_running_loop().time
+        started = now()
         try:
-            # The connection may take longer than the reply (a cold start pays for TLS), but never both without bound:
-            # a server that trickles its reply passes every read timeout.
-            async with asyncio.timeout(min(self.connect_timeout_s + self.timeout_s, left_s)):
+            # One bound for the whole round trip: a server that trickles its reply passes every read timeout.
+            async with asyncio.timeout(min(self.timeout_s, left_s)) as patience:
+
+                async def trace(event: str, _: object) -> None:
+                    # A new connection may take longer (a cold start pays for TLS), and only that.
+                    if event == "connection.connect_tcp.started":
+                        patience.reschedule(started + min(self.connect_timeout_s + self.timeout_s, left_s))
+
                 response = await self.client.post(
                     f"{self.url}/pipeline",
                     content=to_json(commands),
                     headers={"authorization": f"Bearer {self.token}", "content-type": "application/json"},
                     timeout=httpx.Timeout(self.timeout_s, connect=self.connect_timeout_s),
+                    extensions={"trace": trace},
                 )
         except (TimeoutError, httpx.TimeoutException) as e:
             raise RedisDown("timeout", type(e).__name__) from e
