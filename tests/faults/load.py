@@ -109,7 +109,7 @@ def unseen(replies: Sequence[Reply]) -> int:
 
     For a call that Supabase (or memory) admitted: those that Redis had admitted since the instances that had asked
     Supabase by then last heard from Redis. For one that Redis admitted: those admitted elsewhere since an instance last
-    came back. The worst of each, added; a call in flight is not known.
+    came back. The worst of each, added, and all that memories admitted; a call in flight is not known.
     """
     in_order = sorted(replies, key=lambda each: each.ended)
     heard: dict[int, float] = {}
@@ -122,7 +122,7 @@ def unseen(replies: Sequence[Reply]) -> int:
         if each.mode == "redis":
             if last_mode.get(each.instance, "redis") != "redis":
                 marked, asking = each.began, set()
-            late = [r for r in recent if r.mode != "redis" and r.ended > marked and r is not each]
+            late = [r for r in recent if r.mode == "supabase" and r.ended > marked]
             if each.admitted:
                 worst["redis"] = max(worst["redis"], len(late))
             heard[each.instance] = each.began
@@ -130,11 +130,10 @@ def unseen(replies: Sequence[Reply]) -> int:
             asking.add(each.instance)
             known_until = max(heard.get(who, 0.0) for who in asking)
             late = [r for r in recent if r.mode == "redis" and r.ended > known_until]
-            alone = [r for r in recent if r.mode == "local" and r is not each]
             if each.admitted:
-                worst["elsewhere"] = max(worst["elsewhere"], len(late) + len(alone))
+                worst["elsewhere"] = max(worst["elsewhere"], len(late))
         last_mode[each.instance] = each.mode
-    return sum(worst.values())
+    return sum(worst.values()) + sum(each.mode == "local" and each.admitted for each in replies)
 
 
 def instance(environ: dict[str, str], number: int, began: float, seconds: float) -> tuple[list[Reply], int]:
@@ -241,6 +240,7 @@ def faults_of(report: Report) -> list[str]:
     found += [f"{name} got {most}, bound {bound}" for name, most, bound in report.callers() if most > bound]
     if len(report.modes) < 2:
         found.append("no outage was noticed")
-    if report.switches > PROCESSES * 4 * (len(report.events) + 1):
+    # A store's rest lasts a second here: it may be left and asked again as often, told of the store and of the mode.
+    if report.switches > PROCESSES * 4 * report.seconds:
         found.append(f"{report.switches} switches told")
     return found
