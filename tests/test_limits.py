@@ -498,3 +498,59 @@ async def test_every_decision_is_strict_against_all_that_can_be_known(stores: Fl
     assert counted == admitted or broken == "drop"
     assert all(have >= want for have, want in zip(counted, admitted, strict=True))
     assert stores.without_ttl() == []
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_many_at_one_time_while_some_are_back_and_some_are_not(stores: Fleet, seed: int) -> None:
+    """Three instances that know of the outage, calls in flight everywhere: exactly the limit, and Redis counts it."""
+    chance, caller = chance_of(seed), Subject("a", parse_limits("30/minute,200/day"))
+    members = [stores.join() for _ in range(3)]
+    cut(stores, "refuse")
+    admitted = sum([(await each.call(caller)).quota.allowed for each in members])
+    stores.time.ms += COOLDOWN_MS
+    for _ in range(30):
+        chance.choice(members).to_redis.state = chance.choice(["up", "up", "refuse"])
+        replies = await asyncio.gather(*(chance.choice(members).call(caller) for _ in range(chance.randrange(1, 6))))
+        admitted += sum(each.quota.allowed for each in replies)
+        stores.time.ms += 200
+    assert admitted == 30
+    cut(stores, "up")
+    stores.time.ms += COOLDOWN_MS
+    for each in members:
+        assert not (await each.call(caller)).quota.allowed
+    assert stores.in_redis(caller) == [30, 30]
+
+
+async def test_one_that_left_redis_alone_while_nobody_else_noticed(stores: Fleet) -> None:
+    """The worst case of the bound: two instances that each trust another store admit twice the limit less the floor."""
+    blind, apart, caller = stores.join(), stores.join(), Subject("a", TEN)
+    await apart.call(caller, 4)
+    apart.to_redis.state = "refuse"
+    admitted = 4
+    for _ in range(12):
+        admitted += sum([(await each.call(caller)).quota.allowed for each in (blind, apart)])
+    assert admitted == 2 * 10 - 4
+    cut(stores, "up")
+    stores.time.ms += COOLDOWN_MS
+    assert not (await apart.call(caller)).quota.allowed
+    assert not (await blind.call(caller)).quota.allowed
+    # A bucket of four bits holds 15, which is beyond the limit.
+    assert stores.in_redis(caller) == [15, 16]
+
+
+async def test_a_new_instance_in_an_outage_knows_what_the_others_told(stores: Fleet) -> None:
+    """And before they told it, it is the bound's u: 6 in Redis that nobody who asks has seen."""
+    old, new, caller = stores.join(), stores.join(), Subject("a", TEN)
+    await old.call(caller, 6)
+    cut(stores, "refuse")
+    assert (await new.call(caller, 6)).quota.allowed
+    assert not (await old.call(caller)).quota.allowed
+    assert not (await new.call(caller)).quota.allowed
+
+
+async def test_a_lost_redis_that_nobody_missed_starts_anew(stores: Fleet) -> None:
+    """Emptied between two calls: no instance saw a failure, so its counts are believed (the documented exception)."""
+    here, caller = stores.join(), Subject("a", TEN)
+    await here.call(caller, 10)
+    stores.server.flushall()
+    assert (await here.call(caller)).quota.states[0].remaining == 9
