@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from lib.clock import Clock
 from lib.rules import breaker
-from lib.rules.breaker import BreakerPolicy, Circuit, Ticket
+from lib.rules.breaker import BreakerPolicy, Circuit, State, Ticket
 from lib.rules.vitals import Outcome, VitalsPolicy, verdict
 
 _PROBE = "this instance"
@@ -29,6 +29,7 @@ class Gate:
     slow_ms: float
     circuit: Circuit = field(default_factory=Circuit)
     _outcomes: deque[Outcome] = field(init=False)
+    _told: State = "closed"
 
     def __post_init__(self) -> None:
         self._outcomes = deque(maxlen=self.policy.error_window)
@@ -41,6 +42,13 @@ class Gate:
     def rests(self) -> bool:
         """Whether a call would be refused now."""
         return breaker.view(self.circuit, self.clock.now_ms()) == "refuse"
+
+    def news(self) -> State | None:
+        """``open`` or ``closed``, once each time it has become that: a probe on its way is no news."""
+        if self.circuit.state in (self._told, "half_open"):
+            return None
+        self._told = self.circuit.state
+        return self._told
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator["Passage"]:
@@ -63,15 +71,19 @@ class Gate:
             passage.succeeded()
 
     def note(self, held: Ticket, outcome: Outcome, reason: str, *, at_once: bool = False) -> None:
-        """Learn from one call."""
-        self._outcomes.append(outcome)
-        if outcome == "ok" or (outcome == "slow" and self.circuit.state == "half_open"):
-            # A probe that was answered, however slowly, closes: whether slowness lasts is for the vitals to say again.
-            self.circuit = breaker.succeed(self.circuit, held)
-        if outcome == "ok" or self.circuit.state == "open":
+        """Learn from one call. One that began under an older state of the circuit says nothing of this one."""
+        if held != breaker.ticket(self.circuit):
             return
-        at_once = at_once or self.circuit.state == "half_open"
-        why = reason if at_once else verdict(tuple(self._outcomes), self.policy)
+        self._outcomes.append(outcome)
+        probed = self.circuit.state == "half_open"
+        if outcome == "ok" or (outcome == "slow" and probed):
+            self.circuit = breaker.succeed(self.circuit, held)
+            if outcome == "slow":
+                # A probe may pay for a new connection. It closes, but the next slow reply opens again, so that a slow
+                # store costs two waits a cool-down where a dead one costs one.
+                self._outcomes.extend(["slow"] * (self.policy.slow_in_a_row - 2))
+            return
+        why = reason if at_once or probed else verdict(tuple(self._outcomes), self.policy)
         if why:
             self.circuit = breaker.fail(self.circuit, held, self.clock.now_ms(), self._breaker, why)
             self._outcomes.clear()

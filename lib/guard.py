@@ -28,9 +28,6 @@ from lib.unbroken import unbroken
 from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
 from lib.wire.upstash import RedisDown
 
-_WRITE_BACK_S = 2.0
-"""What a write-back may take when the caller's own time is over."""
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -587,8 +584,8 @@ class Guard:
             if asked.refresh:
                 await self._refresh(asked)
             self._let_others_try(asked)
-            deadline = max(asked.call.deadline, self.clock.monotonic() + _WRITE_BACK_S)
-            await self.limits.finish(asked.asking.owed, deadline)
+            # Not a moment longer than the platform lets it: the providers have left it a second.
+            await self.limits.finish(asked.asking.owed, asked.call.deadline)
         except RedisDown:
             # Logged where it failed. At most this request's own refund, TTL or answer is lost.
             return

@@ -1,7 +1,8 @@
 """Who counts a call: Redis, else Supabase, else this instance, without an allowance growing on the way.
 
-What Redis was last known to hold goes along to Supabase as a floor, and what either other counter admitted is given
-back to Redis when it returns, before its counts alone decide anything (docs/failure-modes.md derives the bound).
+What Redis was last known to hold goes along to Supabase as a floor. When Redis returns, each call is for a while
+counted by Supabase still and given to Redis at once, so that it does not matter that some instances are back and some
+are not. docs/failure-modes.md derives the bound.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,19 @@ from lib.bounded import Bounded
 from lib.clock import Clock
 from lib.events import Listener, Mode, ModeSwitched
 from lib.local import LocalLimits
-from lib.rules import keys, windows
+from lib.rules import keys, settlement, windows
 from lib.rules.op import Op, gather, ignored, join
-from lib.rules.windows import Buckets, Known, Layout, Mark, Quota, Tally, Usage, Window, judge
+from lib.rules.settlement import Given, holds, less
+from lib.rules.windows import Known, Layout, Mark, Quota, Tally, Usage, Window, judge
 from lib.stores import RedisStore, SupabaseStore
 from lib.wire.supabase import SupabaseDown
 from lib.wire.upstash import RedisDown
 
 _REMEMBERED = 10_000
+_LATEST_S = 2.5
+"""A call that found Redis away is counted elsewhere within this time at the latest, then the cool-down follows."""
+_PATIENCE = 6
+"""So many times the grace a subject is counted by both at most, when somebody goes on counting it in Supabase."""
 
 
 class StockLimits(Protocol):
@@ -67,16 +73,32 @@ class Limits:
     since_ms: int = field(init=False)
     reason: str = "start"
     _outage_ms: int = 0
-    """When Redis was last known to be out: what was admitted elsewhere until then is settled, subject by subject."""
+    """When an instance last came back to Redis, or this one was last away: subjects are settled once for each."""
+    _untold: bool = False
+    """This instance has counted elsewhere since it last said so in Redis."""
     _settled: Bounded[str, int] = field(default_factory=lambda: Bounded(_REMEMBERED))
     _known: Bounded[str, Known] = field(default_factory=lambda: Bounded(_REMEMBERED))
     _unsure: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
     """Subjects whose call may have made a key, at the time given, without our having learned of it: they need a TTL."""
+    _given: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
+    """What of a subject's counts in Redis is Supabase's."""
     _floors: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
+    """What Redis itself was last seen to have admitted: the rest of these counts."""
+    _seen: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
+    """What was last known to be counted, whoever counted it."""
+    _alone: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
+    """What this instance admitted by itself and has told nobody of."""
+    _share_s: float = field(init=False)
+    _grace_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.mode = "redis" if self.redis else "supabase" if self.supabase else "local"
         self.since_ms = self.clock.now_ms()
+        redis, supabase = self.redis, self.supabase
+        self._share_s = (redis.longest_s if redis else 0.0) + (supabase.longest_s if supabase else 0.0)
+        # For so long after one instance is back another may still count elsewhere.
+        cooldown_ms = redis.gate.policy.cooldown_ms if redis else 0
+        self._grace_ms = cooldown_ms + int(max(_LATEST_S, self._share_s) * 1000) + windows.SKEW_MS
 
     async def spend[T](
         self,
@@ -91,25 +113,33 @@ class Limits:
     ) -> tuple[Admission, T | None]:
         """Admit a call or refuse it, and read ``ride`` on the way; None unless Redis answers. Raises nothing.
 
-        ``ride`` yields the outage marker (:data:`keys.OUTAGE`, 0 for none) beside what its owner wants.
+        ``ride`` yields the outage marker (:data:`keys.OUTAGE`, 0 for none) beside what its owner wants. Takes no longer
+        than the stores' own times together, nor than there is until the deadline.
         """
         if not subject.layout.windows and not ride.commands:
+            # Nothing to ask anyone: it says nothing of who answers either.
             return Admission(subject, now_ms, Quota(True, "unlimited", ()), self.mode), None
-        reason = "redis is disabled"
-        if self.redis is not None:
-            try:
-                admission, rode = await self._spend_redis(
-                    self.redis, subject, cost, now_ms, ride, deadline, tokens, mark
-                )
-            except RedisDown as e:
-                self._outage_ms, reason = max(self._outage_ms, now_ms), str(e)
-            else:
-                if self.mode != "redis":
-                    # Told to the other instances, some of which may have missed it.
-                    admission.owed.append(_mark_outage(now_ms))
-                self._switch("redis", "redis answers again")
-                return admission, rode
-        return await self._spend_elsewhere(subject, cost, now_ms, deadline, reason), None
+        deadline = min(deadline, self.clock.monotonic() + self._share_s)
+        if self.redis is None:
+            return await self._spend_elsewhere(subject, cost, now_ms, deadline, "redis is disabled"), None
+        if self.redis.failed_ms > self._outage_ms:
+            # It failed at something else: a write-back, a circuit. Whether it has lost its data is not known.
+            self._outage_ms, self._untold = self.redis.failed_ms, True
+        try:
+            admission, rode = await self._spend_redis(self.redis, subject, cost, now_ms, ride, deadline, tokens, mark)
+        except RedisDown as e:
+            # What one subject's key holds is no outage.
+            ill = e.kind == "command"
+            if not ill:
+                self._outage_ms, self._untold = max(self._outage_ms, now_ms), True
+            return await self._spend_elsewhere(subject, cost, now_ms, deadline, str(e), switch=not ill), None
+        if self._untold:
+            self._untold = False
+            admission.owed.append(self._tell(now_ms))
+        if admission.mode == "redis" and not self.redis.gate.rests():
+            # A late reply from before the outage does not end it.
+            self._switch("redis", "redis answers again")
+        return admission, rode
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline on the monotonic clock; never negative."""
@@ -127,7 +157,7 @@ class Limits:
         # While it is out there is nobody to tell.
         unsure = self._unsure.take() if self.mode == "redis" else []
         for subject_id, at_ms in unsure:
-            subject = Subject(subject_id, windows.Layout(()))
+            subject = Subject(subject_id, Layout(()))
             owed.append((self.debt(subject, [], at_ms), windows.set_ttl(subject_id, at_ms)))
         if not owed or self.redis is None:
             return
@@ -170,103 +200,249 @@ class Limits:
             quota = await redis.call(lambda: stock.spend(stock_id, subject.group, layout.windows, cost), "ask")
             _, rode = await redis.run(ride, "ask", self.left_s(deadline))
             return Admission(subject, now_ms, quota, "redis"), rode
-        known = self._known.get(subject.id)
-        spend = windows.spend(subject.id, layout, cost, now_ms, known, tokens=tokens, mark=mark)
+        asked = _Asked(subject, cost, tokens, now_ms, deadline, mark)
+        if self._unsettled(subject, now_ms):
+            return await self._spend_both(redis, asked, ride, _NOTHING)
         try:
-            tally, (outage_ms, rode) = await redis.run(join(spend, ride), "ask", left_s)
+            tally, (outage_ms, rode) = await redis.run(join(self._spend_op(asked), ride), "ask", left_s)
         except BaseException as e:
             if not (isinstance(e, RedisDown) and e.kind == "resting"):
                 self._unsure.put(subject.id, now_ms)
             raise
-        self._known.put(subject.id, tally.known)
         self._outage_ms = max(self._outage_ms, outage_ms)
-        if self._settled.get(subject.id) != self._outage_ms and self._outage_ms:
-            tally = await self._settle(redis, subject, cost, now_ms, tally, deadline, tokens)
-        quota = judge(layout.windows, tally.usage, cost, now_ms, tally.added, tokens=tokens)
+        if self._unsettled(subject, now_ms):
+            # Learned of it by this very reply: taken back, and counted as those do who knew.
+            back = windows.refund(subject.id, layout, cost, now_ms, tally.added, tokens=tokens)
+            admission, _ = await self._spend_both(redis, asked, ride, back)
+            return admission, rode
+        return self._admit(asked, tally, _empty(layout.windows)), rode
+
+    def _spend_op(self, asked: "_Asked", known: Known | None = None) -> Op[Tally]:
+        subject, known = asked.subject, known or self._known.get(asked.subject.id)
+        return windows.spend(
+            subject.id, subject.layout, asked.cost, asked.now_ms, known, tokens=asked.tokens, mark=asked.mark
+        )
+
+    def _admit(self, asked: "_Asked", tally: Tally, elsewhere: Usage) -> Admission:
+        """Judge a call that Redis has counted; ``elsewhere`` is known to be counted and not in Redis."""
+        subject, cost, tokens, now_ms, mark = asked.subject, asked.cost, asked.tokens, asked.now_ms, asked.mark
+        limits = subject.layout.windows
+        usage = windows.plus(tally.usage, elsewhere) if any(elsewhere) else tally.usage
+        quota = judge(limits, usage, cost, now_ms, tally.added, tokens=tokens)
         admission = Admission(subject, now_ms, quota, "redis", slot=tally.slot)
-        usage: Sequence[Buckets] = tally.usage
+        self._known.put(subject.id, tally.known)
         if not quota.allowed:
             # What was noted there before goes back as well: a refused call computes nothing.
             erased = Mark(mark.slot, tally.slot or 0) if mark else None
-            refund = windows.refund(subject.id, layout, cost, now_ms, tally.added, tokens=tokens, mark=erased)
+            refund = windows.refund(subject.id, subject.layout, cost, now_ms, tally.added, tokens=tokens, mark=erased)
             admission.owed.append(refund)
-            usage = windows.without(layout.windows, usage, cost, now_ms, tally.added, tokens=tokens)
-        self._floors.put(subject.id, windows.certain(layout.windows, usage, now_ms))
+            usage = windows.without(limits, usage, cost, now_ms, tally.added, tokens=tokens)
+        self._remember(subject, usage, now_ms)
         if windows.needs_ttl(tally, now_ms):
             admission.owed.append(windows.set_ttl(subject.id, now_ms))
             admission.sets_ttl = True
-        return admission, rode
+        return admission
 
-    async def _settle(
-        self, redis: RedisStore, subject: Subject, cost: int, now_ms: int, tally: Tally, deadline: float, tokens: int
-    ) -> Tally:
-        """Give back to Redis what was admitted elsewhere, and what Redis itself has lost; yields the counts after it.
+    def _remember(self, subject: Subject, usage: Usage, now_ms: int) -> None:
+        usage = windows.certain(subject.layout.windows, usage, now_ms)
+        self._seen.put(subject.id, usage)
+        self._floors.put(subject.id, less(usage, self._recall(self._given, subject, now_ms)))
 
-        What Supabase hands out, it hands out once; what others were handed, it shows as carried, so that a call that
-        gets here before they have given it back is decided as strictly.
+    def _recall(self, memory: Bounded[str, Usage], subject: Subject, now_ms: int) -> Usage:
+        limits = subject.layout.windows
+        return windows.covering(limits, memory.get(subject.id) or _empty(limits), now_ms)
+
+    # Coming back
+
+    def _tell(self, now_ms: int) -> Op[None]:
+        """Tell every instance that calls may have been admitted elsewhere: 1 command, once an instance and outage."""
+        self._outage_ms = max(self._outage_ms, now_ms)
+        # As long as an admitted call can count.
+        return Op((("SET", keys.OUTAGE, self._outage_ms, "PX", windows.DAY_MS + 3_600_000),), ignored)
+
+    def _unsettled(self, subject: Subject, now_ms: int) -> bool:
+        """Whether Redis may lack calls of a subject that were admitted elsewhere."""
+        if self._alone.get(subject.id):
+            return True
+        outage_ms = self._outage_ms
+        if not outage_ms or (self._settled.get(subject.id) or 0) >= outage_ms:
+            return False
+        return settlement.lasts(subject.layout, outage_ms, now_ms)
+
+    async def _spend_both[T](
+        self, redis: RedisStore, asked: "_Asked", ride: Op[tuple[int, T]], back: Op[windows.Refunded] | Op[None]
+    ) -> tuple[Admission, T]:
+        """Count a call in Supabase and give it to Redis at once; in Redis alone where Supabase need not be asked.
+
+        Raises RedisDown. Whatever fails on the way may be done again without counting anything twice, but what this
+        instance admitted by itself: of that, a lost reply counts twice, which admits nothing.
         """
-        outage_ms, limits = self._outage_ms, subject.layout.windows
-        before = windows.without(limits, tally.usage, cost, now_ms, tally.added, tokens=tokens)
-        floor = windows.covering(limits, self._floors.get(subject.id) or ({},) * len(limits), now_ms)
-        spent: Usage = ({},) * len(limits)
-        if self.supabase is not None:
+        subject, now_ms = asked.subject, asked.now_ms
+        first = join(self._tell(now_ms) if self._untold else _NOTHING, back)
+        # What was given is read before what is counted: a gift in between must not look like calls that Redis lacks.
+        counted = join(
+            settlement.read(subject.id, subject.layout, now_ms), windows.peek(subject.id, subject.layout, now_ms)
+        )
+        op = join(join(first, counted), ride)
+        (_, (given, tally)), (outage_ms, rode) = await redis.run(op, "ask", self.left_s(asked.deadline))
+        self._untold, self._outage_ms = False, max(self._outage_ms, outage_ms)
+        heard = given.settled_ms >= self._outage_ms or not _of_calls(subject.layout.windows)
+        if self.supabase is not None and not heard:
+            floor = windows.highest(
+                less(windows.certain(subject.layout.windows, tally.usage, now_ms), given.usage),
+                self._recall(self._floors, subject, now_ms),
+            )
             try:
-                settled = await self.supabase.settle(subject.id, limits, now_ms, self.left_s(deadline))
+                quota, total, spent = await self._ask_supabase(self.supabase, asked, floor)
             except SupabaseDown:
-                # Not settled: the next call of this subject tries again.
-                outage_ms = 0
+                pass
             else:
-                floor = windows.highest(floor, windows.covering(limits, settled.carried, now_ms))
-                spent = windows.covering(limits, settled.spent, now_ms)
-        missing = windows.lacking(before, floor, spent)
-        if any(missing):
-            add = windows.add(subject.id, subject.layout, missing, now_ms)
-            peek = windows.peek(subject.id, subject.layout, now_ms)
-            _, after = await redis.run(join(add, peek), "settle", self.left_s(deadline))
-            tally = replace(tally, usage=after.usage, known=after.known)
-            self._known.put(subject.id, after.known)
-        self._settled.put(subject.id, outage_ms)
-        return tally
+                return await self._give(redis, asked, given, tally, quota, total, spent), rode
+        return await self._spend_restored(redis, asked, given, tally, heard=heard or self.supabase is None), rode
+
+    async def _give(
+        self,
+        redis: RedisStore,
+        asked: "_Asked",
+        given: Given,
+        tally: Tally,
+        quota: Quota,
+        total: Usage,
+        spent: Usage,
+    ) -> Admission:
+        """Give Redis what Supabase has admitted, this call included, before anybody hears of it.
+
+        Whoever counts in Redis alone by now is seen here, or sees this call there.
+        """
+        subject, cost, tokens, now_ms = asked.subject, asked.cost, asked.tokens, asked.now_ms
+        layout, limits, outage_ms = subject.layout, subject.layout.windows, self._outage_ms
+        admission = Admission(subject, now_ms, quota, "redis")
+        one = _one(limits, cost, tokens, now_ms)
+        waited_ms = abs(now_ms - outage_ms)
+        quiet = holds(windows.plus(given.usage, one) if quota.allowed else given.usage, spent)
+        if waited_ms >= self._grace_ms * (1 if quiet else _PATIENCE):
+            self._settled.put(subject.id, outage_ms)
+            admission.owed.append(settlement.settle_for_good(subject.id, outage_ms, now_ms))
+        gift = {"spent": spent, "carried": less(total, spent), "alone": _empty(limits)}
+        self._floors.put(subject.id, gift["carried"])
+        if not quota.allowed:
+            if not (holds(given.usage, spent) and holds(less(tally.usage, given.usage), gift["carried"])):
+                admission.owed.append(settlement.restore(subject.id, layout, now_ms, **gift))
+            return admission
+        # Tokens are counted by Redis alone.
+        gift["alone"] = tuple(own if each.unit == "tokens" else {} for each, own in zip(limits, one, strict=True))
+        peek = windows.peek(subject.id, layout, now_ms)
+        try:
+            op = join(settlement.restore(subject.id, layout, now_ms, **gift), peek)
+            _, tally = await redis.run(op, "settle", self.left_s(asked.deadline))
+        except RedisDown as e:
+            # Admitted and counted all the same.
+            self._outage_ms, self._untold = max(self._outage_ms, now_ms), True
+            self._switch("supabase", str(e))
+            return replace(admission, mode="supabase", owed=[])
+        self._known.put(subject.id, replace(tally.known, ttl_day=now_ms // windows.DAY_MS))
+        counted = [True] * len(limits)
+        admission.quota = judge(limits, tally.usage, cost, now_ms, counted, tokens=tokens)
+        if not admission.quota.allowed and tokens:
+            admission.owed.append(windows.refund(subject.id, layout, 0, now_ms, tokens=tokens))
+        self._seen.put(subject.id, windows.highest(tally.usage, total))
+        return admission
+
+    async def _spend_restored(
+        self, redis: RedisStore, asked: "_Asked", given: Given, tally: Tally, *, heard: bool
+    ) -> Admission:
+        """Count a call in Redis, once that holds what this instance knows it should."""
+        subject, now_ms, outage_ms = asked.subject, asked.now_ms, self._outage_ms
+        layout = subject.layout
+        floor, alone = self._recall(self._floors, subject, now_ms), self._recall(self._alone, subject, now_ms)
+        known = given.usage if heard else windows.highest(given.usage, self._recall(self._given, subject, now_ms))
+        self._given.put(subject.id, known)
+        # What Supabase has admitted counts as far as this instance was told; it is asked again next time.
+        elsewhere = less(known, given.usage)
+        spend, nothing = self._spend_op(asked, Known()), _NOTHING
+        if any(alone) or not holds(less(tally.usage, given.usage), floor):
+            nothing = settlement.restore(subject.id, layout, now_ms, spent=given.usage, carried=floor, alone=alone)
+        self._alone.drop(subject.id)
+        try:
+            _, tally = await redis.run(join(nothing, spend), "ask", self.left_s(asked.deadline))
+        except RedisDown:
+            self._owe(subject, alone, now_ms)
+            raise
+        if heard:
+            self._settled.put(subject.id, outage_ms)
+        return self._admit(asked, tally, elsewhere)
+
+    def _owe(self, subject: Subject, alone: Usage, now_ms: int) -> None:
+        """Remember what this instance admitted by itself and nobody has heard of."""
+        if any(alone):
+            self._alone.put(subject.id, windows.plus(alone, self._recall(self._alone, subject, now_ms)))
 
     # Elsewhere
 
     async def _spend_elsewhere(
-        self, subject: Subject, cost: int, now_ms: int, deadline: float, reason: str
+        self, subject: Subject, cost: int, now_ms: int, deadline: float, reason: str, *, switch: bool = True
     ) -> Admission:
-        # Tokens are counted in Redis only; a calendar day counts as the last 24 hours, which is never more.
-        limits = tuple(replace(each, zone=None) for each in subject.layout.windows if each.unit == "calls")
-        if self.supabase is not None:
-            floor = self._floors.get(subject.id)
-            if floor is not None:
-                of_calls = [b for b, each in zip(floor, subject.layout.windows, strict=True) if each.unit == "calls"]
-                floor = windows.covering(limits, of_calls, now_ms)
+        limits = _of_calls(subject.layout.windows)
+        if not limits:
+            # Nobody is asked; who would be, is not known to have failed.
+            mode: Mode = self.mode if self.mode != "redis" else "supabase" if self.supabase else "local"
+            quota = Quota(True, "unlimited", ())
+        elif self.supabase is not None:
+            asked = _Asked(subject, cost, 0, now_ms, deadline, None)
             try:
-                quota = Quota(True, "unlimited", ())
-                if limits:
-                    left_s = self.left_s(deadline)
-                    quota = await self.supabase.spend(subject.id, limits, cost, now_ms, floor, left_s)
+                quota, _, _ = await self._ask_supabase(
+                    self.supabase, asked, self._recall(self._floors, subject, now_ms)
+                )
+                mode = "supabase"
             except SupabaseDown as e:
-                reason = f"{reason}; {e}"
-            else:
-                self._switch("supabase", reason)
-                return Admission(subject, now_ms, quota, "supabase")
-        self._switch("local", reason)
-        return Admission(subject, now_ms, self._spend_local(subject, cost, now_ms), "local")
+                quota, mode, reason = self._spend_local(subject, cost, now_ms), "local", f"{reason}; {e}"
+        else:
+            quota, mode = self._spend_local(subject, cost, now_ms), "local"
+        if switch:
+            self._switch(mode, reason)
+        return Admission(subject, now_ms, quota, mode)
+
+    async def _ask_supabase(self, supabase: SupabaseStore, asked: "_Asked", floor: Usage) -> tuple[Quota, Usage, Usage]:
+        """Let Supabase decide; yields what it counts then, and what of it it has admitted. Raises SupabaseDown."""
+        subject, now_ms = asked.subject, asked.now_ms
+        # Tokens are counted in Redis only; a calendar day counts as the last 24 hours, which is never more.
+        limits = subject.layout.windows
+        places = _of_calls(limits)
+        alone = self._recall(self._alone, subject, now_ms)
+        # Taken before it is told, so that no two calls tell it.
+        self._alone.drop(subject.id)
+        try:
+            quota, counted = await supabase.spend(
+                subject.id,
+                tuple(replace(limits[place], zone=None) for place in places),
+                asked.cost,
+                now_ms,
+                tuple(floor[place] for place in places),
+                tuple(alone[place] for place in places),
+                self.left_s(asked.deadline),
+            )
+        except SupabaseDown:
+            self._owe(subject, alone, now_ms)
+            raise
+        total = windows.covering(limits, _spread(limits, places, counted.total), now_ms)
+        spent = windows.covering(limits, _spread(limits, places, counted.spent), now_ms)
+        self._seen.put(subject.id, total)
+        self._given.put(subject.id, spent)
+        return quota, total, spent
 
     def _spend_local(self, subject: Subject, cost: int, now_ms: int) -> Quota:
         """A share of the limit, and never more than what is known to be left of the whole."""
-        limits = subject.layout.windows
-        if not limits:
-            return Quota(True, "unlimited", ())
-        floor = windows.covering(limits, self._floors.get(subject.id) or ({},) * len(limits), now_ms)
-        whole = judge(limits, floor, cost, now_ms)
+        all_limits = subject.layout.windows
+        places = _of_calls(all_limits)
+        limits = tuple(replace(all_limits[place], zone=None) for place in places)
+        alone = self._recall(self._alone, subject, now_ms)
+        counted = windows.plus(self._recall(self._seen, subject, now_ms), alone)
+        whole = judge(limits, [counted[place] for place in places], cost, now_ms)
         if not whole.allowed:
             return whole
         quota = self.local.spend(subject.id, limits, cost, now_ms)
-        if quota.allowed:
-            # From here on known: to Supabase as a floor, to Redis when it is back.
-            one = tuple({now_ms // each.bucket_ms: each.price(cost, 0)} for each in limits)
-            self._floors.put(subject.id, windows.plus(floor, one))
+        if quota.allowed and cost:
+            self._owe(subject, _one(all_limits, cost, 0, now_ms), now_ms)
         return quota
 
     def _switch(self, mode: Mode, reason: str) -> None:
@@ -275,7 +451,36 @@ class Limits:
             self.mode, self.since_ms, self.reason = mode, self.clock.now_ms(), reason
 
 
-def _mark_outage(now_ms: int) -> Op[None]:
-    """Tell every instance that calls may have been admitted elsewhere: 1 command, once an instance and outage."""
-    # As long as an admitted call can count.
-    return Op((("SET", keys.OUTAGE, now_ms, "PX", windows.DAY_MS + 3_600_000),), ignored)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A call to be decided."""
+
+    subject: Subject
+    cost: int
+    tokens: int
+    now_ms: int
+    deadline: float
+    mark: Mark | None
+
+
+_NOTHING: Op[None] = Op((), ignored)
+
+
+def _empty(limits: Sequence[Window]) -> Usage:
+    return ({},) * len(limits)
+
+
+def _one(limits: Sequence[Window], cost: int, tokens: int, now_ms: int) -> Usage:
+    """One call, as usage."""
+    prices = [(each, each.price(cost, tokens)) for each in limits]
+    return tuple({now_ms // each.bucket_ms: price} if price else {} for each, price in prices)
+
+
+def _of_calls(limits: Sequence[Window]) -> list[int]:
+    return [place for place, each in enumerate(limits) if each.unit == "calls"]
+
+
+def _spread(limits: Sequence[Window], places: Sequence[int], usage: Usage) -> Usage:
+    """The usage of some windows as the usage of all."""
+    by_place = dict(zip(places, usage, strict=True))
+    return tuple(by_place.get(place, {}) for place in range(len(limits)))

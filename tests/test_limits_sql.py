@@ -65,18 +65,13 @@ def spend(
     *,
     windows: object = (MINUTE, DAY),
     floor: object = (),
+    owed: object = (),
     skew_ms: int = SKEW_MS,
 ) -> Any:
     row = db.execute(
-        "select public.breakwater_spend(%s, %s, %s, %s, %s, %s)",
-        (subject, json.dumps(windows), cost, now_ms, skew_ms, json.dumps(floor)),
+        "select public.breakwater_spend(%s, %s, %s, %s, %s, %s, %s)",
+        (subject, json.dumps(windows), cost, now_ms, skew_ms, json.dumps(floor), json.dumps(owed)),
     ).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def settle(db: Connection, subject: str, now_ms: int = NOON_MS) -> Any:
-    row = db.execute("select public.breakwater_settle(%s, %s)", (subject, now_ms)).fetchone()
     assert row is not None
     return row[0]
 
@@ -88,6 +83,11 @@ def allowed(db: Connection, subject: str, now_ms: int = NOON_MS, cost: int = 1, 
 def counted(result: Any) -> dict[int, int]:
     """The calls that a reply counts, by window."""
     return {w["window_ms"]: sum(calls for _, calls in w["buckets"]) for w in result["windows"]}
+
+
+def spent(result: Any) -> dict[int, int]:
+    """What of them was admitted here."""
+    return {w["window_ms"]: sum(calls for _, calls in w["spent"]) for w in result["windows"]}
 
 
 def rows(db: Connection, subject: str) -> list[tuple[Any, ...]]:
@@ -113,11 +113,12 @@ def test_a_reply_lists_windows_as_asked_and_buckets_in_order(db: Connection, sub
     """Windows come in the order of the question, buckets by time, empty ones not at all."""
     for later_ms in (4_000, 0, 30_000):
         spend(db, subject, NOON_MS + later_ms, skew_ms=60_000)
+    day, minute = [[NOON_MS, 3]], [[NOON_MS, 1], [NOON_MS + 4_000, 1], [NOON_MS + 30_000, 1]]
     assert spend(db, subject, NOON_MS + 30_000, cost=0, windows=(DAY, MINUTE), skew_ms=60_000) == {
         "allowed": True,
         "windows": [
-            {"window_ms": DAY_MS, "buckets": [[NOON_MS, 3]]},
-            {"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 1], [NOON_MS + 4_000, 1], [NOON_MS + 30_000, 1]]},
+            {"window_ms": DAY_MS, "buckets": day, "spent": day},
+            {"window_ms": MINUTE_MS, "buckets": minute, "spent": minute},
         ],
     }
 
@@ -275,52 +276,27 @@ def test_a_floor_from_outside_the_window_is_nothing(db: Connection, subject: str
     assert rows(db, subject) == [(MINUTE_MS, NOON_MS, 10, 0), (DAY_MS, NOON_MS, 10, 0)]
 
 
-def test_settling_hands_out_once_and_goes_on_counting(db: Connection, subject: str) -> None:
-    """What was spent comes out once, by bucket, then as carried; it still counts; later spendings come out next."""
-    spend(db, subject, cost=2)
-    spend(db, subject, NOON_MS + 2_000, cost=5)
-    handed_out = [
-        {"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 2], [NOON_MS + 2_000, 5]]},
-        {"window_ms": DAY_MS, "buckets": [[NOON_MS, 7]]},
-    ]
-    assert settle(db, subject) == {"windows": handed_out, "carried": []}
-    assert settle(db, subject) == {"windows": [], "carried": handed_out}
-    assert not allowed(db, subject, NOON_MS + 2_000, cost=4)
-    assert allowed(db, subject, NOON_MS + 2_000, cost=3)
-    assert counted(settle(db, subject)) == {MINUTE_MS: 3, DAY_MS: 3}
+def test_a_reply_says_what_was_admitted_here(db: Connection, subject: str) -> None:
+    """Of 4 told and 2 spent, 2; it can be asked again, and a bucket that no window needs is not among them."""
+    floor = [{"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 4]]}]
+    first = spend(db, subject, cost=2, floor=floor)
+    assert (counted(first)[MINUTE_MS], spent(first)) == (6, {MINUTE_MS: 2, DAY_MS: 2})
+    assert spent(spend(db, subject, cost=0)) == {MINUTE_MS: 2, DAY_MS: 2}
+    assert spent(spend(db, subject, NOON_MS + 2 * MINUTE_MS, cost=0)) == {MINUTE_MS: 0, DAY_MS: 2}
 
 
-def test_a_floor_that_has_seen_the_settlement_counts_it_once(db: Connection, subject: str) -> None:
-    """Spent here, given to Redis, and brought back as a floor: still the same calls."""
-    spend(db, subject, cost=4)
-    settle(db, subject)
-    reply = spend(db, subject, cost=0, floor=[{"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 4]]}])
-    assert counted(reply)[MINUTE_MS] == 4
+def test_a_floor_told_twice_counts_once(db: Connection, subject: str) -> None:
+    """Of several floors of one bucket the highest holds."""
+    for known in (4, 7, 5):
+        spend(db, subject, floor=[{"window_ms": MINUTE_MS, "buckets": [[NOON_MS, known]]}])
+    assert counted(spend(db, subject, cost=0))[MINUTE_MS] == 7 + 3
 
 
-def test_what_has_expired_is_not_handed_out(db: Connection, subject: str) -> None:
-    """A bucket that no window needs any more is not given back to Redis, and settling deletes it."""
-    spend(db, subject, cost=2)
-    assert counted(settle(db, subject, NOON_MS + 2 * MINUTE_MS)) == {DAY_MS: 2}
-    assert [row[0] for row in rows(db, subject)] == [DAY_MS]
-
-
-def test_settling_at_the_same_time_hands_out_once(postgres: Postgres, db: Connection, subject: str) -> None:
-    """Eight connections settle while four spend: everything that was spent comes out, once."""
-    windows = [{**MINUTE, "limit": 1_000}]
-
-    def spender(_: int) -> int:
-        with connect(postgres.uri) as own:
-            return sum(allowed(own, subject, windows=windows) for _ in range(20))
-
-    def settler(_: int) -> int:
-        with connect(postgres.uri) as own:
-            return sum(counted(settle(own, subject)).get(MINUTE_MS, 0) for _ in range(20))
-
-    with ThreadPoolExecutor(12) as threads:
-        spent, taken = threads.map(spender, range(4)), threads.map(settler, range(8))
-        total = sum(taken)
-        assert sum(spent) == total + counted(settle(db, subject)).get(MINUTE_MS, 0) == 80
+def test_what_is_owed_adds_up(db: Connection, subject: str) -> None:
+    """Calls that instances admitted by themselves are added, also when the call that tells them is refused."""
+    owed = [{"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 4]]}]
+    assert [allowed(db, subject, owed=owed) for _ in range(3)] == [True, True, False]
+    assert rows(db, subject) == [(MINUTE_MS, NOON_MS, 14, 0), (DAY_MS, NOON_MS, 2, 0)]
 
 
 def spend_25(uri: str, subject: str) -> int:
@@ -350,7 +326,7 @@ def test_spending_sweeping_and_resetting_at_once_never_deadlocks(postgres: Postg
             for turn in range(40):
                 subject = shared[(worker + turn) % 3]
                 spend(own, subject, NOON_MS + turn * 90_000 + worker * 7_000, windows=[{**MINUTE, "limit": 1_000}])
-                settle(own, shared[(worker * turn) % 3], NOON_MS + turn * 120_000)
+                spend(own, shared[(worker * turn) % 3], NOON_MS + turn * 120_000, windows=[{**MINUTE, "limit": 1_000}])
                 if turn % 9 == 0:
                     own.execute("select public.breakwater_reset(%s)", (subject,))
             return 1
@@ -461,6 +437,8 @@ MANY = [{"window_ms": n * 1_000, "bucket_ms": 1_000, "limit": 1} for n in range(
         pytest.param("p_floor", {"floor": [{"window_ms": MINUTE_MS, "buckets": [[NOON_MS, -1]]}]}, id="negative count"),
         pytest.param("p_floor", {"floor": [{"window_ms": MINUTE_MS, "buckets": [[NOON_MS + 1, 1]]}]}, id="no start"),
         pytest.param("p_floor", {"floor": [{"window_ms": 5_000, "buckets": []}]}, id="a floor of another window"),
+        pytest.param("p_owed", {"owed": None}, id="owed is null"),
+        pytest.param("p_owed", {"owed": [{"window_ms": MINUTE_MS, "buckets": [[NOON_MS, -1]]}]}, id="owed is negative"),
     ],
 )
 def test_bad_arguments_are_named(db: Connection, argument: str, options: dict[str, Any]) -> None:
@@ -476,13 +454,12 @@ def test_counts_do_not_overflow(db: Connection, subject: str) -> None:
     assert allowed(db, subject, cost=1_000_000, windows=windows)
     floor = [{"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 1_000_000_000]]}]
     assert not allowed(db, subject, cost=1, windows=windows, floor=floor)
-    settle(db, subject)
-    assert rows(db, subject) == [(MINUTE_MS, NOON_MS, 0, 1_001_000_000)]
+    assert rows(db, subject) == [(MINUTE_MS, NOON_MS, 1_000_000, 1_000_000_000)]
 
 
 CALLED = {
     "breakwater_spend": "select public.breakwater_spend('a', '[]', 1, 0, 0)",
-    "breakwater_settle": "select public.breakwater_settle('a', 0)",
+    "breakwater_check": "select public.breakwater_check('a', '[]', 0, 0, '[]', '[]')",
     "breakwater_reset": "select public.breakwater_reset('a')",
     "breakwater_sweep": "select public.breakwater_sweep('a', 0)",
     "breakwater_windows": "select * from public.breakwater_windows",

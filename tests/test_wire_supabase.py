@@ -114,12 +114,12 @@ async def test_real_decisions(supabase: SupabaseStandIn, subjects: Callable[[], 
     async with new_client() as client:
         wire = Supabase(client, supabase.url, supabase.service_key, 5)
         subject = subjects()
-        quotas = [await wire.spend(subject, WINDOWS, 1, NOON_MS) for _ in range(11)]
+        quotas = [(await wire.spend(subject, WINDOWS, 1, NOON_MS))[0] for _ in range(11)]
         assert [quota.allowed for quota in quotas] == [True] * 10 + [False]
         assert [quota.states[0].remaining for quota in quotas] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]
         assert quotas[-1].reason == "minute"
         floor = ({NOON_MS // 2_500: 9}, {NOON_MS // 1_800_000: 9})
-        floored = [await wire.spend(subject + "f", WINDOWS, 1, NOON_MS, floor) for _ in range(2)]
+        floored = [(await wire.spend(subject + "f", WINDOWS, 1, NOON_MS, floor))[0] for _ in range(2)]
         assert [quota.allowed for quota in floored] == [True, False]
         await wire.ping(NOON_MS)
         await wire.ping(NOON_MS)

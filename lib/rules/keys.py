@@ -15,6 +15,11 @@ def windows(subject: str, day: int) -> str:
     return f"rl:{{{subject}}}:{day}"
 
 
+def given(subject: str, day: int) -> str:
+    """How much of a day's buckets was admitted by Supabase and given back; beside them, also on a cluster."""
+    return f"given:{{{subject}}}:{day}"
+
+
 def answer(route: str, session: str, query_hash: str) -> str:
     """The cached answer to one question in one session; ``route`` is the route's path without ``/api/``."""
     return f"{route.replace('/', ':')}:{quote(session, safe='')}:{query_hash}"

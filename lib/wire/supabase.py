@@ -29,11 +29,11 @@ class SupabaseDown(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """``spent``: admitted in Supabase, for this taker alone to give back. ``carried``: known there to be in Redis."""
+class Counted:
+    """What Supabase counts: ``total``, of which ``spent`` was admitted there; the rest it was told of Redis."""
 
+    total: Usage
     spent: Usage
-    carried: Usage
 
 
 @dataclass(slots=True)
@@ -53,40 +53,37 @@ class Supabase:
         cost: int,
         now_ms: int,
         floor: Usage | None = None,
+        owed: Usage | None = None,
         left_s: float = math.inf,
-    ) -> Quota:
-        """Admit a call or refuse it. ``floor`` is what Redis was last known to hold. Raises SupabaseDown."""
+    ) -> tuple[Quota, Counted]:
+        """Admit a call or refuse it; yields what is counted after it as well. Raises SupabaseDown.
+
+        ``floor`` is what Redis itself was last known to have admitted, ``owed`` what nobody has been told of yet.
+        """
         reply = await self._call(
             "breakwater_spend",
             {
                 "p_subject": subject,
-                "p_windows": [
-                    {"window_ms": each.length_ms, "bucket_ms": each.bucket_ms, "limit": each.limit} for each in windows
-                ],
+                "p_windows": _as_windows(windows),
                 "p_cost": cost,
                 "p_now_ms": now_ms,
                 "p_skew_ms": SKEW_MS,
-                "p_floor": _as_floor(windows, floor) if floor else [],
+                "p_floor": _as_told(windows, floor),
+                "p_owed": _as_told(windows, owed),
             },
             left_s,
         )
         match reply:
             case {"allowed": bool(allowed), "windows": [*found]} if len(found) == len(windows):
-                usage = [_buckets(each, item) for each, item in zip(windows, found, strict=True)]
+                pairs = list(zip(windows, found, strict=True))
+                usage = tuple(_buckets(each, item, "buckets") for each, item in pairs)
+                spent = tuple(_buckets(each, item, "spent") for each, item in pairs)
             case _:
                 raise SupabaseDown("protocol", "breakwater_spend replied in another shape than the migration's")
         quota = judge(windows, usage, cost, now_ms, added=[allowed] * len(windows))
         if quota.allowed != allowed:
             raise SupabaseDown("protocol", "breakwater_spend decided against the rule: is the migration up to date?")
-        return quota
-
-    async def settle(self, subject: str, windows: Sequence[Window], now_ms: int, left_s: float = math.inf) -> "Settled":
-        """Take what was admitted here and not yet given back to Redis; it is handed out once. Raises SupabaseDown."""
-        reply = await self._call("breakwater_settle", {"p_subject": subject, "p_now_ms": now_ms}, left_s)
-        match reply:
-            case {"windows": [*spent], "carried": [*carried]}:
-                return Settled(_by_window(windows, spent), _by_window(windows, carried))
-        raise SupabaseDown("protocol", "breakwater_settle replied in another shape than the migration's")
+        return quota, Counted(usage, spent)
 
     async def ping(self, now_ms: int) -> None:
         """Ask whether the function is there and answers, without writing anything. Raises SupabaseDown."""
@@ -120,9 +117,9 @@ def _kind(code: str, message: str) -> Kind:
     return "throttled" if code == "429" else "server"
 
 
-def _buckets(window: Window, item: object) -> Buckets:
+def _buckets(window: Window, item: object, name: str) -> Buckets:
     match item:
-        case {"buckets": [*pairs]}:
+        case dict() if isinstance(pairs := item.get(name), list):
             found = {}
             for pair in pairs:
                 match pair:
@@ -131,26 +128,19 @@ def _buckets(window: Window, item: object) -> Buckets:
                     case _:
                         raise SupabaseDown("protocol", "a bucket is not [start_ms, count]")
             return found
-    raise SupabaseDown("protocol", "a window without buckets")
+    raise SupabaseDown("protocol", f"a window without {name}")
 
 
-def _by_window(windows: Sequence[Window], items: Sequence[object]) -> Usage:
-    """Buckets in the order of ``windows``; a window that is not configured any more is left out."""
-    found: dict[int, object] = {}
-    for item in items:
-        match item:
-            case {"window_ms": int(length_ms)}:
-                found[length_ms] = item
-            case _:
-                raise SupabaseDown("protocol", "a window without its length")
-    return tuple(_buckets(each, found[each.length_ms]) if each.length_ms in found else {} for each in windows)
+def _as_windows(windows: Sequence[Window]) -> list[dict[str, int]]:
+    return [{"window_ms": each.length_ms, "bucket_ms": each.bucket_ms, "limit": each.limit} for each in windows]
 
 
-def _as_floor(windows: Sequence[Window], floor: Usage) -> list[dict[str, object]]:
+def _as_told(windows: Sequence[Window], usage: Usage | None) -> list[dict[str, object]]:
     return [
         {
             "window_ms": each.length_ms,
             "buckets": [[index * each.bucket_ms, count] for index, count in sorted(buckets.items())],
         }
-        for each, buckets in zip(windows, floor, strict=True)
+        for each, buckets in zip(windows, usage or (), strict=usage is not None)
+        if buckets
     ]

@@ -55,22 +55,32 @@ class Upstash:
         try:
             return op.read(replies)
         except UnreadableReply as e:
-            raise RedisDown("quota" if _is_quota(str(e)) else "command", str(e)) from e
+            # Any other refusal (out of memory, read-only, still loading) would meet the next caller's key as well.
+            text = str(e)
+            raise RedisDown("quota" if _is_quota(text) else "command" if "WRONGTYPE" in text else "server", text) from e
 
     async def send(self, commands: Sequence[Command], left_s: float = math.inf) -> list[Reply]:
         """Send commands in one round trip; not atomic. A refused command is a CommandError in its place."""
         if not commands:
             return []
         self.sent(commands)
+        now = asyncio.get_running_loop().time
+        started = now()
         try:
-            # The connection may take longer than the reply (a cold start pays for TLS), but never both without bound:
-            # a server that trickles its reply passes every read timeout.
-            async with asyncio.timeout(min(self.connect_timeout_s + self.timeout_s, left_s)):
+            # One bound for the whole round trip: a server that trickles its reply passes every read timeout.
+            async with asyncio.timeout(min(self.timeout_s, left_s)) as patience:
+
+                async def trace(event: str, _: object) -> None:
+                    # A new connection may take longer (a cold start pays for TLS), and only that.
+                    if event == "connection.connect_tcp.started":
+                        patience.reschedule(started + min(self.connect_timeout_s + self.timeout_s, left_s))
+
                 response = await self.client.post(
                     f"{self.url}/pipeline",
                     content=to_json(commands),
                     headers={"authorization": f"Bearer {self.token}", "content-type": "application/json"},
                     timeout=httpx.Timeout(self.timeout_s, connect=self.connect_timeout_s),
+                    extensions={"trace": trace},
                 )
         except (TimeoutError, httpx.TimeoutException) as e:
             raise RedisDown("timeout", type(e).__name__) from e

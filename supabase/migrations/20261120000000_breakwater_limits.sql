@@ -16,9 +16,10 @@ create table if not exists public.breakwater_windows (
 comment on table public.breakwater_windows is
   'Calls counted while Redis is away: one row for a subject, a window and a bucket of it.';
 comment on column public.breakwater_windows.subject is 'Whose calls: route group and caller, as the guard names them.';
-comment on column public.breakwater_windows.spent is 'Admitted here and not yet given back to Redis.';
+comment on column public.breakwater_windows.spent is
+  'Admitted here, ever. Redis notes how much of it it was given, so that giving it twice changes nothing.';
 comment on column public.breakwater_windows.carried is
-  'Admitted elsewhere, as far as an instance knew, and admitted here but given back since. Adds to spent.';
+  'Admitted by Redis itself, as far as an instance knew: the highest of what was told. Adds to spent.';
 comment on column public.breakwater_windows.expires_at_ms is 'From here on no clock within the skew needs the row.';
 
 create index if not exists breakwater_windows_expires_at_ms on public.breakwater_windows (expires_at_ms);
@@ -71,32 +72,30 @@ end;
 $$;
 
 comment on function public.breakwater_sweep(text, bigint) is
-  'Deletes the expired rows of one subject and at most 50 others; returns how many. Part of spending and settling.';
+  'Deletes the expired rows of one subject and at most 50 others; returns how many. Part of spending.';
 
 
-create or replace function public.breakwater_spend(
+create or replace function public.breakwater_check(
   p_subject text,
   p_windows jsonb,
-  p_cost integer,
   p_now_ms bigint,
   p_skew_ms bigint,
-  p_floor jsonb default '[]'
+  p_floor jsonb,
+  p_owed jsonb
 )
-returns jsonb
+returns void
 language plpgsql
-volatile
+immutable
 security invoker
 set search_path = ''
 as $$
 declare
-  v_result jsonb;
+  v_name text;
+  v_told jsonb;
 begin
   if p_subject is null or length(p_subject) not between 1 and 200 then
     raise exception 'p_subject: 1 to 200 characters, got %', coalesce(length(p_subject)::text, 'null')
       using errcode = '22023';
-  end if;
-  if p_cost is null or p_cost not between 0 and 1000000 then
-    raise exception 'p_cost: 0 to 1000000, got %', coalesce(p_cost::text, 'null') using errcode = '22023';
   end if;
   if p_now_ms is null or p_now_ms not between 1000000000000 and 9999999999999 then
     raise exception 'p_now_ms: milliseconds since 1970, 2001 to 2286, got %', coalesce(p_now_ms::text, 'null')
@@ -123,28 +122,60 @@ begin
     raise exception 'p_windows: each window_ms at most once' using errcode = '22023';
   end if;
 
-  if jsonb_typeof(p_floor) is distinct from 'array'
-     or jsonb_array_length(jsonb_path_query_array(p_floor, 'strict $[*] ? (
-          @.window_ms >= 1 && @.buckets.type() == "array")')) < jsonb_array_length(p_floor)
-     or jsonb_array_length(jsonb_path_query_array(p_floor, 'strict $[*].buckets[*] ? (
-          @.type() == "array" && @.size() == 2
-          && @[0] >= 0 && @[0] <= 9999999999999 && @[0].floor() == @[0]
-          && @[1] >= 0 && @[1] <= 1000000000 && @[1].floor() == @[1])'))
-        < jsonb_array_length(jsonb_path_query_array(p_floor, 'strict $[*].buckets[*]')) then
-    raise exception 'p_floor: an array of {window_ms, buckets: [[start_ms, count], ...]} in whole numbers, got %',
-      left(p_floor::text, 400) using errcode = '22023';
+  foreach v_name in array array['p_floor', 'p_owed'] loop
+    v_told := case v_name when 'p_floor' then p_floor else p_owed end;
+    if jsonb_typeof(v_told) is distinct from 'array'
+       or jsonb_array_length(jsonb_path_query_array(v_told, 'strict $[*] ? (
+            @.window_ms >= 1 && @.buckets.type() == "array")')) < jsonb_array_length(v_told)
+       or jsonb_array_length(jsonb_path_query_array(v_told, 'strict $[*].buckets[*] ? (
+            @.type() == "array" && @.size() == 2
+            && @[0] >= 0 && @[0] <= 9999999999999 && @[0].floor() == @[0]
+            && @[1] >= 0 && @[1] <= 1000000000 && @[1].floor() == @[1])'))
+          < jsonb_array_length(jsonb_path_query_array(v_told, 'strict $[*].buckets[*]')) then
+      raise exception '%: an array of {window_ms, buckets: [[start_ms, count], ...]} in whole numbers, got %',
+        v_name, left(v_told::text, 400) using errcode = '22023';
+    end if;
+    if exists (
+      select
+        from jsonb_to_recordset(v_told) as f(window_ms bigint, buckets jsonb)
+        left join jsonb_to_recordset(p_windows) as w(window_ms bigint, bucket_ms bigint) using (window_ms)
+        left join jsonb_array_elements(f.buckets) as b on true
+       where w.window_ms is null
+          or (b.value ->> 0)::bigint % w.bucket_ms <> 0
+    ) then
+      raise exception '%: only windows of p_windows, and only starts of their buckets, got %',
+        v_name, left(v_told::text, 400) using errcode = '22023';
+    end if;
+  end loop;
+end;
+$$;
+
+comment on function public.breakwater_check(text, jsonb, bigint, bigint, jsonb, jsonb) is
+  'Raises 22023 and says what to mend if arguments that the other functions share cannot be used.';
+
+
+create or replace function public.breakwater_spend(
+  p_subject text,
+  p_windows jsonb,
+  p_cost integer,
+  p_now_ms bigint,
+  p_skew_ms bigint,
+  p_floor jsonb default '[]',
+  p_owed jsonb default '[]'
+)
+returns jsonb
+language plpgsql
+volatile
+security invoker
+set search_path = ''
+as $$
+declare
+  v_result jsonb;
+begin
+  if p_cost is null or p_cost not between 0 and 1000000 then
+    raise exception 'p_cost: 0 to 1000000, got %', coalesce(p_cost::text, 'null') using errcode = '22023';
   end if;
-  if exists (
-    select
-      from jsonb_to_recordset(p_floor) as f(window_ms bigint, buckets jsonb)
-      left join jsonb_to_recordset(p_windows) as w(window_ms bigint, bucket_ms bigint) using (window_ms)
-      left join jsonb_array_elements(f.buckets) as b on true
-     where w.window_ms is null
-        or (b.value ->> 0)::bigint % w.bucket_ms <> 0
-  ) then
-    raise exception 'p_floor: only windows of p_windows, and only starts of their buckets, got %',
-      left(p_floor::text, 400) using errcode = '22023';
-  end if;
+  perform public.breakwater_check(p_subject, p_windows, p_now_ms, p_skew_ms, p_floor, p_owed);
 
   -- One subject at a time: two calls that read before either writes would both pass. A lock on rows could not do it,
   -- because a subject's first call has no row to lock. The lock is a statement of its own because a statement sees what
@@ -179,8 +210,17 @@ begin
      where b.start_ms between s.first_ms and s.last_ms
        and b.calls > 0
      group by s.position, b.start_ms
+  ), owed as (
+    -- What the caller had to admit by itself while nobody answered: counted whatever comes of this call.
+    select s.position, (pair.value ->> 0)::bigint as start_ms, sum((pair.value ->> 1)::integer) as calls
+      from jsonb_to_recordset(p_owed) as o(window_ms bigint, buckets jsonb)
+      join span as s using (window_ms)
+     cross join lateral jsonb_array_elements(o.buckets) as pair
+     where (pair.value ->> 0)::bigint between s.first_ms and s.last_ms
+       and (pair.value ->> 1)::integer > 0
+     group by s.position, (pair.value ->> 0)::bigint
   ), known as (
-    select k.position, k.start_ms, sum(k.spent) + max(k.carried) as calls
+    select k.position, k.start_ms, sum(k.spent) + max(k.carried) as calls, sum(k.spent) as spent
       from (
         select s.position, t.bucket_start_ms as start_ms, t.spent, t.carried
           from span as s
@@ -190,6 +230,8 @@ begin
            and t.bucket_start_ms between s.first_ms and s.last_ms
         union all
         select position, start_ms, 0, carried from told
+        union all
+        select position, start_ms, calls, 0 from owed
       ) as k
      group by k.position, k.start_ms
   ), verdict as (
@@ -213,7 +255,7 @@ begin
     select p_subject,
            s.window_ms,
            c.start_ms,
-           sum(c.spent),
+           sum(c.spent)::integer,
            max(c.carried),
            -- Twice the skew: once for the clock that wrote, once for the clock that deletes.
            c.start_ms + s.bucket_ms + s.window_ms + 2 * p_skew_ms
@@ -221,6 +263,8 @@ begin
         select position, start_ms, spent, 0 as carried from paid
         union all
         select position, start_ms, 0, carried from told where p_cost > 0
+        union all
+        select position, start_ms, calls, 0 from owed where p_cost > 0
       ) as c
       join span as s using (position)
      group by s.window_ms, s.bucket_ms, c.start_ms
@@ -231,11 +275,11 @@ begin
      where excluded.spent > 0
         or excluded.carried > t.carried
   ), after as (
-    select a.position, a.start_ms, sum(a.calls) as calls
+    select a.position, a.start_ms, sum(a.calls) as calls, sum(a.spent) as spent
       from (
-        select position, start_ms, calls from known
+        select position, start_ms, calls, spent from known
         union all
-        select position, start_ms, spent from paid
+        select position, start_ms, spent, spent from paid
       ) as a
      group by a.position, a.start_ms
     having sum(a.calls) > 0
@@ -245,12 +289,18 @@ begin
     from verdict as v
    cross join (
      select jsonb_agg(
-              jsonb_build_object('window_ms', s.window_ms, 'buckets', coalesce(counted.buckets, '[]'))
+              jsonb_build_object(
+                'window_ms', s.window_ms,
+                'buckets', coalesce(counted.buckets, '[]'),
+                'spent', coalesce(counted.spent, '[]')
+              )
               order by s.position
             ) as windows
        from span as s
        left join (
-         select position, jsonb_agg(jsonb_build_array(start_ms, calls) order by start_ms) as buckets
+         select position,
+                jsonb_agg(jsonb_build_array(start_ms, calls) order by start_ms) as buckets,
+                jsonb_agg(jsonb_build_array(start_ms, spent) order by start_ms) filter (where spent > 0) as spent
            from after
           group by position
        ) as counted using (position)
@@ -263,80 +313,13 @@ begin
 end;
 $$;
 
-comment on function public.breakwater_spend(text, jsonb, integer, bigint, bigint, jsonb) is
+comment on function public.breakwater_spend(text, jsonb, integer, bigint, bigint, jsonb, jsonb) is
   'Admits p_cost calls of a subject if every window has room for them, or refuses and spends nothing. '
   'p_windows: [{window_ms, bucket_ms, limit}]. p_cost 0 only looks. '
-  'p_floor: [{window_ms, buckets: [[start_ms, count]]}], what the caller last knew from Redis: the higher count holds. '
-  'Returns {allowed, windows: [{window_ms, buckets: [[start_ms, count]]}]} as it stands after the decision.';
-
-
-create or replace function public.breakwater_settle(p_subject text, p_now_ms bigint)
-returns jsonb
-language plpgsql
-volatile
-security invoker
-set search_path = ''
-as $$
-declare
-  v_windows jsonb;
-  v_carried jsonb;
-begin
-  if p_subject is null or p_now_ms is null then
-    raise exception 'p_subject and p_now_ms: not null' using errcode = '22023';
-  end if;
-  perform pg_advisory_xact_lock(hashtextextended('breakwater:' || p_subject, 0));
-
-  select coalesce(
-           jsonb_agg(jsonb_build_object('window_ms', c.window_ms, 'buckets', c.buckets) order by c.window_ms), '[]'
-         )
-    into v_carried
-    from (
-      select w.window_ms, jsonb_agg(jsonb_build_array(w.bucket_start_ms, w.carried) order by w.bucket_start_ms) as buckets
-        from public.breakwater_windows as w
-       where w.subject = p_subject
-         and w.carried > 0
-         and w.expires_at_ms > p_now_ms
-       group by w.window_ms
-    ) as c;
-
-  -- Read and zeroed in one statement, so that each call admitted here is handed out exactly once. It stays in carried:
-  -- the next outage within the window still counts it.
-  with due as (
-    select w.window_ms, w.bucket_start_ms, w.spent
-      from public.breakwater_windows as w
-     where w.subject = p_subject
-       and w.spent > 0
-       and w.expires_at_ms > p_now_ms
-       for update
-  ), taken as (
-    update public.breakwater_windows as w
-       set carried = w.carried + w.spent,
-           spent = 0
-      from due
-     where w.subject = p_subject
-       and w.window_ms = due.window_ms
-       and w.bucket_start_ms = due.bucket_start_ms
-    returning w.window_ms, w.bucket_start_ms as start_ms, due.spent as calls
-  )
-  select coalesce(
-           jsonb_agg(jsonb_build_object('window_ms', t.window_ms, 'buckets', t.buckets) order by t.window_ms), '[]'
-         )
-    into v_windows
-    from (
-      select window_ms, jsonb_agg(jsonb_build_array(start_ms, calls) order by start_ms) as buckets
-        from taken
-       group by window_ms
-    ) as t;
-
-  perform public.breakwater_sweep(p_subject, p_now_ms);
-  return jsonb_build_object('windows', v_windows, 'carried', v_carried);
-end;
-$$;
-
-comment on function public.breakwater_settle(text, bigint) is
-  'Hands out, once, what was admitted here and not yet given back to Redis: {windows: [{window_ms, buckets: '
-  '[[start_ms, count]]}], carried: [...]}, carried being what was known to be in Redis before. What is handed out goes '
-  'on counting here as carried.';
+  'p_floor: [{window_ms, buckets: [[start_ms, count]]}], what Redis itself was last known to have admitted: the higher '
+  'count holds. p_owed: the same of what the caller admitted by itself and tells for the first time: it is added. '
+  'Returns {allowed, windows: [{window_ms, buckets: [[start_ms, count]], spent: [[start_ms, count]]}]} as it stands after '
+  'the decision; spent is what of it was admitted here.';
 
 
 create or replace function public.breakwater_reset(p_subject text)
@@ -361,13 +344,13 @@ comment on function public.breakwater_reset(text) is 'Forgets one subject; retur
 
 revoke all on function
   public.breakwater_sweep(text, bigint),
-  public.breakwater_spend(text, jsonb, integer, bigint, bigint, jsonb),
-  public.breakwater_settle(text, bigint),
+  public.breakwater_check(text, jsonb, bigint, bigint, jsonb, jsonb),
+  public.breakwater_spend(text, jsonb, integer, bigint, bigint, jsonb, jsonb),
   public.breakwater_reset(text)
 from public, anon, authenticated;
 grant execute on function
   public.breakwater_sweep(text, bigint),
-  public.breakwater_spend(text, jsonb, integer, bigint, bigint, jsonb),
-  public.breakwater_settle(text, bigint),
+  public.breakwater_check(text, jsonb, bigint, bigint, jsonb, jsonb),
+  public.breakwater_spend(text, jsonb, integer, bigint, bigint, jsonb, jsonb),
   public.breakwater_reset(text)
 to service_role;

@@ -98,17 +98,16 @@ def error(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, body["code"]
 
 
-def test_the_asynchronous_client_spends_settles_and_resets(url: str) -> None:
+def test_the_asynchronous_client_spends_and_resets(url: str) -> None:
     """One caller's life through postgrest's client, replies as the functions return them."""
 
     async def life(client: AsyncPostgrestClient) -> None:
         floor = [{"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 4]]}]
         spent = await rpc(client, "breakwater_spend", arguments("life", p_cost=2, p_floor=floor))
-        day, minute = {"window_ms": 86_400_000, "buckets": [[NOON_MS, 2]]}, {"window_ms": MINUTE_MS}
-        assert spent.data == {"allowed": True, "windows": [{**minute, "buckets": [[NOON_MS, 6]]}, day]}
-        settled = await rpc(client, "breakwater_settle", {"p_subject": "life", "p_now_ms": NOON_MS})
-        handed_out, carried = [{**minute, "buckets": [[NOON_MS, 2]]}, day], [{**minute, "buckets": [[NOON_MS, 4]]}]
-        assert settled.data == {"windows": handed_out, "carried": carried}
+        two = [[NOON_MS, 2]]
+        day = {"window_ms": 86_400_000, "buckets": two, "spent": two}
+        minute = {"window_ms": MINUTE_MS, "buckets": [[NOON_MS, 6]], "spent": two}
+        assert spent.data == {"allowed": True, "windows": [minute, day]}
         reset = await rpc(client, "breakwater_reset", {"p_subject": "life"})
         assert reset.data == 2
 
@@ -243,8 +242,8 @@ def test_the_gateway_wants_an_api_key(url: str, method: str, given: dict[str, st
         pytest.param("breakwater_reset", b'{"p_subject": "\xff"}', (400, "PGRST102"), id="not UTF-8"),
         pytest.param("breakwater_reset", "[]", (400, "PGRST102"), id="an array"),
         pytest.param("breakwater_reset", r'{"p_subject": "\u0000"}', (400, "22P05"), id="a NUL in a text"),
-        pytest.param("breakwater_settle", '{"p_subject": "a", "p_now_ms": "x"}', (400, "22P02"), id="no number"),
-        pytest.param("breakwater_settle", '{"p_subject": "a", "p_now_ms": null}', (400, "22023"), id="its own error"),
+        pytest.param("breakwater_sweep", '{"p_subject": "a", "p_now_ms": "x"}', (400, "22P02"), id="no number"),
+        pytest.param("breakwater_spend", json.dumps(arguments("a", p_now_ms=None)), (400, "22023"), id="its own error"),
     ],
 )
 def test_a_call_that_cannot_be_made_says_why(

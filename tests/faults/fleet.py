@@ -1,0 +1,210 @@
+"""Several instances' limits over one real Redis and one real PostgreSQL, each instance with lines of its own to both.
+
+In one process, with time set by hand, so that any order of events can be played. A line can be cut before a request is
+executed, or after it.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import httpx
+import psycopg
+import redis
+from starlette.types import ASGIApp
+
+from dev.postgres import Postgres
+from dev.redis_server import RedisServer
+from dev.supabase import supabase_app
+from dev.upstash import upstash_app
+from lib.clock import Clock
+from lib.events import Event, Mode
+from lib.gate import Gate
+from lib.limits import Admission, Limits, Subject
+from lib.local import LocalLimits
+from lib.rules import windows
+from lib.rules.op import Op, as_list, as_text
+from lib.rules.vitals import VitalsPolicy
+from lib.stores import RedisStore, SupabaseStore
+from lib.wire.supabase import Supabase
+from lib.wire.upstash import RedisDown, Upstash
+
+NOON_MS = 1_763_553_601_000
+COOLDOWN_MS = 5_000
+TOKEN = "fleet-token"
+
+type State = Literal["up", "refuse", "drop"]
+
+
+class Line(httpx.AsyncBaseTransport):
+    """The way from one instance to one store."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._store = httpx.ASGITransport(app=app)
+        self.state: State = "up"
+        self.answered = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass a request on, unless the line is cut."""
+        if self.state == "refuse":
+            raise httpx.ConnectError("refused", request=request)
+        response = await self._store.handle_async_request(request)
+        if self.state == "drop":
+            raise httpx.ReadError("cut after it was executed", request=request)
+        self.answered += 1
+        return response
+
+
+@dataclass
+class Time:
+    """The time of day; durations stay real."""
+
+    ms: int = NOON_MS
+
+    @property
+    def clock(self) -> Clock:
+        """A clock that shows it."""
+        return Clock(now_ms=lambda: self.ms)
+
+
+@dataclass
+class Member:
+    """One instance."""
+
+    limits: Limits
+    to_redis: Line
+    to_supabase: Line
+    events: list[Event]
+    time: Time
+
+    async def call(self, subject: Subject, cost: int = 1) -> Admission:
+        """Ask for one call and do what is owed after the reply."""
+        admission, _ = await self.limits.spend(subject, cost, self.time.ms, MARKER, math.inf)
+        await self.finish(admission)
+        return admission
+
+    async def finish(self, admission: Admission) -> None:
+        """What is left to do after the reply; a store that fails then changes nothing."""
+        try:
+            await self.limits.finish([admission], math.inf)
+        except RedisDown:
+            return
+
+
+MARKER: Op[tuple[int, None]] = Op(
+    (("MGET", "outage"),),
+    lambda replies: (int(as_text(as_list(replies[0], 1)[0]) or 0), None),
+)
+"""What the guard reads with every request, as far as the limits need it."""
+
+
+@dataclass
+class Fleet:
+    """The stores, and instances over them."""
+
+    server: redis.Redis
+    postgres_uri: str
+    redis_app: ASGIApp
+    supabase_app: ASGIApp
+    time: Time = field(default_factory=Time)
+    members: list[Member] = field(default_factory=list)
+
+    def join(self, stores: tuple[Mode, ...] = ("redis", "supabase"), share: float = 0.25) -> Member:
+        """A new instance that has these stores."""
+        events: list[Event] = []
+        to_redis, to_supabase, clock = Line(self.redis_app), Line(self.supabase_app), self.time.clock
+        policy = VitalsPolicy(COOLDOWN_MS)
+        upstash = Upstash(httpx.AsyncClient(transport=to_redis), "http://redis", TOKEN, 2.0, 2.0)
+        supabase = Supabase(httpx.AsyncClient(transport=to_supabase), "http://supabase", TOKEN, 3.0)
+        limits = Limits(
+            RedisStore(upstash, Gate(policy, clock, math.inf), clock, events.append, 1e9)
+            if "redis" in stores
+            else None,
+            SupabaseStore(supabase, Gate(policy, clock, math.inf), events.append) if "supabase" in stores else None,
+            LocalLimits(share),
+            clock,
+            events.append,
+        )
+        member = Member(limits, to_redis, to_supabase, events, self.time)
+        self.members.append(member)
+        return member
+
+    def in_redis(self, subject: Subject) -> list[int]:
+        """What Redis counts now, by window, whatever anyone remembers."""
+        peek = windows.peek(subject.id, subject.layout, self.time.ms)
+        server: Any = self.server
+        replies = [server.execute_command(*command) for command in peek.commands]
+        tally = peek.read(replies)
+        return [sum(buckets.values()) for buckets in tally.usage]
+
+    def without_ttl(self) -> list[str]:
+        """Keys that would never expire."""
+        found: list[bytes] = self.server.keys("*")  # type: ignore[assignment] # its types allow for an asynchronous one
+        return [key.decode() for key in found if self.server.ttl(key) == -1]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """A running Redis and a running PostgreSQL."""
+
+    redis: RedisServer
+    postgres: Postgres
+
+
+@contextmanager
+def servers() -> Iterator[Servers]:
+    """Both, for as long as the block lasts."""
+    # Not tmp_path: see dev/postgres.py.
+    with (
+        TemporaryDirectory(prefix="breakwater-") as directory,
+        RedisServer.start() as redis_server,
+        Postgres.start(Path(directory) / "data") as postgres,
+    ):
+        yield Servers(redis_server, postgres)
+
+
+@asynccontextmanager
+async def fleet(running: Servers) -> AsyncIterator[Fleet]:
+    """An empty fleet over empty stores."""
+    supabase = supabase_app(running.postgres.uri, service_key=TOKEN, anon_key="anon", jwt_secret="s" * 32)
+    with redis.Redis.from_url(running.redis.url, protocol=2) as server:
+        server.flushall()
+        with psycopg.connect(running.postgres.uri, autocommit=True) as owner:
+            owner.execute("truncate public.breakwater_windows")
+        upstash = upstash_app(running.redis.url, TOKEN)
+        async with _lifespan(upstash), _lifespan(supabase):
+            made = Fleet(server, running.postgres.uri, upstash, supabase)
+            yield made
+            for member in made.members:
+                if member.limits.redis:
+                    await member.limits.redis.redis.client.aclose()
+                if member.limits.supabase:
+                    await member.limits.supabase.supabase.client.aclose()
+
+
+@asynccontextmanager
+async def _lifespan(app: ASGIApp) -> AsyncIterator[None]:
+    """Run an app's lifespan around the block; its connections belong to this loop."""
+    steps: asyncio.Queue[str] = asyncio.Queue()
+    done: asyncio.Queue[str] = asyncio.Queue()
+
+    async def receive() -> dict[str, str]:
+        return {"type": await steps.get()}
+
+    async def send(message: object) -> None:
+        await done.put(str(message))
+
+    task = asyncio.ensure_future(app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+    await steps.put("lifespan.startup")
+    await done.get()
+    try:
+        yield
+    finally:
+        await steps.put("lifespan.shutdown")
+        await done.get()
+        await task

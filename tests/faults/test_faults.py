@@ -1,0 +1,197 @@
+"""The short form of the fault suite: `python -m tests.faults` plays every case, and loads for longer."""
+
+import asyncio
+import time
+
+import pytest
+
+from lib.events import ModeSwitched, RequestDone, StoreFailed, StoreSwitched
+from tests.faults import load
+from tests.faults.cases import PROVIDER_FAULTS, Case, cases, play
+from tests.faults.rig import Rig
+
+pytestmark = pytest.mark.anyio
+
+_SLOW = ("trickle", "delay", "hang")
+
+
+def _short() -> list[Case]:
+    """A case for each fault; each step for those that are quick."""
+    return [
+        case
+        for case in cases()
+        if not (case.stream and case.redis)
+        and not (case.at == "budget" and any(slow in case.redis for slow in _SLOW))
+        and not (case.redis == case.supabase and case.redis not in ("tcp hang", "process killed", "http drop"))
+        and not (case.supabase and not case.redis and case.supabase != "tcp hang")
+    ]
+
+
+@pytest.mark.parametrize("case", _short(), ids=str)
+async def test_a_fault_at_a_step(rig: Rig, case: Case) -> None:
+    """Status, mode, headers, time, counts in both stores, calls of the provider, and the next call when all is well."""
+    assert (await play(rig, case)).wrong == []
+
+
+async def test_a_dead_redis_costs_one_timeout_a_cool_down(rig: Rig) -> None:
+    """Ten calls while it hangs wait for it once; after the cool-down once more."""
+    async with rig.instance() as instance:
+        rig.redis.set("tcp hang")
+        for _ in range(2):
+            started = time.monotonic()
+            assert {(await instance.ask()).headers["x-guard-mode"] for _ in range(5)} == {"supabase"}
+            assert 0.3 <= time.monotonic() - started < 0.3 + 0.7
+            rig.time.ms += 6_000
+        assert [each.phase for each in failures(rig)] == ["ask", "ask"]
+
+
+async def test_a_slow_redis_is_handled_as_a_dead_one(rig: Rig) -> None:
+    """Every reply takes 200 of 300 ms: after ten it is left alone, after a cool-down it is asked twice."""
+    async with rig.instance() as instance:
+        rig.redis.set("http delay 200")
+        seen = [(await instance.ask()).headers["x-guard-mode"] for _ in range(9)]
+        assert seen == ["redis"] * seen.count("redis") + ["supabase"] * seen.count("supabase")
+        # Three round trips a call: windows, the provider's budget, the write-back.
+        assert 3 <= seen.count("redis") <= 4
+        rig.time.ms += 6_000
+        started = time.monotonic()
+        for _ in range(5):
+            assert (await instance.ask()).status_code in (200, 429)
+        assert time.monotonic() - started < 3 * 0.2 + 0.7
+
+
+async def test_more_than_one_percent_of_failures_switches_by_itself(rig: Rig) -> None:
+    """Two failures far apart among a hundred calls: the next call does not ask Redis."""
+    from lib.rules.vitals import VitalsPolicy
+
+    async with rig.instance(RATELIMIT_AI_SUPERVISOR="1000/minute") as instance:
+        store = instance.parts.guard.limits.redis
+        assert store is not None
+        assert store.gate.policy == VitalsPolicy()
+        for number in range(60):
+            if number in (10, 50):
+                rig.redis.set("http status 500")
+            await instance.ask()
+            rig.redis.heal()
+            rig.time.ms += 10
+        switched = [each for each in rig.events if isinstance(each, StoreSwitched)]
+        assert [(each.now, "calls failed" in each.reason) for each in switched] == [("left alone", True)]
+
+
+async def test_recovery_is_probed_by_one_request(rig: Rig) -> None:
+    """Ten at once after the cool-down, Redis still dead: one of them waits."""
+    async with rig.instance() as instance:
+        rig.redis.set("tcp hang")
+        await instance.ask()
+        rig.time.ms += 6_000
+        rig.events.clear()
+        replies = await asyncio.gather(*(instance.ask() for _ in range(8)))
+        assert {each.headers["x-guard-mode"] for each in replies} == {"supabase"}
+        assert len(failures(rig)) == 1
+
+
+async def test_a_switch_is_told_once(rig: Rig) -> None:
+    """Calls one by one and at one time, an outage and its end: two switches of the mode, two of the store."""
+    async with rig.instance() as instance:
+        await instance.ask()
+        rig.redis.set("tcp hang")
+        await asyncio.gather(*(instance.ask() for _ in range(4)))
+        for _ in range(3):
+            await instance.ask()
+        rig.redis.heal()
+        rig.time.ms += 70_000
+        await asyncio.gather(*(instance.ask() for _ in range(4)))
+        modes = [(each.before, each.after) for each in rig.events if isinstance(each, ModeSwitched)]
+        stores = [(each.store, each.now) for each in rig.events if isinstance(each, StoreSwitched)]
+        assert modes == [("redis", "supabase"), ("supabase", "redis")]
+        assert stores == [("redis", "left alone"), ("redis", "asked again")]
+
+
+async def test_health_says_since_when_and_why(rig: Rig) -> None:
+    """The mode, its beginning and its reason, while Redis hangs and after it."""
+    async with rig.instance() as instance:
+        began = rig.time.ms
+        rig.time.ms += 60_000
+        rig.redis.set("tcp hang")
+        await instance.ask()
+        rig.time.ms += 30_000
+        report = await instance.health()
+        assert (report["status"], report["mode"], report["modeSince"]) == ("degraded", "supabase", began // 1000 + 60)
+        assert report["modeReason"].startswith("timeout")
+        assert report["redis"] == {"state": "down", "reason": "timeout"}
+        rig.redis.heal()
+        await instance.ask()
+        report = await instance.health()
+        assert (report["mode"], report["modeSince"], report["modeReason"]) == (
+            "redis",
+            began // 1000 + 90,
+            "redis answers again",
+        )
+
+
+async def test_the_deadline_is_shared(rig: Rig) -> None:
+    """Everybody hangs and the platform gives three seconds: the caller has its answer before them."""
+    async with rig.instance(MAX_DURATION_MS="3000", AI_TIMEOUT_MS="60000") as instance:
+        rig.redis.set("tcp hang")
+        rig.supabase.set("tcp hang")
+        rig.provider.how = "hang"
+        started = time.monotonic()
+        response = await instance.ask()
+        assert (response.status_code, response.headers["x-guard-mode"]) == (504, "local")
+        assert 1.5 < time.monotonic() - started < 3.0
+
+
+async def test_a_deadline_that_is_near_is_no_outage(rig: Rig) -> None:
+    """Redis had less time than it may take: it is not left alone for that."""
+    async with rig.instance(MAX_DURATION_MS="100") as instance:
+        rig.redis.set("http delay 250")
+        await instance.ask()
+        store = instance.parts.guard.limits.redis
+        assert store is not None
+        assert store.gate.circuit.state == "closed"
+
+
+@pytest.mark.parametrize("how", PROVIDER_FAULTS)
+async def test_the_provider_is_asked_once_though_redis_dies_meanwhile(rig: Rig, how: str) -> None:
+    """Whatever it answers, and Redis gone between the ask and the write-back."""
+    if how == "hang":
+        how = "cut before"
+    played = await play(rig, Case(redis="tcp reset", at="write-back", provider=how, status=PROVIDER_FAULTS[how]))
+    assert played.wrong == []
+
+
+async def test_a_flapping_redis(rig: Rig) -> None:
+    """Every other request is reset: no call fails, each asks the provider at most once, never above the limit."""
+    async with rig.instance() as instance:
+        rig.redis.proxy.set("flap")
+        replies = []
+        for _ in range(40):
+            replies.append(await instance.ask())
+            rig.time.ms += 1
+        statuses = [each.status_code for each in replies]
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) == rig.provider.asked <= 10
+
+
+async def test_no_reply_is_a_server_error_of_ours(rig: Rig) -> None:
+    """With everything broken at once the log has a line for each request and no crash."""
+    async with rig.instance() as instance:
+        rig.redis.set("http not_json")
+        rig.supabase.set("http cut")
+        rig.provider.how = "not_json"
+        for _ in range(4):
+            assert (await instance.ask()).status_code in (502, 503, 429)
+        assert len([each for each in rig.events if isinstance(each, RequestDone)]) == 5
+        assert not [each for each in rig.events if each.event == "crashed"]
+
+
+async def test_load_while_redis_is_killed_and_returns(rig: Rig) -> None:
+    """Four processes, callers in the middle of their minute: no 500, no error, nobody above limit and bound (30)."""
+    report = await load.run(rig, 9.0, load.only_redis(rig, 9.0))
+    assert load.faults_of(report) == [], report.text()
+    assert {"redis", "supabase"} <= set(report.modes)
+
+
+def failures(rig: Rig) -> list[StoreFailed]:
+    """What Redis failed at."""
+    return [each for each in rig.events if isinstance(each, StoreFailed) and each.store == "redis"]
