@@ -8,7 +8,7 @@ caller one call, a retry could admit two.
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import httpx
@@ -47,6 +47,15 @@ class Upstash:
     timeout_s: float
     connect_timeout_s: float
     sent: Callable[[Sequence[Command]], None] = lambda commands: None
+    # The same for every call, and a good part of what one costs when httpx puts it together anew.
+    _url: httpx.URL = field(init=False, repr=False)
+    _headers: httpx.Headers = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        own = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
+        encodings = {name: value for name, value in self.client.headers.items() if name == "accept-encoding"}
+        object.__setattr__(self, "_url", httpx.URL(f"{self.url}/pipeline"))
+        object.__setattr__(self, "_headers", httpx.Headers({**encodings, **own}))
 
     async def run[T](self, op: Op[T], left_s: float = math.inf) -> T:
         """Send an operation in one round trip of at most ``left_s`` seconds and read its replies. Raises RedisDown."""
@@ -66,17 +75,17 @@ class Upstash:
             # The connection may take longer than the reply (a cold start pays for TLS), but never both without bound:
             # a server that trickles its reply passes every read timeout.
             async with asyncio.timeout(min(self.connect_timeout_s + self.timeout_s, left_s)):
-                response = await self.client.post(
-                    f"{self.url}/pipeline",
-                    content=to_json(commands),
-                    headers={"authorization": f"Bearer {self.token}", "content-type": "application/json"},
-                    timeout=httpx.Timeout(self.timeout_s, connect=self.connect_timeout_s),
-                )
+                response = await self.client.send(self._request(to_json(commands)))
         except (TimeoutError, httpx.TimeoutException) as e:
             raise RedisDown("timeout", type(e).__name__) from e
         except httpx.HTTPError as e:
             raise RedisDown("connection", type(e).__name__) from e
         return _replies(response, len(commands))
+
+    def _request(self, body: bytes) -> httpx.Request:
+        timeout = httpx.Timeout(self.timeout_s, connect=self.connect_timeout_s)
+        extensions = {"timeout": timeout.as_dict()}
+        return httpx.Request("POST", self._url, headers=self._headers, content=body, extensions=extensions)
 
 
 def _replies(response: httpx.Response, expected: int) -> list[Reply]:
