@@ -50,17 +50,15 @@ class Window:
     bucket_ms: int
     unit: Unit = "calls"
     zone: str | None = None
+    bits: int = field(init=False, repr=False, compare=False)
+    """The width of a bucket: the least that holds the limit."""
 
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise ValueError(f"a limit is at least 1, not {self.limit}")
         if self.length_ms > DAY_MS or DAY_MS % self.bucket_ms or self.bucket_ms > self.length_ms:
             raise ValueError("a window is at most a day, and its buckets divide the day")
-
-    @property
-    def bits(self) -> int:
-        """The width of a bucket: the least that holds the limit."""
-        return next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits)
+        object.__setattr__(self, "bits", next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits))
 
     def covered(self, now_ms: int) -> range:
         """The bucket indexes that count at ``now_ms``, oldest first."""
