@@ -42,7 +42,9 @@ async def ask(app: App, address: str, body: bytes = BODY) -> tuple[int, bytes]:
         status = message.get("status", status)
         parts.append(message.get("body", b""))
 
+    # As many as the platform's edge adds (https://vercel.com/docs/headers/request-headers).
     headers = {"host": "bench", "content-type": "application/json", "x-vercel-forwarded-for": address}
+    headers |= {f"x-vercel-other-{number}": "v" * 20 for number in range(16)}
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},

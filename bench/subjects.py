@@ -60,7 +60,7 @@ class Floor:
 
     def requests(self, kind: Kind, count: int) -> list[bytes]:
         """All the same."""
-        return [_ask("floor", "10.0.0.1")] * count
+        return [ask("floor", "10.0.0.1")] * count
 
     def check(self, kind: Kind, got: Got) -> None:
         """It has one reply."""
@@ -79,6 +79,7 @@ class Guarded:
     child: Child
     rig: Rig
     kinds: Sequence[Kind] = ("hit", "miss", "refused")
+    question: str = "which disk is fullest?"
 
     def requests(self, kind: Kind, count: int) -> list[bytes]:
         """Requests of callers who have been seen before."""
@@ -86,14 +87,14 @@ class Guarded:
         each = 1 if kind in ("refused", "blocked") else CALLS_A_MINUTE - 1
         while len(found) < count:
             who = a_caller()
-            self.check("miss", connection.send(_ask("which disk is fullest?", who)))
+            self.check("miss", connection.send(ask(self.question, who)))
             if kind in ("refused", "blocked"):
                 self.rig.spend_all(who)
             if kind == "blocked":
-                self.check("refused", connection.send(_ask("which disk is fullest?", who)))
+                self.check("refused", connection.send(ask(self.question, who)))
             for number in range(each):
-                question = f"question number {number} of all" if kind == "miss" else "which disk is fullest?"
-                found.append(_ask(question, who))
+                question = f"question number {number} of all" if kind == "miss" else self.question
+                found.append(ask(question, who))
         connection.close()
         return found[:count]
 
@@ -107,10 +108,12 @@ class Guarded:
         expect(self.name, kind, got, good=good)
 
 
-def _ask(query: str, address: str) -> bytes:
+def ask(query: str, address: str, **headers: str) -> bytes:
+    """A question as the platform's edge would pass it on; ``cache_control=`` and the like are headers."""
     body = {"query": query, "sessionId": "bench"}
-    headers = {"x-vercel-forwarded-for": address, "x-vercel-id": f"bench-{next(_numbers)}"}
-    return post("/api/ai/supervisor", body, headers)
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    added = {"x-vercel-forwarded-for": address, "x-vercel-id": f"bench-{next(_numbers)}"}
+    return post("/api/ai/supervisor", body, {**added, **given})
 
 
 def ours(rig: Rig, *, wired: bool = False, environ: dict[str, str] | None = None) -> Guarded:

@@ -40,8 +40,9 @@ type Unit = Literal["calls", "tokens"]
 class Window:
     """At most ``limit`` calls in any closed interval of ``length_ms``, counted in buckets of ``bucket_ms``.
 
-    With a ``zone`` it is a calendar day there instead: its whole limit is back at midnight, daylight saving included.
-    A window of ``tokens`` counts these instead of calls.
+    ``bits`` is the width of a bucket: the least that holds the limit. With a ``zone`` it is a calendar day there
+    instead: its whole limit is back at midnight, daylight saving included. A window of ``tokens`` counts these instead
+    of calls.
     """
 
     name: str
@@ -50,14 +51,14 @@ class Window:
     bucket_ms: int
     unit: Unit = "calls"
     zone: str | None = None
-    bits: int = field(init=False, repr=False, compare=False)
-    """The width of a bucket: the least that holds the limit."""
+    bits: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise ValueError(f"a limit is at least 1, not {self.limit}")
         if self.length_ms > DAY_MS or DAY_MS % self.bucket_ms or self.bucket_ms > self.length_ms:
             raise ValueError("a window is at most a day, and its buckets divide the day")
+
         object.__setattr__(self, "bits", next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits))
 
     def covered(self, now_ms: int) -> range:
