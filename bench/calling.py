@@ -27,7 +27,8 @@ class Got:
 def post(path: str, body: object, headers: Mapping[str, str]) -> bytes:
     """The bytes of a POST request with a JSON body."""
     content = json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "host: bench", "content-type: application/json", f"content-length: {len(content)}"]
+    lines = [f"POST {path} HTTP/1.1", "host: bench", "content-type: application/json"]
+    lines += [f"content-length: {len(content)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 

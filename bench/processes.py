@@ -44,7 +44,7 @@ def cpu_s(pid: int) -> float:
 def _own_cpu_s(pid: int) -> float:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            # The CPU clock of another process, in nanoseconds (clock_getcpuclockid(3)); psutil counts in ticks of 10 ms.
+            # The CPU clock of another process, in nanoseconds (clock_getcpuclockid(3)); psutil counts in 10 ms.
             return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
     try:
         times = psutil.Process(pid).cpu_times()

@@ -1,9 +1,9 @@
 """The local servers that everything measured talks to, each in a process of its own.
 
-    python -m bench.stand_ins upstash PORT REDIS_URL TOKEN       Upstash's protocol over a real Redis (dev/upstash.py)
-    python -m bench.stand_ins supabase PORT POSTGRES_URL         Supabase's over a real PostgreSQL (dev/supabase.py)
-    python -m bench.stand_ins backend PORT                       an AI backend that answers at once
-    python -m bench.stand_ins delay PORT UPSTREAM_PORT           a wire that is longer than it looks
+python -m bench.stand_ins upstash PORT REDIS_URL TOKEN       Upstash's protocol over a real Redis (dev/upstash.py)
+python -m bench.stand_ins supabase PORT POSTGRES_URL         Supabase's over a real PostgreSQL (dev/supabase.py)
+python -m bench.stand_ins backend PORT                       an AI backend that answers at once
+python -m bench.stand_ins delay PORT UPSTREAM_PORT           a wire that is longer than it looks
 """
 
 import asyncio

@@ -143,13 +143,12 @@ def everyone(rig: Rig, stack: ExitStack, say: Say, *, wired: bool = False) -> li
         stock(rig, pipelined=False, wired=wired),
         stock(rig, pipelined=True, wired=wired),
     ]
-    for name, start in (("LiteLLM", litellm.start), ("Portkey", portkey.start)):
+    peers: list[tuple[str, Callable[..., Subject]]] = [("LiteLLM", litellm.start), ("Portkey", portkey.start)]
+    for name, start in peers:
         try:
-            subject = start(rig, wired=wired)
+            found.append(start(rig, wired=wired))
         except StartError as error:
             say(f"{name} is left out: {error}")
-            continue
-        found.append(subject)
     for subject in found:
         stack.callback(subject.child.stop)
     return found

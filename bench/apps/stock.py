@@ -30,7 +30,7 @@ _backend = os.environ["CLOUD_RUN_AI_URL"]
 _client: httpx.AsyncClient | None = None
 
 
-async def ask(request: Request) -> Response:
+async def ask(request: Request) -> Response:  # noqa: PLR0911 - one reply after the other, as it is usually written
     """One guarded question."""
     body = await request.json()
     caller = request.headers.get("x-vercel-forwarded-for", "unknown")
@@ -66,10 +66,11 @@ async def _ask_pipelined(caller: str, key: str, body: Any) -> Response:
     for name, (limit, length_ms) in (("minute", _MINUTE), ("day", _DAY)):
         at = now_ms // length_ms
         keys = [f"stock:{name}:{caller}:{at}", f"stock:{name}:{caller}:{at - 1}"]
-        together.eval(SlidingWindow.SCRIPT, keys, [limit, now_ms, length_ms, 1])
+        together.eval(SlidingWindow.SCRIPT, keys, [str(each) for each in (limit, now_ms, length_ms, 1)])
     together.get(key)
     together.get("stock:failures")
-    minute, day, answer, failures = await together.exec()
+    replies: Any = await together.exec()
+    minute, day, answer, failures = replies
     if minute < 0 or day < 0:
         return _refusal(now_ms / 1000 + 60)
     if answer:

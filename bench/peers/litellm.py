@@ -44,8 +44,8 @@ class LiteLLM:
                 time.sleep(0.5)  # it keeps the answer after the reply
             # Its limiter counts while it answers; a refused key stays refused, and is not remembered anywhere.
             for number in range(_PER_KEY):
-                question = f"question {self._keys} number {number} of all" if kind == "miss" else "which disk is fullest?"
-                found.append(_ask(question, key))
+                new = f"question {self._keys} number {number} of all"
+                found.append(_ask(new if kind == "miss" else "which disk is fullest?", key))
         connection.close()
         return found[:count]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.rig import Rig
     from bench.subjects import Kind
 
-PROGRAM = ROOT / "build" / "bench" / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
+PROGRAM = ROOT / "build/bench/portkey/node_modules/@portkey-ai/gateway/build/start-server.js"
 _numbers = itertools.count()
 
 
