@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from typing import Any
 
 from bench import accuracy, counts, latency, throughput
 from bench.peers import litellm, portkey
-from bench.processes import ROOT
+from bench.processes import ROOT, as_deployed
 from bench.report import markdown
 from dev.redis_server import available
 
@@ -50,6 +51,8 @@ def main() -> int:
     if "fakeredis" in available()[:1]:
         print("error: no real Redis here, and an imitation's speed says nothing: install redis-server", file=sys.stderr)
         return 1
+    # So that everything that runs is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started, load = time.monotonic(), os.getloadavg()[0]
     found: dict[str, Any] = {}
     for name in asked.only or PARTS:
@@ -81,6 +84,7 @@ def _made(quick: bool, load: float, seconds: float) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "redis": available()[0],
+        "packages": "as deployed" if as_deployed() else "as for development",
         "versions": versions,
     }
 

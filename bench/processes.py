@@ -23,8 +23,12 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
+from dev.redis_server import _die_with
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
+_AS_DEPLOYED = ROOT / "build" / "bench" / "functions" / "bin" / "python"
+"""Where it is there: an environment with requirements.txt and the runtime, and nothing of what developing needs."""
 _START_S = 120.0
 
 
@@ -120,6 +124,7 @@ def _spawn(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> t
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=subprocess.STDOUT,
+            preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509 - two system calls
         )
     return process, output
 
@@ -142,6 +147,11 @@ def stand_in(name: str, *arguments: str) -> Child:
     """One of the local servers of `bench.stand_ins`, in a process of its own."""
     port = free_port()
     return server(name, [PYTHON, "-m", "bench.stand_ins", name, str(port), *arguments], {}, port)
+
+
+def as_deployed() -> bool:
+    """Whether functions run with the packages of a deployment, and with no others."""
+    return _AS_DEPLOYED.exists()
 
 
 def function(name: str, file: str, environ: Mapping[str, str]) -> Child:
@@ -172,7 +182,7 @@ def function(name: str, file: str, environ: Mapping[str, str]) -> Child:
     module = file.removesuffix(".py").replace("/", ".")
     process, output = _spawn(
         name,
-        [PYTHON, "-c", "import vercel_runtime.vc_init"],
+        [str(_AS_DEPLOYED) if as_deployed() else PYTHON, "-c", "import vercel_runtime.vc_init"],
         {
             "VERCEL": "1",
             "VERCEL_IPC_PATH": str(path),

@@ -45,7 +45,8 @@ def _head(made: dict[str, Any]) -> list[str]:
         "`SlidingWindow`s, a cached answer, a breaker, each call awaited); the **same in one pipeline**; the **LiteLLM "
         "proxy** with Redis cache and a limit a key; the **Portkey gateway** (its open edition has no limits, and the "
         "build on npm no cache); and the **floor**, a bare function that makes one kept call. All Python functions run "
-        "under `vercel_runtime`, everything in front of one local backend that answers at once. Sources: "
+        f"under `vercel_runtime` with packages {made['packages']}, everything in front of one local backend that answers "
+        "at once. Sources: "
         "[bench/](.), raw figures: [results.json](results.json).",
     ]
 
