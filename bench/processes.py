@@ -7,8 +7,10 @@ runtime's own cost is the same for all.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,13 +25,13 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
-from dev.redis_server import _die_with
-
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 _AS_DEPLOYED = ROOT / "build" / "bench" / "functions" / "bin" / "python"
 """Where it is there: an environment with requirements.txt and the runtime, and nothing of what developing needs."""
 _START_S = 120.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class StartError(RuntimeError):
@@ -114,6 +116,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _die_with_us() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _spawn(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Path]:
     output = Path(tempfile.mkstemp(prefix=f"bench-{name}-", suffix=".log")[1])
     with output.open("wb") as printed:
@@ -124,7 +131,7 @@ def _spawn(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> t
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509 - two system calls
+            preexec_fn=_die_with_us if _LIBC else None,  # noqa: PLW1509 - one system call, no lock taken
         )
     return process, output
 
