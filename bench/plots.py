@@ -12,6 +12,8 @@ from matplotlib import pyplot as plt
 
 STYLE = {
     "svg.hashsalt": "breakwater",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
