@@ -39,33 +39,40 @@ def _save(out: Path, name: str) -> None:
 
 
 def network(out: Path, found: dict[str, Any]) -> None:
-    """A hit by the distance to Redis."""
+    """A hit and a miss by the distance to Redis."""
     delays = [int(delay) for delay in found["by_delay_ms"]]
-    lines: dict[str, list[float]] = {}
-    for figures in found["by_delay_ms"].values():
-        for each in figures:
-            if each["kind"] == "hit":
-                lines.setdefault(each["name"], []).append(each["p50"])
-    for name, values in lines.items():
-        style = ":" if name == "floor" else "-"
-        plt.plot(delays, values, style, marker="o", color=COLOURS.get(name), label=name)
-    plt.xlabel("added to every reply of Redis, ms")
-    plt.ylabel("a hit, p50 in ms")
-    plt.xlim(left=0)
-    plt.ylim(bottom=0)
-    plt.legend(frameon=False)
+    _, panels = plt.subplots(1, 2, sharey=True)
+    for kind, panel in zip(("hit", "miss"), panels, strict=True):
+        lines: dict[str, list[float]] = {}
+        for figures in found["by_delay_ms"].values():
+            for each in figures:
+                if each["kind"] == kind or each["name"] == "floor":
+                    lines.setdefault(each["name"], []).append(each["p50"])
+        for name, values in lines.items():
+            ours = name == "breakwater"
+            style, width = (":", 1.5) if name == "floor" else ("-", 3.5 if ours else 1.5)
+            panel.plot(delays, values, style, lw=width, marker="o", ms=3, color=COLOURS.get(name), label=name)
+        panel.set_title(kind)
+        panel.set_xlabel("added to every reply of Redis, ms")
+        panel.set_xlim(left=0)
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("p50 in ms")
+    panels[0].legend(frameon=False)
     _save(out, "network")
 
 
 def accuracy(out: Path, found: dict[str, Any]) -> None:
     """How much was admitted in the minute before, during the boundary attack."""
     for name, points in found["attack_curve"].items():
-        plt.step([x for x, _ in points], [y for _, y in points], where="post", color=COLOURS.get(name), label=name)
-    plt.axhline(found["limit"], color="#222222", linestyle="--", linewidth=1, label="limit")
+        plt.step(
+            [x for x, _ in points], [y for _, y in points], where="post", color=COLOURS.get(name), label=name, lw=2
+        )
+    plt.axhline(found["limit"], color="#222222", linestyle="--", linewidth=1, label="limit", zorder=1)
     plt.xlabel("seconds since the attack began, just before a window's edge")
     plt.ylabel("admitted in the last 60 s")
     plt.ylim(bottom=0)
-    plt.legend(frameon=False, loc="lower right")
+    plt.yticks(range(0, 2 * found["limit"] + 1, 2))
+    plt.legend(frameon=False, loc="lower center")
     _save(out, "accuracy")
 
 
