@@ -1,6 +1,7 @@
 """The ephemeral cache: who was refused a moment ago is refused again without asking anyone."""
 
 from lib.bounded import Bounded
+from lib.events import Mode
 from lib.rules.windows import Quota
 
 LONGEST_BLOCK_MS = 10_000
@@ -11,7 +12,7 @@ class Blocklist:
     """Remembers real refusals until the time at which the same call would pass, for calls at least as costly."""
 
     def __init__(self, size: int = 10_000) -> None:
-        self._blocks: Bounded[str, tuple[int, int, Quota]] = Bounded(size)
+        self._blocks: Bounded[str, tuple[int, int, Quota, Mode]] = Bounded(size)
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -21,17 +22,22 @@ class Blocklist:
         block = self._blocks.get(subject)
         if block is None:
             return None
-        until, least_cost, quota = block
+        until, least_cost, quota, _ = block
         if now_ms >= until:
             self._blocks.drop(subject)
             return None
         return quota if cost >= least_cost else None
 
-    def remember(self, subject: str, cost: int, quota: Quota, now_ms: int) -> None:
+    def mode(self, subject: str) -> Mode:
+        """Who had counted when the refusal that stands was given."""
+        block = self._blocks.get(subject)
+        return "off" if block is None else block[3]
+
+    def remember(self, subject: str, cost: int, quota: Quota, now_ms: int, mode: Mode = "redis") -> None:
         """Keep a refusal. One that no waiting cures is not kept: deciding it asks nobody anyway."""
         if quota.allowed or quota.retry_at_ms is None:
             return
-        self._blocks.put(subject, (min(quota.retry_at_ms, now_ms + LONGEST_BLOCK_MS), cost, quota))
+        self._blocks.put(subject, (min(quota.retry_at_ms, now_ms + LONGEST_BLOCK_MS), cost, quota, mode))
 
     def forget(self, subject: str) -> None:
         """Believe nothing of a subject any more."""

@@ -215,15 +215,13 @@ class Guard:
         subject = Subject(
             caller.subject(call.caller, policy.group, policy.layout.tag), policy.layout, policy.group, call.caller.id
         )
-        refusal = self.blocklist.find(subject.id, call.cost, now_ms)
-        reason = "blocked"
+        refusal, reason = self.blocklist.find(subject.id, call.cost, now_ms), "blocked"
+        mode: Mode = self.limits.mode if refusal is None else self.blocklist.mode(subject.id)
         if refusal is None:
             refusal, reason = too_costly(policy.layout.windows, call.cost, now_ms), "cost_exceeds_limit"
         if refusal is not None:
             refused = Refused("rate_limited", reason, refusal.retry_at_ms)
-            return Outcome(
-                refused, self.limits.mode, refusal, watch.read(), now_ms, policy.cache.fresh_ms, (), _nothing
-            )
+            return Outcome(refused, mode, refusal, watch.read(), now_ms, policy.cache.fresh_ms, (), _nothing)
         asked = await unbroken(self._ask(call, subject, now_ms, watch), self._finish)
         try:
             result = await self._act(asked)
@@ -233,8 +231,8 @@ class Guard:
             raise
         quota = asked.admission.quota
         if isinstance(result, Refused) and result.code == "rate_limited":
-            self.blocklist.remember(subject.id, call.cost, quota, now_ms)
-        mode: Mode = asked.admission.mode if policy.layout.windows else "off"
+            self.blocklist.remember(subject.id, call.cost, quota, now_ms, asked.admission.mode)
+        mode = asked.admission.mode if policy.layout.windows else "off"
         return Outcome(
             result,
             mode,

@@ -39,7 +39,7 @@ class Health:
     _redis: RedisHealth = field(default_factory=lambda: RedisHealth(state="disabled"))
     _supabase: SupabaseHealth = field(default_factory=lambda: SupabaseHealth(state="not_configured"))
     _supabase_checked_ms: int = 0
-    # Of the stores' state, not of this instance's own calls: on Vercel health is a function by itself and makes none.
+    # Of the stores' state: on Vercel health is a function by itself, and no call of its own tells it of a switch.
     _mode: Mode = "redis"
     _mode_since_ms: int = 0
     _mode_reason: str = "start"
@@ -82,7 +82,9 @@ class Health:
         mode: Mode = "redis" if self._redis["state"] == "up" else "supabase"
         if mode == "supabase" and self._supabase["state"] != "up":
             mode = "local"
-        if mode != self._mode or not self._mode_since_ms:
+        if mode == self.limits.mode:
+            self._mode, self._mode_since_ms, self._mode_reason = mode, self.limits.since_ms, self.limits.reason
+        elif mode != self._mode or not self._mode_since_ms:
             self._mode, self._mode_since_ms = mode, self._checked_ms
             self._mode_reason = f"redis {self._redis.get('reason', self._redis['state'])}"
 

@@ -65,7 +65,7 @@ REPLIES: dict[str, tuple[dict[str, Any], str]] = {
     "number-item": ({"body": b"[5]"}, "protocol"),
     "map-result": ({"body": item(result={"a": 1})}, "protocol"),
     "float-result": ({"body": item(result=0.5)}, "protocol"),
-    "list-for-text": ({"body": item(result=["v"])}, "command"),
+    "list-for-text": ({"body": item(result=["v"])}, "protocol"),
     "number-error": ({"body": item(error=5)}, "protocol"),
     "nan": ({"body": b"[{\"result\":NaN}]"}, "protocol"),
     "deep": ({"body": b"[" * 100_000}, "protocol"),

@@ -19,7 +19,11 @@ class CommandError:
 
 
 class UnreadableReply(Exception):
-    """A reply that does not have the shape its command promises, or an error in its place."""
+    """A reply that does not have the shape its command promises, or an ``error`` in its place."""
+
+    def __init__(self, message: str, error: str | None = None) -> None:
+        super().__init__(message)
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +59,21 @@ def gather[T](ops: Sequence[Op[T]]) -> Op[list[T]]:
 def as_list(reply: Reply, length: int) -> list[Reply]:
     """The reply as a list of ``length`` items."""
     if not isinstance(reply, list) or len(reply) != length:
-        raise UnreadableReply(_shown(reply, f"a list of {length}"))
+        raise _unreadable(reply, f"a list of {length}")
     return reply
 
 
 def as_int(reply: Reply) -> int:
     """The reply as an integer."""
     if not isinstance(reply, int):
-        raise UnreadableReply(_shown(reply, "an integer"))
+        raise _unreadable(reply, "an integer")
     return reply
 
 
 def as_text(reply: Reply) -> str | None:
     """The reply as a string, or None for a missing value."""
     if reply is not None and not isinstance(reply, str):
-        raise UnreadableReply(_shown(reply, "a string or nil"))
+        raise _unreadable(reply, "a string or nil")
     return reply
 
 
@@ -77,10 +81,11 @@ def ignored(replies: Sequence[Reply]) -> None:
     """Read nothing, but notice an error."""
     for reply in replies:
         if isinstance(reply, CommandError):
-            raise UnreadableReply(_shown(reply, "any value"))
+            raise _unreadable(reply, "any value")
 
 
-def _shown(reply: Reply, expected: str) -> str:
+def _unreadable(reply: Reply, expected: str) -> UnreadableReply:
     # Never the value itself: it may hold a caller's answer, and this text ends in a log.
-    got = f"the error {reply.message[:120]!r}" if isinstance(reply, CommandError) else type(reply).__name__
-    return f"expected {expected}, got {got}"
+    if isinstance(reply, CommandError):
+        return UnreadableReply(f"expected {expected}, got the error {reply.message[:120]!r}", reply.message)
+    return UnreadableReply(f"expected {expected}, got {type(reply).__name__}")

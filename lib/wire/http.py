@@ -1,12 +1,19 @@
 """One HTTP client for an instance: connections are kept, and a TLS context is made once."""
 
+import importlib.util
 import logging
 import ssl
+import sys
 
 import httpx
 
 # It logs a line of plain text for each call, at the level that Vercel shows; what matters of it our own events tell.
 logging.getLogger("httpx").setLevel(logging.WARNING)
+
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore tries to import it four times a call; told once that it is not there, Python does not search its whole
+    # path for it each time (docs/performance.md).
+    sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # the import system, 5.3.1: None is "not there"
 
 
 def new_client() -> httpx.AsyncClient:

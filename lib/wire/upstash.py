@@ -9,7 +9,7 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import httpx
@@ -48,6 +48,15 @@ class Upstash:
     timeout_s: float
     connect_timeout_s: float
     sent: Callable[[Sequence[Command]], None] = lambda commands: None
+    # The same for every call, and a good part of what one costs when httpx puts it together anew.
+    _url: httpx.URL = field(init=False, repr=False)
+    _headers: httpx.Headers = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        own = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
+        encodings = {name: value for name, value in self.client.headers.items() if name == "accept-encoding"}
+        object.__setattr__(self, "_url", httpx.URL(f"{self.url}/pipeline"))
+        object.__setattr__(self, "_headers", httpx.Headers({**encodings, **own}))
 
     async def run[T](self, op: Op[T], left_s: float = math.inf) -> T:
         """Send an operation in one round trip of at most ``left_s`` seconds and read its replies. Raises RedisDown."""
@@ -55,9 +64,7 @@ class Upstash:
         try:
             return op.read(replies)
         except UnreadableReply as e:
-            # Any other refusal (out of memory, read-only, still loading) would meet the next caller's key as well.
-            text = str(e)
-            raise RedisDown("quota" if _is_quota(text) else "command" if "WRONGTYPE" in text else "server", text) from e
+            raise RedisDown(_refused(e.error), str(e)) from e
 
     async def send(self, commands: Sequence[Command], left_s: float = math.inf) -> list[Reply]:
         """Send commands in one round trip; not atomic. A refused command is a CommandError in its place."""
@@ -75,18 +82,19 @@ class Upstash:
                     if event == "connection.connect_tcp.started":
                         patience.reschedule(started + min(self.connect_timeout_s + self.timeout_s, left_s))
 
-                response = await self.client.post(
-                    f"{self.url}/pipeline",
-                    content=to_json(commands),
-                    headers={"authorization": f"Bearer {self.token}", "content-type": "application/json"},
-                    timeout=httpx.Timeout(self.timeout_s, connect=self.connect_timeout_s),
-                    extensions={"trace": trace},
-                )
+                request = self._request(to_json(commands))
+                request.extensions["trace"] = trace
+                response = await self.client.send(request)
         except (TimeoutError, httpx.TimeoutException) as e:
             raise RedisDown("timeout", type(e).__name__) from e
         except httpx.HTTPError as e:
             raise RedisDown("connection", type(e).__name__) from e
         return _replies(response, len(commands))
+
+    def _request(self, body: bytes) -> httpx.Request:
+        timeout = httpx.Timeout(self.timeout_s, connect=self.connect_timeout_s)
+        extensions = {"timeout": timeout.as_dict()}
+        return httpx.Request("POST", self._url, headers=self._headers, content=body, extensions=extensions)
 
 
 def _replies(response: httpx.Response, expected: int) -> list[Reply]:
@@ -117,6 +125,16 @@ def _checked(result: object) -> Reply:
     if isinstance(result, list):
         return [_checked(each) for each in result]
     raise RedisDown("protocol", f"a result of type {type(result).__name__}")
+
+
+def _refused(error: str | None) -> Kind:
+    """What a reply says that is an error, or (None) has not the shape its command promises."""
+    if error is None:
+        return "protocol"
+    if _is_quota(error):
+        return "quota"
+    # Any other refusal (out of memory, read-only, still loading) would meet the next caller's key as well.
+    return "command" if "WRONGTYPE" in error else "server"
 
 
 def _is_quota(text: str) -> bool:

@@ -1,0 +1,1 @@
+"""Gateways of others, installed into environments of their own by `bench/setup`."""

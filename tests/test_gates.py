@@ -1,0 +1,216 @@
+"""What a request may cost, as counts that repeat on any machine; `make bench` measures what they amount to in time."""
+
+import asyncio
+import itertools
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import httpx
+import pytest
+
+import api.ai.supervisor as route
+from bench.stand_ins import backend
+from dev.redis_server import RedisServer
+from dev.serve import ThreadedServer
+from dev.upstash import upstash_app
+from lib.http import endpoint
+from lib.settings import Settings
+from lib.wiring import build
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKEN = "gates"
+_callers = itertools.count(1)
+
+# Raise a number only with a reason that is worth it to every request, and say the reason with the change.
+COMMANDS_AND_ROUND_TRIPS = {
+    "blocked": (0, 0),
+    "refused": (3, 2),
+    "hit": (2, 1),
+    "miss": (4, 2),
+    "first call of a caller": (6, 2),
+}
+TASKS_A_HIT = 2
+OWN_CALLS_A_HIT = 240
+"""Calls of functions of `lib` and `api`; what the packages below do is theirs."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """One instance, and what stands behind it."""
+
+    app: Any
+    upstash: str
+
+    async def ask(self, caller: str, query: str = "which disk is fullest?") -> httpx.Response:
+        """One question."""
+        transport = httpx.ASGITransport(app=self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as client:
+            return await client.post(
+                "/api/ai/supervisor",
+                json={"query": query, "sessionId": "gates"},
+                headers={"x-vercel-forwarded-for": caller},
+            )
+
+    async def cost(self, work: Callable[[], Awaitable[httpx.Response]]) -> tuple[int, int, httpx.Response]:
+        """Billed commands and round trips of one request, what is done after the reply included."""
+        async with httpx.AsyncClient(base_url=self.upstash) as client:
+            await client.delete("/_control/stats")
+            reply = await work()
+            stats = (await client.get("/_control/stats")).json()
+        return stats["billed_commands"], stats["http_requests"], reply
+
+
+def a_caller() -> str:
+    """An address that nobody else calls from."""
+    return f"10.1.0.{next(_callers)}"
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[str, str]]:
+    """Addresses of Upstash's stand-in and of a backend."""
+    with (
+        RedisServer.start() as redis,
+        ThreadedServer(upstash_app(redis.url, TOKEN)) as upstash,
+        ThreadedServer(backend) as answering,
+    ):
+        yield upstash.url, answering.url
+
+
+@asynccontextmanager
+async def an_instance(servers: tuple[str, str]) -> AsyncIterator[Rig]:
+    """A new instance, in the running event loop."""
+    environ = {"KV_REST_API_URL": servers[0], "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": servers[1], "VERCEL": "1"}
+    parts = build(Settings.from_env(environ))
+
+    async def built() -> Any:
+        return parts
+
+    try:
+        yield Rig(endpoint(built, post=route.ask), servers[0])
+    finally:
+        await parts.client.aclose()
+
+
+async def _prepare(rig: Rig, kind: str, caller: str) -> str:
+    """Bring a caller to where its next request is of that kind; yields the question to ask."""
+    if kind == "first call of a caller":
+        return "which disk is fullest?"
+    await rig.ask(caller)
+    if kind == "miss":
+        # Whoever made the key was the first; whether its TTL stands is looked after twice.
+        await rig.ask(caller)
+        return "something else"
+    await rig.ask(caller)
+    if kind in ("refused", "blocked"):
+        for _ in range(8):
+            assert (await rig.ask(caller)).status_code == 200
+    if kind == "blocked":
+        assert (await rig.ask(caller)).status_code == 429
+    return "which disk is fullest?"
+
+
+@pytest.mark.parametrize("kind", COMMANDS_AND_ROUND_TRIPS)
+def test_commands_and_round_trips(servers: tuple[str, str], kind: str) -> None:
+    """No request costs more billed commands or round trips than its kind may."""
+
+    async def run() -> tuple[int, int, httpx.Response]:
+        async with an_instance(servers) as rig:
+            caller = a_caller()
+            query = await _prepare(rig, kind, caller)
+            return await rig.cost(lambda: rig.ask(caller, query))
+
+    commands, round_trips, reply = asyncio.run(run())
+    most_commands, most_round_trips = COMMANDS_AND_ROUND_TRIPS[kind]
+    assert commands <= most_commands
+    assert round_trips <= most_round_trips
+    assert reply.status_code == (429 if kind in ("refused", "blocked") else 200)
+    assert reply.json().get("cached", False) is (kind == "hit")
+
+
+async def _a_hit(rig: Rig) -> Callable[[], Awaitable[httpx.Response]]:
+    caller = a_caller()
+    await _prepare(rig, "hit", caller)
+    return lambda: rig.ask(caller)
+
+
+def test_tasks_of_a_hit(servers: tuple[str, str]) -> None:
+    """Each task is a detour through the event loop: the work, and the watch for a client that leaves."""
+
+    async def run() -> int:
+        async with an_instance(servers) as rig:
+            hit, made, loop = await _a_hit(rig), list[str](), asyncio.get_running_loop()
+
+            def count(loop: asyncio.AbstractEventLoop, work: Any, **about: Any) -> asyncio.Task[Any]:
+                made.append(repr(work))
+                return asyncio.Task(work, loop=loop, **about)
+
+            loop.set_task_factory(count)
+            assert json.loads((await hit()).content)["cached"]
+            return len(made)
+
+    assert asyncio.run(run()) <= TASKS_A_HIT
+
+
+@contextmanager
+def counting_own_calls() -> Iterator[list[str]]:
+    """Every start of a function of ours, by name."""
+    calls, own = list[str](), (str(ROOT / "lib"), str(ROOT / "api"))
+    watch, tool = sys.monitoring, sys.monitoring.PROFILER_ID
+
+    def started(code: CodeType, offset: int) -> Any:
+        if not code.co_filename.startswith(own):
+            return watch.DISABLE
+        calls.append(code.co_qualname)
+        return None
+
+    watch.use_tool_id(tool, "gates")
+    watch.register_callback(tool, watch.events.PY_START, started)
+    watch.set_events(tool, watch.events.PY_START)
+    try:
+        yield calls
+    finally:
+        watch.set_events(tool, 0)
+        watch.register_callback(tool, watch.events.PY_START, None)
+        watch.free_tool_id(tool)
+
+
+def test_own_calls_of_a_hit(servers: tuple[str, str]) -> None:
+    """How much of our own runs for a hit: the same number each time, whatever else the machine does."""
+
+    async def run() -> int:
+        async with an_instance(servers) as rig:
+            hit = await _a_hit(rig)
+            await hit()
+            with counting_own_calls() as calls:
+                assert (await hit()).json()["cached"]
+            return len(calls)
+
+    assert asyncio.run(run()) <= OWN_CALLS_A_HIT
+
+
+def test_a_hit_looks_for_no_module(servers: tuple[str, str]) -> None:
+    """A module that is not there is looked for in every directory of the path, each time (docs/performance.md)."""
+    wanted: list[str] = []
+
+    class Watching(MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            wanted.append(fullname)
+
+    async def run() -> None:
+        async with an_instance(servers) as rig:
+            hit, watching = await _a_hit(rig), Watching()
+            sys.meta_path.insert(0, watching)
+            try:
+                assert (await hit()).json()["cached"]
+            finally:
+                sys.meta_path.remove(watching)
+
+    asyncio.run(run())
+    assert not wanted
