@@ -521,6 +521,27 @@ async def test_many_at_one_time_while_some_are_back_and_some_are_not(stores: Fle
     assert stores.in_redis(caller) == [30, 30]
 
 
+async def test_the_last_call_goes_to_one_of_two_who_ask_different_stores(stores: Fleet) -> None:
+    """While Supabase decides for one, another settles and uses the limit up in Redis: Redis is looked at again."""
+    quick, slow, caller = stores.join(), stores.join(), Subject("a", TEN)
+    cut(stores, "refuse")
+    for each in (quick, slow):
+        await each.call(caller)
+    cut(stores, "up")
+    stores.time.ms += COOLDOWN_MS
+    await quick.call(caller)
+    await slow.call(Subject("b", TEN))
+    stores.time.ms += 15_000
+
+    async def use_it_up() -> None:
+        assert [(await quick.call(caller)).quota.allowed for _ in range(8)] == [True] * 7 + [False]
+
+    slow.to_supabase.meanwhile = use_it_up
+    refused = await slow.call(caller)
+    assert slow.to_supabase.answered == 3
+    assert not refused.quota.allowed
+
+
 async def test_one_that_left_redis_alone_while_nobody_else_noticed(stores: Fleet) -> None:
     """The worst case of the bound: two instances that each trust another store admit twice the limit less the floor."""
     blind, apart, caller = stores.join(), stores.join(), Subject("a", TEN)

@@ -6,7 +6,7 @@ executed, or after it.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +48,14 @@ class Line(httpx.AsyncBaseTransport):
         self._store = httpx.ASGITransport(app=app)
         self.state: State = "up"
         self.answered = 0
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        """What happens, once, while the next request is on its way."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Pass a request on, unless the line is cut."""
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
         if self.state == "refuse":
             raise httpx.ConnectError("refused", request=request)
         response = await self._store.handle_async_request(request)
