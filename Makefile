@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi vercel cold clean
+.PHONY: help setup run test check lock openapi vercel cold faults bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,13 @@ vercel: setup ## build with Vercel's CLI, check what came out, and test the func
 	$(PYTHON_VENV) -m dev.vercel build --bytecode
 	$(PYTHON_VENV) -m dev.vercel check
 	$(PYTHON_VENV) -m dev.vercel test
+
+faults: setup ## every fault at every step, and load while servers are killed (the short form is part of make test)
+	$(PYTHON_VENV) -m tests.faults
+
+bench: setup ## measure on this machine, side by side; writes bench/ (QUICK=1: a short run)
+	@sh bench/setup
+	$(PYTHON_VENV) -m bench $(if $(QUICK),--quick)
 
 cold: setup ## measure cold starts of the built supervisor (after make vercel)
 	$(PYTHON_VENV) -m dev.vercel cold --runs 15

@@ -82,7 +82,7 @@ class Health:
         mode: Mode = "redis" if self._redis["state"] == "up" else "supabase"
         if mode == "supabase" and self._supabase["state"] != "up":
             mode = "local"
-        if mode == self.limits.mode:
+        if mode == self.limits.mode and self.limits.reason != "start":
             self._mode, self._mode_since_ms, self._mode_reason = mode, self.limits.since_ms, self.limits.reason
         elif mode != self._mode or not self._mode_since_ms:
             self._mode, self._mode_since_ms = mode, self._checked_ms
