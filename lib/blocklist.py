@@ -27,11 +27,11 @@ class Blocklist:
             return None
         return quota if cost >= least_cost else None
 
-    def remember(self, subject: str, cost: int, quota: Quota, now_ms: int) -> None:
+    def remember(self, subject: str, cost: int, quota: Quota, now_ms: int, longest_ms: int = LONGEST_BLOCK_MS) -> None:
         """Keep a refusal. One that no waiting cures is not kept: deciding it asks nobody anyway."""
         if quota.allowed or quota.retry_at_ms is None:
             return
-        self._blocks.put(subject, (min(quota.retry_at_ms, now_ms + LONGEST_BLOCK_MS), cost, quota))
+        self._blocks.put(subject, (min(quota.retry_at_ms, now_ms + longest_ms), cost, quota))
 
     def forget(self, subject: str) -> None:
         """Believe nothing of a subject any more."""

@@ -4,7 +4,7 @@ What Redis was last known to hold goes along to Supabase as a floor, and what ei
 back to Redis when it returns, before its counts alone decide anything (docs/failure-modes.md derives the bound).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from lib.rules import keys, windows
 from lib.rules.op import Op, gather, ignored, join
 from lib.rules.windows import Buckets, Known, Layout, Mark, Quota, Tally, Usage, Window, judge
 from lib.stores import RedisStore, SupabaseStore
+from lib.thrift import Thrift
 from lib.wire.supabase import SupabaseDown
 from lib.wire.upstash import RedisDown
 
@@ -63,6 +64,9 @@ class Limits:
     clock: Clock
     emit: Listener
     stock: StockLimits | None = None
+    thrift: Thrift = field(default_factory=lambda: Thrift(lambda event: None))
+    riding: Callable[[], Op[None] | None] = lambda: None
+    """What is due to go to Redis on its own account, and rides along with a write-back."""
     mode: Mode = field(init=False)
     since_ms: int = field(init=False)
     reason: str = "start"
@@ -96,7 +100,11 @@ class Limits:
         if not subject.layout.windows and not ride.commands:
             return Admission(subject, now_ms, Quota(True, "unlimited", ()), self.mode), None
         reason = "redis is disabled"
-        if self.redis is not None:
+        spared = self.spares(now_ms)
+        if self.redis is not None and spared is not None:
+            # As in an outage: what is admitted meanwhile is settled when Redis counts again.
+            self._outage_ms, reason = max(self._outage_ms, now_ms), spared
+        elif self.redis is not None:
             try:
                 admission, rode = await self._spend_redis(
                     self.redis, subject, cost, now_ms, ride, deadline, tokens, mark
@@ -110,6 +118,17 @@ class Limits:
                 self._switch("redis", "redis answers again")
                 return admission, rode
         return await self._spend_elsewhere(subject, cost, now_ms, deadline, reason), None
+
+    def spares(self, now_ms: int) -> str | None:
+        """Why Redis is left alone although it answers, if it is: its month is nearly over, and Supabase can count."""
+        if self.supabase is None or self.supabase.gate.rests() or self.thrift.step(now_ms).asks_redis:
+            return None
+        return "redis's month is nearly used up"
+
+    def forget(self, subject_id: str) -> None:
+        """Know nothing of a subject any more."""
+        self._known.drop(subject_id)
+        self._floors.drop(subject_id)
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline on the monotonic clock; never negative."""
@@ -131,6 +150,7 @@ class Limits:
             owed.append((self.debt(subject, [], at_ms), windows.set_ttl(subject_id, at_ms)))
         if not owed or self.redis is None:
             return
+        owed += self._passengers()
         try:
             results = await self.redis.run(gather([op for _, op in owed]), "write_back", self.left_s(deadline))
         except BaseException:
@@ -147,6 +167,10 @@ class Limits:
                 late[each.subject.id] = windows.set_ttl(each.subject.id, each.now_ms)
         if late:
             await self.redis.run(gather(list(late.values())), "write_back", self.left_s(deadline))
+
+    def _passengers(self) -> list[tuple[Admission, Op[object]]]:
+        riding = self.riding()
+        return [] if riding is None else [(self.debt(Subject("", windows.Layout(())), [], 0), riding)]
 
     # Redis
 

@@ -73,6 +73,10 @@ class SupabaseStore:
         """As :meth:`Supabase.settle`. Raises SupabaseDown."""
         return await self._call("settle", lambda: self.supabase.settle(subject, windows, now_ms, left_s))
 
+    async def reset(self, subject: str, left_s: float) -> int:
+        """As :meth:`Supabase.reset`. Raises SupabaseDown."""
+        return await self._call("admin", lambda: self.supabase.reset(subject, left_s))
+
     async def _call[T](self, phase: StorePhase, call: Callable[[], Awaitable[T]]) -> T:
         before = self.gate.circuit.state
         try:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from lib.alerts import Alerts
 from lib.chain import Chain, Link
 from lib.clock import Clock
 from lib.events import Listener, broadcast, log
 from lib.gate import Gate
 from lib.guard import Guard
 from lib.health import Health
+from lib.ledger import Ledger
 from lib.limits import Limits, StockLimits
 from lib.local import LocalLimits
+from lib.overview import Overview
 from lib.rules.budgets import Budget
 from lib.rules.flight import FlightRules
 from lib.rules.vitals import VitalsPolicy
 from lib.stores import RedisStore, SupabaseStore
+from lib.thrift import Thrift
 from lib.wire.http import new_client
 from lib.wire.providers.port import Provider
 from lib.wire.signin import SignIn
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from lib.settings import Settings
+    from lib.wire.upstash_account import UpstashAccount
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +48,116 @@ class Parts:
     clock: Clock
     emit: Listener
     client: httpx.AsyncClient
+    ledger: Ledger
+    alerts: Alerts
+    overview: Overview
+    account: "UpstashAccount | None"
+
+    async def settle(self) -> None:
+        """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
+        await self.ledger.settle()
+        await self.alerts.settle()
 
 
 def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
     """Wire the parts for one event loop. Connects to nothing yet."""
-    clock, emit, client = clock or Clock(), broadcast(listeners), new_client()
-    redis = _redis(settings, client, clock, emit)
-    supabase = _supabase(settings, client, clock, emit)
-    stock = _stock(settings) if redis and settings.ratelimit_algorithm == "upstash" else None
-    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock)
+    heard = list(listeners)
+    clock, emit, client = clock or Clock(), broadcast(heard), new_client()
+    thrift = Thrift(emit)
+    ledger = _ledger(settings, clock, thrift)
+    heard.append(ledger.listen)
+    redis = ledger.redis = _redis(settings, client, clock, emit, ledger)
+    supabase = _supabase(settings, client, clock, emit, ledger)
+    stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
+    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift, ledger.take)
     chain = Chain(tuple(_links(settings, client)), redis, limits, clock, emit)
     guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
     timeout_s = settings.fallback_timeout_ms / 1000
     signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
-    return Parts(settings, guard, Health(chain, limits, clock, emit), signin, clock, emit, client)
+    overview = Overview(chain, limits, ledger, thrift, clock, settings.supabase_mb)
+    alerts = Alerts(
+        redis,
+        supabase,
+        client,
+        clock,
+        emit,
+        overview.ledger,
+        settings.redis_month_percents,
+        settings.alert_error_percent,
+        settings.redis_slow_ms,
+        _open(settings.slack_webhook),
+        _open(settings.alert_webhook),
+    )
+    ledger.noticed = alerts.notice
+    return Parts(
+        settings,
+        guard,
+        Health(chain, limits, clock, emit),
+        signin,
+        clock,
+        emit,
+        client,
+        ledger,
+        alerts,
+        overview,
+        _account(settings, client),
+    )
 
 
-def _redis(settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener) -> RedisStore | None:
+def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
+    return Ledger(
+        None,
+        thrift,
+        clock,
+        settings.ledger_flush_commands,
+        settings.redis_month_commands,
+        settings.redis_month_percents,
+        {"cloud-run": settings.cloud_run_vcpus},
+    )
+
+
+def _account(settings: "Settings", client: httpx.AsyncClient) -> "UpstashAccount | None":
+    key = _open(settings.upstash_api_key)
+    if key is None or settings.upstash_email is None or settings.redis_url is None:
+        return None
+    # Needed by the daily job alone.
+    from lib.wire.upstash_account import UpstashAccount
+
+    return UpstashAccount(client, settings.upstash_api_url, settings.upstash_email, key, settings.redis_url)
+
+
+def _redis(
+    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+) -> RedisStore | None:
     token = _open(settings.redis_token)
     if not settings.redis_enabled or settings.redis_url is None or token is None:
         return None
     timeout_ms = settings.redis_timeout_ms
-    redis = Upstash(client, settings.redis_url, token, timeout_ms / 1000, settings.redis_connect_timeout_ms / 1000)
+    connect_s = settings.redis_connect_timeout_ms / 1000
+    redis = Upstash(client, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent)
     # Replies that use up half of their time are as good as an outage when they do not stop.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, timeout_ms / 2)
     return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms)
 
 
-def _supabase(settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener) -> SupabaseStore | None:
+def _supabase(
+    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+) -> SupabaseStore | None:
     key = _open(settings.supabase_key)
     if settings.supabase_url is None or key is None:
         return None
     timeout_ms = settings.fallback_timeout_ms
     # There is nothing better to switch to when it is slow.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
-    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000), gate, emit)
+    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
 
 
-def _stock(settings: "Settings") -> StockLimits:
+def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
     # Imported for those who ask for it only: it is a quarter of a cold start.
     from lib.wire.stock import StockWindows
 
     url, token = settings.redis_url or "", _open(settings.redis_token) or ""
-    return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000)
+    return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
 
 
 def _links(settings: "Settings", client: httpx.AsyncClient) -> list[Link]:
@@ -142,3 +214,9 @@ async def parts(environ: Mapping[str, str] = os.environ) -> Parts:
     if _built is None or _built[0] is not loop:
         _built = (loop, build(Settings.from_env(environ)))
     return _built[1]
+
+
+async def goodbye() -> None:
+    """The instance ends: hand over what it has counted."""
+    if _built is not None and _built[0] is asyncio.get_running_loop():
+        await _built[1].ledger.close()
