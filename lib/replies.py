@@ -141,13 +141,13 @@ class AllowanceBody(TypedDict):
     used: int
     left: int
     percent: float
-    resetsAt: Annotated[int | None, Field(description="When the whole limit is back; null: never, or nothing is used.")]
-    runsOutAt: Annotated[int | None, Field(description="When nothing is left at the present rate; null: it lasts.")]
+    resetsAt: Annotated[int | None, Text("When the whole limit is back; null: never, or nothing is used.")]
+    runsOutAt: Annotated[int | None, Text("When nothing is left at the present rate; null: it lasts.")]
     source: Annotated[
         Literal["counted", "vendor", "estimated", "measured"],
-        Field(description="`vendor`: the vendor's own figure, and what was counted since."),
+        Text("`vendor`: the vendor's own figure, and what was counted since."),
     ]
-    asOf: NotRequired[Annotated[int, Field(description="When the vendor's figure, or the measurement, was taken.")]]
+    asOf: NotRequired[Annotated[int, Text("When the vendor's figure, or the measurement, was taken.")]]
 
 
 class SliceBody(TypedDict):
@@ -180,7 +180,7 @@ class LatencyBody(TypedDict):
     request: QuantilesBody
     redis: QuantilesBody
     guard: QuantilesBody
-    redisByHour: Annotated[list[float | None], Field(description="The mean of each of the hours in `day`, in ms.")]
+    redisByHour: Annotated[list[float | None], Text("The mean of each of the hours in `day`, in ms.")]
 
 
 class CircuitBody(TypedDict):
@@ -208,14 +208,14 @@ class OverviewBody(TypedDict):
     at: int
     source: Annotated[
         Literal["redis", "instance"],
-        Field(description="`instance`: Redis gave no reply, and this is what this instance alone has seen."),
+        Text("`instance`: Redis gave no reply, and this is what this instance alone has seen."),
     ]
-    freshFor: Annotated[int, Field(description="Seconds for which asking again gives the same.")]
+    freshFor: Annotated[int, Text("Seconds for which asking again gives the same.")]
     mode: Mode
-    thrift: Annotated[int, Field(description="How sparingly Redis is used: 0 as usual, 3 not at all.")]
+    thrift: Annotated[int, Text("How sparingly Redis is used: 0 as usual, 3 not at all.")]
     allowances: list[AllowanceBody]
-    hour: Annotated[list[SliceBody], Field(description="The last hour by five minutes, oldest first.")]
-    day: Annotated[list[SliceBody], Field(description="The last day by hour, oldest first.")]
+    hour: Annotated[list[SliceBody], Text("The last hour by five minutes, oldest first.")]
+    day: Annotated[list[SliceBody], Text("The last day by hour, oldest first.")]
     hitRate: HitRateBody
     errorRate: HitRateBody
     latency: LatencyBody
@@ -234,8 +234,8 @@ class AdminBody(TypedDict):
 class DailyBody(TypedDict):
     """What the daily job did."""
 
-    vendor: Annotated[str, Field(description="Upstash's own figure: `corrected`, `not_configured` or `unavailable`.")]
+    vendor: Annotated[str, Text("Upstash's own figure: `corrected`, `not_configured` or `unavailable`.")]
     commands: int
     supabaseBytes: int | None
-    alerts: Annotated[int, Field(description="Alerts that were noticed; each is sent once in its period.")]
+    alerts: Annotated[int, Text("Alerts that were noticed; each is sent once in its period.")]
     requestId: str

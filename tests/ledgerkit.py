@@ -49,6 +49,7 @@ class Outside:
         return [body for path, body in self.posted if path == to]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
         if scope["type"] != "http":
             while (message := await receive())["type"] != "lifespan.shutdown":
                 await send({"type": f"{message['type']}.complete"})
@@ -56,7 +57,7 @@ class Outside:
             return
         body, path = await read_body(receive), scope["path"]
         if path in ("/hook", "/slack"):
-            self.posted.append((path, json.loads(body)))
+            self.posted.append((path, json.loads(body or b"")))
         elif path == "/ai":
             self.asked += 1
         reply: object = {"answer": "41 %", "model": "m"}
@@ -79,7 +80,9 @@ class Instance:
     http: httpx.AsyncClient
     events: list[Event]
 
-    async def ask(self, query: str = "which disk is fullest?", caller: str = "10.0.0.1", **headers: str) -> httpx.Response:
+    async def ask(
+        self, query: str = "which disk is fullest?", caller: str = "10.0.0.1", **headers: str
+    ) -> httpx.Response:
         """POST a question."""
         return await self.http.post(
             "/api/ai/supervisor",
@@ -208,8 +211,8 @@ async def worlds(ground: Ground, **environ: str) -> AsyncIterator[World]:
     ):
         server.flushall()
         ground.faults.clear()
-        control.delete("/_control/stats")
         world = World(server, control, ground.faults, outside, given)
+        world.forget()
         try:
             yield world
         finally:

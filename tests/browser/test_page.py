@@ -40,7 +40,9 @@ except ImportError:
     pytest.skip("Playwright is not installed: pip install playwright", allow_module_level=True)
 
 if not CHROMIUM and not NEEDED:
-    pytest.skip("no Chromium on this machine: apt-get install chromium, or name one in CHROMIUM", allow_module_level=True)
+    pytest.skip(
+        "no Chromium on this machine: apt-get install chromium, or name one in CHROMIUM", allow_module_level=True
+    )
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Served:
     _api: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
         if scope["type"] == "http" and scope["path"].startswith("/api/"):
             self.asked += 1
             self.authorized += any(name == b"authorization" for name, _ in scope["headers"])
@@ -107,7 +110,12 @@ def seed(redis_url: str) -> None:
     for back, at_ms in enumerate(reversed(counters.hours(now_ms))):
         busy = 40 + (back * 37) % 90
         found = {"serve": busy * 2, "compute": busy, "refuse": busy // 3, "fail": busy // 20, "cached": busy * 2}
-        found |= {"commands": busy * 9, "redis_us": busy * 3 * 4_200, "redis_asked": busy * 3, "calls.gemini": busy // 9}
+        found |= {
+            "commands": busy * 9,
+            "redis_us": busy * 3 * 4_200,
+            "redis_asked": busy * 3,
+            "calls.gemini": busy // 9,
+        }
         found |= {"calls.groq": busy // 2, "vcpu_ms": busy * 1_900}
         adds += [(counters.hour_spot(name, at_ms, month), n) for name, n in found.items()]
     for back, at_ms in enumerate(reversed(counters.fives(now_ms))):
@@ -167,7 +175,11 @@ class Visit:
 
 @pytest.fixture
 def visit(request: pytest.FixtureRequest, browser: Browser, served: Served) -> Iterator[Visit]:
-    guise: dict[str, Any] = {"locale": "en-GB", "viewport": {"width": 1280, "height": 900}, **getattr(request, "param", {})}
+    guise: dict[str, Any] = {
+        "locale": "en-GB",
+        "viewport": {"width": 1280, "height": 900},
+        **getattr(request, "param", {}),
+    }
     context: BrowserContext = browser.new_context(**guise)
     page = context.new_page()
     errors: list[str] = []
@@ -264,7 +276,9 @@ def test_on_a_phone(visit: Visit) -> None:
     visit.shoot("phone")
 
 
-@pytest.mark.parametrize("visit", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"])
+@pytest.mark.parametrize(
+    "visit", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"]
+)
 def test_text_stands_out(visit: Visit) -> None:
     """In the dark as in the light, every text has the contrast that WCAG AA asks for."""
     visit.enter()
@@ -276,16 +290,19 @@ def test_text_stands_out(visit: Visit) -> None:
 
 CONTRAST = """() => {
   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
     .reduce((sum, v, at) => sum + v * [.2126, .7152, .0722][at], 0);
-  const behind = (node) => { for (; node; node = node.parentElement) { const c = rgb(getComputedStyle(node).backgroundColor);
+  const behind = (node) => { for (; node; node = node.parentElement) {
+    const c = rgb(getComputedStyle(node).backgroundColor);
     if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
   const poor = [];
   for (const node of document.querySelectorAll('main *, header *, footer *')) {
     const own = [...node.childNodes].some((each) => each.nodeType === 3 && each.textContent.trim());
     if (!own || !node.getClientRects().length) continue;
     const [a, b] = [light(rgb(getComputedStyle(node).color)), light(behind(node))].sort((x, y) => y - x);
-    if ((a + .05) / (b + .05) < 4.5) poor.push(`${node.textContent.trim().slice(0, 40)}: ${((a + .05) / (b + .05)).toFixed(2)}`);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < 4.5) poor.push(`${node.textContent.trim().slice(0, 40)}: ${ratio.toFixed(2)}`);
   }
   return poor;
 }"""
