@@ -131,9 +131,8 @@ def _table(stack: Stack, url: str) -> str:
         f"curl -s {url}/api/ai/supervisor -H 'content-type: application/json' "
         '-d \'{"query":"which disk is fullest?","sessionId":"demo"}\''
     )
-    return "\n".join(
-        ["", *lines, "", "Try:", f"  {ask}", "", f"The page: {url}/ with the token {os.environ['ADMIN_TOKEN']}", ""]
-    )
+    page = f"{url}/ shows what is left; its token is {os.environ['ADMIN_TOKEN']}"
+    return "\n".join(["", *lines, "", "Try:", f"  {ask}", f"  {page}", ""])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Tells a person, once for all instances. Runs after responses and in the daily job; nothing here reaches a request."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -37,6 +38,7 @@ class Alerts:
     slow_ms: float
     slack: str | None = None
     webhook: str | None = None
+    _slow_at_ms: deque[int] = field(default_factory=lambda: deque(maxlen=alerts.SLOW_REPLIES))
     _queue: list[Alert] = field(default_factory=list)
     _settled: Bounded[str, bool] = field(default_factory=lambda: Bounded(200))
     """Alerts that this instance knows to have been sent in their period, by it or by another."""
@@ -54,7 +56,8 @@ class Alerts:
             case ModeSwitched(after=after, reason=reason):
                 found = [alerts.mode(after, reason, now_ms)]
             case RedisSlow(ms):
-                found = [alerts.slow(ms, self.slow_ms, now_ms)]
+                self._slow_at_ms.append(now_ms)
+                found = [alerts.slow(self._slow_at_ms, ms, self.slow_ms, now_ms)]
             case _:
                 found = []
         queued = {each.key for each in self._queue}

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,15 @@ async def test_bounds_of_a_histogram(world: World) -> None:
     assert counters.REDIS_DURATION.counts(5.0) == [(names[1], 1), (names[-1], 5_000)]
     assert counters.REDIS_DURATION.counts(5.001) == [(names[2], 1), (names[-1], 5_001)]
     assert counters.REDIS_DURATION.counts(99_999.0)[0] == (names[-2], 1)
+
+
+def test_the_supervisor_does_not_know_prometheus() -> None:
+    """The library of the text format is the metrics route's alone: no cold start but its own pays for it."""
+    code = "import sys, {0}; print('prometheus_client' in sys.modules, 'lib.metrics' in sys.modules)"
+    for route, expected in (("api.ai.supervisor", "False False"), ("api.metrics", "True True")):
+        command = [sys.executable, "-c", code.format(route)]
+        done = subprocess.run(command, cwd=OBSERVABILITY.parents[1], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 def _expressions(value: Any) -> Iterator[str]:

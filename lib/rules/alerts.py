@@ -120,7 +120,13 @@ def mode(after: str, reason: str, now_ms: int) -> Alert:
     return Alert("mode", after, now_ms, "info" if after == "redis" else "warning", text)
 
 
-def slow(ms: float, slow_ms: float, now_ms: int) -> Alert:
-    """A reply of Redis took long."""
+SLOW_REPLIES = 3
+_SLOW_WITHIN_MS = 5 * _MINUTE_MS
+
+
+def slow(at_ms: Sequence[int], ms: float, slow_ms: float, now_ms: int) -> Alert | None:
+    """Redis took long for the last ``SLOW_REPLIES`` of ``at_ms``; a single one may be a new connection's."""
+    if len(at_ms) < SLOW_REPLIES or now_ms - at_ms[-SLOW_REPLIES] > _SLOW_WITHIN_MS:
+        return None
     text = f"Redis took {ms:.0f} ms for a reply; more than {slow_ms:.0f} ms is slow."
     return Alert("redis_slow", "", now_ms, "warning", text)
