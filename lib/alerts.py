@@ -13,6 +13,7 @@ from lib.events import Alerted, CircuitChanged, Event, Listener, ModeSwitched, R
 from lib.rules import alerts, counters
 from lib.rules.alerts import Alert
 from lib.rules.allowances import Allowance
+from lib.rules.budgets import month_of
 from lib.rules.counters import Reading, known
 from lib.rules.op import Op, Reply, as_text, ignored
 from lib.rules.windows import window
@@ -84,7 +85,11 @@ class Alerts:
             self._settled.drop(alert.key)
             return
         name = ("alert_s", alert.kind, alert.about)
-        await self._on_redis(counters.note({name: alert.at_ms // 1000}, self.clock.now_ms()))
+        now_ms = self.clock.now_ms()
+        touch = await self._on_redis(counters.note({name: alert.at_ms // 1000}, now_ms))
+        ttls = counters.ttls({} if touch is None else {month_of(now_ms): touch}, now_ms)
+        if ttls.commands:
+            await self._on_redis(ttls)
 
     async def _is_first(self, alert: Alert) -> bool:
         """Whether nobody has sent it in its period: by Redis, else by Supabase's limits, else as far as we know."""

@@ -3,9 +3,9 @@
 from lib.events import StoreFailed, VendorUnavailable
 from lib.replies import DailyBody
 from lib.rules import counters
-from lib.rules.allowances import commands_used
 from lib.rules.counters import Name, Reading
 from lib.wire.supabase import SupabaseDown
+from lib.wire.upstash_account import AccountDown, UpstashAccount
 from lib.wiring import Parts
 
 _WAIT_S = 5.0
@@ -30,11 +30,11 @@ async def run(parts: Parts, request_id: str) -> DailyBody:
                 await redis.run(ttls, "ledger", _WAIT_S)
         reading = reading.plus({counters.spot(name): n - reading.total(*name) for name, n in known.items()})
         parts.ledger.read(reading)
-    waiting = parts.alerts.waiting
+    waiting = parts.notice()
     await parts.settle()
     return {
         "vendor": vendor,
-        "commands": commands_used(reading) if reading else 0,
+        "commands": reading.commands if reading else 0,
         "supabaseBytes": size,
         "alerts": waiting,
         "requestId": request_id,
@@ -43,12 +43,13 @@ async def run(parts: Parts, request_id: str) -> DailyBody:
 
 async def _correct(parts: Parts, reading: Reading, known: dict[Name, int]) -> str:
     """Take the vendor's figure of the month, with what was counted when it was taken."""
-    if parts.account is None:
+    settings = parts.settings
+    if settings.upstash_api_key is None or settings.upstash_email is None or settings.redis_url is None:
         return "not_configured"
-    from lib.wire.upstash_account import AccountDown
-
+    key = settings.upstash_api_key.get_secret_value()
+    account = UpstashAccount(parts.client, settings.upstash_api_url, settings.upstash_email, key, settings.redis_url)
     try:
-        total = await parts.account.month_commands()
+        total = await account.month_commands()
     except AccountDown as e:
         parts.emit(VendorUnavailable(str(e)))
         return "unavailable"

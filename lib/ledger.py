@@ -5,7 +5,8 @@ the write-back if there is one. An instance that is killed loses what it had not
 ``LEDGER_FLUSH_COMMANDS`` billed commands and ``_MOST_REQUESTS`` requests, and nothing else (docs/ledger.md).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lib.clock import Clock
@@ -21,7 +22,6 @@ from lib.events import (
     StoreFailed,
 )
 from lib.rules import counters, keys, thrift
-from lib.rules.allowances import commands_used
 from lib.rules.bill import billed
 from lib.rules.budgets import month_ends_ms, month_of
 from lib.rules.counters import Name, Reading, Spot, known
@@ -54,7 +54,7 @@ class _Flight:
 
 @dataclass(slots=True)
 class Ledger:
-    """One per instance. ``noticed`` gets each fresh reading, and each event that may be worth an alert."""
+    """One per instance. ``redis`` is None where Redis is switched off, and set once it is made otherwise."""
 
     redis: RedisStore | None
     thrift: Thrift
@@ -63,7 +63,8 @@ class Ledger:
     month_commands: int
     percents: Sequence[int]
     vcpus: Mapping[str, float]
-    noticed: Callable[[Reading | Event], None] = lambda what: None
+    news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=100))
+    """What may be worth an alert: fresh readings, and events. Looked at after responses, so that no request waits."""
     landed: int = 0
     """How often counts have arrived: a reading of before is out of date."""
     _pending: _Deltas = field(default_factory=dict)
@@ -106,13 +107,13 @@ class Ledger:
                 self._add([(("supabase_errors",), 1)])
             case RedisSlow():
                 self._add([(("redis_slow",), 1)])
-                self.noticed(event)
+                self.news.append(event)
             case CircuitChanged(provider, _, after) if after in counters.STATES:
                 self._add([(("circuits", known(provider, counters.PROVIDERS), after), 1)])
-                self.noticed(event)
+                self.news.append(event)
             case ModeSwitched(after=after) if after != "off":
                 self._add([(("mode_switches", after), 1)])
-                self.noticed(event)
+                self.news.append(event)
             case _:
                 pass
 
@@ -216,12 +217,12 @@ class Ledger:
     def read(self, reading: Reading) -> None:
         """Learn from a reading of the whole ledger: how sparing to be, and what to tell."""
         now_ms = reading.now_ms
-        step = thrift.step_of(commands_used(reading), self.month_commands, self.percents)
+        step = thrift.step_of(reading.commands, self.month_commands, self.percents)
         if step != self.thrift.number(now_ms):
             self.thrift.set(step, now_ms)
             lasts_ms = month_ends_ms(now_ms) - now_ms
             self._owed.append(Op((("SET", keys.thrift(reading.month), step, "PX", lasts_ms),), ignored))
-        self.noticed(reading)
+        self.news.append(reading)
 
     async def settle(self, least: int | None = None) -> None:
         """After a response: hand over what is due. Raises nothing; what fails is tried again later."""

@@ -2,13 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
 
-from lib.alerts import Alerts
 from lib.chain import Chain, Link
 from lib.clock import Clock
 from lib.events import Listener, broadcast, log
@@ -18,7 +17,6 @@ from lib.health import Health
 from lib.ledger import Ledger
 from lib.limits import Limits, StockLimits
 from lib.local import LocalLimits
-from lib.overview import Overview
 from lib.rules.budgets import Budget
 from lib.rules.flight import FlightRules
 from lib.rules.vitals import VitalsPolicy
@@ -33,8 +31,23 @@ from lib.wire.upstash import Upstash
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from lib.alerts import Alerts
+    from lib.overview import Overview
     from lib.settings import Settings
-    from lib.wire.upstash_account import UpstashAccount
+
+
+@dataclass(slots=True)
+class Late[T]:
+    """Something that is imported and made when it is first needed: most requests need it never."""
+
+    make: Callable[[], T]
+    made: T | None = None
+
+    def get(self) -> T:
+        """The thing itself."""
+        if self.made is None:
+            self.made = self.make()
+        return self.made
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +62,33 @@ class Parts:
     emit: Listener
     client: httpx.AsyncClient
     ledger: Ledger
-    alerts: Alerts
-    overview: Overview
-    account: "UpstashAccount | None"
+    late_overview: "Late[Overview]"
+    late_alerts: "Late[Alerts]"
+
+    @property
+    def overview(self) -> "Overview":
+        """What reads the ledger."""
+        return self.late_overview.get()
+
+    @property
+    def alerts(self) -> "Alerts":
+        """What tells a person."""
+        return self.late_alerts.get()
 
     async def settle(self) -> None:
         """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
         await self.ledger.settle()
-        await self.alerts.settle()
+        if self.notice():
+            await self.alerts.settle()
+
+    def notice(self) -> int:
+        """Look at what is new for what is worth an alert; how many wait to be sent."""
+        if self.ledger.news:
+            news = list(self.ledger.news)
+            self.ledger.news.clear()
+            for each in news:
+                self.alerts.notice(each)
+        return self.late_alerts.made.waiting if self.late_alerts.made else 0
 
 
 def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
@@ -74,33 +106,33 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
     timeout_s = settings.fallback_timeout_ms / 1000
     signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
-    overview = Overview(chain, limits, ledger, thrift, clock, settings.supabase_mb)
-    alerts = Alerts(
-        redis,
-        supabase,
+    late_overview = Late(lambda: _overview(settings, guard, ledger))
+    late_alerts = Late(lambda: _alerts(settings, guard, client, late_overview.get()))
+    health = Health(chain, limits, clock, emit)
+    return Parts(settings, guard, health, signin, clock, emit, client, ledger, late_overview, late_alerts)
+
+
+def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
+    from lib.overview import Overview
+
+    return Overview(guard.chain, guard.limits, ledger, ledger.thrift, guard.clock, settings.supabase_mb)
+
+
+def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+    from lib.alerts import Alerts
+
+    return Alerts(
+        guard.redis,
+        guard.limits.supabase,
         client,
-        clock,
-        emit,
+        guard.clock,
+        guard.emit,
         overview.ledger,
         settings.redis_month_percents,
         settings.alert_error_percent,
         settings.redis_slow_ms,
         _open(settings.slack_webhook),
         _open(settings.alert_webhook),
-    )
-    ledger.noticed = alerts.notice
-    return Parts(
-        settings,
-        guard,
-        Health(chain, limits, clock, emit),
-        signin,
-        clock,
-        emit,
-        client,
-        ledger,
-        alerts,
-        overview,
-        _account(settings, client),
     )
 
 
@@ -114,16 +146,6 @@ def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
         settings.redis_month_percents,
         {"cloud-run": settings.cloud_run_vcpus},
     )
-
-
-def _account(settings: "Settings", client: httpx.AsyncClient) -> "UpstashAccount | None":
-    key = _open(settings.upstash_api_key)
-    if key is None or settings.upstash_email is None or settings.redis_url is None:
-        return None
-    # Needed by the daily job alone.
-    from lib.wire.upstash_account import UpstashAccount
-
-    return UpstashAccount(client, settings.upstash_api_url, settings.upstash_email, key, settings.redis_url)
 
 
 def _redis(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,17 @@ async def test_a_slow_redis(world: World) -> None:
         await one.ask("anything")
         told.append(kinds(world).count(("redis_slow", "")))
     assert told == [0, 0, 0, 1, 1, 1, 1, 2]
+
+
+async def test_an_alert_leaves_no_key_without_a_ttl(world: World) -> None:
+    """An alert before any count was written makes the month's string, and sees to its end."""
+    one = world.instance()
+    for _ in range(3):
+        one.parts.emit(RedisSlow(140.0))
+    await one.ask("anything")
+    assert world.server.exists("ledger:1:2025-11")
+    found: Any = world.server.keys("*")
+    assert [key for key in found if world.server.ttl(key) == -1] == []
 
 
 @pytest.mark.parametrize("broken", ["fails", "nobody there", "no host"])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from lib.rules import budgets, keys, thrift
-from lib.rules.allowances import Allowance, commands_used
+from lib.rules.allowances import Allowance
 from lib.rules.counters import Reading
 from lib.rules.windows import DAY_MS
 
@@ -64,7 +64,7 @@ def of_reading(
     """What the numbers themselves say."""
     now_ms, found = reading.now_ms, list[Alert]()
     redis = next(each for each in ledger if each.service == "upstash")
-    step = thrift.step_of(commands_used(reading), redis.limit, percents)
+    step = thrift.step_of(reading.commands, redis.limit, percents)
     if step:
         found.append(_month(redis, step, percents[step - 1], now_ms))
     found += [_runs_out(each, now_ms) for each in ledger if each.runs_out_at_ms is not None]

@@ -61,17 +61,9 @@ def runs_out_ms(used: float, limit: float, per_hour: float, now_ms: int, resets_
     return at_ms if resets_at_ms is None or at_ms < resets_at_ms else None
 
 
-def commands_used(reading: Reading) -> int:
-    """The month's Redis commands: the vendor's figure and what was counted since, or what was counted."""
-    counted = reading.total(*counters.COMMANDS)
-    if not reading.total(*counters.VENDOR_AT):
-        return counted
-    return reading.total(*counters.VENDOR_TOTAL) + max(0, counted - reading.total(*counters.VENDOR_COUNTED))
-
-
 def commands(reading: Reading, limit: int) -> Allowance:
     """The month of Upstash Redis."""
-    now_ms, used = reading.now_ms, commands_used(reading)
+    now_ms, used = reading.now_ms, reading.commands
     ends_ms, vendor_s = budgets.month_ends_ms(now_ms), reading.total(*counters.VENDOR_AT)
     per_hour = rate_per_hour(reading.hours("commands"), now_ms)
     out_ms = runs_out_ms(used, limit, per_hour, now_ms, ends_ms)

@@ -193,6 +193,14 @@ class Reading:
         """The last hour in twelve parts and the present one, oldest first."""
         return [self.values.get(five_spot(field, at_ms, self.month), 0) for at_ms in fives(self.now_ms)]
 
+    @property
+    def commands(self) -> int:
+        """The month's Redis commands: the vendor's figure and what was counted since, or what was counted."""
+        counted = self.total(*COMMANDS)
+        if not self.total(*VENDOR_AT):
+            return counted
+        return self.total(*VENDOR_TOTAL) + max(0, counted - self.total(*VENDOR_COUNTED))
+
     def plus(self, deltas: Mapping[Spot, int]) -> "Reading":
         """With what has not been written yet."""
         return Reading(self.now_ms, self.month, {s: v + deltas.get(s, 0) for s, v in self.values.items()})
