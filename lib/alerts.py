@@ -14,9 +14,9 @@ from lib.rules import alerts, counters
 from lib.rules.alerts import Alert
 from lib.rules.allowances import Allowance
 from lib.rules.budgets import month_of
-from lib.rules.counters import Reading, known
+from lib.rules.counters import Name, Reading, known
 from lib.rules.op import Op, Reply, as_text, ignored
-from lib.rules.windows import window
+from lib.rules.windows import DAY_MS, window
 from lib.stores import RedisStore, SupabaseStore
 from lib.wire.supabase import SupabaseDown
 from lib.wire.upstash import RedisDown
@@ -37,10 +37,14 @@ class Alerts:
     percents: Sequence[int]
     error_percent: float
     slow_ms: float
+    is_out: Callable[[], bool]
+    """Whether Redis gave this instance's last request no reply."""
     slack: str | None = None
     webhook: str | None = None
     _slow_at_ms: deque[int] = field(default_factory=lambda: deque(maxlen=alerts.SLOW_REPLIES))
     _queue: list[Alert] = field(default_factory=list)
+    _notes: dict[Name, int] = field(default_factory=dict)
+    """When what was told, as far as it is not in Redis."""
     _settled: Bounded[str, bool] = field(default_factory=lambda: Bounded(200))
     """Alerts that this instance knows to have been sent in their period, by it or by another."""
 
@@ -74,6 +78,8 @@ class Alerts:
         if self._queue:
             queue, self._queue = self._queue, []
             await asyncio.gather(*(self._tell(each) for each in queue))
+        if self._notes:
+            await self._note()
 
     async def _tell(self, alert: Alert) -> None:
         if not await self._is_first(alert):
@@ -84,10 +90,16 @@ class Alerts:
             await self._on_redis(Op((("DEL", alert.key),), ignored))
             self._settled.drop(alert.key)
             return
-        name = ("alert_s", alert.kind, alert.about)
+        self._notes["alert_s", alert.kind, alert.about] = alert.at_ms // 1000
+
+    async def _note(self) -> None:
+        """Write down when what was told; later, while Redis is out."""
         now_ms = self.clock.now_ms()
-        touch = await self._on_redis(counters.note({name: alert.at_ms // 1000}, now_ms))
-        ttls = counters.ttls({} if touch is None else {month_of(now_ms): touch}, now_ms)
+        touch = await self._on_redis(counters.note(self._notes, now_ms))
+        if touch is None:
+            return
+        self._notes = {}
+        ttls = counters.ttls({month_of(now_ms): touch}, now_ms)
         if ttls.commands:
             await self._on_redis(ttls)
 
@@ -106,14 +118,15 @@ class Alerts:
         if claimed is not None or self.supabase is None:
             return claimed is not False
         try:
-            hour = (window("hour", 1),)
-            quota = await self.supabase.spend(alert.key, hour, 1, self.clock.now_ms(), None, _TIMEOUT_S)
+            once = (window("day" if lasts_ms > DAY_MS // 24 else "hour", 1),)
+            quota = await self.supabase.spend(alert.key, once, 1, self.clock.now_ms(), None, _TIMEOUT_S)
         except SupabaseDown:
             return True
         return quota.allowed
 
     async def _on_redis[T](self, op: Op[T]) -> T | None:
-        if self.redis is None:
+        # Where it has just failed a request, an alert must not be the next to wait for it.
+        if self.redis is None or self.is_out():
             return None
         try:
             return await self.redis.run(op, "alert", _TIMEOUT_S)

@@ -125,6 +125,10 @@ class Limits:
             return None
         return "redis's month is nearly used up"
 
+    def is_out(self) -> bool:
+        """Whether Redis was not there for the last call."""
+        return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
+
     def forget(self, subject_id: str) -> None:
         """Know nothing of a subject any more."""
         self._known.drop(subject_id)

@@ -78,8 +78,9 @@ class Parts:
     async def settle(self) -> None:
         """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
         await self.ledger.settle()
-        if self.notice():
-            await self.alerts.settle()
+        self.notice()
+        if self.late_alerts.made is not None:
+            await self.late_alerts.made.settle()
 
     def notice(self) -> int:
         """Look at what is new for what is worth an alert; how many wait to be sent."""
@@ -131,6 +132,7 @@ def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overv
         settings.redis_month_percents,
         settings.alert_error_percent,
         settings.redis_slow_ms,
+        guard.limits.is_out,
         _open(settings.slack_webhook),
         _open(settings.alert_webhook),
     )

@@ -112,6 +112,13 @@ async def test_a_switch_of_mode_is_told_while_redis_is_out(world: World, supabas
     for number, each in enumerate(instances):
         assert (await each.ask(f"question {number}")).headers["x-guard-mode"] == "supabase"
     assert kinds(world) == [("mode", "supabase")]
+    world.faults.clear()
+    world.now_ms += 60_000
+    for number, each in enumerate(instances):
+        assert (await each.ask(f"question {number}")).headers["x-guard-mode"] == "redis"
+    assert kinds(world) == [("mode", "supabase"), ("mode", "redis")]
+    shown = {each["about"] for each in (await world.instance().overview())["alerts"]}
+    assert shown == {"redis", "supabase"}
 
 
 async def test_the_error_rate(world: World) -> None:
