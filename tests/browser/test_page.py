@@ -58,6 +58,7 @@ class Served:
     authorized: int = 0
     """Requests that carried the token itself."""
     files: ASGIApp = field(default_factory=lambda: routes_app(ROOT))
+    _parts: Parts | None = None
     _api: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,11 +72,13 @@ class Served:
             await self._overview()(scope, receive, send)
             return
         await self.files(scope, receive, send)
+        if scope["type"] == "lifespan" and self._parts is not None:
+            await self._parts.client.aclose()
 
     def _overview(self) -> ASGIApp:
         if self._api is None:
             # Here, because connections belong to the event loop that they are made in.
-            parts = build(Settings.from_env(self.environ))
+            self._parts = parts = build(Settings.from_env(self.environ))
 
             async def built() -> Parts:
                 return parts
