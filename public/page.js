@@ -100,7 +100,7 @@
     for (const each of document.querySelectorAll("[data-word]")) each.textContent = word(each.dataset.word);
     $("language").textContent = language === "ko" ? "English" : "한국어";
     $("language").lang = language === "ko" ? "en" : "ko";
-    $("enter").hidden = Boolean(token);
+    $("enter").hidden = $("about").hidden = Boolean(token);
     $("again").hidden = $("leave").hidden = !token;
     $("board").hidden = !data;
     $("foot").textContent = data ? word("foot", { seconds: number(data.freshFor) }) : "";
@@ -242,5 +242,5 @@
   setInterval(showState, 10_000);
 
   show();
-  if (token) ask(); else $("token").focus();
+  if (token) ask();
 })();

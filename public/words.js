@@ -3,7 +3,10 @@
 const WORDS = {
   en: {
     skip: "Skip to content", again: "Refresh", leave: "Forget the token",
-    enter: "Enter the token", enterHint: "The value of ADMIN_TOKEN. It stays in this tab.", token: "Token", open: "Open",
+    about: "A guard in front of an AI backend",
+    aboutText: "It limits callers, answers repeats from a cache, stops calling a backend that is down, and goes on working when its own Redis does not.",
+    aboutUse: "This is an API. Questions go to POST /api/ai/supervisor:", health: "What works at the moment (JSON)",
+    enter: "What is left, for whoever has the token", enterHint: "The value of ADMIN_TOKEN. It stays in this tab.", token: "Token", open: "Open",
     refused: "This token is not the one that is configured.",
     closed: "The deployment has no ADMIN_TOKEN: set one and deploy again.",
     glance: "At a glance", left: "What is left", hour: "The last hour, by five minutes", day: "The last day, by hour",
@@ -38,7 +41,10 @@ const WORDS = {
   },
   ko: {
     skip: "본문으로 건너뛰기", again: "새로 고침", leave: "토큰 지우기",
-    enter: "토큰 입력", enterHint: "ADMIN_TOKEN의 값입니다. 이 탭에만 보관됩니다.", token: "토큰", open: "열기",
+    about: "AI 백엔드 앞에 서는 방파제",
+    aboutText: "호출 횟수를 제한하고, 같은 질문에는 캐시로 답하며, 백엔드가 멈추면 호출을 멈추고, Redis가 멈춰도 계속 동작합니다.",
+    aboutUse: "이 주소는 API입니다. 질문은 POST /api/ai/supervisor로 보내세요.", health: "지금 동작하는 것 (JSON)",
+    enter: "남은 한도 보기 (토큰 필요)", enterHint: "ADMIN_TOKEN의 값입니다. 이 탭에만 보관됩니다.", token: "토큰", open: "열기",
     refused: "설정된 토큰과 다릅니다.", closed: "ADMIN_TOKEN이 설정되지 않았습니다. 설정한 뒤 다시 배포하세요.",
     glance: "한눈에 보기", left: "남은 한도", hour: "최근 1시간 (5분 단위)", day: "최근 하루 (1시간 단위)",
     circuits: "서킷 브레이커", alerts: "이번 달 알림", asTable: "표로 보기",

@@ -212,6 +212,16 @@ def test_shows_everything(visit: Visit) -> None:
     visit.shoot("light")
 
 
+def test_without_a_token_it_says_what_this_is(visit: Visit) -> None:
+    """Whoever comes without a token learns what answers here, and gets no figures."""
+    page = visit.page
+    expect(page.get_by_role("heading", name="A guard in front of an AI backend")).to_be_visible()
+    expect(page.get_by_role("link", name="What works at the moment")).to_have_attribute("href", "/api/health")
+    expect(page.get_by_role("meter")).to_have_count(0)
+    assert page.evaluate(CONTRAST) == []
+    visit.shoot("without-a-token")
+
+
 def test_a_wrong_token_is_told(visit: Visit) -> None:
     """A token that is not the configured one leads back to the form, and is forgotten."""
     visit.enter("not it")
@@ -360,7 +370,7 @@ def test_no_foreign_host_and_no_inline_code(visit: Visit) -> None:
     expect(visit.page.get_by_role("meter").first).to_be_visible()
     assert len(hosts) == 1
     source = (ROOT / "public" / "index.html").read_text()
-    assert not re.search(r"<script>|\son\w+=|style=|https?://", source)
+    assert not re.search(r"<script>|\son\w+=|style=|(?:src|href)=\"https?:", source)
 
 
 def test_both_languages_say_everything(visit: Visit) -> None:
