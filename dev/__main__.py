@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -88,6 +89,8 @@ async def _start(port: int, data: Path, stopping: asyncio.Event) -> None:
         async with Stack.start(os.environ, data, _say) as stack:
             if not await _asked_to(stopping):
                 os.environ.update(stack.environment)
+                # So that the page can be opened here at once; a deployment has none until it is set.
+                os.environ.setdefault("ADMIN_TOKEN", secrets.token_urlsafe(12))
                 await _serve(stack, port, stopping)
     except (RedisServerError, PostgresStartError):
         # A server that was interrupted while it started is no error.
@@ -128,7 +131,8 @@ def _table(stack: Stack, url: str) -> str:
         f"curl -s {url}/api/ai/supervisor -H 'content-type: application/json' "
         '-d \'{"query":"which disk is fullest?","sessionId":"demo"}\''
     )
-    return "\n".join(["", *lines, "", "Try:", f"  {ask}", ""])
+    page = f"{url}/ shows what is left; its token is {os.environ['ADMIN_TOKEN']}"
+    return "\n".join(["", *lines, "", "Try:", f"  {ask}", f"  {page}", ""])
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dev.routes import discover
+from lib.admin import Action
 from lib.problems import KINDS
-from lib.replies import AnswerBody, HealthBody, OpenAIError, ProblemBody
+from lib.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
 from lib.schemas import Ask, ChatCompletion
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,9 @@ class Operation:
     replies: dict[int, tuple[str, Any]]
     problems: tuple[str, ...]
     errors: Any = ProblemBody
+    media: str = "application/json"
+    secret: str = ""
+    """The variable whose value is to be sent as a bearer token, where one is."""
 
 
 _EVERYWHERE = ("method_not_allowed", "origin_not_allowed", "misconfigured", "internal_error")
@@ -40,6 +44,7 @@ _GUARDED = (
     *("rate_limited", "not_cached", "circuit_open", "budget_spent", "backend_rejected", "backend_throttled"),
     *("backend_timeout", "backend_failed", "backend_unauthorized", *_EVERYWHERE),
 )
+_SECURED = ("unauthorized", "closed", *_EVERYWHERE)
 
 OPERATIONS = (
     Operation(
@@ -70,6 +75,46 @@ OPERATIONS = (
         },
         _EVERYWHERE,
     ),
+    Operation(
+        "/api/overview",
+        "get",
+        "What is left and what happened; with `view=<day>.<HMAC of the day>` in place of the token the edge may answer",
+        None,
+        {200: ("The overview", OverviewBody)},
+        _SECURED,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/metrics",
+        "get",
+        "The ledger for Prometheus",
+        None,
+        {200: ("Metrics in the Prometheus text format", str)},
+        _SECURED,
+        media="text/plain",
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/admin",
+        "post",
+        "Invalidate answers, reset a caller, open or close a circuit",
+        Action,
+        {200: ("Done", AdminBody)},
+        (
+            *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request", "store_unavailable"),
+            *_SECURED,
+        ),
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/cron/daily",
+        "get",
+        "The daily job, called by the platform",
+        None,
+        {200: ("What it did", DailyBody)},
+        ("store_unavailable", *_SECURED),
+        secret="CRON_SECRET",  # noqa: S106 - its name
+    ),
 )
 
 
@@ -82,6 +127,8 @@ def describe() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
         entry: dict[str, Any] = {"summary": operation.summary, "responses": _responses(operation, schemas)}
+        if operation.secret:
+            entry["security"] = [{operation.secret: []}]
         if operation.request is not None:
             schema = _schema(operation.request, schemas)
             entry["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -94,14 +141,20 @@ def describe() -> dict[str, Any]:
             "description": "Stands in front of an AI backend and keeps the free tiers behind it alive.",
         },
         "paths": paths,
-        "components": {"schemas": dict(sorted(schemas.items()))},
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "securitySchemes": {
+                name: {"type": "http", "scheme": "bearer", "description": f"The value of `{name}`."}
+                for name in sorted({operation.secret for operation in OPERATIONS if operation.secret})
+            },
+        },
     }
 
 
 def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (text, model) in operation.replies.items():
-        content = {"application/json": {"schema": _schema(model, schemas)}}
+        content = {operation.media: {"schema": _schema(model, schemas)}}
         responses[str(status)] = {"description": text, "content": content}
     problem = {"schema": _schema(operation.errors, schemas)}
     media = "application/problem+json" if operation.errors is ProblemBody else "application/json"

@@ -33,11 +33,19 @@ class Blocklist:
         block = self._blocks.get(subject)
         return "off" if block is None else block[3]
 
-    def remember(self, subject: str, cost: int, quota: Quota, now_ms: int, mode: Mode = "redis") -> None:
+    def remember(
+        self,
+        subject: str,
+        cost: int,
+        quota: Quota,
+        now_ms: int,
+        longest_ms: int = LONGEST_BLOCK_MS,
+        mode: Mode = "redis",
+    ) -> None:
         """Keep a refusal. One that no waiting cures is not kept: deciding it asks nobody anyway."""
         if quota.allowed or quota.retry_at_ms is None:
             return
-        self._blocks.put(subject, (min(quota.retry_at_ms, now_ms + LONGEST_BLOCK_MS), cost, quota, mode))
+        self._blocks.put(subject, (min(quota.retry_at_ms, now_ms + longest_ms), cost, quota, mode))
 
     def forget(self, subject: str) -> None:
         """Believe nothing of a subject any more."""

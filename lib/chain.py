@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from lib.clock import Clock
-from lib.events import CircuitChanged, Listener, ProviderFailure
+from lib.events import CircuitChanged, Listener, ProviderAnswered, ProviderAsked, ProviderFailure
 from lib.limits import Admission, Limits, Subject
 from lib.rules import breaker, budgets, keys, windows
 from lib.rules.answers import Answer, Question
@@ -228,6 +228,7 @@ class Chain:
     async def _begin(self, asking: Asking, view: View, place: int, admission: Admission) -> Opened:
         link, held = self.links[place], breaker.ticket(view.circuits[place])
         left_s = self._left_s(asking)
+        self.emit(ProviderAsked(link.name))
         pieces = link.provider.ask(asking.question, request_id=asking.request_id, left_s=left_s, stream=asking.stream)
         tokens, started = self._guess(asking.question), self.clock.monotonic()
         opened = Opened(place, held, End("", whole=False), pieces, started, tokens, admission)
@@ -255,6 +256,7 @@ class Chain:
         place, link, now_ms = opened.place, self.links[opened.place], self.clock.now_ms()
         opened.over = True
         took_ms = (self.clock.monotonic() - opened.started) * 1000
+        self.emit(ProviderAnswered(link.name, took_ms))
         self._owe_use(asking, view, opened, end.tokens)
         if end.rests_s is not None:
             until_ms, policy = now_ms + int(min(end.rests_s, _LONGEST_REST_S) * 1000), link.breaker

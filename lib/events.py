@@ -1,4 +1,4 @@
-"""What happened, as frozen values. The guard and the edge emit them; logs (later metrics and alerts) listen.
+"""What happened, as frozen values. The guard and the edge emit them; the log and the ledger listen.
 
 No event holds a token, an address in clear, or the text of a question or an answer.
 """
@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
 type Mode = Literal["redis", "supabase", "local", "off"]
-type StorePhase = Literal["ask", "claim", "poll", "budget", "circuit", "write_back", "settle", "health"]
+type StorePhase = Literal[
+    "ask", "claim", "poll", "budget", "circuit", "write_back", "settle", "health", "ledger", "alert", "read", "admin"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,77 @@ class ProviderFailure(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderAsked(Event):
+    """A call went out to a provider, which counts it, whatever comes of it."""
+
+    event: ClassVar[str] = "provider_asked"
+    level: ClassVar[int] = logging.DEBUG
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswered(Event):
+    """A provider answered to the end."""
+
+    event: ClassVar[str] = "provider_answered"
+    level: ClassVar[int] = logging.DEBUG
+    provider: str
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ThriftChanged(Event):
+    """This instance uses Redis more or less sparingly from now on: a step of ``rules/thrift.py``."""
+
+    event: ClassVar[str] = "thrift_changed"
+    level: ClassVar[int] = logging.WARNING
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alerted(Event):
+    """Something was told to whoever looks after this deployment; once for all instances."""
+
+    event: ClassVar[str] = "alert"
+    level: ClassVar[int] = logging.WARNING
+    kind: str
+    about: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookFailed(Event):
+    """An alert could not be delivered."""
+
+    event: ClassVar[str] = "webhook_failed"
+    level: ClassVar[int] = logging.WARNING
+    to: Literal["slack", "webhook"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VendorUnavailable(Event):
+    """Upstash did not say how many commands it has billed."""
+
+    event: ClassVar[str] = "vendor_unavailable"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdminActed(Event):
+    """Somebody with the token changed something by hand. ``about`` names no caller in clear."""
+
+    event: ClassVar[str] = "admin"
+    level: ClassVar[int] = logging.WARNING
+    request_id: str
+    action: str
+    about: str
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRefused(Event):
     """An access token was not valid; its bearer is limited by address."""
 
@@ -153,6 +226,8 @@ _log = logging.getLogger("breakwater")
 
 def log(event: Event) -> None:
     """Log an event as one line of JSON, which Vercel shows as a structured record."""
+    if not _log.isEnabledFor(event.level):
+        return
     fields = {name: _short(value) for name, value in asdict(event).items() if value is not None}
     level = logging.getLevelName(event.level).lower()
     _log.log(event.level, json.dumps({"event": event.event, "level": level, **fields}, ensure_ascii=False))

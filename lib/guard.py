@@ -17,6 +17,7 @@ from lib.events import Listener, Mode, Spent
 from lib.limits import Admission, Limits, Subject
 from lib.rules import answers, caller, flight, keys, windows
 from lib.rules.answers import Answer, Directives, Entry, Question, freshness
+from lib.rules.budgets import month_of
 from lib.rules.caller import Caller
 from lib.rules.decide import Code, Compute, Deny, Serve, decide, may_be_asked, without_providers
 from lib.rules.flight import FlightRules
@@ -130,6 +131,10 @@ class _State:
     """An answer is stored, but of before an invalidation."""
     epochs: tuple[int, ...] = ()
     providers: tuple[str | None, ...] | None = None
+    thrift: str | None = None
+    """How sparingly Redis is to be used."""
+    reset_ms: int = 0
+    """When the caller was last reset by hand."""
 
 
 @dataclass(slots=True)
@@ -203,6 +208,8 @@ class Guard:
     emit: Listener
     flight: FlightRules = field(default_factory=FlightRules)
     blocklist: Blocklist = field(default_factory=Blocklist)
+    _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
+    """The resets by hand that this instance has heard of."""
     _flights: dict[str, _Flight] = field(default_factory=dict)
     """Answers that this instance is computing, by key."""
     _over: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
@@ -231,7 +238,8 @@ class Guard:
             raise
         quota = asked.admission.quota
         if isinstance(result, Refused) and result.code == "rate_limited":
-            self.blocklist.remember(subject.id, call.cost, quota, now_ms, asked.admission.mode)
+            longest_ms = self.limits.thrift.step(now_ms).block_ms
+            self.blocklist.remember(subject.id, call.cost, quota, now_ms, longest_ms, asked.admission.mode)
         mode = asked.admission.mode if policy.layout.windows else "off"
         return Outcome(
             result,
@@ -249,12 +257,12 @@ class Guard:
     async def _ask(self, call: Call, subject: Subject, now_ms: int, watch: _Watch) -> _Asked:
         hashed = answers.query_hash(call.route, call.caller.id, call.question)
         key = keys.answer(call.route, call.question.session, hashed)
-        read, flying, mine = self._read_state(call, key, now_ms), self._flights.get(key), None
+        read, flying, mine = self._read_state(call, subject, key, now_ms), self._flights.get(key), None
         if not (call.asked.no_cache or call.asked.no_store or call.asked.only_if_cached) and flying is None:
             self._flights[key] = mine = _Flight()
         mark = flight.note(hashed, now_ms) if mine is not None else None
         try:
-            admission, state = await self.limits.spend(subject, call.cost, now_ms, read, call.deadline, mark=mark)
+            admissions, state = await self._spend(subject, call, now_ms, read, mark)
         except BaseException:
             if mine is not None:
                 # A bug; nobody may wait for it.
@@ -262,6 +270,7 @@ class Guard:
                 mine.result.set_result(None)
                 self._forget(key, mine)
             raise
+        admission = admissions[-1]
         if admission.mode == "redis":
             watch.redis = watch.since(watch.started)
         else:
@@ -271,13 +280,38 @@ class Guard:
             mine.epochs.set_result(state.epochs)
         view = self.chain.view(state.providers, now_ms)
         # Only the answer goes to the provider as a stream; what is computed for the cache alone does not.
-        asking = Asking(call.question, call.request_id, call.deadline, call.stream, [], [admission])
+        asking = Asking(call.question, call.request_id, call.deadline, call.stream, [], admissions)
         return _Asked(call, now_ms, admission, state, view, key, mark, asking, watch, flying=flying, mine=mine)
 
-    def _read_state(self, call: Call, key: str, now_ms: int) -> Op[tuple[int, _State]]:
-        """The outage marker, the answer, its lock, the invalidation epochs and the providers: 1 command."""
+    async def _spend(
+        self, subject: Subject, call: Call, now_ms: int, read: Op[tuple[int, _State]], mark: Mark | None
+    ) -> tuple[list[Admission], _State | None]:
+        """The verdict on the call, last, and what was read with it."""
+        admission, state = await self.limits.spend(subject, call.cost, now_ms, read, call.deadline, mark=mark)
+        if state is None:
+            return [admission], None
+        self.limits.thrift.seen(state.thrift, now_ms)
+        if not self._is_new_reset(subject, state) or admission.quota.allowed:
+            return [admission], state
+        # Refused by what this instance remembered of before. Without a note: it would find its own and wait for itself.
+        second, again = await self.limits.spend(subject, call.cost, now_ms, read, call.deadline)
+        return [admission, second], again or state
+
+    def _is_new_reset(self, subject: Subject, state: _State) -> bool:
+        """Whether the caller was reset by hand since this instance last looked; then it forgets what it knew."""
+        if state.reset_ms <= (self._resets.get(subject.id) or 0):
+            return False
+        self._resets.put(subject.id, state.reset_ms)
+        self.limits.forget(subject.id)
+        return True
+
+    def _read_state(self, call: Call, subject: Subject, key: str, now_ms: int) -> Op[tuple[int, _State]]:
+        """The outage marker, the answer, its lock, what was done by hand, and the providers: 1 command."""
         names = [
             keys.OUTAGE,
+            keys.thrift(month_of(now_ms)),
+            keys.reset(subject.id),
+            keys.EPOCH_ALL,
             key,
             keys.lock(key),
             keys.epoch_route(call.route),
@@ -286,13 +320,19 @@ class Guard:
         ]
 
         def read(replies: Sequence[Reply]) -> tuple[int, _State]:
-            outage, entry, lock, route, session, *providers = (
+            outage, thrift, reset, everything, entry, lock, route, session, *providers = (
                 as_text(each) for each in as_list(replies[0], len(names))
             )
-            epochs = (answers.parse_epoch(route), answers.parse_epoch(session))
+            # Both only grow, so that their sum names a state as well as each of them.
+            epochs = (
+                answers.parse_epoch(everything) + answers.parse_epoch(route),
+                answers.parse_epoch(session),
+            )
             answer = answers.parse(entry, epochs)
             outdated = entry is not None and answer is None
-            return answers.parse_epoch(outage), _State(answer, lock, outdated, epochs, tuple(providers))
+            return answers.parse_epoch(outage), _State(
+                answer, lock, outdated, epochs, tuple(providers), thrift, answers.parse_epoch(reset)
+            )
 
         return Op((("MGET", *names),), read)
 
@@ -310,7 +350,8 @@ class Guard:
                 self._land(asked, None)
                 # Whoever refreshes it now will do; that is seen from the lock that came with the answer.
                 asked.stored = True
-                if not flight.is_locked(asked.state.lock, asked.state.epochs):
+                refreshes = self.limits.thrift.step(asked.now_ms).refreshes
+                if refreshes and not flight.is_locked(asked.state.lock, asked.state.epochs):
                     asked.refresh = refresh
                 return Answered(answer, "stale" if stale else "hit", reason, stored=True)
             case Compute(reason, order):
@@ -462,7 +503,7 @@ class Guard:
 
     def _poll(self, asked: _Asked) -> Op[tuple[_State, int | None]]:
         """Look again for the answer and for who computes it: 2 commands, 1 where no notes are left."""
-        read = self._read_state(asked.call, asked.key, asked.now_ms)
+        read = self._read_state(asked.call, asked.admission.subject, asked.key, asked.now_ms)
         if asked.mark is None or asked.admission.slot is None:
             return Op(read.commands, lambda replies: (read.read(replies)[1], None))
         slot = windows.get_slot(asked.admission.subject.id, asked.mark.slot, asked.now_ms)

@@ -23,7 +23,7 @@ from lib.problems import TYPE_BASE, BadSettings, Problem
 from lib.replies import FieldError, ProblemBody
 from lib.rules import caller
 from lib.rules.caller import Caller
-from lib.wiring import Parts
+from lib.wiring import Parts, goodbye
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -152,7 +152,7 @@ def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Han
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await _lifespan(receive, send, goodbye)
             return
         request = Request(starlette.requests.Request(scope, receive), uuid.uuid4().hex, errors)
         try:
@@ -172,9 +172,11 @@ def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Han
     return app
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
+async def _lifespan(receive: Receive, send: Send, goodbye: Callable[[], Awaitable[None]]) -> None:
     while True:
         message = await receive()
+        if message["type"] == "lifespan.shutdown":
+            await goodbye()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
@@ -210,6 +212,10 @@ async def _serve(
     except Exception as e:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
         reply = _failure(request, e, parts.emit)
     await _send(request, reply, parts.emit, scope, receive, send)
+    try:
+        await parts.settle()
+    except Exception:  # noqa: BLE001 - likewise
+        parts.emit(Crashed(request.id, traceback.format_exc()))
 
 
 async def _send(request: Request, reply: Reply, emit: Listener, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ counted by Supabase still and given to Redis at once, so that it does not matter
 are not. docs/failure-modes.md derives the bound.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from lib.rules.op import Op, gather, ignored, join
 from lib.rules.settlement import Given, holds, less
 from lib.rules.windows import Known, Layout, Mark, Quota, Tally, Usage, Window, judge
 from lib.stores import RedisStore, SupabaseStore
+from lib.thrift import Thrift
 from lib.wire.supabase import SupabaseDown
 from lib.wire.upstash import RedisDown
 
@@ -69,6 +70,9 @@ class Limits:
     clock: Clock
     emit: Listener
     stock: StockLimits | None = None
+    thrift: Thrift = field(default_factory=lambda: Thrift(lambda event: None))
+    riding: Callable[[], Op[None] | None] = lambda: None
+    """What is due to go to Redis on its own account, and rides along with a write-back."""
     mode: Mode = field(init=False)
     since_ms: int = field(init=False)
     reason: str = "start"
@@ -122,6 +126,10 @@ class Limits:
         deadline = min(deadline, self.clock.monotonic() + self._share_s)
         if self.redis is None:
             return await self._spend_elsewhere(subject, cost, now_ms, deadline, "redis is disabled"), None
+        if (spared := self.spares(now_ms)) is not None:
+            # As in an outage: what is admitted meanwhile is settled when Redis counts again.
+            self._outage_ms, self._untold = max(self._outage_ms, now_ms), True
+            return await self._spend_elsewhere(subject, cost, now_ms, deadline, spared), None
         if self.redis.failed_ms > self._outage_ms:
             # It failed at something else: a write-back, a circuit. Whether it has lost its data is not known.
             self._outage_ms, self._untold = self.redis.failed_ms, True
@@ -140,6 +148,21 @@ class Limits:
             # A late reply from before the outage does not end it.
             self._switch("redis", "redis answers again")
         return admission, rode
+
+    def spares(self, now_ms: int) -> str | None:
+        """Why Redis is left alone although it answers, if it is: its month is nearly over, and Supabase can count."""
+        if self.supabase is None or self.supabase.gate.rests() or self.thrift.step(now_ms).asks_redis:
+            return None
+        return "redis's month is nearly used up"
+
+    def is_out(self) -> bool:
+        """Whether Redis was not there for the last call."""
+        return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
+
+    def forget(self, subject_id: str) -> None:
+        """Know nothing of a subject any more."""
+        for memory in (self._known, self._given, self._floors, self._seen, self._alone):
+            memory.drop(subject_id)
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline on the monotonic clock; never negative."""
@@ -161,6 +184,7 @@ class Limits:
             owed.append((self.debt(subject, [], at_ms), windows.set_ttl(subject_id, at_ms)))
         if not owed or self.redis is None:
             return
+        owed += self._passengers()
         try:
             results = await self.redis.run(gather([op for _, op in owed]), "write_back", self.left_s(deadline))
         except BaseException:
@@ -177,6 +201,10 @@ class Limits:
                 late[each.subject.id] = windows.set_ttl(each.subject.id, each.now_ms)
         if late:
             await self.redis.run(gather(list(late.values())), "write_back", self.left_s(deadline))
+
+    def _passengers(self) -> list[tuple[Admission, Op[object]]]:
+        riding = self.riding()
+        return [] if riding is None else [(self.debt(Subject("", windows.Layout(())), [], 0), riding)]
 
     # Redis
 

@@ -26,6 +26,8 @@ KINDS = {
     for kind in (
         Kind("invalid_json", 400, "The body is not JSON", "client"),
         Kind("origin_not_allowed", 403, "This origin may not call", "client"),
+        Kind("unauthorized", 401, "The token is missing or wrong", "client"),
+        Kind("closed", 403, "The route is closed", "guard"),
         Kind("method_not_allowed", 405, "Method not allowed", "client"),
         Kind("body_too_large", 413, "The body is too large", "client"),
         Kind("unsupported_media_type", 415, "The body is not declared as JSON", "client"),
@@ -39,6 +41,7 @@ KINDS = {
         Kind("backend_timeout", 504, "The AI backend took too long", "upstream"),
         Kind("backend_failed", 502, "The AI backend gave no usable answer", "upstream"),
         Kind("backend_unauthorized", 502, "The AI backend does not accept our secret", "guard"),
+        Kind("store_unavailable", 503, "Redis cannot be reached", "store"),
         Kind("misconfigured", 500, "The deployment is not configured", "guard"),
         Kind("internal_error", 500, "Something broke in Breakwater", "guard"),
     )

@@ -129,3 +129,113 @@ class OpenAIError(TypedDict):
     """The body of an error on the routes that speak OpenAI's protocol."""
 
     error: OpenAIErrorFields
+
+
+class AllowanceBody(TypedDict):
+    """What one free tier has left."""
+
+    service: str
+    unit: str
+    period: str
+    limit: int
+    used: int
+    left: int
+    percent: float
+    resetsAt: Annotated[int | None, Text("When the whole limit is back; null: never, or nothing is used.")]
+    runsOutAt: Annotated[int | None, Text("When nothing is left at the present rate; null: it lasts.")]
+    source: Annotated[
+        Literal["counted", "vendor", "estimated", "measured"],
+        Text("`vendor`: the vendor's own figure, and what was counted since."),
+    ]
+    asOf: NotRequired[Annotated[int, Text("When the vendor's figure, or the measurement, was taken.")]]
+
+
+class SliceBody(TypedDict):
+    """Requests of a few minutes or an hour, by what was decided."""
+
+    at: int
+    serve: int
+    compute: int
+    refuse: int
+    fail: int
+
+
+class HitRateBody(TypedDict):
+    """The share of answers that came from the cache; null where there were none."""
+
+    hour: float | None
+    day: float | None
+
+
+class QuantilesBody(TypedDict):
+    """Milliseconds that half, and 95 %, of this month's took at most; null where there were none."""
+
+    p50: float | None
+    p95: float | None
+
+
+class LatencyBody(TypedDict):
+    """How long things take."""
+
+    request: QuantilesBody
+    redis: QuantilesBody
+    guard: QuantilesBody
+    redisByHour: Annotated[list[float | None], Text("The mean of each of the hours in `day`, in ms.")]
+
+
+class CircuitBody(TypedDict):
+    """One provider's circuit."""
+
+    provider: str
+    state: Literal["closed", "open", "half_open"]
+    failures: int
+    reason: str
+    since: int | None
+    until: int | None
+
+
+class AlertBody(TypedDict):
+    """The last alert of its kind this month."""
+
+    kind: str
+    about: str
+    at: int
+
+
+class OverviewBody(TypedDict):
+    """What is left and what happened. All times are in seconds since the epoch."""
+
+    at: int
+    source: Annotated[
+        Literal["redis", "instance"],
+        Text("`instance`: Redis gave no reply, and this is what this instance alone has seen."),
+    ]
+    freshFor: Annotated[int, Text("Seconds for which asking again gives the same.")]
+    mode: Mode
+    thrift: Annotated[int, Text("How sparingly Redis is used: 0 as usual, 3 not at all.")]
+    allowances: list[AllowanceBody]
+    hour: Annotated[list[SliceBody], Text("The last hour by five minutes, oldest first.")]
+    day: Annotated[list[SliceBody], Text("The last day by hour, oldest first.")]
+    hitRate: HitRateBody
+    errorRate: HitRateBody
+    latency: LatencyBody
+    circuits: list[CircuitBody]
+    alerts: list[AlertBody]
+
+
+class AdminBody(TypedDict):
+    """What was done by hand."""
+
+    action: str
+    done: str
+    requestId: str
+
+
+class DailyBody(TypedDict):
+    """What the daily job did."""
+
+    vendor: Annotated[str, Text("Upstash's own figure: `corrected`, `not_configured` or `unavailable`.")]
+    commands: int
+    supabaseBytes: int | None
+    alerts: Annotated[int, Text("Alerts that were noticed; each is sent once in its period.")]
+    requestId: str

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from lib.problems import BadSettings
-from lib.rules import budgets, policy
+from lib.rules import budgets, policy, thrift
 from lib.rules.answers import CacheRules
 from lib.rules.breaker import BreakerPolicy
 from lib.rules.caller import Network, Trust
@@ -53,12 +53,17 @@ def _budget(text: object) -> object:
     return budgets.parse(text) if isinstance(text, str) else text
 
 
+def _percents(text: object) -> object:
+    return thrift.parse_percents(text) if isinstance(text, str) else text
+
+
 type Flag = Annotated[bool, BeforeValidator(_flag)]
 type Url = Annotated[str, BeforeValidator(_url)]
 type Items = Annotated[tuple[str, ...], BeforeValidator(_items)]
 type Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 type Limits = Annotated[Layout, BeforeValidator(_layout)]
 type BudgetLimits = Annotated[Layout, BeforeValidator(_budget)]
+type Percents = Annotated[tuple[int, ...], BeforeValidator(_percents)]
 type Millis = Annotated[int, Field(ge=1, le=300_000)]
 
 
@@ -133,6 +138,19 @@ class Settings(BaseModel):
     limit_servers: Limits = Field(_limit("RATELIMIT_SERVERS"), alias="RATELIMIT_SERVERS")
     limit_api: Limits = Field(_limit("RATELIMIT_API"), alias="RATELIMIT_API")
 
+    admin_token: SecretStr | None = Field(None, alias="ADMIN_TOKEN")
+    cron_secret: SecretStr | None = Field(None, alias="CRON_SECRET")
+    redis_month_commands: Annotated[int, Field(ge=1)] = Field(500_000, alias="REDIS_MONTH_COMMANDS")
+    redis_month_percents: Percents = Field((80, 90, 95), alias="REDIS_MONTH_PERCENTS")
+    ledger_flush_commands: Annotated[int, Field(ge=1, le=10_000)] = Field(64, alias="LEDGER_FLUSH_COMMANDS")
+    supabase_mb: Annotated[int, Field(ge=1)] = Field(500, alias="SUPABASE_MB")
+    alert_error_percent: Annotated[float, Field(gt=0, le=100)] = Field(1.0, alias="ALERT_ERROR_PERCENT")
+    slack_webhook: SecretStr | None = Field(None, alias="SLACK_WEBHOOK_URL")
+    alert_webhook: SecretStr | None = Field(None, alias="ALERT_WEBHOOK_URL")
+    upstash_email: str | None = Field(None, alias="UPSTASH_EMAIL")
+    upstash_api_key: SecretStr | None = Field(None, alias="UPSTASH_API_KEY")
+    upstash_api_url: Url = Field("https://api.upstash.com", alias="UPSTASH_API_URL")
+
     allowed_origins: Items = Field((), alias="ALLOWED_ORIGINS")
     trusted_proxies: Networks = Field((), alias="TRUSTED_PROXIES")
     identity_secret: SecretStr | None = Field(None, alias="IDENTITY_SECRET")
@@ -166,7 +184,13 @@ class Settings(BaseModel):
 
     def policy_for(self, path: str) -> Policy:
         """The policy of a route."""
-        group = policy.group_of(path)
+        return self._policy(policy.group_of(path))
+
+    def policies(self) -> list[Policy]:
+        """The policy of every group of routes."""
+        return [self._policy(group) for group in policy.GROUPS]
+
+    def _policy(self, group: policy.Group) -> Policy:
         layouts = {
             "RATELIMIT_AI_SUPERVISOR": self.limit_ai_supervisor,
             "RATELIMIT_AI": self.limit_ai,
@@ -207,6 +231,12 @@ def _missing(given: Mapping[str, str]) -> list[str]:
     # A project may name SUPABASE_URL for sign-in alone; only the key without the URL is surely a mistake.
     if supabase_key and not supabase_url:
         faults.append("SUPABASE_URL: missing, while SUPABASE_SERVICE_ROLE_KEY is set")
+    if "UPSTASH_API_KEY" in given and "UPSTASH_EMAIL" not in given:
+        faults.append("UPSTASH_EMAIL: missing, while UPSTASH_API_KEY is set")
+    # Kept as secrets, because whoever knows them can write there; so they are looked at here.
+    hooks = [name for name in ("SLACK_WEBHOOK_URL", "ALERT_WEBHOOK_URL") if name in given]
+    wrong = [name for name in hooks if not given[name].strip().startswith(("https://", "http://"))]
+    faults += [f"{name}: must be a URL that begins with https:// (or http:// for a local server)" for name in wrong]
     return faults + _provider_faults(given)
 
 

@@ -91,18 +91,26 @@ class SupabaseStore:
         left_s: float,
     ) -> tuple[Quota, Counted]:
         """As :meth:`Supabase.spend`. Raises SupabaseDown."""
+        spend = self.supabase.spend
+        return await self._call("ask", left_s, lambda: spend(subject, windows, cost, now_ms, floor, owed, left_s))
+
+    async def reset(self, subject: str, left_s: float) -> int:
+        """As :meth:`Supabase.reset`. Raises SupabaseDown."""
+        return await self._call("admin", left_s, lambda: self.supabase.reset(subject, left_s))
+
+    async def _call[T](self, phase: StorePhase, left_s: float, call: Callable[[], Awaitable[T]]) -> T:
         if left_s <= 0:
             raise SupabaseDown("timeout", "no time is left")
         try:
             async with self.gate.call() as passage:
                 try:
-                    return await self.supabase.spend(subject, windows, cost, now_ms, floor, owed, left_s)
+                    return await call()
                 except SupabaseDown as e:
                     if e.kind == "timeout" and left_s < self.supabase.timeout_s:
                         passage.neutral()
                     else:
                         passage.failed(str(e), at_once=e.kind in _AT_ONCE)
-                    self.emit(StoreFailed("supabase", "ask", str(e)))
+                    self.emit(StoreFailed("supabase", phase, str(e)))
                     raise
         except Resting as e:
             raise SupabaseDown("resting", str(e)) from None

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,14 @@ from lib.events import Listener, broadcast, log
 from lib.gate import Gate
 from lib.guard import Guard
 from lib.health import Health
+from lib.ledger import Ledger
 from lib.limits import Limits, StockLimits
 from lib.local import LocalLimits
 from lib.rules.budgets import Budget
 from lib.rules.flight import FlightRules
 from lib.rules.vitals import VitalsPolicy
 from lib.stores import RedisStore, SupabaseStore
+from lib.thrift import Thrift
 from lib.wire.http import new_client
 from lib.wire.providers.port import Provider
 from lib.wire.signin import SignIn
@@ -29,7 +31,23 @@ from lib.wire.upstash import Upstash
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from lib.alerts import Alerts
+    from lib.overview import Overview
     from lib.settings import Settings
+
+
+@dataclass(slots=True)
+class Late[T]:
+    """Something that is imported and made when it is first needed: most requests need it never."""
+
+    make: Callable[[], T]
+    made: T | None = None
+
+    def get(self) -> T:
+        """The thing itself."""
+        if self.made is None:
+            self.made = self.make()
+        return self.made
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +61,127 @@ class Parts:
     clock: Clock
     emit: Listener
     client: httpx.AsyncClient
+    ledger: Ledger
+    late_overview: "Late[Overview]"
+    late_alerts: "Late[Alerts]"
+
+    @property
+    def overview(self) -> "Overview":
+        """What reads the ledger."""
+        return self.late_overview.get()
+
+    @property
+    def alerts(self) -> "Alerts":
+        """What tells a person."""
+        return self.late_alerts.get()
+
+    async def settle(self) -> None:
+        """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
+        await self.ledger.settle()
+        self.notice()
+        if self.late_alerts.made is not None:
+            await self.late_alerts.made.settle()
+
+    def notice(self) -> int:
+        """Look at what is new for what is worth an alert; how many wait to be sent."""
+        if self.ledger.news:
+            news = list(self.ledger.news)
+            self.ledger.news.clear()
+            for each in news:
+                self.alerts.notice(each)
+        return self.late_alerts.made.waiting if self.late_alerts.made else 0
 
 
 def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
     """Wire the parts for one event loop. Connects to nothing yet."""
-    clock, emit, client = clock or Clock(), broadcast(listeners), new_client()
-    redis = _redis(settings, client, clock, emit)
-    supabase = _supabase(settings, client, clock, emit)
-    stock = _stock(settings) if redis and settings.ratelimit_algorithm == "upstash" else None
-    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock)
+    heard = list(listeners)
+    clock, emit, client = clock or Clock(), broadcast(heard), new_client()
+    thrift = Thrift(emit)
+    ledger = _ledger(settings, clock, thrift)
+    heard.append(ledger.listen)
+    redis = ledger.redis = _redis(settings, client, clock, emit, ledger)
+    supabase = _supabase(settings, client, clock, emit, ledger)
+    stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
+    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift, ledger.take)
     chain = Chain(tuple(_links(settings, client)), redis, limits, clock, emit)
     guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
     timeout_s = settings.fallback_timeout_ms / 1000
     signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
-    return Parts(settings, guard, Health(chain, limits, clock, emit), signin, clock, emit, client)
+    late_overview = Late(lambda: _overview(settings, guard, ledger))
+    late_alerts = Late(lambda: _alerts(settings, guard, client, late_overview.get()))
+    health = Health(chain, limits, clock, emit)
+    return Parts(settings, guard, health, signin, clock, emit, client, ledger, late_overview, late_alerts)
 
 
-def _redis(settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener) -> RedisStore | None:
+def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
+    from lib.overview import Overview
+
+    return Overview(guard.chain, guard.limits, ledger, ledger.thrift, guard.clock, settings.supabase_mb)
+
+
+def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+    from lib.alerts import Alerts
+
+    return Alerts(
+        guard.redis,
+        guard.limits.supabase,
+        client,
+        guard.clock,
+        guard.emit,
+        overview.ledger,
+        settings.redis_month_percents,
+        settings.alert_error_percent,
+        settings.redis_slow_ms,
+        guard.limits.is_out,
+        _open(settings.slack_webhook),
+        _open(settings.alert_webhook),
+    )
+
+
+def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
+    return Ledger(
+        None,
+        thrift,
+        clock,
+        settings.ledger_flush_commands,
+        settings.redis_month_commands,
+        settings.redis_month_percents,
+        {"cloud-run": settings.cloud_run_vcpus},
+    )
+
+
+def _redis(
+    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+) -> RedisStore | None:
     token = _open(settings.redis_token)
     if not settings.redis_enabled or settings.redis_url is None or token is None:
         return None
     timeout_ms = settings.redis_timeout_ms
-    redis = Upstash(client, settings.redis_url, token, timeout_ms / 1000, settings.redis_connect_timeout_ms / 1000)
+    connect_s = settings.redis_connect_timeout_ms / 1000
+    redis = Upstash(client, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent)
     # Replies that use up half of their time are as good as an outage when they do not stop.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, timeout_ms / 2)
     return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms)
 
 
-def _supabase(settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener) -> SupabaseStore | None:
+def _supabase(
+    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+) -> SupabaseStore | None:
     key = _open(settings.supabase_key)
     if settings.supabase_url is None or key is None:
         return None
     timeout_ms = settings.fallback_timeout_ms
     # There is nothing better to switch to when it is slow.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
-    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000), gate, emit)
+    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
 
 
-def _stock(settings: "Settings") -> StockLimits:
+def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
     # Imported for those who ask for it only: it is a quarter of a cold start.
     from lib.wire.stock import StockWindows
 
     url, token = settings.redis_url or "", _open(settings.redis_token) or ""
-    return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000)
+    return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
 
 
 def _links(settings: "Settings", client: httpx.AsyncClient) -> list[Link]:
@@ -142,3 +238,9 @@ async def parts(environ: Mapping[str, str] = os.environ) -> Parts:
     if _built is None or _built[0] is not loop:
         _built = (loop, build(Settings.from_env(environ)))
     return _built[1]
+
+
+async def goodbye() -> None:
+    """The instance ends: hand over what it has counted."""
+    if _built is not None and _built[0] is asyncio.get_running_loop():
+        await _built[1].ledger.close()

@@ -127,7 +127,8 @@ async def test_no_key_without_ttl(rig: Rig) -> None:
     rig.script.reset(status=500)
     for number in range(5):
         await instance.ask(f"question {number}")
-    assert rig.server.dbsize() == 7 + 6 + 1
+    # And the alert that the circuit opened, with its note in the ledger.
+    assert rig.server.dbsize() == 7 + 6 + 1 + 2
     assert rig.without_ttl() == []
 
 

@@ -57,3 +57,27 @@ def epoch_route(route: str) -> str:
 def epoch_session(route: str, session: str) -> str:
     """Counts invalidations of the answers of one session."""
     return f"epoch:{route.replace('/', ':')}:{quote(session, safe='')}"
+
+
+def ledger(month: str) -> str:
+    """Everything that is counted across instances in one calendar month. The number names the layout of its places."""
+    return f"ledger:1:{month}"
+
+
+def thrift(month: str) -> str:
+    """How sparingly Redis is to be used for the rest of a month (``thrift.py``)."""
+    return f"thrift:{month}"
+
+
+def alert(kind: str, about: str, period: str) -> str:
+    """Held for a period by whoever has sent this alert."""
+    return f"alert:{kind}:{about}:{period}"
+
+
+EPOCH_ALL = "epoch"
+"""Counts invalidations of every answer there is."""
+
+
+def reset(subject: str) -> str:
+    """When a subject's counts were last forgotten by hand, in milliseconds since the epoch."""
+    return f"reset:{subject}"

@@ -406,7 +406,9 @@ def set_ttl(subject: str, now_ms: int, day: int | None = None) -> Op[None]:
 def reset(subject: str, now_ms: int) -> Op[None]:
     """Forget a subject: 1 command."""
     day = now_ms // DAY_MS
-    return Op((("DEL", *(keys.windows(subject, each) for each in range(day - 2, day + 2))),), ignored)
+    days = range(day - 2, day + 2)
+    names = [key(subject, each) for key in (keys.windows, keys.given) for each in days]
+    return Op((("DEL", *names),), ignored)
 
 
 @dataclass(frozen=True, slots=True)

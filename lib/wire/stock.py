@@ -6,12 +6,13 @@ been counted in the first.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from upstash_ratelimit.asyncio import Ratelimit, Response, SlidingWindow
 from upstash_redis.asyncio import Redis
 
+from lib.rules.op import Command
 from lib.rules.windows import Quota, Window, WindowState
 from lib.wire.upstash import RedisDown
 
@@ -24,6 +25,8 @@ class StockWindows:
     token: str
     prefix: str
     timeout_s: float
+    # It has a transport of its own, so that what it sends is counted here.
+    sent: Callable[[Sequence[Command]], None] = lambda commands: None
     _redis: Redis | None = None
     _limits: dict[tuple[str, Window], Ratelimit] = field(default_factory=dict)
 
@@ -39,6 +42,7 @@ class StockWindows:
         return Quota(True, "admitted", tuple(states))
 
     async def _ask(self, ratelimit: Ratelimit, caller_id: str, cost: int) -> Response:
+        self.sent((("EVALSHA",),))
         try:
             async with asyncio.timeout(self.timeout_s):
                 return await ratelimit.limit(caller_id, cost)

@@ -6,7 +6,7 @@ as long, at the moment when Redis has just failed and the caller waits (docs/dec
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -44,6 +44,8 @@ class Supabase:
     url: str
     key: str
     timeout_s: float
+    sent: Callable[[], None] = lambda: None
+    """Told of each call that is on its way."""
     _rpc: "AsyncPostgrestClient | None" = None
 
     async def spend(
@@ -89,6 +91,14 @@ class Supabase:
         """Ask whether the function is there and answers, without writing anything. Raises SupabaseDown."""
         await self.spend("health", [window("minute", 1)], 0, now_ms)
 
+    async def reset(self, subject: str, left_s: float = math.inf) -> int:
+        """Forget a subject; yields how many of its counts there were. Raises SupabaseDown."""
+        return _number(await self._call("breakwater_reset", {"p_subject": subject}, left_s), "breakwater_reset")
+
+    async def size(self, left_s: float = math.inf) -> int:
+        """The size of the database in bytes. Raises SupabaseDown."""
+        return _number(await self._call("breakwater_size", {}, left_s), "breakwater_size")
+
     async def _call(self, function: str, arguments: dict[str, object], left_s: float) -> object:
         from postgrest import AsyncPostgrestClient
         from postgrest.exceptions import APIError
@@ -98,6 +108,7 @@ class Supabase:
             self._rpc = AsyncPostgrestClient(
                 f"{self.url}/rest/v1", headers=headers, http_client=self.client, retry_enabled=False
             )
+        self.sent()
         try:
             async with asyncio.timeout(min(self.timeout_s, left_s)):
                 response = await self._rpc.rpc(function, arguments).execute()  # type: ignore[arg-type]
@@ -108,6 +119,12 @@ class Supabase:
         except APIError as e:
             raise SupabaseDown(_kind(e.code or "", e.message or ""), f"code {e.code}: {(e.message or '')[:200]}") from e
         return response.data
+
+
+def _number(reply: object, function: str) -> int:
+    if not isinstance(reply, int):
+        raise SupabaseDown("protocol", f"{function} replied in another shape than the migration's")
+    return reply
 
 
 def _kind(code: str, message: str) -> Kind:

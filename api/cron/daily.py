@@ -1,0 +1,24 @@
+"""GET /api/cron/daily: called once a day by the platform, with its secret."""
+
+from pydantic_core import to_json
+
+from lib import daily
+from lib.http import Reply, Request, endpoint
+from lib.problems import Problem
+from lib.tokens import require
+from lib.wire.upstash import RedisDown
+from lib.wiring import Parts, parts
+
+
+async def run(request: Request, parts: Parts) -> Reply:
+    """Correct the ledger by the vendor's figures and send what alerts are due."""
+    require(request, parts.settings.cron_secret, "CRON_SECRET")
+    try:
+        report = await daily.run(parts, request.id)
+    except RedisDown as e:
+        raise Problem("store_unavailable", f"The ledger cannot be read ({e.kind}); tomorrow is another day.") from e
+    request.notes.decision, request.notes.reason = "report", report["vendor"]
+    return Reply(200, to_json(report))
+
+
+app = endpoint(parts, get=run)
