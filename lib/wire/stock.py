@@ -42,7 +42,7 @@ class StockWindows:
         return Quota(True, "admitted", tuple(states))
 
     async def _ask(self, ratelimit: Ratelimit, caller_id: str, cost: int) -> Response:
-        self.sent((("EVALSHA",),))
+        self.sent((("EVALSHA", "", 2),))
         try:
             async with asyncio.timeout(self.timeout_s):
                 return await ratelimit.limit(caller_id, cost)

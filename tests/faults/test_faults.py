@@ -69,7 +69,7 @@ async def test_more_than_one_percent_of_failures_switches_by_itself(rig: Rig) ->
         assert store is not None
         assert store.gate.policy == VitalsPolicy()
         for number in range(60):
-            if number in (10, 50):
+            if number in (10, 35):
                 rig.redis.set("http status 500")
             await instance.ask()
             rig.redis.heal()
