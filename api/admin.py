@@ -1,17 +1,22 @@
 """POST /api/admin: invalidate answers, reset a caller, turn a circuit; to whoever has the token."""
 
+from typing import TYPE_CHECKING
+
 from pydantic_core import to_json
 
 from lib.admin import Action, act
 from lib.http import Reply, Request, endpoint
+from lib.instance import parts
 from lib.replies import AdminBody
 from lib.tokens import require
-from lib.wiring import Parts, parts
+
+if TYPE_CHECKING:
+    from lib.wiring import Parts
 
 _MAX_BODY_BYTES = 4 * 1024
 
 
-async def admin(request: Request, parts: Parts) -> Reply:
+async def admin(request: Request, parts: "Parts") -> Reply:
     """Do one thing by hand."""
     require(request, parts.settings.admin_token, "ADMIN_TOKEN")
     action = await request.json(Action, _MAX_BODY_BYTES)

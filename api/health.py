@@ -1,11 +1,16 @@
 """GET /api/health: what works, what does not, and who counts."""
 
+from typing import TYPE_CHECKING
+
 from lib.encode import to_json
 from lib.http import Reply, Request, endpoint
-from lib.wiring import Parts, parts
+from lib.instance import parts
+
+if TYPE_CHECKING:
+    from lib.wiring import Parts
 
 
-async def health(request: Request, parts: Parts) -> Reply:
+async def health(request: Request, parts: "Parts") -> Reply:
     """200 when the main job can be served, in whatever mode; 503 when not."""
     report = await parts.health.report(request.id)
     request.notes.decision, request.notes.reason = "report", report["status"]

@@ -1,12 +1,17 @@
 """GET /api/metrics: the ledger for Prometheus, to whoever has the token."""
 
+from typing import TYPE_CHECKING
+
 from lib.http import Reply, Request, endpoint
+from lib.instance import parts
 from lib.metrics import CONTENT_TYPE, render
 from lib.tokens import require
-from lib.wiring import Parts, parts
+
+if TYPE_CHECKING:
+    from lib.wiring import Parts
 
 
-async def metrics(request: Request, parts: Parts) -> Reply:
+async def metrics(request: Request, parts: "Parts") -> Reply:
     """All counts in the text format; costs 2 commands at most, and none while the last reading is fresh."""
     require(request, parts.settings.admin_token, "ADMIN_TOKEN")
     snapshot = await parts.overview.snapshot()

@@ -1,14 +1,19 @@
 """GET /api/overview: what is left and what happened, for the page; to whoever has the token, or the day's view key."""
 
+from typing import TYPE_CHECKING
+
 from pydantic_core import to_json
 
 from lib.http import Reply, Request, endpoint
+from lib.instance import parts
 from lib.overview import body
 from lib.tokens import may_view, require
-from lib.wiring import Parts, parts
+
+if TYPE_CHECKING:
+    from lib.wiring import Parts
 
 
-async def overview(request: Request, parts: Parts) -> Reply:
+async def overview(request: Request, parts: "Parts") -> Reply:
     """The whole overview; with a view key in the address, the edge answers most polls."""
     secret = parts.settings.admin_token
     viewed = may_view(request.http.query_params.get("view", ""), secret, parts.clock.now_ms())

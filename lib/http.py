@@ -19,14 +19,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lib.encode import to_json
 from lib.events import Crashed, Listener, Mode, RequestDone, Spent, log
+from lib.instance import goodbye
 from lib.problems import TYPE_BASE, BadSettings, Problem
 from lib.replies import FieldError, ProblemBody
 from lib.rules import caller
 from lib.rules.caller import Caller
-from lib.wiring import Parts, goodbye
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
+
+    from lib.wiring import Parts
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Request:
         """A header; a repeated one is one list (RFC 9110, section 5.3); empty where there is none."""
         return ", ".join(self.http.headers.getlist(name))
 
-    async def identify(self, parts: Parts) -> Caller:
+    async def identify(self, parts: "Parts") -> Caller:
         """The signed-in user where a valid token says so, else the client's network."""
         settings = parts.settings
         user = await parts.signin.user(self.header("authorization"))
@@ -184,7 +186,7 @@ async def _lifespan(receive: Receive, send: Send, goodbye: Callable[[], Awaitabl
 
 async def _serve(
     request: Request,
-    parts: Parts,
+    parts: "Parts",
     handlers: Mapping[str, Handler],
     allow: str,
     scope: Scope,

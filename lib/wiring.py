@@ -1,8 +1,6 @@
-"""Builds the real things, once an instance, on its first request."""
+"""Builds the real things. Imported with an instance's first request (``instance.py``)."""
 
-import asyncio
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -220,27 +218,3 @@ def _budget(name: str, settings: "Settings") -> Budget:
 
 def _open(secret: "SecretStr | None") -> str | None:
     return secret.get_secret_value() if secret else None
-
-
-_built: tuple[asyncio.AbstractEventLoop, Parts] | None = None
-
-
-async def parts(environ: Mapping[str, str] = os.environ) -> Parts:
-    """The parts of this instance, built on its first request. Raises BadSettings.
-
-    A request in a new event loop gets new parts: connections belong to the loop they were made in.
-    """
-    # With the first request, not before the instance is ready: pydantic is half of a cold start.
-    from lib.settings import Settings
-
-    global _built  # noqa: PLW0603 - the one thing an instance keeps between requests
-    loop = asyncio.get_running_loop()
-    if _built is None or _built[0] is not loop:
-        _built = (loop, build(Settings.from_env(environ)))
-    return _built[1]
-
-
-async def goodbye() -> None:
-    """The instance ends: hand over what it has counted."""
-    if _built is not None and _built[0] is asyncio.get_running_loop():
-        await _built[1].ledger.close()

@@ -1,4 +1,4 @@
-"""A cold start's budget: which modules a function loads before it is ready, counted in a fresh interpreter.
+"""A cold start's budget: which modules a function loads, before it is ready and with its first request.
 
 Counted instead of timed, so that it says the same on every machine; `python -m dev.vercel cold` has the milliseconds.
 """
@@ -14,8 +14,15 @@ ROOT = Path(__file__).parents[1]
 
 LATER = ("supabase", "postgrest", "upstash_redis", "upstash_ratelimit", "jwt", "cryptography", "fastapi", "realtime")
 """Heavy, and needed by some requests only: imported where they are first needed, or never."""
-BUDGET = {"api.ai.supervisor": 345, "api.health": 340}
-"""Modules that a route may load: some more than it does today. Raise it knowingly."""
+FIRST_REQUEST = "lib.wiring,lib.settings,lib.schemas,lib.respond,lib.wire.providers.cloud_run"
+BUDGET = {
+    "api.ai.supervisor": 240,
+    "api.v1.chat.completions": 240,
+    "api.health": 240,
+    f"api.ai.supervisor,{FIRST_REQUEST}": 420,
+}
+"""Modules that a route may load before it is ready, and with its first request: some more than today. Raise it
+knowingly."""
 
 COUNT = """
 import json, sys
@@ -23,7 +30,8 @@ import json, sys
 for name in ("click", "pygments", "rich"):
     sys.modules[name] = None
 before = set(sys.modules)
-__import__(sys.argv[1])
+for name in sys.argv[1].split(","):
+    __import__(name)
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 

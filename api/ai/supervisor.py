@@ -1,19 +1,23 @@
 """POST /api/ai/supervisor: a question to the AI backend, guarded."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from lib.guard import Call
 from lib.http import Reply, Request, endpoint
-from lib.respond import Supervisor, respond
-from lib.rules.answers import directives
-from lib.wiring import Parts, parts
+from lib.instance import parts
+
+if TYPE_CHECKING:
+    from lib.wiring import Parts
 
 ROUTE = "/api/ai/supervisor"
 
 
-async def ask(request: Request, parts: Parts) -> Reply:
+async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
-    # Pydantic is half of a cold start, and not needed before there is a body.
+    # With the first request, as the parts themselves (lib/instance.py).
+    from lib.guard import Call
+    from lib.respond import Supervisor, respond
+    from lib.rules.answers import directives
     from lib.schemas import MAX_BODY_BYTES, Ask
 
     body = await request.json(Ask, MAX_BODY_BYTES)

@@ -1,16 +1,21 @@
 """GET /api/cron/daily: called once a day by the platform, with its secret."""
 
+from typing import TYPE_CHECKING
+
 from pydantic_core import to_json
 
 from lib import daily
 from lib.http import Reply, Request, endpoint
+from lib.instance import parts
 from lib.problems import Problem
 from lib.tokens import require
 from lib.wire.upstash import RedisDown
-from lib.wiring import Parts, parts
+
+if TYPE_CHECKING:
+    from lib.wiring import Parts
 
 
-async def run(request: Request, parts: Parts) -> Reply:
+async def run(request: Request, parts: "Parts") -> Reply:
     """Correct the ledger by the vendor's figures and send what alerts are due."""
     require(request, parts.settings.cron_secret, "CRON_SECRET")
     try:

@@ -208,11 +208,6 @@ def test_what_a_browser_gets(tree: Path, stack: Stack) -> None:
         assert browser.get("/api/health").json()["status"] == "ok"
 
 
-@pytest.mark.xfail(
-    reason="httpx logs every request at INFO, and the platform's root logger shows it",
-    raises=AssertionError,
-    strict=True,
-)
 def test_logs_are_structured(tree: Path, stack: Stack) -> None:
     """Every line that a function logs is JSON of ours, none a library's, which may hold a URL with a secret in it."""
     with deployed(tree, stack, instances=1) as deployment:

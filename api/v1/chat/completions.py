@@ -1,18 +1,24 @@
 """POST /api/v1/chat/completions: the same guarded backend, for clients that speak OpenAI's protocol."""
 
-from lib.guard import Call
+from typing import TYPE_CHECKING
+
 from lib.http import Reply, Request, endpoint
-from lib.openai import ChatFormat, error_body
-from lib.respond import respond
-from lib.rules.answers import directives
-from lib.wiring import Parts, parts
+from lib.instance import parts
+
+if TYPE_CHECKING:
+    from lib.replies import ProblemBody
+    from lib.wiring import Parts
 
 ROUTE = "/api/v1/chat/completions"
 
 
-async def complete(request: Request, parts: Parts) -> Reply:
+async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
-    # Pydantic is half of a cold start, and not needed before there is a body.
+    # With the first request, as the parts themselves (lib/instance.py).
+    from lib.guard import Call
+    from lib.openai import ChatFormat
+    from lib.respond import respond
+    from lib.rules.answers import directives
     from lib.schemas import MAX_BODY_BYTES, ChatCompletion
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
@@ -33,4 +39,11 @@ async def complete(request: Request, parts: Parts) -> Reply:
     return respond(request, outcome, ChatFormat(body.model, usage), stream=stream)
 
 
-app = endpoint(parts, errors=error_body, post=complete)
+def errors(problem: "ProblemBody") -> tuple[bytes, str]:
+    """Errors as OpenAI words them."""
+    from lib.openai import error_body
+
+    return error_body(problem)
+
+
+app = endpoint(parts, errors=errors, post=complete)
