@@ -6,9 +6,9 @@ Servers live as long as the session and are never flushed: every test has subjec
 import asyncio
 import itertools
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -25,6 +25,9 @@ from dev.upstash import upstash_app
 from lib.rules.op import Op, Reply
 from lib.wire.http import new_client
 from lib.wire.upstash import Upstash
+
+if TYPE_CHECKING:
+    from tests.guardkit import RedisFront, Rig, Script
 
 _SSL = ssl.create_default_context()
 _COUNT = itertools.count(1)
@@ -222,3 +225,30 @@ def supabase(_supabase: SupabaseStandIn) -> Iterator[SupabaseStandIn]:
     """The Supabase stand-in: `url`, `service_key`, `jwt_secret`, `faults`, `stats()`. A fault ends with its test."""
     yield _supabase
     _supabase.faults.clear()
+
+
+@pytest.fixture(scope="module")
+def front() -> "Iterator[RedisFront]":
+    """A Redis of the module's own behind its stand-in: these tests flush it and reset its statistics."""
+    from tests.guardkit import redis_front
+
+    with redis_front() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def script() -> "Iterator[Script]":
+    """A backend that does what a test tells it."""
+    from tests.guardkit import scripted
+
+    with scripted() as backend:
+        yield backend
+
+
+@pytest.fixture
+async def rig(front: "RedisFront", supabase: SupabaseStandIn, script: "Script") -> "AsyncIterator[Rig]":
+    """Instances between real stores and the scripted backend."""
+    from tests.guardkit import rigged
+
+    async with rigged(front, supabase, script) as parts:
+        yield parts

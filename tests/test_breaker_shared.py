@@ -2,7 +2,6 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
@@ -11,42 +10,18 @@ import pytest
 from lib.events import CircuitChanged
 from lib.rules import breaker
 from lib.rules.breaker import BreakerPolicy, Circuit
-from tests.conftest import SupabaseStandIn
 from tests.guardkit import (
     NOON_MS,
     PATIENT,
-    RedisFront,
     Rig,
-    Script,
     a_caller,
     fail_from_another_process,
     leaving,
-    redis_front,
-    rigged,
-    scripted,
     together,
 )
 
 pytestmark = pytest.mark.anyio
 OPEN = Circuit("open", generation=1, until_ms=NOON_MS + 60_000, since_ms=NOON_MS, reason="server")
-
-
-@pytest.fixture(scope="module")
-def front() -> Iterator[RedisFront]:
-    with redis_front() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[Script]:
-    with scripted() as backend:
-        yield backend
-
-
-@pytest.fixture
-async def rig(front: RedisFront, supabase: SupabaseStandIn, script: Script) -> AsyncIterator[Rig]:
-    async with rigged(front, supabase, script) as parts:
-        yield parts
 
 
 async def test_failures_at_once_from_several_processes(rig: Rig) -> None:

@@ -4,49 +4,24 @@ import asyncio
 import json
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from lib.events import ModeSwitched, RequestDone, StoreFailed
 from lib.rules.breaker import Circuit
-from tests.conftest import SupabaseStandIn
 from tests.guardkit import (
     NOON_MS,
     PATIENT,
-    RedisFront,
     Rig,
-    Script,
     a_caller,
     leaving,
     left_when,
-    redis_front,
-    rigged,
-    scripted,
     together,
     until,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def front() -> Iterator[RedisFront]:
-    with redis_front() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[Script]:
-    with scripted() as backend:
-        yield backend
-
-
-@pytest.fixture
-async def rig(front: RedisFront, supabase: SupabaseStandIn, script: Script) -> AsyncIterator[Rig]:
-    async with rigged(front, supabase, script) as parts:
-        yield parts
 
 
 # ---------------------------------------------------------------- what a request costs

@@ -1,34 +1,14 @@
 """The health report, in each state of the parts, and what asking for it costs."""
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from lib.rules.breaker import Circuit
-from tests.conftest import SupabaseStandIn
-from tests.guardkit import NOON_MS, RedisFront, Rig, Script, redis_front, rigged, scripted, together
+from tests.guardkit import NOON_MS, Rig, together
 
 pytestmark = pytest.mark.anyio
 OPEN = Circuit("open", generation=1, until_ms=NOON_MS + 60_000, since_ms=NOON_MS, reason="server")
-
-
-@pytest.fixture(scope="module")
-def front() -> Iterator[RedisFront]:
-    with redis_front() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[Script]:
-    with scripted() as backend:
-        yield backend
-
-
-@pytest.fixture
-async def rig(front: RedisFront, supabase: SupabaseStandIn, script: Script) -> AsyncIterator[Rig]:
-    async with rigged(front, supabase, script) as parts:
-        yield parts
 
 
 OUT: dict[str, Any] = {"kind": "refuse"}

@@ -6,7 +6,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -24,38 +24,16 @@ from lib.wiring import Parts
 from tests.conftest import SupabaseStandIn
 from tests.guardkit import (
     GOOD,
-    RedisFront,
     Rig,
-    Script,
     a_caller,
     leaving,
     left_when,
-    redis_front,
-    rigged,
     scripted,
     together,
 )
 
 pytestmark = pytest.mark.anyio
 PATH = "/api/ai/supervisor"
-
-
-@pytest.fixture(scope="module")
-def front() -> Iterator[RedisFront]:
-    with redis_front() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[Script]:
-    with scripted() as backend:
-        yield backend
-
-
-@pytest.fixture
-async def rig(front: RedisFront, supabase: SupabaseStandIn, script: Script) -> AsyncIterator[Rig]:
-    async with rigged(front, supabase, script) as parts:
-        yield parts
 
 
 # ---------------------------------------------------------------- errors
