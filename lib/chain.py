@@ -259,7 +259,7 @@ class Chain:
         self.emit(ProviderAnswered(link.name, took_ms))
         self._owe_use(asking, view, opened, end.tokens)
         if end.rests_s is not None:
-            until_ms, policy = now_ms + int(min(end.rests_s, _LONGEST_REST_S) * 1000), link.breaker
+            until_ms, policy = _until_ms(now_ms, end.rests_s), link.breaker
             await self._move(
                 view, place, lambda c: breaker.fail(c, opened.held, now_ms, policy, "used_up", until_ms), "used_up"
             )
@@ -314,7 +314,7 @@ class Chain:
         if error.fault != "theirs":
             await self._release(view, place, held, error.kind)
             return
-        until_ms = None if error.rests_s is None else now_ms + int(min(error.rests_s, _LONGEST_REST_S) * 1000)
+        until_ms = None if error.rests_s is None else _until_ms(now_ms, error.rests_s)
         policy = link.breaker
         await self._move(view, place, lambda c: breaker.fail(c, held, now_ms, policy, error.kind, until_ms), error.kind)
 
@@ -381,5 +381,11 @@ class Chain:
 _SWAP_S = 2.0
 _LONGEST_REST_S = 86_400.0
 """A provider that asks to be left alone for longer is asked again after a day: it may have been a slip."""
+
+
+def _until_ms(now_ms: int, rests_s: float) -> int:
+    return now_ms + int(min(rests_s, _LONGEST_REST_S) * 1000)
+
+
 ALONE: Op[tuple[int, None]] = Op((), lambda replies: (0, None))
 """Nothing rides along."""

@@ -1,17 +1,25 @@
-"""From a guard's outcome to a reply. Computes nothing: every number comes with the outcome."""
+"""From a question to the guard, and from its outcome to a reply.
+
+Computes nothing: every number comes with the outcome.
+"""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lib import streams
 from lib.encode import to_json
-from lib.guard import Answered, Failed, Outcome, Refused, Streaming
+from lib.guard import Answered, Call, Failed, Outcome, Refused, Streaming
 from lib.http import Reply, Request
 from lib.problems import Problem
 from lib.replies import AnswerBody, AttemptBody, Provenance
 from lib.rules import headers
+from lib.rules.answers import Directives, Question
+from lib.rules.caller import Caller
 from lib.wire.providers.port import Piece, ProviderFailed
+
+if TYPE_CHECKING:
+    from lib.wiring import Parts
 
 EVENT_STREAM = "text/event-stream"
 
@@ -73,6 +81,32 @@ def provenance(outcome: Outcome) -> Provenance:
         if result.answer.tokens is not None:
             found["saved"]["tokens"] = result.answer.tokens
     return found
+
+
+async def guarded(
+    request: Request,
+    parts: "Parts",
+    *,
+    path: str,
+    caller: Caller,
+    question: Question,
+    asked: Directives,
+    form: Format,
+    stream: bool,
+) -> Reply:
+    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
+    call = Call(
+        route=path.removeprefix("/api/"),
+        caller=caller,
+        question=question,
+        asked=asked,
+        policy=parts.settings.policy_for(path),
+        request_id=request.id,
+        deadline=request.deadline,
+        stream=stream,
+    )
+    outcome = await request.unless_gone(parts.guard.handle(call))
+    return respond(request, outcome, form, stream=stream)
 
 
 def respond(request: Request, outcome: Outcome, form: Format, *, stream: bool) -> Reply:

@@ -15,8 +15,7 @@ ROUTE = "/api/ai/supervisor"
 async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     # With the first request, as the parts themselves (lib/instance.py).
-    from lib.guard import Call
-    from lib.respond import Supervisor, respond
+    from lib.respond import Supervisor, guarded
     from lib.rules.answers import directives
     from lib.schemas import MAX_BODY_BYTES, Ask
 
@@ -27,19 +26,16 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     asked = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":
         asked = replace(asked, no_cache=True)
-    stream = body.wants_stream(request.header("accept"))
-    call = Call(
-        route=ROUTE.removeprefix("/api/"),
+    return await guarded(
+        request,
+        parts,
+        path=ROUTE,
         caller=caller,
         question=question,
         asked=asked,
-        policy=parts.settings.policy_for(ROUTE),
-        request_id=request.id,
-        deadline=request.deadline,
-        stream=stream,
+        form=Supervisor(question.session),
+        stream=body.wants_stream(request.header("accept")),
     )
-    outcome = await request.unless_gone(parts.guard.handle(call))
-    return respond(request, outcome, Supervisor(question.session), stream=stream)
 
 
 app = endpoint(parts, post=ask)

@@ -374,19 +374,6 @@ def get_slot(subject: str, slot: int, now_ms: int) -> Op[int]:
     return Op((command,), lambda replies: as_int(as_list(replies[0], 1)[0]))
 
 
-def add(subject: str, layout: Layout, usage: Sequence[Buckets], now_ms: int) -> Op[None]:
-    """Add counts that were admitted elsewhere to their buckets: 2 commands for each day they lie on."""
-    commands: dict[int, list[str | int]] = {}
-    for each, offset, buckets in zip(layout.windows, layout.offsets, usage, strict=True):
-        per_day = DAY_MS // each.bucket_ms
-        for index, count in buckets.items():
-            day = index // per_day
-            parts = commands.setdefault(day, ["BITFIELD", keys.windows(subject, day), "OVERFLOW", "SAT"])
-            parts += ["INCRBY", f"u{each.bits}", offset + index % per_day * each.bits, count]
-    pairs = [(tuple(parts), *set_ttl(subject, now_ms, day).commands) for day, parts in commands.items()]
-    return Op(tuple(command for pair in pairs for command in pair), ignored)
-
-
 def needs_ttl(tally: Tally, now_ms: int) -> bool:
     """Whether the day's key may be without a TTL: it is new, or nobody is known to have set one.
 
@@ -500,15 +487,6 @@ def without(
 def certain(windows: Sequence[Window], usage: Sequence[Buckets], now_ms: int) -> Usage:
     """The usage without what can only be refused calls on their way out: what may be passed on as a floor."""
     return tuple(_without_ghosts(each, buckets, now_ms) for each, buckets in zip(windows, usage, strict=True))
-
-
-def lacking(have: Sequence[Buckets], floor: Sequence[Buckets], more: Sequence[Buckets]) -> Usage:
-    """What has to be added to ``have`` so that every bucket holds at least ``floor``, and ``more`` besides."""
-    result = []
-    for mine, least, extra in zip(have, floor, more, strict=True):
-        wanted = {i: max(0, least.get(i, 0) - mine.get(i, 0)) + extra.get(i, 0) for i in least.keys() | extra.keys()}
-        result.append({index: count for index, count in wanted.items() if count})
-    return tuple(result)
 
 
 def plus(a: Sequence[Buckets], b: Sequence[Buckets]) -> Usage:

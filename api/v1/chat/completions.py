@@ -15,28 +15,24 @@ ROUTE = "/api/v1/chat/completions"
 async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     # With the first request, as the parts themselves (lib/instance.py).
-    from lib.guard import Call
     from lib.openai import ChatFormat
-    from lib.respond import respond
+    from lib.respond import guarded
     from lib.rules.answers import directives
     from lib.schemas import MAX_BODY_BYTES, ChatCompletion
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    stream = body.wants_stream(request.header("accept"))
-    call = Call(
-        route=ROUTE.removeprefix("/api/"),
+    usage = bool(body.stream_options and body.stream_options.include_usage)
+    return await guarded(
+        request,
+        parts,
+        path=ROUTE,
         caller=caller,
         question=body.question(session=f"s-{caller.id[:16]}"),
         asked=directives(request.header("cache-control")),
-        policy=parts.settings.policy_for(ROUTE),
-        request_id=request.id,
-        deadline=request.deadline,
-        stream=stream,
+        form=ChatFormat(body.model, usage),
+        stream=body.wants_stream(request.header("accept")),
     )
-    outcome = await request.unless_gone(parts.guard.handle(call))
-    usage = bool(body.stream_options and body.stream_options.include_usage)
-    return respond(request, outcome, ChatFormat(body.model, usage), stream=stream)
 
 
 def errors(problem: "ProblemBody") -> tuple[bytes, str]:

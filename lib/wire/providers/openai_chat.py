@@ -23,9 +23,6 @@ from lib.wire.providers.replies import (
     retry_after_s,
 )
 
-OPENAI_URL = "https://api.openai.com/v1"
-GROQ_URL = "https://api.groq.com/openai/v1"
-
 
 @dataclass(frozen=True, slots=True)
 class OpenAIChat:
