@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import httpcore
 import httpx
 
+from lib.absent import spare_searching
 from lib.chain import Chain, Link
 from lib.clock import Clock
 from lib.events import Listener, broadcast, log
@@ -20,7 +22,7 @@ from lib.rules.flight import FlightRules
 from lib.rules.vitals import VitalsPolicy
 from lib.stores import RedisStore, SupabaseStore
 from lib.thrift import Thrift
-from lib.wire.http import new_client
+from lib.wire.http import new_client, new_pool
 from lib.wire.providers.port import Provider
 from lib.wire.signin import SignIn
 from lib.wire.supabase import Supabase
@@ -59,6 +61,7 @@ class Parts:
     clock: Clock
     emit: Listener
     client: httpx.AsyncClient
+    pool: httpcore.AsyncConnectionPool
     ledger: Ledger
     late_overview: "Late[Overview]"
     late_alerts: "Late[Alerts]"
@@ -72,6 +75,11 @@ class Parts:
     def alerts(self) -> "Alerts":
         """What tells a person."""
         return self.late_alerts.get()
+
+    async def aclose(self) -> None:
+        """Hang up on everybody."""
+        await self.client.aclose()
+        await self.pool.aclose()
 
     async def settle(self) -> None:
         """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
@@ -92,12 +100,13 @@ class Parts:
 
 def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
     """Wire the parts for one event loop. Connects to nothing yet."""
+    spare_searching()
     heard = list(listeners)
-    clock, emit, client = clock or Clock(), broadcast(heard), new_client()
+    clock, emit, client, pool = clock or Clock(), broadcast(heard), new_client(), new_pool()
     thrift = Thrift(emit)
     ledger = _ledger(settings, clock, thrift)
     heard.append(ledger.listen)
-    redis = ledger.redis = _redis(settings, client, clock, emit, ledger)
+    redis = ledger.redis = _redis(settings, pool, clock, emit, ledger)
     supabase = _supabase(settings, client, clock, emit, ledger)
     stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
     limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift, ledger.take)
@@ -108,7 +117,7 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     late_overview = Late(lambda: _overview(settings, guard, ledger))
     late_alerts = Late(lambda: _alerts(settings, guard, client, late_overview.get()))
     health = Health(chain, limits, clock, emit)
-    return Parts(settings, guard, health, signin, clock, emit, client, ledger, late_overview, late_alerts)
+    return Parts(settings, guard, health, signin, clock, emit, client, pool, ledger, late_overview, late_alerts)
 
 
 def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
@@ -149,14 +158,14 @@ def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
 
 
 def _redis(
-    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+    settings: "Settings", pool: httpcore.AsyncConnectionPool, clock: Clock, emit: Listener, ledger: Ledger
 ) -> RedisStore | None:
     token = _open(settings.redis_token)
     if not settings.redis_enabled or settings.redis_url is None or token is None:
         return None
     timeout_ms = settings.redis_timeout_ms
     connect_s = settings.redis_connect_timeout_ms / 1000
-    redis = Upstash(client, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent)
+    redis = Upstash(pool, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent)
     # Replies that use up half of their time are as good as an outage when they do not stop.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, timeout_ms / 2)
     return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms)

@@ -43,7 +43,7 @@ from lib.rules.policy import Policy, parse_limits
 from lib.rules.vitals import VitalsPolicy
 from lib.settings import Settings
 from lib.stores import RedisStore
-from lib.wire.http import new_client
+from lib.wire.http import new_pool
 from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
 from lib.wire.upstash import Upstash
 from lib.wiring import Parts, build
@@ -251,9 +251,9 @@ class Kit:
             sent.append(commands)
             changed.set()
 
-        clock, client = clock or self.time.clock, new_client()
-        self.closing.push_async_callback(client.aclose)
-        wire = Upstash(client, self.url, TOKEN, 5, 5, note)
+        clock, pool = clock or self.time.clock, new_pool()
+        self.closing.push_async_callback(pool.aclose)
+        wire = Upstash(pool, self.url, TOKEN, 5, 5, note)
         gate = Gate(VitalsPolicy(), clock, 2_500)
         store = RedisStore(wire, gate, clock, events.append, 5_000) if redis else None
         counts = Limits(store, None, LocalLimits(0.25), clock, events.append)
@@ -345,7 +345,7 @@ def routes(made: Instance, k: Kit, **environ: str) -> Any:
         {"KV_REST_API_URL": k.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9", **environ}
     )
     parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard)
-    k.closing.push_async_callback(parts.client.aclose)
+    k.closing.push_async_callback(parts.aclose)
     return routes_of(parts)
 
 

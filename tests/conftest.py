@@ -23,7 +23,7 @@ from dev.serve import ThreadedServer
 from dev.supabase import SigningKey, supabase_app
 from dev.upstash import upstash_app
 from lib.rules.op import Op, Reply
-from lib.wire.http import new_client
+from lib.wire.http import new_pool
 from lib.wire.upstash import Upstash
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ def upstash(_upstash: UpstashStandIn) -> Iterator[UpstashStandIn]:
 @pytest.fixture(scope="session")
 def _store(_upstash: UpstashStandIn) -> Iterator[Store]:
     with asyncio.Runner() as runner:
-        client = new_client()
-        yield Store(_upstash, runner, Upstash(client, _upstash.url, _upstash.token, 10, 10))
-        runner.run(client.aclose())
+        pool = new_pool()
+        yield Store(_upstash, runner, Upstash(pool, _upstash.url, _upstash.token, 10, 10))
+        runner.run(pool.aclose())
 
 
 @pytest.fixture

@@ -217,7 +217,7 @@ class Instance:
     async def close(self) -> None:
         """Give its connections back."""
         await self.http.aclose()
-        await self.parts.client.aclose()
+        await self.parts.aclose()
         stock: Any = self.parts.guard.limits.stock
         if stock is not None and stock._redis is not None:
             await stock._redis.close()

@@ -219,4 +219,4 @@ async def worlds(ground: Ground, **environ: str) -> AsyncIterator[World]:
             ground.faults.clear()
             for made in world.instances:
                 await made.http.aclose()
-                await made.parts.client.aclose()
+                await made.parts.aclose()

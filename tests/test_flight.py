@@ -420,7 +420,7 @@ def _ask_from_a_process(environ: dict[str, str], asks: int, ready: Any, go: Any,
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://b", timeout=None) as client:  # noqa: S113
             body = {"query": "how full is the disk?", "sessionId": "s"}
             replies = await asyncio.gather(*(client.post("/api/ai/supervisor", json=body) for _ in range(asks)))
-        await parts.client.aclose()
+        await parts.aclose()
         return [(r.status_code, r.headers["cache-status"], len(sent)) for r in replies]
 
     ready.release()

@@ -95,7 +95,7 @@ async def an_instance(servers: tuple[str, str]) -> AsyncIterator[Rig]:
     try:
         yield Rig(endpoint(built, post=route.ask), servers[0])
     finally:
-        await parts.client.aclose()
+        await parts.aclose()
 
 
 async def _prepare(rig: Rig, kind: str, caller: str) -> str:

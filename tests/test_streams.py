@@ -235,7 +235,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
         await until(lambda: not parts.guard._flights)
     await served.stop()
     await upstream.stop()
-    await parts.client.aclose()
+    await parts.aclose()
 
 
 async def test_limits_hold_for_streams(client: httpx.AsyncClient, provider: FakeProvider) -> None:

@@ -1,5 +1,6 @@
 """The wire to Upstash: how every reply that is none is classified, and that it ends in time and never repeats."""
 
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from lib.rules.op import CommandError, Op, as_text
-from lib.wire.http import new_client
+from lib.wire.http import new_pool
 from lib.wire.upstash import RedisDown, Upstash
 from tests.conftest import UpstashStandIn
 from tests.guardkit import Script, scripted
@@ -27,8 +28,8 @@ def script() -> Iterator[Script]:
 @pytest.fixture
 async def wire(script: Script) -> AsyncIterator[Upstash]:
     script.reset(body=OK)
-    async with new_client() as client:
-        yield Upstash(client, script.url, "the-token", 0.2, 0.5)
+    async with new_pool() as pool:
+        yield Upstash(pool, script.url, "the-token", 0.2, 0.5)
     script.release()
 
 
@@ -69,7 +70,7 @@ REPLIES: dict[str, tuple[dict[str, Any], str]] = {
     "number-error": ({"body": item(error=5)}, "protocol"),
     "nan": ({"body": b"[{\"result\":NaN}]"}, "protocol"),
     "deep": ({"body": b"[" * 100_000}, "protocol"),
-    "not-gzip": ({"headers": {"content-encoding": "gzip"}}, "connection"),
+    "gzip": ({"body": gzip.compress(OK), "headers": {"content-encoding": "gzip"}}, "protocol"),
     "no-answer": ({"hold": True}, "timeout"),
     "trickle": ({"trickle_s": 0.1}, "timeout"),
 }  # fmt: skip
@@ -89,9 +90,9 @@ async def test_classification(wire: Upstash, script: Script, reply: dict[str, An
 
 async def test_refused_connection() -> None:
     """Nobody listens: at once, a kind of its own."""
-    async with new_client() as client:
+    async with new_pool() as pool:
         with pytest.raises(RedisDown) as down:
-            await Upstash(client, "http://127.0.0.1:9", "t", 0.2, 0.5).run(GET)
+            await Upstash(pool, "http://127.0.0.1:9", "t", 0.2, 0.5).run(GET)
     assert down.value.kind == "connection"
 
 
@@ -103,8 +104,8 @@ async def test_neighbours_of_a_failed_command(wire: Upstash, script: Script) -> 
 
 async def test_real_replies(upstash: UpstashStandIn, subject: str) -> None:
     """Against the real Redis: text, numbers, nil, lists and Korean come back as they are; no command, no request."""
-    async with new_client() as client:
-        wire = Upstash(client, upstash.url, upstash.token, 5, 5)
+    async with new_pool() as pool:
+        wire = Upstash(pool, upstash.url, upstash.token, 5, 5)
         before = upstash.stats()["http_requests"]
         assert await wire.send([]) == []
         replies = await wire.send(

@@ -1,32 +1,43 @@
-"""One HTTP client for an instance: connections are kept, and a TLS context is made once."""
+"""HTTP connections of an instance: kept, and with one TLS context. They belong to the loop they are first used in."""
 
-import importlib.util
 import logging
 import ssl
-import sys
+from functools import cache
 
+import httpcore
 import httpx
 
 # It logs a line of plain text for each call, at the level that Vercel shows; what matters of it our own events tell.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
-if importlib.util.find_spec("sniffio") is None:
-    # httpcore tries to import it four times a call; told once that it is not there, Python does not search its whole
-    # path for it each time (docs/performance.md).
-    sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # the import system, 5.3.1: None is "not there"
+_MOST_CONNECTIONS, _MOST_KEPT, _KEPT_S = 100, 20, 55.0
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # Building one from certifi's bundle is most of what a client costs.
+    return ssl.create_default_context()
 
 
 def new_client() -> httpx.AsyncClient:
-    """A client for every party we call. Each call names its own timeouts; there is no default that could hang.
-
-    It belongs to the event loop it is first used in.
-    """
+    """A client for every party we call but Redis. Each call names its own timeouts; none could hang by default."""
     return httpx.AsyncClient(
-        # Handing httpx a context spares it from building one from certifi's bundle, most of a client's cost.
-        verify=ssl.create_default_context(),
+        verify=_tls(),
         timeout=httpx.Timeout(5.0),
-        limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=55.0),
+        limits=httpx.Limits(
+            max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_KEPT, keepalive_expiry=_KEPT_S
+        ),
         follow_redirects=False,
         # An instance's environment must not route guarded traffic through a proxy by accident.
         trust_env=False,
+    )
+
+
+def new_pool() -> httpcore.AsyncConnectionPool:
+    """Connections to Redis, for :class:`lib.wire.upstash.Upstash`."""
+    return httpcore.AsyncConnectionPool(
+        ssl_context=_tls(),
+        max_connections=_MOST_CONNECTIONS,
+        max_keepalive_connections=_MOST_KEPT,
+        keepalive_expiry=_KEPT_S,
     )

@@ -1,8 +1,9 @@
 """Upstash Redis over REST.
 
-Our own, over httpx, because the vendor's client has no timeout, retries writes, drops the results beside a failed one
-and does not look at the HTTP status (docs/decisions/0002). It never retries: a reply lost after execution costs the
-caller one call, a retry could admit two.
+Our own, because the vendor's client has no timeout, retries writes, drops the results beside a failed one and does not
+look at the HTTP status (docs/decisions/0002). Over httpcore, the layer below httpx: redirects, cookies and encodings
+have no part here, and cost a quarter of a call (docs/performance.md). It never retries: a reply lost after execution
+costs the caller one call, a retry could admit two.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import httpx
+import httpcore
 
 from lib.encode import to_json
 from lib.rules.op import Command, CommandError, Op, Reply, UnreadableReply
@@ -42,21 +43,23 @@ class RedisDown(Exception):
 class Upstash:
     """A Redis reached by REST. ``sent`` is told how many commands each round trip carried, once it is on its way."""
 
-    client: httpx.AsyncClient
+    pool: httpcore.AsyncConnectionPool
     url: str
-    token: str
+    token: str = field(repr=False)
     timeout_s: float
     connect_timeout_s: float
     sent: Callable[[Sequence[Command]], None] = lambda commands: None
-    # The same for every call, and a good part of what one costs when httpx puts it together anew.
-    _url: httpx.URL = field(init=False, repr=False)
-    _headers: httpx.Headers = field(init=False, repr=False)
+    _url: httpcore.URL = field(init=False, repr=False)
+    _headers: Sequence[tuple[bytes, bytes]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        own = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
-        encodings = {name: value for name, value in self.client.headers.items() if name == "accept-encoding"}
-        object.__setattr__(self, "_url", httpx.URL(f"{self.url}/pipeline"))
-        object.__setattr__(self, "_headers", httpx.Headers({**encodings, **own}))
+        headers = {
+            "authorization": f"Bearer {self.token}",
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+        }
+        object.__setattr__(self, "_url", httpcore.URL(f"{self.url}/pipeline"))
+        object.__setattr__(self, "_headers", [(name.encode(), value.encode()) for name, value in headers.items()])
 
     async def run[T](self, op: Op[T], left_s: float = math.inf) -> T:
         """Send an operation in one round trip of at most ``left_s`` seconds and read its replies. Raises RedisDown."""
@@ -71,36 +74,34 @@ class Upstash:
         if not commands:
             return []
         self.sent(commands)
-        now = asyncio.get_running_loop().time
-        started = now()
+        # One bound for the whole round trip: a server that trickles its reply passes every read timeout.
+        bound_s, extensions = self.timeout_s, None
+        if not self._is_connected():
+            # A new connection may take longer (a cold start pays for TLS), and only that.
+            bound_s += self.connect_timeout_s
+            others = dict.fromkeys(("pool", "read", "write"), self.timeout_s)
+            extensions = {"timeout": {**others, "connect": self.connect_timeout_s}}
+        body = to_json(commands)
         try:
-            # One bound for the whole round trip: a server that trickles its reply passes every read timeout.
-            async with asyncio.timeout(min(self.timeout_s, left_s)) as patience:
-
-                async def trace(event: str, _: object) -> None:
-                    # A new connection may take longer (a cold start pays for TLS), and only that.
-                    if event == "connection.connect_tcp.started":
-                        patience.reschedule(started + min(self.connect_timeout_s + self.timeout_s, left_s))
-
-                request = self._request(to_json(commands))
-                request.extensions["trace"] = trace
-                response = await self.client.send(request)
-        except (TimeoutError, httpx.TimeoutException) as e:
+            async with asyncio.timeout(min(bound_s, left_s)):
+                response = await self.pool.request(
+                    "POST", self._url, headers=self._headers, content=body, extensions=extensions
+                )
+        except (TimeoutError, httpcore.TimeoutException) as e:
             raise RedisDown("timeout", type(e).__name__) from e
-        except httpx.HTTPError as e:
+        except (httpcore.NetworkError, httpcore.ProtocolError) as e:
             raise RedisDown("connection", type(e).__name__) from e
         return _replies(response, len(commands))
 
-    def _request(self, body: bytes) -> httpx.Request:
-        timeout = httpx.Timeout(self.timeout_s, connect=self.connect_timeout_s)
-        extensions = {"timeout": timeout.as_dict()}
-        return httpx.Request("POST", self._url, headers=self._headers, content=body, extensions=extensions)
+    def _is_connected(self) -> bool:
+        """Whether a kept connection is free; the pool takes one before anybody else can."""
+        return any(each.is_idle() and not each.has_expired() for each in self.pool.connections)
 
 
-def _replies(response: httpx.Response, expected: int) -> list[Reply]:
-    status = response.status_code
+def _replies(response: httpcore.Response, expected: int) -> list[Reply]:
+    status = response.status
     if status != 200:
-        raise RedisDown(_kind(status, response.text[:1000]), f"HTTP {status}")
+        raise RedisDown(_kind(status, response.content[:4000].decode(errors="replace")), f"HTTP {status}")
     try:
         items = json.loads(response.content)
     except (ValueError, RecursionError) as e:

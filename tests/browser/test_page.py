@@ -73,7 +73,7 @@ class Served:
             return
         await self.files(scope, receive, send)
         if scope["type"] == "lifespan" and self._parts is not None:
-            await self._parts.client.aclose()
+            await self._parts.aclose()
 
     def _overview(self) -> ASGIApp:
         if self._api is None:

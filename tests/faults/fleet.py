@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import httpcore
 import httpx
 import psycopg
 import redis
@@ -63,6 +64,29 @@ class Line(httpx.AsyncBaseTransport):
             raise httpx.ReadError("cut after it was executed", request=request)
         self.answered += 1
         return response
+
+
+class PoolOverLine(httpcore.AsyncConnectionPool):
+    """A pool of connections whose requests go along a line."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        """The same request, and the same reply or failure, in the terms of httpcore."""
+        url, headers, content = bytes(request.url).decode(), request.headers, await _whole(request.stream)
+        try:
+            got = await self._line.handle_async_request(httpx.Request("POST", url, headers=headers, content=content))
+        except httpx.ConnectError as e:
+            raise httpcore.ConnectError(str(e)) from e
+        except httpx.ReadError as e:
+            raise httpcore.ReadError(str(e)) from e
+        return httpcore.Response(got.status_code, headers=got.headers.raw, content=await got.aread())
+
+
+async def _whole(stream: Any) -> bytes:
+    return b"".join([chunk async for chunk in stream])
 
 
 @dataclass
@@ -124,7 +148,7 @@ class Fleet:
         events: list[Event] = []
         to_redis, to_supabase, clock = Line(self.redis_app), Line(self.supabase_app), self.time.clock
         policy = VitalsPolicy(COOLDOWN_MS)
-        upstash = Upstash(httpx.AsyncClient(transport=to_redis), "http://redis", TOKEN, 2.0, 2.0)
+        upstash = Upstash(PoolOverLine(to_redis), "http://redis", TOKEN, 2.0, 2.0)
         supabase = Supabase(httpx.AsyncClient(transport=to_supabase), "http://supabase", TOKEN, 3.0)
         limits = Limits(
             RedisStore(upstash, Gate(policy, clock, math.inf), clock, events.append, 1e9)
@@ -187,7 +211,7 @@ async def fleet(running: Servers) -> AsyncIterator[Fleet]:
             yield made
             for member in made.members:
                 if member.limits.redis:
-                    await member.limits.redis.redis.client.aclose()
+                    await member.limits.redis.redis.pool.aclose()
                 if member.limits.supabase:
                     await member.limits.supabase.supabase.client.aclose()
 

@@ -169,7 +169,7 @@ async def _instance(environ: dict[str, str], number: int, began: float, seconds:
                 await asyncio.sleep(0.01 + chance.random() * 0.06)
 
         await asyncio.gather(*(caller(number * 100 + each) for each in range(AT_ONCE)))
-    await parts.client.aclose()
+    await parts.aclose()
     return replies, sum(isinstance(each, ModeSwitched | StoreSwitched) for each in events)
 
 

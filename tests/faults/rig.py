@@ -265,7 +265,7 @@ class Rig:
             made = Instance(self, app, client, parts)
             await made.health()
             yield made
-        await parts.client.aclose()
+        await parts.aclose()
 
 
 @dataclass

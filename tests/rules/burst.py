@@ -6,7 +6,7 @@ from multiprocessing.synchronize import Barrier
 
 from lib.rules import windows
 from lib.rules.windows import judge
-from lib.wire.http import new_client
+from lib.wire.http import new_pool
 from lib.wire.upstash import Upstash
 from tests.rules.instance import NOON_MS, TEN_HUNDRED
 
@@ -15,8 +15,8 @@ def burst(url: str, token: str, subject: str, calls: int, barrier: Barrier, resu
     """A process with a connection of its own: all its calls at once, when everybody is ready."""
 
     async def run() -> int:
-        async with new_client() as client:
-            redis = Upstash(client, url, token, 10, 10)
+        async with new_pool() as pool:
+            redis = Upstash(pool, url, token, 10, 10)
             await redis.run(windows.peek(subject, TEN_HUNDRED, NOON_MS))
             barrier.wait(30)
             spends = [windows.spend(subject, TEN_HUNDRED, 1, NOON_MS) for _ in range(calls)]
