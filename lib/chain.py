@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from lib.clock import Clock
 from lib.events import CircuitChanged, Listener, ProviderAnswered, ProviderAsked, ProviderFailure
+from lib.leaving import WhileHere
 from lib.limits import Admission, Limits, Subject
 from lib.rules import breaker, budgets, keys, windows
 from lib.rules.answers import Answer, Question
@@ -18,7 +19,6 @@ from lib.rules.decide import Standing
 from lib.rules.op import Op
 from lib.rules.windows import Layout
 from lib.stores import RedisStore
-from lib.unbroken import unbroken
 from lib.wire.providers.port import End, Piece, Provider, ProviderFailed
 from lib.wire.upstash import RedisDown
 
@@ -97,6 +97,7 @@ class Asking:
     stream: bool
     attempts: list[Attempt]
     owed: list[Admission]
+    while_here: WhileHere
 
 
 @dataclass(slots=True)
@@ -156,13 +157,7 @@ class Chain:
         if too_costly is not None:
             # It will never fit: nothing is counted, but what rides along still goes.
             subject = Subject(subject.id, Layout(()))
-
-        async def left(spent: tuple[Admission, T | None]) -> None:
-            asking.owed.append(spent[0])
-            self.unspend(place, asking, spent[0])
-
-        spending = self.limits.spend(subject, 1, now_ms, ride, asking.deadline, tokens=tokens)
-        admission, rode = await unbroken(spending, left)
+        admission, rode = await self.limits.spend(subject, 1, now_ms, ride, asking.deadline, tokens=tokens)
         if too_costly is not None:
             admission.quota = too_costly
         asking.owed.append(admission)
@@ -211,13 +206,7 @@ class Chain:
                 return "too_large"
             self._spent_until[place] = admission.quota.retry_at_ms
             return "budget_spent"
-
-        async def left(may_go: bool) -> None:
-            self.unspend(place, asking, admission)
-            if may_go:
-                await self._release(view, place, breaker.ticket(view.circuits[place]), "caller left")
-
-        if await unbroken(self._may_go(asking, view, place), left):
+        if await self._may_go(asking, view, place):
             return None
         self.unspend(place, asking, admission)
         return "circuit_open"
@@ -233,7 +222,7 @@ class Chain:
         tokens, started = self._guess(asking.question), self.clock.monotonic()
         opened = Opened(place, held, End("", whole=False), pieces, started, tokens, admission)
         try:
-            opened.first = await anext(pieces)
+            opened.first = await asking.while_here(anext(pieces))
         except ProviderFailed as e:
             asking.attempts.append(Attempt(link.name, e.kind))
             await self._failed(asking, view, opened, e)

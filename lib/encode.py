@@ -2,8 +2,9 @@
 
 import json
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 
 def to_json(value: object) -> bytes:
     """Compact UTF-8. Half a surrogate pair, which UTF-8 cannot carry, becomes a question mark rather than a failure."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode(errors="replace")
+    return _compact(value).encode(errors="replace")

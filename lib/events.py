@@ -6,7 +6,7 @@ No event holds a token, an address in clear, or the text of a question or an ans
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
 type Mode = Literal["redis", "supabase", "local", "off"]
@@ -228,15 +228,22 @@ def log(event: Event) -> None:
     """Log an event as one line of JSON, which Vercel shows as a structured record."""
     if not _log.isEnabledFor(event.level):
         return
-    fields = {name: _short(value) for name, value in asdict(event).items() if value is not None}
-    level = logging.getLevelName(event.level).lower()
-    _log.log(event.level, json.dumps({"event": event.event, "level": level, **fields}, ensure_ascii=False))
+    record: dict[str, object] = {"event": event.event, "level": logging.getLevelName(event.level).lower()}
+    for each in fields(event):
+        if (value := getattr(event, each.name)) is not None:
+            record[each.name] = _short(value)
+    _log.log(event.level, _to_line(record))
+
+
+_to_line = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _short(value: object) -> object:
     if isinstance(value, float):
         return round(value, 2)
-    return {name: _short(each) for name, each in value.items() if each} if isinstance(value, dict) else value
+    if isinstance(value, Spent):
+        return {each.name: round(ms, 2) for each in fields(value) if (ms := getattr(value, each.name))}
+    return value
 
 
 def broadcast(listeners: Sequence[Listener]) -> Listener:

@@ -14,6 +14,7 @@ from lib.bounded import Bounded
 from lib.chain import ALONE, Asking, Attempt, Chain, NobodyAnswered, Opened, View
 from lib.clock import Clock
 from lib.events import Listener, Mode, Spent
+from lib.leaving import WhileHere, in_any_case
 from lib.limits import Admission, Limits, Subject
 from lib.rules import answers, caller, flight, keys, windows
 from lib.rules.answers import Answer, Directives, Entry, Question, freshness
@@ -25,7 +26,6 @@ from lib.rules.op import Op, Reply, as_list, as_text, ignored, join
 from lib.rules.policy import Policy
 from lib.rules.windows import Mark, Quota, too_costly
 from lib.stores import RedisStore
-from lib.unbroken import unbroken
 from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
 from lib.wire.upstash import RedisDown
 
@@ -43,6 +43,7 @@ class Call:
     deadline: float
     stream: bool = False
     cost: int = 1
+    while_here: WhileHere = in_any_case
 
 
 type CacheState = Literal["hit", "stale", "collapsed", "miss", "bypass"]
@@ -189,10 +190,6 @@ class _Watch:
         return Spent(max(0.0, self.since(self.started) - others), self.redis, self.fallback, self.backend)
 
 
-async def _nobody(result: None) -> None:
-    """Nothing was taken that has to be given back."""
-
-
 async def _nothing() -> None:
     """Nothing is left to do after the reply."""
 
@@ -216,7 +213,7 @@ class Guard:
     """The last note of an answer that this instance left and whose request has ended."""
 
     async def handle(self, call: Call) -> Outcome:
-        """Decide one request and carry the decision out. Cancel it when the client leaves."""
+        """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
         watch, now_ms = _Watch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         policy = call.policy
         subject = Subject(
@@ -229,7 +226,7 @@ class Guard:
         if refusal is not None:
             refused = Refused("rate_limited", reason, refusal.retry_at_ms)
             return Outcome(refused, mode, refusal, watch.read(), now_ms, policy.cache.fresh_ms, (), _nothing)
-        asked = await unbroken(self._ask(call, subject, now_ms, watch), self._finish)
+        asked = await self._ask(call, subject, now_ms, watch)
         try:
             result = await self._act(asked)
         except BaseException:
@@ -280,7 +277,7 @@ class Guard:
             mine.epochs.set_result(state.epochs)
         view = self.chain.view(state.providers, now_ms)
         # Only the answer goes to the provider as a stream; what is computed for the cache alone does not.
-        asking = Asking(call.question, call.request_id, call.deadline, call.stream, [], admissions)
+        asking = Asking(call.question, call.request_id, call.deadline, call.stream, [], admissions, call.while_here)
         return _Asked(call, now_ms, admission, state, view, key, mark, asking, watch, flying=flying, mine=mine)
 
     async def _spend(
@@ -359,6 +356,8 @@ class Guard:
 
     async def _compute(self, asked: _Asked, reason: str, order: tuple[int, ...]) -> Result:
         """Ask the providers, or wait for a request that does so for the same answer."""
+        # Nothing is taken from a provider's budget for a client that has left.
+        await asked.call.while_here(_nothing())
         if asked.call.asked.no_cache or asked.call.asked.no_store:
             # Wants an answer of its own.
             return await self._lead(asked, reason, order)
@@ -370,7 +369,7 @@ class Guard:
                 asked.mine.epochs.set_result(asked.state.epochs)
                 break
             asked.part, was_done = "follows", flying.result.done()
-            result = await self._wait(flying.result, asked.call.deadline)
+            result = await asked.call.while_here(self._wait(flying.result, asked.call.deadline))
             if isinstance(result, Answered):
                 asked.stored = result.stored
                 if result.cache == "stale":
@@ -470,7 +469,7 @@ class Guard:
             wait_s, left_s = waits.pop(0) / 1000, self.limits.left_s(asked.call.deadline)
             if wait_s >= left_s or self.redis is None:
                 return None
-            await self.clock.sleep(wait_s)
+            await asked.call.while_here(self.clock.sleep(wait_s))
             try:
                 asked.state, slot = await self.redis.run(self._poll(asked), "poll", left_s - wait_s)
             except RedisDown:
@@ -498,7 +497,7 @@ class Guard:
             self.chain.unspend(place, asking, admission)
             # At once, not after the wait: meanwhile others would be refused for a call that does not go out.
             with suppress(RedisDown):
-                await unbroken(self.limits.finish([admission], asked.call.deadline), _nobody)
+                await self.limits.finish([admission], asked.call.deadline)
         return admission, won
 
     def _poll(self, asked: _Asked) -> Op[tuple[_State, int | None]]:
@@ -655,7 +654,7 @@ class Guard:
     async def _refresh(self, asked: _Asked) -> None:
         """Compute an aging answer anew, unless somebody does so already."""
         call, order = asked.call, asked.refresh
-        asked.asking = Asking(call.question, call.request_id, call.deadline, False, [], asked.asking.owed)
+        asked.asking = Asking(call.question, call.request_id, call.deadline, False, [], asked.asking.owed, in_any_case)
         asked.refresh = ()
         first, won = await self._claim(asked, order[0], asked.asking)
         if won is not True:

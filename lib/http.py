@@ -70,10 +70,17 @@ class Request:
     deadline: float = 0.0
     """On the monotonic clock, in seconds: when the platform stops the function, or the configured maximum."""
     notes: Notes = field(default_factory=Notes)
+    _headers: dict[bytes, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        headers: dict[bytes, bytes] = {}
+        self._headers = headers
+        for name, value in self.http.scope["headers"]:
+            headers[name] = headers[name] + b", " + value if name in headers else value
 
     def header(self, name: str) -> str:
-        """A header; a repeated one is one list (RFC 9110, section 5.3); empty where there is none."""
-        return ", ".join(self.http.headers.getlist(name))
+        """A header, by its name in lower case; a repeated one is one list (RFC 9110, section 5.3); empty for none."""
+        return self._headers.get(name.encode(), b"").decode("latin-1")
 
     async def identify(self, parts: "Parts") -> Caller:
         """The signed-in user where a valid token says so, else the client's network."""
@@ -115,12 +122,18 @@ class Request:
                 raise too_large
         return bytes(body)
 
-    async def unless_gone[T](self, work: Awaitable[T]) -> T:
-        """Await ``work``, but cancel it as soon as the client leaves. Raises ClientDisconnect."""
-        task = asyncio.ensure_future(work)
+    async def while_here[T](self, wait: Awaitable[T], /) -> T:
+        """Await something long, but cancel it as soon as the client leaves. Raises ClientDisconnect.
+
+        Costs two tasks, so that what is short is not awaited here (lib/leaving.py).
+        """
         gone = asyncio.ensure_future(self._gone())
+        # One turn of the loop shows who left before; nothing is begun for them.
+        await asyncio.sleep(0)
+        task = asyncio.ensure_future(wait)
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done():
+                await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             raise ClientDisconnect
@@ -128,7 +141,7 @@ class Request:
             gone.cancel()
             if not task.done():
                 task.cancel()
-                # Its own cleaning up (handing a probe back, writing what it owes) is waited for.
+                # What it has begun to clean up is waited for.
                 await asyncio.gather(task, return_exceptions=True)
 
     async def _gone(self) -> None:

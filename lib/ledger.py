@@ -6,13 +6,15 @@ the write-back if there is one. An instance that is killed loses what it had not
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from lib.clock import Clock
 from lib.events import (
     CircuitChanged,
     Event,
+    Mode,
     ModeSwitched,
     ProviderAnswered,
     ProviderAsked,
@@ -24,7 +26,19 @@ from lib.events import (
 from lib.rules import counters, keys, thrift
 from lib.rules.bill import billed
 from lib.rules.budgets import month_ends_ms, month_of
-from lib.rules.counters import Name, Reading, Spot, known
+from lib.rules.counters import (
+    GUARD_DURATION,
+    HTTP_DURATION,
+    PROVIDER_DURATION,
+    REDIS_DURATION,
+    Counts,
+    Name,
+    Reading,
+    Spot,
+    Timed,
+    Totals,
+    known,
+)
 from lib.rules.op import Command, Op, Reply, UnreadableReply, gather, ignored
 from lib.stores import RedisStore
 from lib.thrift import Thrift
@@ -35,18 +49,14 @@ _MOST_REQUESTS = 1_000
 _LANDS_WITHIN_S = 10.0
 """Longer than any round trip may take: what has not arrived by then is handed over again."""
 _FLUSH_S = 2.0
-_MOST_PLACES = 4_000
 _LEAST_AT_END = 8
-
-type _Deltas = dict[str, dict[Spot, int]]
-"""What is to be added, by month and place."""
 
 
 @dataclass(slots=True, eq=False)
 class _Flight:
     """Counts on their way to Redis."""
 
-    deltas: _Deltas
+    counts: Counts
     commands: int
     requests: int
     started: float
@@ -67,7 +77,7 @@ class Ledger:
     """What may be worth an alert: fresh readings, and events. Looked at after responses, so that no request waits."""
     landed: int = 0
     """How often counts have arrived: a reading of before is out of date."""
-    _pending: _Deltas = field(default_factory=dict)
+    _pending: Counts = field(default_factory=Counts)
     _commands: int = 0
     _requests: int = 0
     _flying: list[_Flight] = field(default_factory=list)
@@ -79,96 +89,60 @@ class Ledger:
         """Commands are on their way to Redis."""
         number = billed(commands)
         self._commands += number
-        self._add([(counters.COMMANDS, number), (("redis_round_trips",), 1)], [("commands", number)])
+        totals, timed = self._pending.at(self.clock.now_ms())
+        totals[counters.COMMANDS] += number
+        totals["redis_round_trips",] += 1
+        timed["commands"] += number
 
     def called(self) -> None:
         """A call is on its way to Supabase."""
-        self._add([(counters.RPC_CALLS, 1)], [("rpc_calls", 1)])
+        totals, timed = self._pending.at(self.clock.now_ms())
+        totals[counters.RPC_CALLS] += 1
+        timed["rpc_calls"] += 1
 
     def listen(self, event: Event) -> None:
         """Count an event."""
+        totals, timed = self._pending.at(self.clock.now_ms())
         match event:
             case RequestDone():
                 self._requests += 1
-                self._count_request(event)
+                _count_request(event, totals, timed)
             case ProviderAsked(provider):
                 name = known(provider, counters.PROVIDERS)
-                self._add([(("provider_calls", name), 1)], [(f"calls.{name}", 1)])
+                totals["provider_calls", name] += 1
+                timed[f"calls.{name}"] += 1
             case ProviderAnswered(provider, ms):
                 name = known(provider, counters.PROVIDERS)
                 vcpu_ms = round(ms * self.vcpus.get(provider, 0.0))
-                totals = [*counters.PROVIDER_DURATION.counts(ms, name), (("vcpu_ms", name), vcpu_ms)]
-                self._add(totals, [("vcpu_ms", vcpu_ms)])
+                _observe(totals, PROVIDER_DURATION.counts(ms, name))
+                totals["vcpu_ms", name] += vcpu_ms
+                timed["vcpu_ms"] += vcpu_ms
             case ProviderFailure(provider):
-                self._add([(("provider_failures", known(provider, counters.PROVIDERS)), 1)])
+                totals["provider_failures", known(provider, counters.PROVIDERS)] += 1
             case StoreFailed("redis", _, reason):
-                self._add([(("redis_errors", known(reason.partition(":")[0], counters.ERRORS)), 1)])
+                totals["redis_errors", known(reason.partition(":")[0], counters.ERRORS)] += 1
             case StoreFailed():
-                self._add([(("supabase_errors",), 1)])
+                totals["supabase_errors",] += 1
             case RedisSlow():
-                self._add([(("redis_slow",), 1)])
+                totals["redis_slow",] += 1
                 self.news.append(event)
             case CircuitChanged(provider, _, after) if after in counters.STATES:
-                self._add([(("circuits", known(provider, counters.PROVIDERS), after), 1)])
+                totals["circuits", known(provider, counters.PROVIDERS), after] += 1
                 self.news.append(event)
             case ModeSwitched(after=after) if after != "off":
-                self._add([(("mode_switches", after), 1)])
+                totals["mode_switches", after] += 1
                 self.news.append(event)
             case _:
                 pass
-
-    def _count_request(self, done: RequestDone) -> None:
-        route = known(done.route.removeprefix("/api/"), counters.ROUTES)
-        decision = known(done.decision, counters.DECISIONS)
-        status = "429" if done.status == 429 else known(f"{done.status // 100}xx", counters.STATUSES)
-        totals: list[tuple[Name, int]] = [(("requests", route, decision), 1), (("statuses", route, status), 1)]
-        hourly: list[tuple[str, int]] = []
-        spent = done.spent_ms
-        if done.mode is not None:
-            totals.append((("modes", done.mode), 1))
-            totals += counters.GUARD_DURATION.counts(spent.guard)
-            if done.mode == "redis" and spent.redis:
-                totals += counters.REDIS_DURATION.counts(spent.redis)
-                hourly += [("redis_us", round(spent.redis * 1000)), ("redis_asked", 1)]
-        if done.cache is not None:
-            totals.append((("caches", known(done.cache, counters.CACHES)), 1))
-            hourly += [("cached", 1)] if done.cache in ("hit", "stale", "collapsed") else []
-        if decision == "refuse":
-            code, _, reason = done.reason.partition(":")
-            totals.append((("refusals", "blocked" if reason == "blocked" else known(code, counters.REFUSALS)), 1))
-        fives: list[tuple[str, int]] = []
-        if route in counters.TIMED_ROUTES and decision in counters.FIVES:
-            took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
-            totals += counters.HTTP_DURATION.counts(took_ms, route)
-            hourly += [(decision, 1), ("request_ms", round(took_ms))]
-            fives = [(decision, 1)]
-        self._add(totals, hourly, fives)
-
-    def _add(
-        self,
-        totals: Iterable[tuple[Name, int]],
-        hourly: Iterable[tuple[str, int]] = (),
-        fives: Iterable[tuple[str, int]] = (),
-    ) -> None:
-        now_ms = self.clock.now_ms()
-        months = counters.months(now_ms)
-        _merge(self._pending.setdefault(months[0], {}), ((counters.spot(name), n) for name, n in totals))
-        for month in months:
-            places = self._pending.setdefault(month, {})
-            _merge(places, ((counters.hour_spot(name, now_ms, month), n) for name, n in hourly))
-            _merge(places, ((counters.five_spot(name, now_ms, month), n) for name, n in fives))
-            if len(places) > _MOST_PLACES:
-                # Nothing has arrived for days: the totals and the last day are kept.
-                self._pending[month] = {s: n for s, n in places.items() if s in counters.wanted(now_ms, month)}
 
     # Hand over
 
     def pending(self) -> Mapping[Spot, int]:
         """What is counted of the present month and not yet in Redis, as far as this instance knows."""
-        month, found = month_of(self.clock.now_ms()), dict[Spot, int]()
-        for deltas in [self._pending, *(flight.deltas for flight in self._flying)]:
-            _merge(found, deltas.get(month, {}).items())
-        return found
+        counts = Counts()
+        for each in [self._pending, *(flight.counts for flight in self._flying)]:
+            counts.add(each)
+        return counts.places().get(month_of(self.clock.now_ms()), {})
 
     def take(self, least: int | None = None) -> Op[None] | None:
         """The command that hands everything over, if enough has been counted; 2 on the last day of a month."""
@@ -181,9 +155,9 @@ class Ledger:
         if self._commands < (due if least is None else least) and self._requests < _MOST_REQUESTS * commands:
             return None
         flight = _Flight(self._pending, self._commands, self._requests, self.clock.monotonic())
-        write = counters.write(flight.deltas, now_ms)
+        write = counters.write(flight.counts.places(), now_ms)
         # Its own commands are counted like all others, but are no reason for the next.
-        self._pending, self._commands, self._requests = {}, -len(write.commands), 0
+        self._pending, self._commands, self._requests = Counts(), -len(write.commands), 0
         self._flying.append(flight)
 
         def read(replies: Sequence[Reply]) -> None:
@@ -204,8 +178,7 @@ class Ledger:
         for flight in lost:
             self._flying.remove(flight)
             self._commands, self._requests = self._commands + flight.commands, self._requests + flight.requests
-            for month, places in flight.deltas.items():
-                _merge(self._pending.setdefault(month, {}), places.items())
+            self._pending.add(flight.counts)
 
     def _arrived(self, written: counters.Written, now_ms: int) -> None:
         self.landed += 1
@@ -242,6 +215,51 @@ class Ledger:
         await self.settle(_LEAST_AT_END)
 
 
-def _merge(into: dict[Spot, int], more: Iterable[tuple[Spot, int]]) -> None:
-    for place, number in more:
-        into[place] = into.get(place, 0) + number
+def _count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
+    labels = _labels(done.route, done.decision, done.status, done.mode, done.cache, done.reason)
+    spent = done.spent_ms
+    for name in labels.counted:
+        totals[name] += 1
+    if done.mode is not None:
+        _observe(totals, GUARD_DURATION.counts(spent.guard))
+        if done.mode == "redis" and spent.redis:
+            _observe(totals, REDIS_DURATION.counts(spent.redis))
+            timed["redis_us"] += round(spent.redis * 1000)
+            timed["redis_asked"] += 1
+    if done.cache in ("hit", "stale", "collapsed"):
+        timed["cached"] += 1
+    if labels.timed_route is not None:
+        took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
+        _observe(totals, HTTP_DURATION.counts(took_ms, labels.timed_route))
+        timed[done.decision] += 1
+        timed["request_ms"] += round(took_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What a request is counted as."""
+
+    counted: tuple[Name, ...]
+    timed_route: str | None
+
+
+@lru_cache(maxsize=256)
+def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str | None, reason: str) -> _Labels:
+    route = known(path.removeprefix("/api/"), counters.ROUTES)
+    decision = known(decided, counters.DECISIONS)
+    group = "429" if status == 429 else known(f"{status // 100}xx", counters.STATUSES)
+    counted: list[Name] = [("requests", route, decision), ("statuses", route, group)]
+    if mode is not None:
+        counted.append(("modes", mode))
+    if cache is not None:
+        counted.append(("caches", known(cache, counters.CACHES)))
+    if decision == "refuse":
+        code, _, why = reason.partition(":")
+        counted.append(("refusals", "blocked" if why == "blocked" else known(code, counters.REFUSALS)))
+    is_timed = route in counters.TIMED_ROUTES and decision in counters.FIVES
+    return _Labels(tuple(counted), route if is_timed else None)
+
+
+def _observe(totals: Totals, counts: Sequence[tuple[Name, int]]) -> None:
+    for name, number in counts:
+        totals[name] += number

@@ -104,8 +104,9 @@ async def guarded(
         request_id=request.id,
         deadline=request.deadline,
         stream=stream,
+        while_here=request.while_here,
     )
-    outcome = await request.unless_gone(parts.guard.handle(call))
+    outcome = await parts.guard.handle(call)
     return respond(request, outcome, form, stream=stream)
 
 

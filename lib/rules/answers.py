@@ -75,13 +75,16 @@ def normalise(text: str) -> str:
     return _LATIN_CAPITALS.sub(lambda found: found[0].lower(), composed)
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+
+
 def query_hash(route: str, identity: str, question: Question) -> str:
     """A stable hash of everything the answer may depend on; 32 hexadecimal digits.
 
     Canonical JSON through SHA-256, so that instances, processes and releases agree (tests hold golden values). The
     identity is part of it: an answer never reaches another caller.
     """
-    canonical = json.dumps(
+    canonical = _canonical(
         {
             "v": 1,
             "route": route,
@@ -89,11 +92,7 @@ def query_hash(route: str, identity: str, question: Question) -> str:
             "session": question.session,
             "history": [[turn.role, normalise(turn.content)] for turn in question.messages],
             "parameters": question.parameters,
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=True,
-        allow_nan=False,
+        }
     )
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 

@@ -10,9 +10,12 @@ The slots of a month begin a day before it: on a month's last day they are writt
 so that one string always holds the last 24 hours.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache, lru_cache
 
 from lib.rules import budgets, keys
 from lib.rules.op import Command, Op, Reply, as_int, as_list
@@ -45,16 +48,16 @@ class Histogram:
     name: str
     bounds_ms: tuple[float, ...]
 
-    def names(self, *labels: str) -> list[Name]:
+    @cache  # noqa: B019 - the instances are the few constants below, and so are the labels
+    def names(self, *labels: str) -> tuple[Name, ...]:
         """Its places: the buckets in order, then the sum."""
         buckets = [f"le{bound:g}" for bound in self.bounds_ms] + ["inf", "sum_us"]
-        return [(self.name, *labels, bucket) for bucket in buckets]
+        return tuple((self.name, *labels, bucket) for bucket in buckets)
 
-    def counts(self, ms: float, *labels: str) -> list[tuple[Name, int]]:
+    def counts(self, ms: float, *labels: str) -> tuple[tuple[Name, int], tuple[Name, int]]:
         """What one observation adds."""
         names = self.names(*labels)
-        place = next((at for at, bound in enumerate(self.bounds_ms) if ms <= bound), len(self.bounds_ms))
-        return [(names[place], 1), (names[-1], round(ms * 1000))]
+        return (names[bisect_left(self.bounds_ms, ms)], 1), (names[-1], round(ms * 1000))
 
 
 # The bounds that OpenTelemetry's conventions advise for these metrics (in seconds there).
@@ -148,6 +151,7 @@ def known(value: str, values: Sequence[str]) -> str:
     return value if value in values else values[-1]
 
 
+@lru_cache(maxsize=8)
 def month_starts_ms(month: str) -> int:
     """The first millisecond of a calendar month."""
     year, _, number = month.partition("-")
@@ -171,6 +175,70 @@ def five_spot(field: str, at_ms: int, month: str) -> Spot:
     """Where a number of the five minutes of ``at_ms`` lies in a month's string."""
     five = (at_ms - month_starts_ms(month) + DAY_MS) // FIVE_MS
     return (f"u{_FIVE_BITS}", _FIVES_AT + (five * len(FIVES) + FIVES.index(field)) * _FIVE_BITS)
+
+
+type Totals = defaultdict[Name, int]
+type Timed = defaultdict[str, int]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was counted and is not written: cheap to add to, and sorted into places when it is handed over."""
+
+    totals: dict[str, Totals] = field(default_factory=dict)
+    """By month."""
+    timed: dict[int, Timed] = field(default_factory=dict)
+    """By the number of the five minutes: what :data:`HOURLY` counts, and of that what :data:`FIVES` counts as well."""
+    _five: int = -1
+    _now: tuple[Totals, Timed] = field(init=False, repr=False)
+
+    def at(self, now_ms: int) -> tuple[Totals, Timed]:
+        """Where to add what happens now: the month's totals, and what is counted by time."""
+        five = now_ms // FIVE_MS
+        if five != self._five:
+            self._now = self._of(budgets.month_of(now_ms), five)
+            self._five = five
+        return self._now
+
+    def _of(self, month: str, five: int) -> tuple[Totals, Timed]:
+        totals = self.totals.setdefault(month, defaultdict(int))
+        timed = self.timed.setdefault(five, defaultdict(int))
+        if len(self.timed) > _MOST_FIVES:
+            # Nothing has been handed over for days: the totals and the last day are kept.
+            del self.timed[min(self.timed)]
+        return totals, timed
+
+    def add(self, other: "Counts") -> None:
+        """Take over what another has counted."""
+        for month, totals in other.totals.items():
+            _add(self.totals.setdefault(month, defaultdict(int)), totals)
+        for five, timed in other.timed.items():
+            _add(self.timed.setdefault(five, defaultdict(int)), timed)
+
+    def places(self) -> dict[str, dict[Spot, int]]:
+        """What is to be added to each month's string, by place."""
+        found = {month: {spot(name): n for name, n in totals.items()} for month, totals in self.totals.items()}
+        for five, fields in self.timed.items():
+            for month in months(five * FIVE_MS):
+                places = found.setdefault(month, {})
+                for place, n in _timed(five * FIVE_MS, month, fields):
+                    places[place] = places.get(place, 0) + n
+        return found
+
+
+_MOST_FIVES = DAY_MS // FIVE_MS + 2
+
+
+def _timed(at_ms: int, month: str, fields: Mapping[str, int]) -> Iterator[tuple[Spot, int]]:
+    for name, n in fields.items():
+        yield hour_spot(name, at_ms, month), n
+        if name in FIVES:
+            yield five_spot(name, at_ms, month), n
+
+
+def _add[K](into: dict[K, int], more: Mapping[K, int]) -> None:
+    for name, n in more.items():
+        into[name] = into.get(name, 0) + n
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,33 +286,32 @@ def fives(now_ms: int) -> list[int]:
     return [this - back * FIVE_MS for back in range(12, -1, -1)]
 
 
-def wanted(now_ms: int, month: str) -> list[Spot]:
-    """Every place that a reading covers."""
+@lru_cache(maxsize=4)
+def _wanted(five: int, month: str) -> tuple[Sequence[Spot], Command]:
+    """Every place that a reading in these five minutes covers, and the parts of a BITFIELD that read them."""
+    now_ms = five * FIVE_MS
     first_ms = month_starts_ms(month) - DAY_MS
     by_hour = [hour_spot(field, at_ms, month) for at_ms in hours(now_ms) if at_ms >= first_ms for field in HOURLY]
     by_five = [five_spot(field, at_ms, month) for at_ms in fives(now_ms) if at_ms >= first_ms for field in FIVES]
-    return [*_TOTALS.values(), *by_hour, *by_five]
+    spots = [*_TOTALS.values(), *by_hour, *by_five]
+    return spots, tuple(part for kind, offset in spots for part in ("GET", kind, offset))
 
 
-def wanted_now(now_ms: int) -> list[Spot]:
+def wanted_now(now_ms: int) -> Sequence[Spot]:
     """Every place of the present month that a reading covers."""
-    return wanted(now_ms, budgets.month_of(now_ms))
-
-
-def _gets(spots: Iterable[Spot]) -> Command:
-    return tuple(part for kind, offset in spots for part in ("GET", kind, offset))
+    return _wanted(now_ms // FIVE_MS, budgets.month_of(now_ms))[0]
 
 
 def read(now_ms: int) -> Op[Reading]:
     """Read everything, writing nothing: 1 command."""
     month = budgets.month_of(now_ms)
-    spots = wanted(now_ms, month)
+    spots, gets = _wanted(now_ms // FIVE_MS, month)
 
     def answer(replies: Sequence[Reply]) -> Reading:
         values = [as_int(value) for value in as_list(replies[0], len(spots))]
         return Reading(now_ms, month, dict(zip(spots, values, strict=True)))
 
-    return Op((("BITFIELD_RO", keys.ledger(month), *_gets(spots)),), answer)
+    return Op((("BITFIELD_RO", keys.ledger(month), *gets),), answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +328,7 @@ def write(deltas: Mapping[str, Mapping[Spot, int]], now_ms: int) -> Op[Written]:
     A place that would overflow stays at its highest value.
     """
     month = budgets.month_of(now_ms)
-    spots = wanted(now_ms, month)
+    spots, gets = _wanted(now_ms // FIVE_MS, month)
     names = sorted(deltas)
     commands: list[Command] = []
     for each in names:
@@ -269,16 +336,16 @@ def write(deltas: Mapping[str, Mapping[Spot, int]], now_ms: int) -> Op[Written]:
         adds: list[str | int] = ["OVERFLOW", "SAT", "INCRBY", *_TOTALS[TOUCH], 1]
         for (kind, offset), amount in deltas[each].items():
             adds += ["INCRBY", kind, offset, amount]
-        commands.append(("BITFIELD", keys.ledger(each), *adds, *(_gets(spots) if each == month else ())))
+        commands.append(("BITFIELD", keys.ledger(each), *adds, *(gets if each == month else ())))
 
     def answer(replies: Sequence[Reply]) -> Written:
         reading, touches = None, {}
         for each, reply in zip(names, replies, strict=True):
-            gets = len(spots) if each == month else 0
-            items = [as_int(item) for item in as_list(reply, 1 + len(deltas[each]) + gets)]
+            read = len(spots) if each == month else 0
+            items = [as_int(item) for item in as_list(reply, 1 + len(deltas[each]) + read)]
             touches[each] = items[0]
-            if gets:
-                reading = Reading(now_ms, month, dict(zip(spots, items[-gets:], strict=True)))
+            if read:
+                reading = Reading(now_ms, month, dict(zip(spots, items[-read:], strict=True)))
         return Written(reading, touches)
 
     return Op(tuple(commands), answer)

@@ -124,7 +124,8 @@ def _checked(result: object) -> Reply:
     if result is None or isinstance(result, str | int):
         return result
     if isinstance(result, list):
-        return [_checked(each) for each in result]
+        # A reading of the ledger is a thousand numbers.
+        return [each if type(each) is int else _checked(each) for each in result]
     raise RedisDown("protocol", f"a result of type {type(result).__name__}")
 
 
