@@ -46,7 +46,7 @@ def network(out: Path, found: dict[str, Any]) -> None:
         lines: dict[str, list[float]] = {}
         for figures in found["by_delay_ms"].values():
             for each in figures:
-                if each["kind"] == kind or each["name"] == "floor":
+                if each["name"] == "floor" or (each["kind"] == kind and each["name"] != "floor, spared"):
                     lines.setdefault(each["name"], []).append(each["p50"])
         for name, values in lines.items():
             ours = name == "breakwater"

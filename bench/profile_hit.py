@@ -31,12 +31,13 @@ async def ask(app: App, address: str, body: bytes = BODY) -> tuple[int, bytes]:
     """One request to an ASGI app, as uvicorn would hand it over; status and body of the reply."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
     status, parts = 0, list[bytes]()
-    left = asyncio.get_running_loop().create_future()
+    leaves = asyncio.Event()
 
     async def receive() -> Any:
         if (message := next(messages, None)) is not None:
             return message
-        return await left
+        await leaves.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
         nonlocal status

@@ -130,15 +130,18 @@ def stock(rig: Rig, *, pipelined: bool, wired: bool = False) -> Guarded:
     return Guarded(name, function("stock", "bench/apps/stock.py", environ), rig)
 
 
-def floor(rig: Rig, *, wired: bool = False) -> Floor:
-    """The floor."""
-    return Floor(function("floor", "bench/apps/floor.py", rig.environ(wired=wired)))
+def floor(rig: Rig, *, wired: bool = False, spared: bool = False) -> Floor:
+    """The floor, or one that is spared what Breakwater spares."""
+    environ = {**rig.environ(wired=wired), **({"BENCH_SPARED": "1"} if spared else {})}
+    name = "floor, spared" if spared else "floor"
+    return Floor(function("floor", "bench/apps/floor.py", environ), name)
 
 
 def everyone(rig: Rig, stack: ExitStack, say: Say, *, wired: bool = False) -> list[Subject]:
     """All who can be started here; those who cannot are named."""
     found: list[Subject] = [
         floor(rig, wired=wired),
+        floor(rig, wired=wired, spared=True),
         ours(rig, wired=wired),
         stock(rig, pipelined=False, wired=wired),
         stock(rig, pipelined=True, wired=wired),

@@ -274,7 +274,8 @@ class Limits:
     def _remember(self, subject: Subject, usage: Usage, now_ms: int) -> None:
         usage = windows.certain(subject.layout.windows, usage, now_ms)
         self._seen.put(subject.id, usage)
-        self._floors.put(subject.id, less(usage, self._recall(self._given, subject, now_ms)))
+        given = self._given.get(subject.id)
+        self._floors.put(subject.id, usage if given is None else less(usage, given))
 
     def _recall(self, memory: Bounded[str, Usage], subject: Subject, now_ms: int) -> Usage:
         limits = subject.layout.windows

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.queues import Queue
@@ -13,14 +13,16 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+import starlette.requests
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from api.ai.supervisor import ask
 from dev.faults import Fault
 from dev.serve import ThreadedServer
 from lib.clock import Clock
 from lib.guard import Answered, Failed, Refused, Streaming
-from lib.http import endpoint
+from lib.http import Request, endpoint, problem_json
 from lib.rules import answers, caller, flight, keys, windows
 from lib.rules.answers import CacheRules, Directives
 from lib.rules.flight import FlightRules
@@ -103,6 +105,50 @@ async def test_of_several_followers_of_a_dead_leader_one_takes_over(k: Kit) -> N
     assert sorted(answered(o).cache for o in outcomes) == ["collapsed", "collapsed", "miss"]
     leader.cancel()
     await asyncio.gather(leader, return_exceptions=True)
+
+
+def client(when: Awaitable[object]) -> Request:
+    """A request at the edge whose client leaves as soon as ``when`` is over."""
+
+    async def receive() -> Message:
+        await when
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    return Request(starlette.requests.Request(scope, receive), "left", problem_json)
+
+
+async def test_who_left_before_the_decision_takes_nothing_from_a_provider(k: Kit) -> None:
+    """Gone while Redis was asked: counted for the caller; no budget, no circuit, no provider is touched."""
+    provider, gone = FakeProvider(), asyncio.Event()
+    made = k.instance(provider)
+    gone.set()
+    with pytest.raises(ClientDisconnect):
+        await made.whole(replace(k.call(), while_here=client(gone.wait()).while_here))
+    assert provider.asked == 0
+    budget = keys.windows(keys.budget(provider.name), k.time.ms // windows.DAY_MS)
+    assert not [command for commands in made.sent for command in commands if budget in command]
+    assert k.redis.exists(budget) == 0
+    assert not made.guard._flights
+
+
+async def test_a_follower_that_leaves_ends_its_own_wait_alone(k: Kit) -> None:
+    """Its leader goes on, and whoever asks later gets that answer."""
+    provider, leaves = FakeProvider(held=True), asyncio.Event()
+    made, call = k.instance(provider), k.call()
+    leader = asyncio.ensure_future(made.whole(call))
+    await provider.until_asked()
+    left = client(leaves.wait())
+    follower = asyncio.ensure_future(made.whole(replace(k.again(call), while_here=left.while_here)))
+    await made.until_sent(3)
+    assert not follower.done()
+    leaves.set()
+    with pytest.raises(ClientDisconnect):
+        await follower
+    provider.go()
+    assert answered(await leader).cache == "miss"
+    assert answered(await made.whole(k.again(call))).cache == "hit"
+    assert provider.asked == 1
 
 
 async def test_a_leader_whose_client_leaves_is_replaced_at_once_in_its_instance(k: Kit) -> None:

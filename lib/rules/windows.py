@@ -118,21 +118,20 @@ class Layout:
 
     windows: tuple[Window, ...]
     offsets: tuple[int, ...] = field(init=False)
+    tag: str = field(init=False)
+    """Names the layout; part of the subject, so that a changed width never misreads old counts."""
 
     def __post_init__(self) -> None:
         at, offsets = _SLOTS_AT + SLOTS * _SLOT_BITS, dict.fromkeys(self.windows, 0)
         for each in sorted(self.windows, key=lambda w: w.bucket_ms, reverse=True):
             offsets[each] = at
             at += -(-DAY_MS // each.bucket_ms * each.bits // 8) * 8
-        object.__setattr__(self, "offsets", tuple(offsets[each] for each in self.windows))
-
-    @property
-    def tag(self) -> str:
-        """Names the layout; part of the subject, so that a changed width never misreads old counts."""
-        return "-".join(
+        tags = [
             f"{each.length_ms}.{each.bucket_ms}.{each.bits}" + (f".{each.zone}" if each.zone else "")
             for each in self.windows
-        )
+        ]
+        object.__setattr__(self, "offsets", tuple(offsets[each] for each in self.windows))
+        object.__setattr__(self, "tag", "-".join(tags))
 
     def spots(self, now_ms: int) -> list[tuple[str, int]]:
         """Type and bit offset of the bucket of ``now_ms`` for each window."""
