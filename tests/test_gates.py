@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import sys
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import api.ai.supervisor as route
 from bench.calling import Connection
 from bench.processes import function
 from bench.profile_hit import ask as call
+from bench.profile_hit import instructions
 from bench.stand_ins import backend
 from bench.subjects import ask as question
 from dev.redis_server import RedisServer
@@ -210,36 +210,17 @@ def test_instructions_of_a_hit(servers: tuple[str, str]) -> None:
         async with an_instance(servers) as rig:
             caller, counts = a_caller(), list[int]()
             for _ in range(6):
-                with counting_instructions() as count:
+                # Those of this thread: the stand-ins run in others.
+                with instructions() as count:
                     status, body = await call(rig.app, caller)
                 assert status == 200
                 if b'"cached":true' in body:
-                    counts.append(count[0])
+                    counts.append(count.total())
             assert len(counts) == 5
             # The number of turns of the event loop depends on when the reply's bytes come.
             return min(counts)
 
     assert asyncio.run(run()) <= INSTRUCTIONS_A_HIT
-
-
-@contextmanager
-def counting_instructions() -> Iterator[list[int]]:
-    """How many bytecode instructions this thread executes."""
-    count, watch, tool, me = [0], sys.monitoring, sys.monitoring.PROFILER_ID, threading.get_ident()
-
-    def executed(code: CodeType, offset: int) -> None:
-        # The stand-ins run in threads of this process.
-        count[0] += threading.get_ident() == me
-
-    watch.use_tool_id(tool, "gates")
-    watch.register_callback(tool, watch.events.INSTRUCTION, executed)
-    watch.set_events(tool, watch.events.INSTRUCTION)
-    try:
-        yield count
-    finally:
-        watch.set_events(tool, 0)
-        watch.register_callback(tool, watch.events.INSTRUCTION, None)
-        watch.free_tool_id(tool)
 
 
 WATCHING = """
