@@ -32,7 +32,7 @@ def measure(say: Say, *, quick: bool) -> dict[str, Any]:
         found: Rounds = {}
         for number in range(rounds):
             say(f"latency, round {number + 1} of {rounds}")
-            _one_round(subjects, KINDS, count, number, found)
+            run_round(subjects, KINDS, count, number, found)
         memory = {subject.name: round(subject.child.memory_mb(), 1) for subject in subjects}
     return {"rounds": rounds, "requests_a_round": count, "figures": _figures(found), "memory_mb": memory}
 
@@ -49,7 +49,7 @@ def measure_network(say: Say, *, quick: bool) -> dict[str, Any]:
             parts.wire_ms(delay_ms)
             here: Rounds = {}
             for number in range(rounds):
-                _one_round(subjects, ("hit", "miss", "refused"), count, number, here)
+                run_round(subjects, ("hit", "miss", "refused"), count, number, here)
             found[str(delay_ms)] = _figures(here)
         parts.wire_ms(0)
     return {"rounds": rounds, "requests_a_round": count, "by_delay_ms": found}
@@ -61,7 +61,7 @@ def _warm(subjects: Sequence[Subject], count: int) -> None:
             _run(subject, kind, count)
 
 
-def _one_round(subjects: Sequence[Subject], kinds: Sequence[Kind], count: int, number: int, found: Rounds) -> None:
+def run_round(subjects: Sequence[Subject], kinds: Sequence[Kind], count: int, number: int, found: Rounds) -> None:
     """Everyone once, one directly after the other, each round in another order: who else is busy here hits all."""
     turn = number % len(subjects)
     for kind in kinds:

@@ -121,12 +121,14 @@ def _die_with_us() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _spawn(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Path]:
+def _spawn(
+    name: str, arguments: Sequence[str], environ: Mapping[str, str], directory: Path = ROOT
+) -> tuple[subprocess.Popen[bytes], Path]:
     output = Path(tempfile.mkstemp(prefix=f"bench-{name}-", suffix=".log")[1])
     with output.open("wb") as printed:
         process = subprocess.Popen(
             arguments,
-            cwd=ROOT,
+            cwd=directory,
             env={"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/tmp"), **environ},  # noqa: S108 - some home
             stdin=subprocess.DEVNULL,
             stdout=printed,
@@ -161,8 +163,8 @@ def as_deployed() -> bool:
     return _AS_DEPLOYED.exists()
 
 
-def function(name: str, file: str, environ: Mapping[str, str]) -> Child:
-    """A Python function as Vercel runs it: ``file`` holds ``app``. Raises StartError."""
+def function(name: str, file: str, environ: Mapping[str, str], root: Path = ROOT) -> Child:
+    """A Python function as Vercel runs it: ``file``, of the checkout ``root``, holds ``app``. Raises StartError."""
     home = Path(tempfile.mkdtemp(prefix="bench-"))
     path = home / "ipc"
     announced: list[int] = []
@@ -195,11 +197,12 @@ def function(name: str, file: str, environ: Mapping[str, str]) -> Child:
             "VERCEL_IPC_PATH": str(path),
             "__VC_HANDLER_MODULE_NAME": module,
             "__VC_HANDLER_ENTRYPOINT": file,
-            "__VC_HANDLER_ENTRYPOINT_ABS": str(ROOT / file),
+            "__VC_HANDLER_ENTRYPOINT_ABS": str(root / file),
             "__VC_HANDLER_VARIABLE_NAME": "app",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(root),
             **environ,
         },
+        root,
     )
     deadline = time.monotonic() + _START_S
     while not started.wait(0.05):
