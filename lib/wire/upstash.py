@@ -120,12 +120,15 @@ def _reply(item: object) -> Reply:
     raise RedisDown("protocol", "an item of the reply has neither a result nor an error")
 
 
+_PLAIN = frozenset((int, str, type(None)))
+
+
 def _checked(result: object) -> Reply:
     if result is None or isinstance(result, str | int):
         return result
     if isinstance(result, list):
         # A reading of the ledger is a thousand numbers.
-        return [each if type(each) is int else _checked(each) for each in result]
+        return [each if type(each) in _PLAIN else _checked(each) for each in result]
     raise RedisDown("protocol", f"a result of type {type(result).__name__}")
 
 
