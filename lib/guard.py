@@ -4,122 +4,33 @@ It never retries a write: a failure costs a caller at most one call of its allow
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from lib.blocklist import Blocklist
 from lib.bounded import Bounded
-from lib.chain import ALONE, Asking, Attempt, Chain, NobodyAnswered, Opened, View
+from lib.chain import ALONE, Asking, Chain, NobodyAnswered, Opened, View
 from lib.clock import Clock
 from lib.events import Listener, Mode, Spent
-from lib.leaving import WhileHere, in_any_case
+from lib.flights import Flight, Flights, Landed
+from lib.leaving import in_any_case
 from lib.limits import Admission, Limits, Subject
+from lib.outcome import Answered, CacheState, Call, Failed, Outcome, Refused, Result, Streaming
 from lib.rules import answers, caller, flight, keys, windows
-from lib.rules.answers import Answer, Directives, Entry, Question, freshness
+from lib.rules.answers import Answer, Entry, freshness
 from lib.rules.budgets import month_of
-from lib.rules.caller import Caller
-from lib.rules.decide import Code, Compute, Deny, Serve, decide, may_be_asked, without_providers
+from lib.rules.decide import Compute, Deny, Serve, decide, may_be_asked, without_providers
 from lib.rules.flight import FlightRules
 from lib.rules.op import Op, Reply, as_list, as_text, ignored, join
 from lib.rules.policy import Policy
-from lib.rules.windows import Mark, Quota, too_costly
+from lib.rules.windows import Mark, too_costly
 from lib.stores import RedisStore
 from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
 from lib.wire.upstash import RedisDown
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request, ready to be decided. ``deadline`` is on the monotonic clock, in seconds."""
-
-    route: str
-    caller: Caller
-    question: Question
-    asked: Directives
-    policy: Policy
-    request_id: str
-    deadline: float
-    stream: bool = False
-    cost: int = 1
-    while_here: WhileHere = in_any_case
-
-
-type CacheState = Literal["hit", "stale", "collapsed", "miss", "bypass"]
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer, and where it came from: ``collapsed`` is another request's, waited for."""
-
-    answer: Answer
-    cache: CacheState
-    reason: str
-    stored: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Streaming:
-    """An answer that is being given. The pieces end with an End, or raise ProviderFailed."""
-
-    pieces: AsyncGenerator[Piece]
-    provider: str
-    cache: CacheState
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The guard said no."""
-
-    code: Code
-    reason: str
-    retry_at_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Providers were asked and none gave a usable answer; this is how the last one failed."""
-
-    failure: ProviderFailed
-    retry_at_ms: int | None = None
-    """When the first provider may be asked again, where none may be now."""
-
-
 _STILL_FLYING = Failed(ProviderFailed("timeout", "the same question is still being answered"))
-
-type Result = Answered | Streaming | Refused | Failed
-
-
-@dataclass(eq=False, slots=True)
-class _Flight:
-    """An answer that this instance may be computing, from the moment it is asked for.
-
-    Only the request that opens it leaves a note in Redis: replies may overtake each other, and of two of this instance
-    the one that was told to wait could be the one that all others here wait for.
-    """
-
-    epochs: asyncio.Future[tuple[int, ...]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    """The epochs that were read for it."""
-    result: asyncio.Future[Answered | Failed | Refused | None] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    """None: nothing was computed, or it was given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What to reply, and what to do once the reply has gone out: always, and once, even if the client has left."""
-
-    result: Result
-    mode: Mode
-    quota: Quota
-    spent: Spent
-    now_ms: int
-    fresh_ms: int
-    attempts: Sequence[Attempt]
-    after: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +70,9 @@ class _Asked:
     """Whether an answer is in Redis, or will be: then neither note nor lock need be taken back."""
     part: Literal["none", "leads", "follows"] = "none"
     """Who computes: nobody for this request, this request, or another, whose note is not ours to take back."""
-    flying: _Flight | None = None
+    flying: Flight | None = None
     """What this instance was computing of this answer when the request came."""
-    mine: _Flight | None = None
+    mine: Flight | None = None
     """What this request computes, or has computed and is still to be stored."""
     opened: Opened | None = None
     """A provider's answer that may have to be broken off."""
@@ -207,10 +118,7 @@ class Guard:
     blocklist: Blocklist = field(default_factory=Blocklist)
     _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
     """The resets by hand that this instance has heard of."""
-    _flights: dict[str, _Flight] = field(default_factory=dict)
-    """Answers that this instance is computing, by key."""
-    _over: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
-    """The last note of an answer that this instance left and whose request has ended."""
+    _flights: Flights = field(default_factory=Flights)
 
     async def handle(self, call: Call) -> Outcome:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
@@ -256,16 +164,14 @@ class Guard:
         key = keys.answer(call.route, call.question.session, hashed)
         read, flying, mine = self._read_state(call, subject, key, now_ms), self._flights.get(key), None
         if not (call.asked.no_cache or call.asked.no_store or call.asked.only_if_cached) and flying is None:
-            self._flights[key] = mine = _Flight()
+            mine = self._flights.begin(key)
         mark = flight.note(hashed, now_ms) if mine is not None else None
         try:
             admissions, state = await self._spend(subject, call, now_ms, read, mark)
         except BaseException:
             if mine is not None:
                 # A bug; nobody may wait for it.
-                mine.epochs.set_result(())
-                mine.result.set_result(None)
-                self._forget(key, mine)
+                self._flights.land(key, mine, (), None)
             raise
         admission = admissions[-1]
         if admission.mode == "redis":
@@ -365,7 +271,7 @@ class Guard:
         while asked.mine is None:
             flying = await self._flying(asked)
             if flying is None:
-                asked.mine = self._flights[asked.key] = _Flight()
+                asked.mine = self._flights.begin(asked.key)
                 asked.mine.epochs.set_result(asked.state.epochs)
                 break
             asked.part, was_done = "follows", flying.result.done()
@@ -388,7 +294,7 @@ class Guard:
             self._land(asked, led)
         return led
 
-    async def _flying(self, asked: _Asked) -> _Flight | None:
+    async def _flying(self, asked: _Asked) -> Flight | None:
         """What this instance computes of this answer, unless it began before an invalidation."""
         for flying in (asked.flying, self._flights.get(asked.key)):
             if flying is not None and await self._wait(flying.epochs, asked.call.deadline) == asked.state.epochs:
@@ -404,20 +310,10 @@ class Guard:
         except TimeoutError:
             return _STILL_FLYING
 
-    def _land(self, asked: _Asked, result: Answered | Failed | Refused | None) -> None:
-        """Tell those who wait. An answer that is being stored stays to be found until it is in Redis."""
-        mine = asked.mine
-        if mine is None or mine.result.done():
-            return
-        if not mine.epochs.done():
-            mine.epochs.set_result(asked.state.epochs)
-        mine.result.set_result(result)
-        if not (isinstance(result, Answered) and result.stored and result.cache != "stale"):
-            self._forget(asked.key, mine)
-
-    def _forget(self, key: str, mine: _Flight) -> None:
-        if self._flights.get(key) is mine:
-            del self._flights[key]
+    def _land(self, asked: _Asked, result: Landed) -> None:
+        """Tell those of this instance who wait for this request, if anybody can."""
+        if asked.mine is not None:
+            self._flights.land(asked.key, asked.mine, asked.state.epochs, result)
 
     async def _lead(self, asked: _Asked, reason: str, order: tuple[int, ...], *, given_up: bool = False) -> Result:
         """Compute the answer here, unless another instance does."""
@@ -445,7 +341,7 @@ class Guard:
         if mark is None or slot is None or state.answer is not None or state.outdated:
             # Whoever found the entry usable left a note as well.
             return "claims"
-        if slot == self._over.get(asked.key):
+        if self._flights.is_over(asked.key, slot):
             # Announced by a request of this instance that is over, and whose answer is not there: it was not stored.
             return "claims"
         return "follows" if flight.is_flying(slot, mark, asked.now_ms, self.flight) else "leads"
@@ -629,9 +525,9 @@ class Guard:
             return
         finally:
             if asked.mine is not None:
-                self._forget(asked.key, asked.mine)
+                self._flights.end(asked.key, asked.mine)
             if asked.mark is not None:
-                self._over.put(asked.key, asked.mark.value)
+                self._flights.leave_note(asked.key, asked.mark.value)
 
     def _let_others_try(self, asked: _Asked) -> None:
         """Take back note and lock where no answer came of them. A refused call's refund has done so."""

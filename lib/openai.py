@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lib import streams
 from lib.encode import to_json
-from lib.guard import Answered, Outcome
 from lib.http import Request
+from lib.outcome import Answered, Outcome
 from lib.replies import ProblemBody
 from lib.respond import provenance
 from lib.wire.providers.port import Piece

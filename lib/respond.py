@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from lib import streams
 from lib.encode import to_json
-from lib.guard import Answered, Call, Failed, Outcome, Refused, Streaming
 from lib.http import Reply, Request
+from lib.outcome import Answered, Call, Failed, Outcome, Refused, Streaming
 from lib.problems import Problem
 from lib.replies import AnswerBody, AttemptBody, Provenance
 from lib.rules import headers

@@ -27,11 +27,12 @@ from lib.chain import Chain, Link
 from lib.clock import Clock
 from lib.events import Event, RequestDone
 from lib.gate import Gate
-from lib.guard import Answered, Call, Guard, Outcome, Streaming
+from lib.guard import Guard
 from lib.http import endpoint
 from lib.limits import Limits
 from lib.local import LocalLimits
 from lib.openai import error_body
+from lib.outcome import Answered, Call, Outcome, Streaming
 from lib.rules import answers, budgets, caller, keys
 from lib.rules.answers import CacheRules, Directives, Message, Question
 from lib.rules.breaker import BreakerPolicy

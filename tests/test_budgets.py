@@ -12,7 +12,7 @@ import pytest
 
 from lib.chain import Link
 from lib.clock import Clock
-from lib.guard import Answered, Failed, Refused
+from lib.outcome import Answered, Failed, Refused
 from lib.rules import budgets, keys, windows
 from lib.rules.breaker import BreakerPolicy
 from lib.rules.budgets import Budget

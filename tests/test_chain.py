@@ -8,7 +8,7 @@ import pytest
 from dev.faults import Fault
 from lib.chain import Link
 from lib.events import CircuitChanged
-from lib.guard import Answered, Failed, Refused, Streaming
+from lib.outcome import Answered, Failed, Refused, Streaming
 from lib.rules import breaker, budgets, keys, windows
 from lib.rules.answers import CacheRules
 from lib.rules.breaker import BreakerPolicy, Circuit

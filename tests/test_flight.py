@@ -21,8 +21,8 @@ from api.ai.supervisor import ask
 from dev.faults import Fault
 from dev.serve import ThreadedServer
 from lib.clock import Clock
-from lib.guard import Answered, Failed, Refused, Streaming
 from lib.http import Request, endpoint, problem_json
+from lib.outcome import Answered, Failed, Refused, Streaming
 from lib.rules import answers, caller, flight, keys, windows
 from lib.rules.answers import CacheRules, Directives
 from lib.rules.flight import FlightRules

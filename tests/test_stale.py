@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dev.faults import Fault
-from lib.guard import Answered
+from lib.outcome import Answered
 from lib.rules import keys
 from lib.rules.answers import CacheRules
 from lib.wire.providers.port import ProviderFailed

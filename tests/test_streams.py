@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from dev.serve import serve
 from lib.clock import Clock
-from lib.guard import Streaming
+from lib.outcome import Streaming
 from lib.rules import breaker, keys
 from lib.rules.breaker import Circuit
 from lib.settings import Settings
