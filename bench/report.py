@@ -202,8 +202,7 @@ def _throughput(found: dict[str, Any]) -> list[str]:
         "",
         *_table(["", "a second", "p95 ms", "CPU ms", "a core"], concurrency),
         "",
-        "A hit, after one instance has seen so many callers (it remembers 10,000), right after they came in eight at a "
-        "time: their connections to Redis are still kept, and the pool looks at each with every call:",
+        "A hit, after one instance has seen so many callers, one after the other (it remembers 10,000):",
         "",
         *_table(["callers", "CPU ms", "p50 ms", "instance MB"], callers),
         "",
