@@ -128,10 +128,11 @@ class Request:
         Costs two tasks, so that what is short is not awaited here (lib/leaving.py).
         """
         gone = asyncio.ensure_future(self._gone())
-        # One turn of the loop shows who left before; nothing is begun for them.
-        await asyncio.sleep(0)
-        task = asyncio.ensure_future(wait)
+        task: asyncio.Future[T] | None = None
         try:
+            # One turn of the loop shows who left before; nothing is begun for them.
+            await asyncio.sleep(0)
+            task = asyncio.ensure_future(wait)
             if not gone.done():
                 await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -139,7 +140,7 @@ class Request:
             raise ClientDisconnect
         finally:
             gone.cancel()
-            if not task.done():
+            if task is not None and not task.done():
                 task.cancel()
                 # What it has begun to clean up is waited for.
                 await asyncio.gather(task, return_exceptions=True)

@@ -170,6 +170,23 @@ async def test_a_string_of_another_kind_disturbs_no_request(world: World) -> Non
         assert (reply.status_code, reply.headers["x-guard-mode"]) == (200, "redis")
 
 
+def test_days_without_redis_keep_the_totals_and_the_last_day() -> None:
+    """What waits to be handed over does not grow with the length of an outage."""
+    counts, minutes = counters.Counts(), 3 * 24 * 60
+    for minute in range(minutes):
+        totals, timed = counts.at(MIDMONTH_MS + minute * 60_000)
+        totals[counters.COMMANDS] += 1
+        timed["serve"] += 1
+    now_ms = MIDMONTH_MS + (minutes - 1) * 60_000
+    places = counts.places()
+    assert list(places) == ["2025-11"]
+    reading = counters.Reading(now_ms, "2025-11", places["2025-11"])
+    assert reading.total(*counters.COMMANDS) == minutes
+    assert sum(reading.hours("serve")[1:]) >= 23 * 60
+    assert sum(reading.fives("serve")[:-1]) == 60
+    assert len(places["2025-11"]) < 400
+
+
 async def test_two_instances_add_up(world: World) -> None:
     """Counts of several instances are one total, and one command reads them."""
     one, two = world.instance(), world.instance()
