@@ -91,19 +91,27 @@ async def _hits(app: App, count: int, profile: cProfile.Profile | None) -> float
 @contextmanager
 def instructions() -> Iterator[Counter[CodeType]]:
     """How many bytecode instructions this thread executes, by the code they belong to."""
-    count, watch, tool, me = Counter[CodeType](), sys.monitoring, sys.monitoring.PROFILER_ID, threading.get_ident()
+    count, me = Counter[CodeType](), threading.get_ident()
 
     def executed(code: CodeType, offset: int) -> None:
         count[code] += threading.get_ident() == me
 
-    watch.use_tool_id(tool, "instructions")
-    watch.register_callback(tool, watch.events.INSTRUCTION, executed)
-    watch.set_events(tool, watch.events.INSTRUCTION)
-    try:
+    with watching(sys.monitoring.events.INSTRUCTION, executed):
         yield count
+
+
+@contextmanager
+def watching(event: int, happened: Callable[[CodeType, int], Any]) -> Iterator[None]:
+    """Call ``happened`` for each event of a kind (``sys.monitoring.events``), whatever code it is of."""
+    watch, tool = sys.monitoring, sys.monitoring.PROFILER_ID
+    watch.use_tool_id(tool, "bench")
+    watch.register_callback(tool, event, happened)
+    watch.set_events(tool, event)
+    try:
+        yield
     finally:
         watch.set_events(tool, 0)
-        watch.register_callback(tool, watch.events.INSTRUCTION, None)
+        watch.register_callback(tool, event, None)
         watch.free_tool_id(tool)
 
 

@@ -19,7 +19,7 @@ import api.ai.supervisor as route
 from bench.calling import Connection
 from bench.processes import function
 from bench.profile_hit import ask as call
-from bench.profile_hit import instructions
+from bench.profile_hit import instructions, watching
 from bench.stand_ins import backend
 from bench.subjects import ask as question
 from dev.redis_server import RedisServer
@@ -169,23 +169,15 @@ def test_tasks_of_a_hit(servers: tuple[str, str]) -> None:
 def counting_own_calls() -> Iterator[list[str]]:
     """Every start of a function of ours, by name."""
     calls, own = list[str](), (str(ROOT / "lib"), str(ROOT / "api"))
-    watch, tool = sys.monitoring, sys.monitoring.PROFILER_ID
 
     def started(code: CodeType, offset: int) -> Any:
         if not code.co_filename.startswith(own):
-            return watch.DISABLE
+            return sys.monitoring.DISABLE
         calls.append(code.co_qualname)
         return None
 
-    watch.use_tool_id(tool, "gates")
-    watch.register_callback(tool, watch.events.PY_START, started)
-    watch.set_events(tool, watch.events.PY_START)
-    try:
+    with watching(sys.monitoring.events.PY_START, started):
         yield calls
-    finally:
-        watch.set_events(tool, 0)
-        watch.register_callback(tool, watch.events.PY_START, None)
-        watch.free_tool_id(tool)
 
 
 def test_own_calls_of_a_hit(servers: tuple[str, str]) -> None:
