@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from lib.admin import Action, act
-from lib.http import Reply, Request, endpoint
-from lib.instance import parts
-from lib.replies import AdminBody
-from lib.tokens import require
+from lib.app.instance import parts
+from lib.edge.app import Reply, Request, endpoint
+from lib.edge.replies import AdminBody
+from lib.edge.tokens import require
+from lib.ops.admin import Action, act
 
 if TYPE_CHECKING:
-    from lib.wiring import Parts
+    from lib.app.wiring import Parts
 
 _MAX_BODY_BYTES = 4 * 1024
 

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from lib.encode import to_json
-from lib.http import Reply, Request, endpoint
-from lib.instance import parts
+from lib.app.instance import parts
+from lib.base.encode import to_json
+from lib.edge.app import Reply, Request, endpoint
 
 if TYPE_CHECKING:
-    from lib.wiring import Parts
+    from lib.app.wiring import Parts
 
 
 async def health(request: Request, parts: "Parts") -> Reply:

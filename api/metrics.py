@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from lib.http import Reply, Request, endpoint
-from lib.instance import parts
-from lib.metrics import CONTENT_TYPE, render
-from lib.tokens import require
+from lib.app.instance import parts
+from lib.edge.app import Reply, Request, endpoint
+from lib.edge.tokens import require
+from lib.ops.metrics import CONTENT_TYPE, render
 
 if TYPE_CHECKING:
-    from lib.wiring import Parts
+    from lib.app.wiring import Parts
 
 
 async def metrics(request: Request, parts: "Parts") -> Reply:

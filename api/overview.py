@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from lib.http import Reply, Request, endpoint
-from lib.instance import parts
-from lib.overview import body
-from lib.tokens import may_view, require
+from lib.app.instance import parts
+from lib.edge.app import Reply, Request, endpoint
+from lib.edge.tokens import may_view, require
+from lib.ops.overview import body
 
 if TYPE_CHECKING:
-    from lib.wiring import Parts
+    from lib.app.wiring import Parts
 
 
 async def overview(request: Request, parts: "Parts") -> Reply:

@@ -23,9 +23,10 @@ from upstash_ratelimit import SlidingWindow
 
 from bench.subjects import Say
 from dev.redis_server import RedisServer
-from lib.rules import windows
-from lib.rules.op import Op
-from lib.rules.windows import Layout, judge, window
+from lib.limits import bitfield
+from lib.limits.judge import judge
+from lib.limits.window import Layout, window
+from lib.redis.op import Op
 
 LIMIT, LENGTH_MS = 10, 60_000
 SPEED = 20.0
@@ -45,10 +46,10 @@ class Strict:
 
     def __call__(self, caller: str, now_ms: int) -> bool:
         """Admit or refuse a call; a refusal is taken back."""
-        tally = self._run(windows.spend(caller, _LAYOUT, 1, now_ms))
+        tally = self._run(bitfield.spend(caller, _LAYOUT, 1, now_ms))
         quota = judge(_LAYOUT.windows, tally.usage, 1, now_ms, tally.added)
         if not quota.allowed:
-            self._run(windows.refund(caller, _LAYOUT, 1, now_ms, tally.added))
+            self._run(bitfield.refund(caller, _LAYOUT, 1, now_ms, tally.added))
         return quota.allowed
 
     def _run[T](self, op: Op[T]) -> T:

@@ -21,9 +21,12 @@ from bench.processes import Child, stand_in
 from bench.stand_ins import SERVICE_KEY, SET_DELAY
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
-from lib.rules import caller, keys, windows
-from lib.rules.op import Op
-from lib.settings import Settings
+from lib.app.settings import Settings
+from lib.base import caller
+from lib.limits import bitfield
+from lib.limits.window import DAY_MS
+from lib.redis import keys
+from lib.redis.op import Op
 
 TOKEN = "bench-token"  # noqa: S105 - nobody but this machine sees it
 BACKEND_SECRET = "bench-secret"  # noqa: S105 - likewise
@@ -119,9 +122,9 @@ class Rig:
         policy = settings.policy_for("/api/ai/supervisor")
         who = caller.identify("address", address, settings.identity_key)
         subject = caller.subject(who, policy.group, policy.layout.tag)
-        key = keys.windows(subject, now_ms // windows.DAY_MS)
+        key = keys.windows(subject, now_ms // DAY_MS)
         limit = min(each.limit for each in policy.layout.windows)
-        self.run(windows.spend(subject, policy.layout, limit, now_ms))
+        self.run(bitfield.spend(subject, policy.layout, limit, now_ms))
         self.redis.expire(key, 7_200)
         for ahead in (0, 1):
             # Also of the next minute: a round may begin in this one and end there.

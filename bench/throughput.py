@@ -16,8 +16,10 @@ from bench.peers import litellm
 from bench.processes import StartError
 from bench.rig import Rig, rig
 from bench.subjects import Guarded, Say, Subject, a_caller, ask, floor, ours, stock
-from lib.rules import windows
-from lib.rules.policy import defaults, parse_limits
+from lib.limits import bitfield
+from lib.limits.grammar import parse_limits
+from lib.limits.window import DAY_MS
+from lib.policy import defaults
 
 CONCURRENT = (1, 16, 64)
 CALLERS = (10, 1_000, 10_000, 100_000)
@@ -185,12 +187,12 @@ def _sizes(parts: Rig, say: Say, *, quick: bool) -> list[dict[str, Any]]:
 def _redis_bytes(parts: Rig) -> list[dict[str, Any]]:
     """What one caller occupies, by `MEMORY USAGE`, at three times of a day: a key grows towards the day's end."""
     layout, rows = parse_limits(defaults()["RATELIMIT_AI_SUPERVISOR"]), []
-    day_ms = windows.DAY_MS * 20_400
-    for name, at_ms in (("00:05", 300_000), ("12:00", windows.DAY_MS // 2), ("23:55", windows.DAY_MS - 300_000)):
+    day_ms = DAY_MS * 20_400
+    for name, at_ms in (("00:05", 300_000), ("12:00", DAY_MS // 2), ("23:55", DAY_MS - 300_000)):
         subject, now_ms = f"bytes-{name}", day_ms + at_ms
-        parts.run(windows.spend(subject, layout, 1, now_ms))
-        key = f"rl:{{{subject}}}:{now_ms // windows.DAY_MS}"
-        stock_keys = [f"stock:minute:{subject}:{now_ms // 60_000}", f"stock:day:{subject}:{now_ms // windows.DAY_MS}"]
+        parts.run(bitfield.spend(subject, layout, 1, now_ms))
+        key = f"rl:{{{subject}}}:{now_ms // DAY_MS}"
+        stock_keys = [f"stock:minute:{subject}:{now_ms // 60_000}", f"stock:day:{subject}:{now_ms // DAY_MS}"]
         for each in stock_keys:
             parts.redis.incr(each)
         usage = [parts.redis.memory_usage(each, samples=0) or 0 for each in (key, *stock_keys)]

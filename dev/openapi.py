@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dev.routes import discover
-from lib.admin import Action
-from lib.problems import KINDS
-from lib.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
-from lib.schemas import Ask, ChatCompletion
+from lib.ai.schemas import Ask, ChatCompletion
+from lib.edge.problems import KINDS
+from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
+from lib.ops.admin import Action
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "openapi.json"

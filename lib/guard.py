@@ -9,26 +9,34 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lib.blocklist import Blocklist
-from lib.bounded import Bounded
-from lib.chain import ALONE, Asking, Chain, NobodyAnswered, Opened, View
-from lib.clock import Clock
-from lib.events import Listener, Mode, Spent
-from lib.flights import Flight, Flights, Landed
-from lib.leaving import in_any_case
-from lib.limits import Admission, Limits, Subject
-from lib.outcome import Answered, CacheState, Call, Failed, Outcome, Refused, Result, Streaming
-from lib.rules import answers, caller, flight, keys, windows
-from lib.rules.answers import Answer, Entry, freshness
-from lib.rules.budgets import month_of
-from lib.rules.decide import Compute, Deny, Serve, decide, may_be_asked, without_providers
-from lib.rules.flight import FlightRules
-from lib.rules.op import Op, Reply, as_list, as_text, ignored, join
-from lib.rules.policy import Policy
-from lib.rules.windows import Mark, too_costly
-from lib.stores import RedisStore
-from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
-from lib.wire.upstash import RedisDown
+from .ai import question
+from .ai.chain import ALONE, Asking, Chain, NobodyAnswered, Opened, View
+from .ai.providers.port import Delta, End, Piece, ProviderFailed
+from .ai.question import Answer
+from .base import caller
+from .base.bounded import Bounded
+from .base.calendar import month_of
+from .base.clock import Clock
+from .base.events import Listener, Mode, Spent
+from .base.leaving import in_any_case
+from .cache import answers
+from .cache import single_flight as flight
+from .cache.answers import Entry
+from .cache.flights import Flight, Flights, Landed
+from .cache.freshness import freshness
+from .cache.single_flight import FlightRules
+from .call import Answered, CacheState, Call, Failed, Outcome, Refused, Result, Streaming
+from .decide import Compute, Deny, Serve, decide, may_be_asked, without_providers
+from .limits import bitfield
+from .limits.bitfield import Mark
+from .limits.blocklist import Blocklist
+from .limits.judge import too_costly
+from .limits.limiter import Admission, Limits, Subject
+from .policy import Policy
+from .redis import keys
+from .redis.errors import RedisDown
+from .redis.op import Op, Reply, as_list, as_text, ignored, join
+from .redis.store import RedisStore
 
 _STILL_FLYING = Failed(ProviderFailed("timeout", "the same question is still being answered"))
 
@@ -160,7 +168,7 @@ class Guard:
     # Ask
 
     async def _ask(self, call: Call, subject: Subject, now_ms: int, watch: _Watch) -> _Asked:
-        hashed = answers.query_hash(call.route, call.caller.id, call.question)
+        hashed = question.query_hash(call.route, call.caller.id, call.question)
         key = keys.answer(call.route, call.question.session, hashed)
         read, flying, mine = self._read_state(call, subject, key, now_ms), self._flights.get(key), None
         if not (call.asked.no_cache or call.asked.no_store or call.asked.only_if_cached) and flying is None:
@@ -401,7 +409,7 @@ class Guard:
         read = self._read_state(asked.call, asked.admission.subject, asked.key, asked.now_ms)
         if asked.mark is None or asked.admission.slot is None:
             return Op(read.commands, lambda replies: (read.read(replies)[1], None))
-        slot = windows.get_slot(asked.admission.subject.id, asked.mark.slot, asked.now_ms)
+        slot = bitfield.get_slot(asked.admission.subject.id, asked.mark.slot, asked.now_ms)
         both = join(read, slot)
 
         def answer(replies: Sequence[Reply]) -> tuple[_State, int]:
@@ -502,7 +510,7 @@ class Guard:
             await self.chain.broke(asked.asking, asked.view, opened, error)
             raise error
         answer = await self.chain.answered(asked.asking, asked.view, opened, text, end)
-        keeps = asked.view.shared and end.whole and not asked.call.asked.no_store and answers.storable(answer)
+        keeps = asked.view.shared and end.whole and not asked.call.asked.no_store and question.storable(answer)
         if keeps:
             asked.stored = True
             asked.admission.owed.append(_store(asked.key, Entry(answer, asked.state.epochs), asked.call.policy))
@@ -541,7 +549,7 @@ class Guard:
             # whoever followed has, unless that leader of this instance had taken it back before.
             before = flight.erased(mark) if asked.part == "leads" else Mark(mark.slot, slot)
             if asked.part != "follows" or not flight.is_flying(slot, mark, asked.now_ms, self.flight):
-                owed.append(windows.set_slot(asked.admission.subject.id, before, asked.now_ms))
+                owed.append(bitfield.set_slot(asked.admission.subject.id, before, asked.now_ms))
         if asked.locked:
             owed.append(flight.release(asked.key, asked.me))
         if owed:

@@ -23,31 +23,35 @@ from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
-from lib.chain import Chain, Link
-from lib.clock import Clock
-from lib.events import Event, RequestDone
-from lib.gate import Gate
+from lib.ai import question
+from lib.ai.budgets import Budget
+from lib.ai.chain import Chain, Link
+from lib.ai.openai import error_body
+from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
+from lib.ai.question import Message, Question
+from lib.app.settings import Settings
+from lib.app.wiring import Parts, build
+from lib.base import caller
+from lib.base.caller import Caller
+from lib.base.clock import Clock
+from lib.base.events import Event, RequestDone
+from lib.base.http import new_pool
+from lib.breaker.circuit import BreakerPolicy
+from lib.breaker.gate import Gate
+from lib.breaker.vitals import VitalsPolicy
+from lib.cache.freshness import CacheRules, Directives
+from lib.cache.single_flight import FlightRules
+from lib.call import Answered, Call, Outcome, Streaming
+from lib.edge.app import endpoint
 from lib.guard import Guard
-from lib.http import endpoint
-from lib.limits import Limits
-from lib.local import LocalLimits
-from lib.openai import error_body
-from lib.outcome import Answered, Call, Outcome, Streaming
-from lib.rules import answers, budgets, caller, keys
-from lib.rules.answers import CacheRules, Directives, Message, Question
-from lib.rules.breaker import BreakerPolicy
-from lib.rules.budgets import Budget
-from lib.rules.caller import Caller
-from lib.rules.flight import FlightRules
-from lib.rules.op import Command
-from lib.rules.policy import Policy, parse_limits
-from lib.rules.vitals import VitalsPolicy
-from lib.settings import Settings
-from lib.stores import RedisStore
-from lib.wire.http import new_pool
-from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
-from lib.wire.upstash import Upstash
-from lib.wiring import Parts, build
+from lib.limits.grammar import parse_budget, parse_limits
+from lib.limits.limiter import Limits
+from lib.limits.local import LocalLimits
+from lib.policy import Policy
+from lib.redis import keys
+from lib.redis.op import Command
+from lib.redis.rest import Upstash
+from lib.redis.store import RedisStore
 
 NOON_MS = 1_795_262_401_000
 """A second past noon UTC: no window reaches into another day."""
@@ -259,7 +263,7 @@ class Kit:
         store = RedisStore(wire, gate, clock, events.append, 5_000) if redis else None
         counts = Limits(store, None, LocalLimits(0.25), clock, events.append)
         links = tuple(
-            each if isinstance(each, Link) else Link(each, Budget(budgets.parse(limits)), breaker) for each in providers
+            each if isinstance(each, Link) else Link(each, Budget(parse_budget(limits)), breaker) for each in providers
         )
         chain = Chain(links, store, counts, clock, events.append)
         return Instance(Guard(chain, counts, store, clock, events.append, flight), sent, changed, events)
@@ -295,7 +299,7 @@ class Kit:
 
     def answer_key(self, call: Call) -> str:
         """Where the call's answer is kept."""
-        hashed = answers.query_hash(call.route, call.caller.id, call.question)
+        hashed = question.query_hash(call.route, call.caller.id, call.question)
         return keys.answer(call.route, call.question.session, hashed)
 
     def sleepers_wait_for(self, call: Call) -> None:

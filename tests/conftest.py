@@ -22,9 +22,9 @@ from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.supabase import SigningKey, supabase_app
 from dev.upstash import upstash_app
-from lib.rules.op import Op, Reply
-from lib.wire.http import new_pool
-from lib.wire.upstash import Upstash
+from lib.base.http import new_pool
+from lib.redis.op import Op, Reply
+from lib.redis.rest import Upstash
 
 if TYPE_CHECKING:
     from tests.guardkit import RedisFront, Rig, Script

@@ -26,13 +26,14 @@ from dev.faults import CLOSE, read_body
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
-from lib.clock import Clock
-from lib.events import Event, Listener
-from lib.http import endpoint
-from lib.rules import breaker, keys
-from lib.rules.breaker import Circuit
-from lib.settings import Settings
-from lib.wiring import Parts, build
+from lib.app.settings import Settings
+from lib.app.wiring import Parts, build
+from lib.base.clock import Clock
+from lib.base.events import Event, Listener
+from lib.breaker import circuit as breaker
+from lib.breaker.circuit import Circuit
+from lib.edge.app import endpoint
+from lib.redis import keys
 from tests.blackbox.target import Control
 from tests.conftest import SupabaseStandIn
 

@@ -21,11 +21,11 @@ from dev.faults import Fault, Faults, read_body
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
-from lib.clock import Clock
-from lib.events import Event
-from lib.http import endpoint
-from lib.settings import Settings
-from lib.wiring import Parts, build
+from lib.app.settings import Settings
+from lib.app.wiring import Parts, build
+from lib.base.clock import Clock
+from lib.base.events import Event
+from lib.edge.app import endpoint
 
 MIDMONTH_MS = int(datetime(2025, 11, 14, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
 ADMIN = {"authorization": "Bearer admin-token"}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from dev.routes import discover
-from lib.problems import KINDS
-from lib.rules.policy import GROUPS
-from lib.settings import Settings
+from lib.app.settings import Settings
+from lib.edge.problems import KINDS
+from lib.policy import GROUPS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

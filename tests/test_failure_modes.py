@@ -35,8 +35,8 @@ def test_every_test_that_is_named_exists() -> None:
 
 def test_numbers_are_the_settings() -> None:
     """The defaults that the page names."""
-    from lib.rules.vitals import VitalsPolicy
-    from lib.settings import Settings
+    from lib.app.settings import Settings
+    from lib.breaker.vitals import VitalsPolicy
 
     fields = Settings.model_fields
     for name in ("redis_timeout_ms", "redis_connect_timeout_ms", "fallback_timeout_ms"):

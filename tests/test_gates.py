@@ -25,9 +25,9 @@ from bench.subjects import ask as question
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
-from lib.http import endpoint
-from lib.settings import Settings
-from lib.wiring import build
+from lib.app.settings import Settings
+from lib.app.wiring import build
+from lib.edge.app import endpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "gates"
@@ -226,7 +226,7 @@ sys.meta_path.insert(0, Watching())
 
 
 def test_a_hit_looks_for_no_module(servers: tuple[str, str], tmp_path: Path) -> None:
-    """Under Vercel's runtime: what is not there is looked for in all of sys.path, each time (lib/absent.py)."""
+    """Under Vercel's runtime: what is not there is looked for in all of sys.path, each time (lib/base/absent.py)."""
     looked_for = tmp_path / "looked_for"
     (tmp_path / "sitecustomize.py").write_text(WATCHING)
     environ = {

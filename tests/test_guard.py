@@ -8,18 +8,9 @@ from typing import Any
 
 import pytest
 
-from lib.events import ModeSwitched, RequestDone, StoreFailed
-from lib.rules.breaker import Circuit
-from tests.guardkit import (
-    NOON_MS,
-    PATIENT,
-    Rig,
-    a_caller,
-    leaving,
-    left_when,
-    together,
-    until,
-)
+from lib.base.events import ModeSwitched, RequestDone, StoreFailed
+from lib.breaker.circuit import Circuit
+from tests.guardkit import NOON_MS, PATIENT, Rig, a_caller, leaving, left_when, together, until
 
 pytestmark = pytest.mark.anyio
 

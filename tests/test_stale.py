@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dev.faults import Fault
-from lib.outcome import Answered
-from lib.rules import keys
-from lib.rules.answers import CacheRules
-from lib.wire.providers.port import ProviderFailed
+from lib.ai.providers.port import ProviderFailed
+from lib.cache.freshness import CacheRules
+from lib.call import Answered
+from lib.redis import keys
 from tests.aikit import ROUTE, FakeProvider, Kit, answered, kit, together
 
 pytestmark = pytest.mark.anyio

@@ -3,21 +3,21 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lib.http import Reply, Request, endpoint
-from lib.instance import parts
+from lib.app.instance import parts
+from lib.edge.app import Reply, Request, endpoint
 
 if TYPE_CHECKING:
-    from lib.wiring import Parts
+    from lib.app.wiring import Parts
 
 ROUTE = "/api/ai/supervisor"
 
 
 async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
-    # With the first request, as the parts themselves (lib/instance.py).
-    from lib.respond import Supervisor, guarded
-    from lib.rules.answers import directives
-    from lib.schemas import MAX_BODY_BYTES, Ask
+    # With the first request, as the parts themselves (lib/app/instance.py).
+    from lib.ai.respond import Supervisor, guarded
+    from lib.ai.schemas import MAX_BODY_BYTES, Ask
+    from lib.cache.freshness import directives
 
     body = await request.json(Ask, MAX_BODY_BYTES)
     caller = await request.identify(parts)

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from lib import daily
-from lib.http import Reply, Request, endpoint
-from lib.instance import parts
-from lib.problems import Problem
-from lib.tokens import require
-from lib.wire.upstash import RedisDown
+from lib.app.instance import parts
+from lib.edge.app import Reply, Request, endpoint
+from lib.edge.problems import Problem
+from lib.edge.tokens import require
+from lib.ops import daily
+from lib.redis.errors import RedisDown
 
 if TYPE_CHECKING:
-    from lib.wiring import Parts
+    from lib.app.wiring import Parts
 
 
 async def run(request: Request, parts: "Parts") -> Reply:

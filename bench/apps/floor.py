@@ -3,7 +3,8 @@
 The call is a `GET` from Redis over REST through httpx, as every request of Breakwater makes one at least.
 
 With `BENCH_SPARED=1` the same function is spared what Breakwater spares: modules that are not there are not looked for
-(lib/absent.py), and the call goes through httpcore. What is left between that one and a hit is deciding and replying.
+(lib/base/absent.py), and the call goes through httpcore. What is left between that one and a hit is deciding and
+replying.
 """
 
 import logging
@@ -15,7 +16,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from lib.absent import spare_searching
+from lib.base.absent import spare_searching
 
 # httpcore looks for it four times a call; without this the floor would be a good deal higher.
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type] # the import system, 5.3.1: None is "not there"

@@ -21,11 +21,14 @@ from api.overview import overview
 from dev.faults import respond
 from dev.routes import routes_app
 from dev.serve import ThreadedServer
-from lib.http import endpoint
-from lib.rules import breaker, budgets, counters, keys
-from lib.rules.breaker import Circuit
-from lib.settings import Settings
-from lib.wiring import Parts, build
+from lib.app.settings import Settings
+from lib.app.wiring import Parts, build
+from lib.base.calendar import month_of
+from lib.breaker import circuit as breaker
+from lib.breaker.circuit import Circuit
+from lib.edge.app import endpoint
+from lib.ledger import counters
+from lib.redis import keys
 from tests.ledgerkit import grounded
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +111,7 @@ def served() -> Iterator[Served]:
 def seed(redis_url: str) -> None:
     """A day as a deployment might have had it."""
     now_ms = time.time_ns() // 1_000_000
-    month = budgets.month_of(now_ms)
+    month = month_of(now_ms)
     adds: list[tuple[counters.Spot, int]] = []
     for back, at_ms in enumerate(reversed(counters.hours(now_ms))):
         busy = 40 + (back * 37) % 90

@@ -8,8 +8,8 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionContentPartImageParam, ChatCompletionUserMessageParam
 
 from dev.serve import serve
-from lib.clock import Clock
-from lib.wire.providers.port import ProviderFailed
+from lib.ai.providers.port import ProviderFailed
+from lib.base.clock import Clock
 from tests.aikit import FakeProvider, Instance, Kit, kit, over, routes
 
 pytestmark = pytest.mark.anyio

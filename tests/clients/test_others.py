@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from dev.serve import serve
-from lib.clock import Clock
-from lib.rules.answers import Question
-from lib.wire.providers.port import Delta, End, Piece, ProviderFailed
+from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
+from lib.ai.question import Question
+from lib.base.clock import Clock
 from tests.aikit import FakeProvider, Kit, kit, routes
 
 pytestmark = pytest.mark.anyio

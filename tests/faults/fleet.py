@@ -23,17 +23,19 @@ from dev.postgres import Postgres
 from dev.redis_server import RedisServer
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
-from lib.clock import Clock
-from lib.events import Event, Mode
-from lib.gate import Gate
-from lib.limits import Admission, Limits, Subject
-from lib.local import LocalLimits
-from lib.rules import windows
-from lib.rules.op import Op, as_list, as_text
-from lib.rules.vitals import VitalsPolicy
-from lib.stores import RedisStore, SupabaseStore
-from lib.wire.supabase import Supabase
-from lib.wire.upstash import RedisDown, Upstash
+from lib.base.clock import Clock
+from lib.base.events import Event, Mode
+from lib.breaker.gate import Gate
+from lib.breaker.vitals import VitalsPolicy
+from lib.limits import bitfield
+from lib.limits.limiter import Admission, Limits, Subject
+from lib.limits.local import LocalLimits
+from lib.limits.supabase import Supabase
+from lib.limits.supabase_store import SupabaseStore
+from lib.redis.errors import RedisDown
+from lib.redis.op import Op, as_list, as_text
+from lib.redis.rest import Upstash
+from lib.redis.store import RedisStore
 
 NOON_MS = 1_763_553_601_000
 COOLDOWN_MS = 5_000
@@ -165,7 +167,7 @@ class Fleet:
 
     def in_redis(self, subject: Subject) -> list[int]:
         """What Redis counts now, by window, whatever anyone remembers."""
-        peek = windows.peek(subject.id, subject.layout, self.time.ms)
+        peek = bitfield.peek(subject.id, subject.layout, self.time.ms)
         server: Any = self.server
         replies = [server.execute_command(*command) for command in peek.commands]
         tally = peek.read(replies)

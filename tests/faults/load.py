@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 
 from api.ai.supervisor import ask as ask_supervisor
-from lib.events import Event, ModeSwitched, StoreSwitched
-from lib.http import endpoint
-from lib.settings import Settings
-from lib.wiring import Parts, build
+from lib.app.settings import Settings
+from lib.app.wiring import Parts, build
+from lib.base.events import Event, ModeSwitched, StoreSwitched
+from lib.edge.app import endpoint
 from tests.faults.rig import Rig
 
 LIMIT, MINUTE_S = 10, 60.0

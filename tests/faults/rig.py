@@ -24,13 +24,13 @@ from dev.proxy import Proxy
 from dev.serve import ThreadedServer
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
-from lib.clock import Clock
-from lib.events import Event
-from lib.http import endpoint
-from lib.rules import windows
-from lib.rules.policy import parse_limits
-from lib.settings import Settings
-from lib.wiring import Parts, build
+from lib.app.settings import Settings
+from lib.app.wiring import Parts, build
+from lib.base.clock import Clock
+from lib.base.events import Event
+from lib.edge.app import endpoint
+from lib.limits import bitfield
+from lib.limits.grammar import parse_limits
 from tests.faults.fleet import Servers, Time
 
 TEN = parse_limits("10/minute,100/day")
@@ -216,7 +216,7 @@ class Rig:
         for key in server.keys("rl:{*"):
             name = key.decode().partition("{")[2].partition("}")[0]
             if not name.startswith("provider-"):
-                peek = windows.peek(name, TEN, self.time.ms)
+                peek = bitfield.peek(name, TEN, self.time.ms)
                 replies = [server.execute_command(*command) for command in peek.commands]
                 total += sum(peek.read(replies).usage[0].values())
         return total

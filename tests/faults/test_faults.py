@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lib.events import ModeSwitched, RequestDone, StoreFailed, StoreSwitched
+from lib.base.events import ModeSwitched, RequestDone, StoreFailed, StoreSwitched
 from tests.faults import load
 from tests.faults.cases import PROVIDER_FAULTS, Case, cases, play
 from tests.faults.rig import Rig
@@ -62,7 +62,7 @@ async def test_a_slow_redis_is_handled_as_a_dead_one(rig: Rig) -> None:
 
 async def test_more_than_one_percent_of_failures_switches_by_itself(rig: Rig) -> None:
     """Two failures far apart among a hundred calls: the next call does not ask Redis."""
-    from lib.rules.vitals import VitalsPolicy
+    from lib.breaker.vitals import VitalsPolicy
 
     async with rig.instance(RATELIMIT_AI_SUPERVISOR="1000/minute") as instance:
         store = instance.parts.guard.limits.redis

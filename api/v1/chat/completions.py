@@ -2,23 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from lib.http import Reply, Request, endpoint
-from lib.instance import parts
+from lib.app.instance import parts
+from lib.edge.app import Reply, Request, endpoint
 
 if TYPE_CHECKING:
-    from lib.replies import ProblemBody
-    from lib.wiring import Parts
+    from lib.app.wiring import Parts
+    from lib.edge.replies import ProblemBody
 
 ROUTE = "/api/v1/chat/completions"
 
 
 async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
-    # With the first request, as the parts themselves (lib/instance.py).
-    from lib.openai import ChatFormat
-    from lib.respond import guarded
-    from lib.rules.answers import directives
-    from lib.schemas import MAX_BODY_BYTES, ChatCompletion
+    # With the first request, as the parts themselves (lib/app/instance.py).
+    from lib.ai.openai import ChatFormat
+    from lib.ai.respond import guarded
+    from lib.ai.schemas import MAX_BODY_BYTES, ChatCompletion
+    from lib.cache.freshness import directives
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
@@ -37,7 +37,7 @@ async def complete(request: Request, parts: "Parts") -> Reply:
 
 def errors(problem: "ProblemBody") -> tuple[bytes, str]:
     """Errors as OpenAI words them."""
-    from lib.openai import error_body
+    from lib.ai.openai import error_body
 
     return error_body(problem)
 

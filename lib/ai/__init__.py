@@ -1,0 +1,1 @@
+"""The AI gateway: questions, providers, and the chain that asks them in order."""

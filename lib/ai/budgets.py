@@ -1,0 +1,84 @@
+"""What a provider's free tier allows, on the provider's own clock."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..limits.window import Layout, window
+from ..redis import keys
+from ..redis.op import Command, Op, Reply, as_int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Calls and tokens by window, and seconds of computing by calendar month (UTC); 0 where a month is not limited."""
+
+    layout: Layout
+    month_s: int = 0
+    vcpus: float = 1.0
+    """Processors that a second of answering occupies."""
+    write_ms: int = 30_000
+    """Computing is written to Redis in portions of so many vCPU-milliseconds: a command a call would cost more than it
+    tells. An instance that is killed loses what it has not written."""
+
+
+def parse(text: str) -> Layout:
+    """Read ``9/minute,225/day@America/Los_Angeles,6000 tokens/minute``, or ``off``.
+
+    A day with a zone is the calendar day there. Raises ValueError with what to write instead.
+    """
+    if text.strip().lower() == "off":
+        return Layout(())
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(
+            r"\s*(?P<limit>\d{1,10})\s*(?P<unit>tokens)?\s*/\s*(?P<length>minute|hour|day)\s*(@(?P<zone>[\w/+-]{1,64}))?\s*",
+            part,
+        )
+        if not match:
+            raise ValueError("not a limit: write for example '9/minute,225/day@America/Los_Angeles', or 'off'")
+        unit = "tokens" if match["unit"] else "calls"
+        try:
+            found.append(window(match["length"], int(match["limit"]), unit, match["zone"]))  # type: ignore[arg-type]
+        except KeyError:
+            raise ValueError("not a time zone: write for example 'America/Los_Angeles'") from None
+    if len({each.name for each in found}) != len(found):
+        raise ValueError("each of minute, hour and day may be given once for calls and once for tokens")
+    return Layout(tuple(found))
+
+
+_MONTH_S = 32 * 86_400
+"""A month's key lives for longer than any month, from its first use on."""
+
+
+def use(provider: str, amount_ms: int, month: str, *, first: bool) -> Op[None]:
+    """Add vCPU-milliseconds to a provider's month: 1 command, and 1 for the TTL with a month's ``first``."""
+    key = keys.month(provider, month)
+    commands: list[Command] = [("INCRBY", key, amount_ms)]
+    if first:
+        commands.append(("EXPIRE", key, _MONTH_S))
+
+    def read(replies: Sequence[Reply]) -> None:
+        for reply in replies:
+            as_int(reply)
+
+    return Op(tuple(commands), read)
+
+
+def used_up(budget: Budget, used_ms: str | None) -> bool:
+    """Whether a month's computing is spent, given what its key holds."""
+    return bool(budget.month_s) and used_ms is not None and used_ms.isdigit() and int(used_ms) >= budget.month_s * 1000
+
+
+_CHARS_PER_TOKEN = 3
+"""A low guess for English and about right for Korean: budgets are better guessed too small than too large."""
+
+
+def guess_tokens(chars: int, max_tokens: object) -> int:
+    """Tokens a call may cost: its prompt, and what it may answer. Corrected when the provider has said."""
+    answer = (
+        max_tokens
+        if isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and 0 < max_tokens < 1_000_000
+        else 1_024
+    )
+    return chars // _CHARS_PER_TOKEN + answer

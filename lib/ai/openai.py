@@ -1,0 +1,70 @@
+"""Answers and errors in the shapes of OpenAI's chat completions, so that its SDKs work unchanged."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+
+from ..base.encode import to_json
+from ..call import Answered, Outcome
+from ..edge.app import Request
+from ..edge.replies import ProblemBody
+from . import streams
+from .providers.port import Piece
+from .respond import provenance
+
+_TYPES = {400: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error"}
+_TYPES |= {422: "invalid_request_error", 405: "invalid_request_error", 429: "rate_limit_error"}
+
+
+def error_body(problem: ProblemBody) -> tuple[bytes, str]:
+    """An error as OpenAI words it; the code is ours, and so are the attempts beside it."""
+    errors = problem.get("errors")
+    error: dict[str, object] = {
+        "message": problem["detail"],
+        "type": _TYPES.get(problem["status"], "server_error"),
+        "param": errors[0]["field"] if errors else None,
+        "code": problem["code"],
+    }
+    if "attempts" in problem:
+        error["attempts"] = problem["attempts"]
+    return to_json({"error": error}), "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFormat:
+    """Answers as ``POST /api/v1/chat/completions`` gives them; what the guard adds is under ``x_breakwater``."""
+
+    model: str
+    usage: bool
+
+    def whole(self, request: Request, outcome: Outcome, result: Answered) -> bytes:
+        """A chat completion."""
+        answer = result.answer
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": answer.text, "refusal": None},
+            "finish_reason": "stop" if answer.whole else "length",
+            "logprobs": None,
+        }
+        return to_json(
+            {
+                "id": f"chatcmpl-{request.id}",
+                "object": "chat.completion",
+                "created": answer.stored_at_ms // 1000,
+                "model": answer.model,
+                "choices": [choice],
+                "usage": streams.usage_of(answer.tokens),
+                "x_breakwater": provenance(outcome),
+            }
+        )
+
+    def stream(
+        self, request: Request, outcome: Outcome, pieces: AsyncGenerator[Piece]
+    ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
+        """The same in chunks."""
+        common = {
+            "id": f"chatcmpl-{request.id}",
+            "object": "chat.completion.chunk",
+            "created": outcome.now_ms // 1000,
+            "model": self.model,
+        }
+        return streams.chat_chunks(pieces, common, provenance(outcome), usage=self.usage), {}

@@ -1,0 +1,1 @@
+"""One module a provider's protocol, and what they share."""

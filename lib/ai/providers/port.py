@@ -1,0 +1,88 @@
+"""What every provider is to the guard: something that is asked once and answers in pieces, or fails with a reason."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ..question import Question
+
+MAX_REPLY_BYTES = 1_048_576
+"""A reply, or all the events of a stream, may not be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of the answer's text; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The answer is complete. Always the last piece, and there is always one: a reply without an end has failed."""
+
+    model: str
+    whole: bool
+    """False: cut by a token limit, filtered, or marked by the backend as its fallback text; served, but not kept."""
+    tokens: int | None = None
+    """Tokens the call cost in all, where the provider says."""
+    rests_s: float | None = None
+    """The provider says with a successful reply that it will refuse the next call for so long."""
+
+
+type Piece = Delta | End
+
+type Kind = Literal[
+    "timeout",  # no answer within its time
+    "connection",  # refused, reset, or gone before the reply was whole
+    "unauthorized",  # our key is not accepted
+    "throttled",  # 429: too many requests or tokens for now
+    "quota",  # 429 that names a daily or monthly quota
+    "rejected",  # 400, 413, 422: the question as it is will never be answered
+    "server",  # any other status, or an error in the reply
+    "protocol",  # not what the protocol promises
+    "too_large",  # more than MAX_REPLY_BYTES
+    "empty",  # a reply without text
+    "cut",  # a stream that ended without its end
+]
+type Fault = Literal["ours", "caller", "theirs"]
+
+# Whose fault a failure is decides what the breaker and the reply make of it: only theirs counts against the provider.
+_FAULT: dict[Kind, Fault] = {"rejected": "caller", "unauthorized": "ours"}
+
+
+class ProviderFailed(Exception):
+    """The provider gave no usable answer.
+
+    ``rests_s``: for how long it asked to be left alone. ``went_out``: whether the call may have reached the provider.
+    The message holds no secret, no question and no answer.
+    """
+
+    def __init__(
+        self, kind: Kind, detail: str, *, status: int | None = None, rests_s: float | None = None, went_out: bool = True
+    ) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind: Kind = kind
+        self.status = status
+        self.rests_s = rests_s
+        self.went_out = went_out
+
+    @property
+    def fault(self) -> Fault:
+        """Whose fault it is."""
+        return _FAULT.get(self.kind, "theirs")
+
+
+class Provider(Protocol):
+    """One way to have a question answered."""
+
+    @property
+    def name(self) -> str:
+        """Its name in keys, logs, headers and configuration."""
+
+    def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+        """Ask once; never retries. Yields at least one Delta, then exactly one End. Raises ProviderFailed at any point.
+
+        ``left_s`` bounds the whole call, beside the provider's own timeout. ``stream`` asks for pieces as they come;
+        without it there is one Delta. Closing the generator ends the call and its connection.
+        """

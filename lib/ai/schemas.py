@@ -1,0 +1,164 @@
+"""What a request may hold. What replies look like is in ``replies.py``; the OpenAPI description comes from both."""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from .question import Message, Question
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_QUERY_CHARS = 8_000
+
+type Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARS)]
+type SessionId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class Part(BaseModel):
+    """A piece of a message. Only text is passed on; clients' own pieces (steps, reasoning, data) are left out."""
+
+    model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
+
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(BaseModel):
+    """One turn of a conversation, as chat clients send it; what else they send with it is left out."""
+
+    model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part] | None = None
+    parts: list[Part] | None = Field(None, description="In place of content, as the AI SDK sends it.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and self.parts is None:
+            raise PydanticCustomError("missing", "content: missing")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The turn's text, its parts joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text or "" for part in self.pieces if part.type == "text")
+
+    @property
+    def pieces(self) -> list[Part]:
+        """The turn's parts, where it has any."""
+        return self.content if isinstance(self.content, list) else self.parts or []
+
+    @property
+    def message(self) -> Message:
+        """The turn in the terms of the rules; ``developer`` is OpenAI's newer name for ``system``."""
+        return Message("system" if self.role == "developer" else self.role, self.text)
+
+
+type Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
+
+
+def _check_last(messages: list[ChatMessage]) -> None:
+    if messages[-1].role != "user":
+        raise PydanticCustomError("last_not_user", "messages: the last one must be the user's")
+    last = messages[-1].text
+    if len(last) > MAX_QUERY_CHARS:
+        raise PydanticCustomError("too_long", f"messages: the last one is longer than {MAX_QUERY_CHARS} characters")
+    if not last.strip():
+        raise PydanticCustomError("blank", "messages: there is no text in the last one")
+
+
+def _check_numbers(name: str, values: object) -> None:
+    try:
+        # The hash of a question is made of its canonical JSON, and NaN and Infinity have none.
+        json.dumps(values, allow_nan=False)
+    except ValueError:
+        raise PydanticCustomError("finite_number", f"{name}: numbers must be finite") from None
+
+
+class Ask(BaseModel):
+    """A question: a ``query``, or ``messages`` that end with the user's, or both (the history, then the query).
+
+    ``id``, ``trigger`` and ``messageId`` are what the AI SDK's ``useChat`` adds: it wants a stream, its chat is the
+    session, and ``regenerate-message`` wants an answer that is not from the cache.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+    query: Query | None = None
+    messages: Conversation | None = None
+    session_id: Annotated[SessionId | None, Field(alias="sessionId")] = None
+    parameters: Annotated[
+        dict[str, JsonValue], Field(description="Passed on to the backend; part of what makes two questions the same.")
+    ] = {}
+    stream: bool | None = Field(None, description="Answer as server-sent events; so does Accept: text/event-stream.")
+    id: SessionId | None = None
+    trigger: Literal["submit-message", "regenerate-message"] | None = None
+    message_id: Annotated[str | None, Field(alias="messageId")] = None
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.query is not None:
+            if not self.query.strip():
+                raise PydanticCustomError("blank", "query: there is nothing in it but white space")
+        elif self.messages:
+            _check_last(self.messages)
+        else:
+            raise PydanticCustomError("missing", "query: missing; send query, or messages")
+        _check_numbers("parameters", self.parameters)
+        return self
+
+    def question(self, default_session: str) -> Question:
+        """What is asked, in the terms of the rules."""
+        turns = [turn.message for turn in self.messages or ()]
+        if self.query is not None:
+            turns.append(Message("user", self.query))
+        return Question(self.session_id or self.id or default_session, tuple(turns), self.parameters)
+
+    def wants_stream(self, accept: str) -> bool:
+        """Whether the answer is to be streamed."""
+        if self.stream is not None:
+            return self.stream
+        return self.trigger is not None or "text/event-stream" in accept.lower()
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's ``stream_options``."""
+
+    include_usage: bool = False
+
+
+class ChatCompletion(BaseModel):
+    """A request as OpenAI's SDKs send it. Parameters that are not named here are passed on to the provider."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    messages: Conversation
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    user: str | None = Field(None, max_length=512)
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if any(part.type not in ("text", "refusal") for turn in self.messages for part in turn.pieces):
+            raise PydanticCustomError("unsupported", "messages: only text is supported")
+        _check_last(self.messages)
+        for name in ("tools", "functions", "audio"):
+            if (self.model_extra or {}).get(name):
+                raise PydanticCustomError("unsupported", f"{name}: not supported")
+        _check_numbers("body", self.model_extra)
+        return self
+
+    def wants_stream(self, accept: str) -> bool:
+        """Whether the answer is to be streamed."""
+        return self.stream if self.stream is not None else "text/event-stream" in accept.lower()
+
+    def question(self, session: str) -> Question:
+        """What is asked, in the terms of the rules."""
+        turns = tuple(turn.message for turn in self.messages)
+        parameters: dict[str, Any] = {"model": self.model, **(self.model_extra or {})}
+        return Question(session, turns, parameters)

@@ -1,0 +1,230 @@
+"""Builds the real things. Imported with an instance's first request (``instance.py``)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpcore
+import httpx
+
+from ..ai.budgets import Budget
+from ..ai.chain import Chain, Link
+from ..ai.providers.port import Provider
+from ..base.absent import spare_searching
+from ..base.clock import Clock
+from ..base.events import Listener, ThriftChanged, broadcast, log
+from ..base.http import new_client, new_pool
+from ..breaker.gate import Gate
+from ..breaker.vitals import VitalsPolicy
+from ..cache.single_flight import FlightRules
+from ..edge.signin import SignIn
+from ..guard import Guard
+from ..ledger.ledger import Ledger
+from ..limits.limiter import Limits, StockLimits
+from ..limits.local import LocalLimits
+from ..limits.supabase import Supabase
+from ..limits.supabase_store import SupabaseStore
+from ..ops.health import Health
+from ..redis.rest import Upstash
+from ..redis.store import RedisStore
+from ..redis.thrift import Thrift
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from ..ops.alerts import Alerts
+    from ..ops.overview import Overview
+    from .settings import Settings
+
+
+@dataclass(slots=True)
+class Late[T]:
+    """Something that is imported and made when it is first needed: most requests need it never."""
+
+    make: Callable[[], T]
+    made: T | None = None
+
+    def get(self) -> T:
+        """The thing itself."""
+        if self.made is None:
+            self.made = self.make()
+        return self.made
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that a handler needs."""
+
+    settings: "Settings"
+    guard: Guard
+    health: Health
+    signin: SignIn
+    clock: Clock
+    emit: Listener
+    client: httpx.AsyncClient
+    pool: httpcore.AsyncConnectionPool
+    ledger: Ledger
+    late_overview: "Late[Overview]"
+    late_alerts: "Late[Alerts]"
+
+    @property
+    def overview(self) -> "Overview":
+        """What reads the ledger."""
+        return self.late_overview.get()
+
+    @property
+    def alerts(self) -> "Alerts":
+        """What tells a person."""
+        return self.late_alerts.get()
+
+    async def aclose(self) -> None:
+        """Hang up on everybody."""
+        await self.client.aclose()
+        await self.pool.aclose()
+
+    async def settle(self) -> None:
+        """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
+        await self.ledger.settle()
+        self.notice()
+        if self.late_alerts.made is not None:
+            await self.late_alerts.made.settle()
+
+    def notice(self) -> int:
+        """Look at what is new for what is worth an alert; how many wait to be sent."""
+        if self.ledger.news:
+            news = list(self.ledger.news)
+            self.ledger.news.clear()
+            for each in news:
+                self.alerts.notice(each)
+        return self.late_alerts.made.waiting if self.late_alerts.made else 0
+
+
+def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
+    """Wire the parts for one event loop. Connects to nothing yet."""
+    spare_searching()
+    heard = list(listeners)
+    clock, emit, client, pool = clock or Clock(), broadcast(heard), new_client(), new_pool()
+    thrift = Thrift(lambda before, after: emit(ThriftChanged(before, after)))
+    ledger = _ledger(settings, clock, thrift)
+    heard.append(ledger.listen)
+    redis = ledger.redis = _redis(settings, pool, clock, emit, ledger)
+    supabase = _supabase(settings, client, clock, emit, ledger)
+    stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
+    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift, ledger.take)
+    chain = Chain(tuple(_links(settings, client)), redis, limits, clock, emit)
+    guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
+    timeout_s = settings.fallback_timeout_ms / 1000
+    signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    late_overview = Late(lambda: _overview(settings, guard, ledger))
+    late_alerts = Late(lambda: _alerts(settings, guard, client, late_overview.get()))
+    health = Health(chain, limits, clock, emit)
+    return Parts(settings, guard, health, signin, clock, emit, client, pool, ledger, late_overview, late_alerts)
+
+
+def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
+    from ..ops.overview import Overview
+
+    return Overview(guard.chain, guard.limits, ledger, ledger.thrift, guard.clock, settings.supabase_mb)
+
+
+def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+    from ..ops.alerts import Alerts
+
+    return Alerts(
+        guard.redis,
+        guard.limits.supabase,
+        client,
+        guard.clock,
+        guard.emit,
+        overview.ledger,
+        settings.redis_month_percents,
+        settings.alert_error_percent,
+        settings.redis_slow_ms,
+        guard.limits.is_out,
+        _open(settings.slack_webhook),
+        _open(settings.alert_webhook),
+    )
+
+
+def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
+    return Ledger(
+        None,
+        thrift,
+        clock,
+        settings.ledger_flush_commands,
+        settings.redis_month_commands,
+        settings.redis_month_percents,
+        {"cloud-run": settings.cloud_run_vcpus},
+    )
+
+
+def _redis(
+    settings: "Settings", pool: httpcore.AsyncConnectionPool, clock: Clock, emit: Listener, ledger: Ledger
+) -> RedisStore | None:
+    token = _open(settings.redis_token)
+    if not settings.redis_enabled or settings.redis_url is None or token is None:
+        return None
+    timeout_ms = settings.redis_timeout_ms
+    connect_s = settings.redis_connect_timeout_ms / 1000
+    redis = Upstash(pool, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent)
+    # Replies that use up half of their time are as good as an outage when they do not stop.
+    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, timeout_ms / 2)
+    return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms)
+
+
+def _supabase(
+    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+) -> SupabaseStore | None:
+    key = _open(settings.supabase_key)
+    if settings.supabase_url is None or key is None:
+        return None
+    timeout_ms = settings.fallback_timeout_ms
+    # There is nothing better to switch to when it is slow.
+    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
+    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
+
+
+def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
+    # Imported for those who ask for it only: it is a quarter of a cold start.
+    from ..limits.stock import StockWindows
+
+    url, token = settings.redis_url or "", _open(settings.redis_token) or ""
+    return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
+
+
+def _links(settings: "Settings", client: httpx.AsyncClient) -> list[Link]:
+    return [
+        Link(_provider(name, settings, client), _budget(name, settings), settings.breaker) for name in settings.chain
+    ]
+
+
+def _provider(name: str, settings: "Settings", client: httpx.AsyncClient) -> Provider:
+    # Each is imported where it is configured: most deployments have one.
+    timeouts = (settings.ai_timeout_ms / 1000, settings.ai_connect_timeout_ms / 1000)
+    if name == "cloud-run":
+        from ..ai.providers.cloud_run import CloudRun
+
+        return CloudRun(client, settings.cloud_run_url or "", _open(settings.cloud_run_secret), *timeouts)
+    if name == "gemini":
+        from ..ai.providers.gemini import Gemini
+
+        key = _open(settings.gemini_key) or ""
+        return Gemini(client, key, settings.gemini_model, *timeouts, base_url=settings.gemini_url)
+    from ..ai.providers.openai_chat import OpenAIChat
+
+    if name == "groq":
+        key, url, model = _open(settings.groq_key) or "", settings.groq_url, settings.groq_model
+    else:
+        key, url, model = _open(settings.openai_key) or "", settings.openai_url, settings.openai_model
+    return OpenAIChat(client, url, key, model, *timeouts, name=name)
+
+
+def _budget(name: str, settings: "Settings") -> Budget:
+    if name == "cloud-run":
+        return Budget(settings.cloud_run_limits, settings.cloud_run_month_s, settings.cloud_run_vcpus)
+    layouts = {"gemini": settings.gemini_limits, "groq": settings.groq_limits, "openai": settings.openai_limits}
+    return Budget(layouts[name])
+
+
+def _open(secret: "SecretStr | None") -> str | None:
+    return secret.get_secret_value() if secret else None

@@ -1,0 +1,259 @@
+"""What happened, as frozen values. The guard and the edge emit them; the log and the ledger listen.
+
+No event holds a token, an address in clear, or the text of a question or an answer.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Literal
+
+type Mode = Literal["redis", "supabase", "local", "off"]
+type StorePhase = Literal[
+    "ask", "claim", "poll", "budget", "circuit", "write_back", "settle", "health", "ledger", "alert", "read", "admin"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events: the name it is logged under, and how loudly."""
+
+    event: ClassVar[str]
+    level: ClassVar[int] = logging.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Milliseconds a request spent: ``guard`` is everything that is neither a store nor a provider.
+
+    ``fallback`` is the asking that Redis did not answer, its own failing included.
+    """
+
+    guard: float = 0.0
+    redis: float = 0.0
+    fallback: float = 0.0
+    backend: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone(Event):
+    """One request was answered, whatever the answer."""
+
+    event: ClassVar[str] = "request"
+    request_id: str
+    method: str
+    route: str
+    status: int
+    decision: str
+    reason: str
+    caller: str | None = None
+    caller_kind: str | None = None
+    cache: str | None = None
+    provider: str | None = None
+    mode: Mode | None = None
+    remaining: int | None = None
+    spent_ms: Spent = field(default_factory=Spent)
+
+
+@dataclass(frozen=True, slots=True)
+class ModeSwitched(Event):
+    """Limits are now counted elsewhere; once for each switch of an instance."""
+
+    event: ClassVar[str] = "mode_switched"
+    level: ClassVar[int] = logging.WARNING
+    before: Mode
+    after: Mode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed(Event):
+    """Redis or Supabase gave no usable reply."""
+
+    event: ClassVar[str] = "store_failed"
+    level: ClassVar[int] = logging.WARNING
+    store: Literal["redis", "supabase"]
+    phase: StorePhase
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSwitched(Event):
+    """This instance leaves a store alone from now on, or asks it again; once for each switch."""
+
+    event: ClassVar[str] = "store_switched"
+    level: ClassVar[int] = logging.WARNING
+    store: Literal["redis", "supabase"]
+    now: Literal["left alone", "asked again"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSlow(Event):
+    """A round trip to Redis took longer than ``REDIS_SLOW_MS``."""
+
+    event: ClassVar[str] = "redis_slow"
+    level: ClassVar[int] = logging.WARNING
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged(Event):
+    """This instance moved a provider's circuit."""
+
+    event: ClassVar[str] = "circuit_changed"
+    level: ClassVar[int] = logging.WARNING
+    provider: str
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFailure(Event):
+    """A provider gave no usable answer."""
+
+    event: ClassVar[str] = "provider_failed"
+    level: ClassVar[int] = logging.WARNING
+    provider: str
+    reason: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAsked(Event):
+    """A call went out to a provider, which counts it, whatever comes of it."""
+
+    event: ClassVar[str] = "provider_asked"
+    level: ClassVar[int] = logging.DEBUG
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswered(Event):
+    """A provider answered to the end."""
+
+    event: ClassVar[str] = "provider_answered"
+    level: ClassVar[int] = logging.DEBUG
+    provider: str
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ThriftChanged(Event):
+    """This instance uses Redis more or less sparingly from now on: a step of ``redis/thrift.py``."""
+
+    event: ClassVar[str] = "thrift_changed"
+    level: ClassVar[int] = logging.WARNING
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alerted(Event):
+    """Something was told to whoever looks after this deployment; once for all instances."""
+
+    event: ClassVar[str] = "alert"
+    level: ClassVar[int] = logging.WARNING
+    kind: str
+    about: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookFailed(Event):
+    """An alert could not be delivered."""
+
+    event: ClassVar[str] = "webhook_failed"
+    level: ClassVar[int] = logging.WARNING
+    to: Literal["slack", "webhook"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VendorUnavailable(Event):
+    """Upstash did not say how many commands it has billed."""
+
+    event: ClassVar[str] = "vendor_unavailable"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdminActed(Event):
+    """Somebody with the token changed something by hand. ``about`` names no caller in clear."""
+
+    event: ClassVar[str] = "admin"
+    level: ClassVar[int] = logging.WARNING
+    request_id: str
+    action: str
+    about: str
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefused(Event):
+    """An access token was not valid; its bearer is limited by address."""
+
+    event: ClassVar[str] = "token_refused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignInKeysUnavailable(Event):
+    """Supabase's published keys could not be fetched."""
+
+    event: ClassVar[str] = "sign_in_keys_unavailable"
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed(Event):
+    """An exception nobody expected reached the edge: a bug of ours."""
+
+    event: ClassVar[str] = "crashed"
+    level: ClassVar[int] = logging.ERROR
+    request_id: str
+    traceback: str
+
+
+type Listener = Callable[[Event], None]
+
+_log = logging.getLogger("breakwater")
+
+
+def log(event: Event) -> None:
+    """Log an event as one line of JSON, which Vercel shows as a structured record."""
+    if not _log.isEnabledFor(event.level):
+        return
+    record: dict[str, object] = {"event": event.event, "level": logging.getLevelName(event.level).lower()}
+    for each in fields(event):
+        if (value := getattr(event, each.name)) is not None:
+            record[each.name] = _short(value)
+    _log.log(event.level, _to_line(record))
+
+
+_to_line = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _short(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 2)
+    if isinstance(value, Spent):
+        return {each.name: round(ms, 2) for each in fields(value) if (ms := getattr(value, each.name))}
+    return value
+
+
+def broadcast(listeners: Sequence[Listener]) -> Listener:
+    """One listener that tells all of them; one that fails is logged and disturbs neither the others nor the request."""
+
+    def emit(event: Event) -> None:
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - whatever it is, observing must not break what is observed
+                _log.exception("a listener failed on %s", event.event)
+
+    return emit

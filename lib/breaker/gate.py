@@ -1,0 +1,127 @@
+"""A store's breaker, in this instance's memory: a dead store costs a wait an instance and cool-down, not a request.
+
+States and transitions are those of ``circuit.py``; what opens it is ``vitals.py``.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..base.clock import Clock
+from ..base.events import Listener, StoreSwitched
+from . import circuit as breaker
+from .circuit import BreakerPolicy, Circuit, State, Ticket
+from .vitals import Outcome, VitalsPolicy, verdict
+
+_PROBE = "this instance"
+
+AT_ONCE = ("timeout", "unauthorized", "quota")
+"""Kinds of failure that a second try at once would not cure, or that cost a wait each time."""
+
+
+class Resting(Exception):
+    """The store failed a moment ago and is not asked for now. The message says why."""
+
+
+@dataclass(slots=True)
+class Gate:
+    """Decides whether a call may go to a store, and learns from how it went. One event loop: nothing can race."""
+
+    policy: VitalsPolicy
+    clock: Clock
+    slow_ms: float
+    circuit: Circuit = field(default_factory=Circuit)
+    _outcomes: deque[Outcome] = field(init=False)
+    _told: State = "closed"
+
+    def __post_init__(self) -> None:
+        self._outcomes = deque(maxlen=self.policy.error_window)
+
+    @property
+    def _breaker(self) -> BreakerPolicy:
+        # The vitals count; the circuit only opens and closes. A probe that hangs is over when its own timeout is.
+        return BreakerPolicy(1, self.policy.cooldown_ms, self.policy.cooldown_ms)
+
+    def rests(self) -> bool:
+        """Whether a call would be refused now."""
+        return breaker.view(self.circuit, self.clock.now_ms()) == "refuse"
+
+    def news(self) -> State | None:
+        """``open`` or ``closed``, once each time it has become that: a probe on its way is no news."""
+        if self.circuit.state in (self._told, "half_open"):
+            return None
+        self._told = self.circuit.state
+        return self._told
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator["Passage"]:
+        """One call; report a failure with :meth:`Passage.failed`. Raises Resting while the store is left alone."""
+        now_ms = self.clock.now_ms()
+        match breaker.view(self.circuit, now_ms):
+            case "refuse":
+                raise Resting(self.circuit.reason)
+            case "probe":
+                self.circuit = breaker.claim(self.circuit, _PROBE, now_ms, self._breaker)
+        passage = Passage(self, breaker.ticket(self.circuit), self.clock.monotonic())
+        try:
+            yield passage
+        except BaseException:
+            # Reported or not (the client left, a bug): a probe must not be held for ever.
+            if not passage.over:
+                self.circuit = breaker.release(self.circuit, passage.held, self.clock.now_ms())
+            raise
+        if not passage.over:
+            passage.succeeded()
+
+    def note(self, held: Ticket, outcome: Outcome, reason: str, *, at_once: bool = False) -> None:
+        """Learn from one call. One that began under an older state of the circuit says nothing of this one."""
+        if held != breaker.ticket(self.circuit):
+            return
+        self._outcomes.append(outcome)
+        probed = self.circuit.state == "half_open"
+        if outcome == "ok" or (outcome == "slow" and probed):
+            self.circuit = breaker.succeed(self.circuit, held)
+            if outcome == "slow":
+                # A probe may pay for a new connection. It closes, but the next slow reply opens again, so that a slow
+                # store costs two waits a cool-down where a dead one costs one.
+                self._outcomes.extend(["slow"] * (self.policy.slow_in_a_row - 2))
+            return
+        why = reason if at_once or probed else verdict(tuple(self._outcomes), self.policy)
+        if why:
+            self.circuit = breaker.fail(self.circuit, held, self.clock.now_ms(), self._breaker, why)
+            self._outcomes.clear()
+
+
+@dataclass(slots=True)
+class Passage:
+    """One call's way through a gate."""
+
+    gate: Gate
+    held: Ticket
+    started: float
+    over: bool = False
+
+    def succeeded(self) -> None:
+        """The store answered."""
+        self.over = True
+        ms = (self.gate.clock.monotonic() - self.started) * 1000
+        self.gate.note(self.held, "slow" if ms > self.gate.slow_ms else "ok", f"a reply took {ms:.0f} ms")
+
+    def failed(self, reason: str, *, at_once: bool) -> None:
+        """The store did not answer usably; ``at_once`` where a second try would cost a wait or cure nothing."""
+        self.over = True
+        self.gate.note(self.held, "failed", reason, at_once=at_once)
+
+    def neutral(self) -> None:
+        """The call ended in a way that says nothing of the store."""
+        self.over = True
+        self.gate.circuit = breaker.release(self.gate.circuit, self.held, self.gate.clock.now_ms())
+
+
+def report_switch(store: Literal["redis", "supabase"], gate: Gate, emit: Listener) -> None:
+    """Emit an event if the store is left alone or asked again from now on."""
+    now = gate.news()
+    if now is not None:
+        emit(StoreSwitched(store, "left alone" if now == "open" else "asked again", gate.circuit.reason))

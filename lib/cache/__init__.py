@@ -1,0 +1,1 @@
+"""Kept values: when they may be served, how they are stored, and who computes a missing one."""

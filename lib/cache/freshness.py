@@ -1,0 +1,60 @@
+"""When a stored value may be served, and what the request's ``Cache-Control`` asks for."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from ..ai.question import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRules:
+    """How long an answer is fresh, and what for it is kept longer.
+
+    For ``refresh_ms`` past its time it is served at once while one instance refreshes it (stale-while-revalidate); for
+    ``stale_ms`` it is served when no provider can be asked (stale-if-error; both RFC 5861).
+    """
+
+    fresh_ms: int = 3_600_000
+    refresh_ms: int = 600_000
+    stale_ms: int = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """What the request's ``Cache-Control`` asks for (RFC 9111, section 5.2.1)."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    max_age_s: int | None = None
+
+
+def directives(header: str) -> Directives:
+    """Read a ``Cache-Control`` header; directives it does not know, or cannot read, are ignored as RFC 9111 says."""
+    found: dict[str, str] = {}
+    for part in header.lower().split(","):
+        name, _, value = part.strip().partition("=")
+        found.setdefault(name.strip(), value.strip().strip('"'))
+    age = found.get("max-age", "")
+    return Directives(
+        no_cache="no-cache" in found,
+        no_store="no-store" in found,
+        only_if_cached="only-if-cached" in found,
+        max_age_s=int(age) if re.fullmatch(r"\d{1,10}", age) else None,
+    )
+
+
+type Freshness = Literal["fresh", "aging", "stale", "unwanted"]
+
+
+def freshness(answer: Answer, now_ms: int, rules: CacheRules, asked: Directives) -> Freshness:
+    """Whether an entry may be served as it is, while it is refreshed, only for want of another, or not at all."""
+    if asked.no_cache or asked.no_store:
+        return "unwanted"
+    age_ms = max(0, now_ms - answer.stored_at_ms)
+    if asked.max_age_s is not None and age_ms > asked.max_age_s * 1000:
+        return "unwanted"
+    if age_ms < rules.fresh_ms:
+        return "fresh"
+    return "aging" if age_ms < rules.fresh_ms + rules.refresh_ms else "stale"

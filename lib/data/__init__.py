@@ -1,0 +1,1 @@
+"""Sources that are not AI: functions, and what the data routes read."""

@@ -1,0 +1,1 @@
+"""HTTP: what every route shares, from the request to the log line."""

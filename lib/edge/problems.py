@@ -1,0 +1,75 @@
+"""Errors that a caller sees, as values: a stable code, whose fault, and what to change (RFC 9457)."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .replies import AttemptBody, FieldError
+
+type Source = Literal["client", "guard", "upstream", "store"]
+
+TYPE_BASE = "urn:breakwater:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of error. ``README.md`` has a row for each; a test compares the two."""
+
+    code: str
+    status: int
+    title: str
+    source: Source
+
+
+KINDS = {
+    kind.code: kind
+    for kind in (
+        Kind("invalid_json", 400, "The body is not JSON", "client"),
+        Kind("origin_not_allowed", 403, "This origin may not call", "client"),
+        Kind("unauthorized", 401, "The token is missing or wrong", "client"),
+        Kind("closed", 403, "The route is closed", "guard"),
+        Kind("method_not_allowed", 405, "Method not allowed", "client"),
+        Kind("body_too_large", 413, "The body is too large", "client"),
+        Kind("unsupported_media_type", 415, "The body is not declared as JSON", "client"),
+        Kind("invalid_request", 422, "The request does not have the expected shape", "client"),
+        Kind("rate_limited", 429, "Too many requests", "guard"),
+        Kind("not_cached", 504, "Not in the cache", "guard"),
+        Kind("circuit_open", 503, "The AI backend is resting", "upstream"),
+        Kind("budget_spent", 503, "The AI backend's allowance is used up", "guard"),
+        Kind("backend_rejected", 422, "The AI backend refuses this question", "upstream"),
+        Kind("backend_throttled", 503, "The AI backend has no capacity", "upstream"),
+        Kind("backend_timeout", 504, "The AI backend took too long", "upstream"),
+        Kind("backend_failed", 502, "The AI backend gave no usable answer", "upstream"),
+        Kind("backend_unauthorized", 502, "The AI backend does not accept our secret", "guard"),
+        Kind("store_unavailable", 503, "Redis cannot be reached", "store"),
+        Kind("misconfigured", 500, "The deployment is not configured", "guard"),
+        Kind("internal_error", 500, "Something broke in Breakwater", "guard"),
+    )
+}
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """One error to be told to the caller."""
+
+    code: str
+    detail: str
+    retry_after_s: int | None = None
+    errors: Sequence[FieldError] = ()
+    attempts: Sequence[AttemptBody] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    after: Callable[[], Awaitable[None]] | None = None
+    """What is left to do when the reply has gone out."""
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of error it is."""
+        return KINDS[self.code]
+
+
+class BadSettings(Exception):
+    """The environment cannot be used as it is. ``faults`` has a line for each fault, and never a value."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults

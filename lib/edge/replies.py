@@ -1,0 +1,241 @@
+"""What replies look like. Typed dictionaries: checked by mypy where they are built, free at a cold start."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from ..base.events import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A field's description in the OpenAPI document; pydantic's own would import pydantic."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Add the description to the field's schema."""
+        return {**handler(schema), "description": self.text}
+
+
+class AttemptBody(TypedDict):
+    """What became of one provider on the way to the answer."""
+
+    provider: str
+    outcome: Annotated[str, Text("`answered`, or why it was passed over or failed.")]
+
+
+class SavedBody(TypedDict):
+    """What an answer from the cache has saved: what it cost when it was computed."""
+
+    provider: str
+    ms: int
+    tokens: NotRequired[int]
+
+
+class Provenance(TypedDict):
+    """Where an answer came from, and what that cost or saved."""
+
+    cached: bool
+    stale: Annotated[bool, Text("Past its time: it is being refreshed, or the backend cannot be asked.")]
+    mode: Annotated[Mode, Text("Who counted this call.")]
+    provider: str
+    attempts: NotRequired[Annotated[list[AttemptBody], Text("Providers that were tried, in order.")]]
+    saved: NotRequired[SavedBody]
+
+
+class AnswerBody(Provenance):
+    """An answer from the supervisor."""
+
+    answer: str
+    sessionId: Annotated[str, Text("Send it again to go on in the same session.")]
+    model: str
+    requestId: str
+
+
+class FieldError(TypedDict):
+    """One thing that is wrong with a request."""
+
+    field: str
+    message: str
+    type: str
+
+
+class ProblemBody(TypedDict):
+    """An error, as RFC 9457 describes it."""
+
+    type: str
+    title: str
+    status: int
+    detail: Annotated[str, Text("What happened, and what to change.")]
+    code: Annotated[str, Text("Stable, for programs.")]
+    source: Annotated[Literal["client", "guard", "upstream", "store"], Text("Where it went wrong.")]
+    requestId: str
+    retryAfter: NotRequired[Annotated[int, Text("Seconds until the same request may succeed.")]]
+    errors: NotRequired[list[FieldError]]
+    attempts: NotRequired[list[AttemptBody]]
+
+
+class RedisHealth(TypedDict):
+    """Redis as this instance sees it."""
+
+    state: Literal["up", "down", "disabled"]
+    roundTripMs: NotRequired[float]
+    reason: NotRequired[str]
+
+
+class SupabaseHealth(TypedDict):
+    """The fallback as this instance sees it."""
+
+    state: Literal["up", "down", "not_configured"]
+    roundTripMs: NotRequired[float]
+    reason: NotRequired[str]
+
+
+class ProviderHealth(TypedDict):
+    """One provider's circuit. ``retryAfter``: seconds for which it is not asked; ``since``: seconds since the epoch."""
+
+    name: str
+    circuit: Literal["closed", "open", "half_open"]
+    failures: int
+    retryAfter: NotRequired[int]
+    reason: NotRequired[str]
+    since: NotRequired[int]
+
+
+class HealthBody(TypedDict):
+    """Whether the main job can be served, and by which parts."""
+
+    status: Literal["ok", "degraded", "down"]
+    mode: Mode
+    modeSince: Annotated[int, Text("Seconds since the epoch.")]
+    modeReason: str
+    redis: RedisHealth
+    supabase: SupabaseHealth
+    providers: list[ProviderHealth]
+    requestId: str
+
+
+class OpenAIErrorFields(TypedDict):
+    """An error as OpenAI words it; the code is ours."""
+
+    message: str
+    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    param: str | None
+    code: str
+
+
+class OpenAIError(TypedDict):
+    """The body of an error on the routes that speak OpenAI's protocol."""
+
+    error: OpenAIErrorFields
+
+
+class AllowanceBody(TypedDict):
+    """What one free tier has left."""
+
+    service: str
+    unit: str
+    period: str
+    limit: int
+    used: int
+    left: int
+    percent: float
+    resetsAt: Annotated[int | None, Text("When the whole limit is back; null: never, or nothing is used.")]
+    runsOutAt: Annotated[int | None, Text("When nothing is left at the present rate; null: it lasts.")]
+    source: Annotated[
+        Literal["counted", "vendor", "estimated", "measured"],
+        Text("`vendor`: the vendor's own figure, and what was counted since."),
+    ]
+    asOf: NotRequired[Annotated[int, Text("When the vendor's figure, or the measurement, was taken.")]]
+
+
+class SliceBody(TypedDict):
+    """Requests of a few minutes or an hour, by what was decided."""
+
+    at: int
+    serve: int
+    compute: int
+    refuse: int
+    fail: int
+
+
+class HitRateBody(TypedDict):
+    """The share of answers that came from the cache; null where there were none."""
+
+    hour: float | None
+    day: float | None
+
+
+class QuantilesBody(TypedDict):
+    """Milliseconds that half, and 95 %, of this month's took at most; null where there were none."""
+
+    p50: float | None
+    p95: float | None
+
+
+class LatencyBody(TypedDict):
+    """How long things take."""
+
+    request: QuantilesBody
+    redis: QuantilesBody
+    guard: QuantilesBody
+    redisByHour: Annotated[list[float | None], Text("The mean of each of the hours in `day`, in ms.")]
+
+
+class CircuitBody(TypedDict):
+    """One provider's circuit."""
+
+    provider: str
+    state: Literal["closed", "open", "half_open"]
+    failures: int
+    reason: str
+    since: int | None
+    until: int | None
+
+
+class AlertBody(TypedDict):
+    """The last alert of its kind this month."""
+
+    kind: str
+    about: str
+    at: int
+
+
+class OverviewBody(TypedDict):
+    """What is left and what happened. All times are in seconds since the epoch."""
+
+    at: int
+    source: Annotated[
+        Literal["redis", "instance"],
+        Text("`instance`: Redis gave no reply, and this is what this instance alone has seen."),
+    ]
+    freshFor: Annotated[int, Text("Seconds for which asking again gives the same.")]
+    mode: Mode
+    thrift: Annotated[int, Text("How sparingly Redis is used: 0 as usual, 3 not at all.")]
+    allowances: list[AllowanceBody]
+    hour: Annotated[list[SliceBody], Text("The last hour by five minutes, oldest first.")]
+    day: Annotated[list[SliceBody], Text("The last day by hour, oldest first.")]
+    hitRate: HitRateBody
+    errorRate: HitRateBody
+    latency: LatencyBody
+    circuits: list[CircuitBody]
+    alerts: list[AlertBody]
+
+
+class AdminBody(TypedDict):
+    """What was done by hand."""
+
+    action: str
+    done: str
+    requestId: str
+
+
+class DailyBody(TypedDict):
+    """What the daily job did."""
+
+    vendor: Annotated[str, Text("Upstash's own figure: `corrected`, `not_configured` or `unavailable`.")]
+    commands: int
+    supabaseBytes: int | None
+    alerts: Annotated[int, Text("Alerts that were noticed; each is sent once in its period.")]
+    requestId: str

@@ -1,0 +1,97 @@
+"""Supabase sign-in: whether an access token is valid, and whose it is.
+
+A token that is not counts as no token: its bearer is limited by address, as an anonymous caller.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from ..base.events import Event, SignInKeysUnavailable, TokenRefused
+
+_KEYS_FOR_S = 600.0
+_RETRY_AFTER_S = 60.0
+"""A key set is fetched at most this often, whatever key ids the tokens that arrive may name."""
+_MAX_TOKEN = 8_192
+_ALGORITHMS = ("ES256", "RS256", "EdDSA")
+
+
+@dataclass(slots=True)
+class SignIn:
+    """Verifies with the project's shared secret where one is set, else with the project's published keys."""
+
+    client: httpx.AsyncClient
+    url: str | None
+    secret: str | None
+    timeout_s: float
+    emit: Callable[[Event], None]
+    _keys: Any = None
+    _fetched_at: float = float("-inf")
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def user(self, authorization: str | None) -> str | None:
+        """The user id in a valid ``Bearer`` access token of a signed-in user, else None."""
+        scheme, _, token = (authorization or "").partition(" ")
+        token = token.strip()
+        # Three parts: an opaque key is no token, and spares the import.
+        if scheme.lower() != "bearer" or token.count(".") != 2 or len(token) > _MAX_TOKEN:
+            return None
+        if not (self.secret or self.url):
+            return None
+        import jwt
+
+        try:
+            key, algorithms = await self._key(token)
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=algorithms,
+                audience="authenticated",
+                leeway=10,
+                options={"require": ["exp", "sub"]},
+            )
+        except jwt.PyJWTError as e:
+            self.emit(TokenRefused(type(e).__name__))
+            return None
+        user = claims["sub"]
+        return user if isinstance(user, str) and user and claims.get("role") == "authenticated" else None
+
+    async def _key(self, token: str) -> tuple[Any, list[str]]:
+        """The key and the algorithms it may be used with: never the ones the token asks for alone."""
+        import jwt
+
+        header = jwt.get_unverified_header(token)
+        if self.secret and header.get("alg") == "HS256":
+            return self.secret, ["HS256"]
+        if not self.url or header.get("alg") not in _ALGORITHMS:
+            raise jwt.InvalidAlgorithmError("not an algorithm this project signs with")
+        keys = await self._published(header.get("kid"))
+        found = next((key for key in keys if key.key_id == header.get("kid")), None)
+        if found is None:
+            raise jwt.InvalidKeyError("signed with a key the project does not publish")
+        return found, [str(header["alg"])]
+
+    async def _published(self, kid: object) -> Any:
+        import jwt
+
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            age = loop.time() - self._fetched_at
+            known = self._keys is not None and any(key.key_id == kid for key in self._keys)
+            if age > _KEYS_FOR_S or (not known and age > _RETRY_AFTER_S):
+                self._fetched_at = loop.time()
+                try:
+                    # In all, not for each read: whoever has a token waits here.
+                    async with asyncio.timeout(self.timeout_s):
+                        response = await self.client.get(
+                            f"{self.url}/auth/v1/.well-known/jwks.json", timeout=self.timeout_s
+                        )
+                    response.raise_for_status()
+                    self._keys = jwt.PyJWKSet.from_dict(response.json()).keys
+                except (TimeoutError, httpx.HTTPError, ValueError, jwt.PyJWTError, AttributeError) as e:
+                    # The old keys stay: an outage of the key server signs nobody out.
+                    self.emit(SignInKeysUnavailable(type(e).__name__))
+            return self._keys or []

@@ -1,0 +1,45 @@
+"""Who may look in and act by hand: a bearer token, compared in constant time; closed where none is configured."""
+
+import hashlib
+import hmac
+from datetime import UTC, datetime, timedelta
+
+from pydantic import SecretStr
+
+from .app import Request
+from .problems import Problem
+
+
+def require(request: Request, secret: SecretStr | None, variable: str) -> None:
+    """Let a request with ``Authorization: Bearer <secret>`` pass. Raises Problem."""
+    if secret is None:
+        raise Problem("closed", f"Set {variable} and deploy again to open this route.")
+    scheme, _, token = request.header("authorization").partition(" ")
+    if scheme.lower() != "bearer" or not _same(token.strip(), secret.get_secret_value()):
+        detail = f"Send Authorization: Bearer with the value of {variable}."
+        raise Problem("unauthorized", detail, headers={"www-authenticate": "Bearer"})
+
+
+def view_of(secret: SecretStr, day: str) -> str:
+    """The key that opens the overview, and nothing else, on one UTC day: an HMAC of the day (``2026-11-20``).
+
+    It travels in the address, because an edge does not cache replies to requests with an Authorization header.
+    """
+    text = f"breakwater overview {day}".encode()
+    return f"{day}.{hmac.new(secret.get_secret_value().encode(), text, hashlib.sha256).hexdigest()}"
+
+
+def may_view(view: str, secret: SecretStr | None, now_ms: int) -> bool:
+    """Whether a key opens the overview now; the neighbouring days' do as well, for clocks that differ."""
+    if secret is None:
+        return False
+    today = datetime.fromtimestamp(now_ms / 1000, UTC)
+    days = [(today + timedelta(days=offset)).strftime("%Y-%m-%d") for offset in (-1, 0, 1)]
+    # All are compared, whichever matches.
+    return sum(_same(view, view_of(secret, day)) for day in days) > 0
+
+
+def _same(given: str, expected: str) -> bool:
+    # Digests first: neither content nor length of the secret shows in the time.
+    digests = [hashlib.sha256(text.encode(errors="surrogatepass")).digest() for text in (given, expected)]
+    return hmac.compare_digest(*digests)

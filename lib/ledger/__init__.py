@@ -1,0 +1,1 @@
+"""What is counted across instances, and what is left of every free tier."""

@@ -1,0 +1,139 @@
+"""What every free tier has left, when it is whole again on its own clock, and when it runs out at the present rate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..ai.budgets import Budget
+from ..base.calendar import month_ends_ms
+from ..limits.window import DAY_MS, Window
+from . import counters
+from .counters import HOUR_MS, Reading
+
+type Source = Literal["counted", "vendor", "estimated", "measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One limit of one free tier."""
+
+    service: str
+    unit: str
+    period: str
+    limit: int
+    used: int
+    resets_at_ms: int | None
+    """When its whole limit is back; for a rolling window, when all that is used now has left it. None: never."""
+    runs_out_at_ms: int | None
+    """When nothing is left at the present rate, if that is before it resets."""
+    source: Source
+    as_of_ms: int | None = None
+    """Where the figure was measured by somebody else: when."""
+
+    @property
+    def left(self) -> int:
+        """What may still be used."""
+        return max(0, self.limit - self.used)
+
+    @property
+    def share(self) -> float:
+        """The used part of the limit."""
+        return self.used / self.limit if self.limit else 0.0
+
+
+def rate_per_hour(by_hour: Sequence[int], now_ms: int) -> float:
+    """The present rate: over the last 24 hours, or since the first use if that is less; at least over one hour."""
+    first = next((at for at, count in enumerate(by_hour) if count), None)
+    if first is None:
+        return 0.0
+    began_ms = counters.hours(now_ms)[first]
+    elapsed_ms = min(max(now_ms - began_ms, HOUR_MS), DAY_MS)
+    # The oldest hour is whole, while only its last part lies within the 24 hours; counting it whole errs to more.
+    return sum(by_hour) * HOUR_MS / elapsed_ms
+
+
+def runs_out_ms(used: float, limit: float, per_hour: float, now_ms: int, resets_at_ms: int | None) -> int | None:
+    """When the limit is reached at a rate, if that is before it resets."""
+    if used >= limit:
+        return now_ms
+    if per_hour <= 0:
+        return None
+    at_ms = now_ms + int((limit - used) / per_hour * HOUR_MS)
+    return at_ms if resets_at_ms is None or at_ms < resets_at_ms else None
+
+
+def commands(reading: Reading, limit: int) -> Allowance:
+    """The month of Upstash Redis."""
+    now_ms, used = reading.now_ms, reading.commands
+    ends_ms, vendor_s = month_ends_ms(now_ms), reading.total(*counters.VENDOR_AT)
+    per_hour = rate_per_hour(reading.hours("commands"), now_ms)
+    out_ms = runs_out_ms(used, limit, per_hour, now_ms, ends_ms)
+    source: Source = "vendor" if vendor_s else "counted"
+    return Allowance(
+        "upstash", "commands", "month", limit, used, ends_ms, out_ms, source, vendor_s * 1000 if vendor_s else None
+    )
+
+
+def computing(reading: Reading, provider: str, budget: Budget, used_ms: str | None) -> Allowance:
+    """A provider's month of computing, in vCPU-seconds, estimated from how long its calls took."""
+    now_ms, ends_ms = reading.now_ms, month_ends_ms(reading.now_ms)
+    written = int(used_ms) if used_ms and used_ms.isascii() and used_ms.isdigit() else 0
+    # What the guard goes by is written in portions: the ledger's own count may be ahead of it.
+    used = max(written, reading.total("vcpu_ms", counters.known(provider, counters.PROVIDERS))) // 1000
+    per_hour = rate_per_hour(reading.hours("vcpu_ms"), now_ms) / 1000
+    out_ms = runs_out_ms(used, budget.month_s, per_hour, now_ms, ends_ms)
+    return Allowance(provider, "vCPU-seconds", "month", budget.month_s, used, ends_ms, out_ms, "estimated")
+
+
+def calls(reading: Reading, provider: str, window: Window) -> Allowance:
+    """A provider's day of calls, rolling or by the calendar of its zone."""
+    now_ms, by_hour = reading.now_ms, reading.hours(f"calls.{provider}")
+    begins = counters.hours(now_ms)
+    per_hour = rate_per_hour(by_hour, now_ms)
+    if window.zone is not None:
+        covered = window.covered(now_ms)
+        used = sum(n for at, n in zip(begins, by_hour, strict=True) if at >= covered.start * window.bucket_ms)
+        resets_ms: int | None = window.leaves_at(now_ms // window.bucket_ms)
+        out_ms = runs_out_ms(used, window.limit, per_hour, now_ms, resets_ms)
+    else:
+        used = sum(by_hour)
+        newest = max((at for at, n in zip(begins, by_hour, strict=True) if n), default=None)
+        resets_ms = None if newest is None else newest + HOUR_MS + window.length_ms
+        # What leaves the window makes room: a steady rate below the limit never runs out.
+        lasts = per_hour * window.length_ms / HOUR_MS <= window.limit
+        out_ms = None if lasts and used < window.limit else runs_out_ms(used, window.limit, per_hour, now_ms, None)
+    period = f"day, {window.zone}" if window.zone else "24 hours"
+    return Allowance(provider, "requests", period, window.limit, used, resets_ms, out_ms, "counted")
+
+
+def storage(reading: Reading, limit_mb: int) -> Allowance:
+    """Supabase's database, as it was last measured."""
+    used, at_s = reading.total(*counters.SUPABASE_BYTES), reading.total(*counters.SUPABASE_AT)
+    return Allowance(
+        "supabase",
+        "MB",
+        "total",
+        limit_mb,
+        round(used / 1_048_576),
+        None,
+        reading.now_ms if used > limit_mb * 1_048_576 else None,
+        "measured",
+        at_s * 1000 if at_s else None,
+    )
+
+
+def ledger(
+    reading: Reading,
+    month_commands: int,
+    providers: Sequence[tuple[str, Budget]],
+    used_ms: Mapping[str, str | None],
+    supabase_mb: int | None,
+) -> list[Allowance]:
+    """Every free tier that is configured, Redis first. Limits a minute are the guard's to keep."""
+    found = [commands(reading, month_commands)]
+    for name, budget in providers:
+        if budget.month_s:
+            found.append(computing(reading, name, budget, used_ms.get(name)))
+        days = [each for each in budget.layout.windows if each.unit == "calls" and each.length_ms == DAY_MS]
+        found += [calls(reading, counters.known(name, counters.PROVIDERS), each) for each in days]
+    return found if supabase_mb is None else [*found, storage(reading, supabase_mb)]

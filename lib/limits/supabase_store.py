@@ -1,0 +1,61 @@
+"""Supabase behind its gate: whoever asks learns at once when it is left alone."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from ..base.events import Listener, StoreFailed, StorePhase
+from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
+from .judge import Quota
+from .supabase import Counted, Supabase, SupabaseDown
+from .window import Usage, Window
+
+
+@dataclass(slots=True)
+class SupabaseStore:
+    """Supabase, as long as it is well."""
+
+    supabase: Supabase
+    gate: Gate
+    emit: Listener
+
+    @property
+    def longest_s(self) -> float:
+        """What a call may take at most."""
+        return self.supabase.timeout_s
+
+    async def spend(
+        self,
+        subject: str,
+        windows: Sequence[Window],
+        cost: int,
+        now_ms: int,
+        floor: Usage | None,
+        owed: Usage | None,
+        left_s: float,
+    ) -> tuple[Quota, Counted]:
+        """As :meth:`Supabase.spend`. Raises SupabaseDown."""
+        spend = self.supabase.spend
+        return await self._call("ask", left_s, lambda: spend(subject, windows, cost, now_ms, floor, owed, left_s))
+
+    async def reset(self, subject: str, left_s: float) -> int:
+        """As :meth:`Supabase.reset`. Raises SupabaseDown."""
+        return await self._call("admin", left_s, lambda: self.supabase.reset(subject, left_s))
+
+    async def _call[T](self, phase: StorePhase, left_s: float, call: Callable[[], Awaitable[T]]) -> T:
+        if left_s <= 0:
+            raise SupabaseDown("timeout", "no time is left")
+        try:
+            async with self.gate.call() as passage:
+                try:
+                    return await call()
+                except SupabaseDown as e:
+                    if e.kind == "timeout" and left_s < self.supabase.timeout_s:
+                        passage.neutral()
+                    else:
+                        passage.failed(str(e), at_once=e.kind in AT_ONCE)
+                    self.emit(StoreFailed("supabase", phase, str(e)))
+                    raise
+        except Resting as e:
+            raise SupabaseDown("resting", str(e)) from None
+        finally:
+            report_switch("supabase", self.gate, self.emit)

@@ -1,0 +1,1 @@
+"""What an operator sees and does: overview, metrics, alerts, health, actions by hand, the daily job."""

@@ -1,0 +1,129 @@
+"""Whether the main job can be served, cheaply enough to be polled.
+
+A check costs no billed command as a rule: ``PING`` is free on Upstash, and the circuits are the ones that requests have
+just shown. Only when none has lately are they read (1 command). Concurrent callers share a check.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..ai.chain import Chain
+from ..base.clock import Clock
+from ..base.events import Listener, Mode, StoreFailed
+from ..breaker import circuit as breaker
+from ..edge.replies import HealthBody, ProviderHealth, RedisHealth, SupabaseHealth
+from ..limits.limiter import Limits
+from ..limits.supabase import SupabaseDown
+from ..redis.errors import RedisDown
+from ..redis.op import Op, Reply, as_list, as_text
+
+_FRESH_MS = 1_000
+"""A report is told again to whoever asks within this time."""
+_CIRCUITS_FRESH_MS = 10_000
+_SUPABASE_FRESH_MS = {"up": 30_000, "down": 2_000}
+
+
+@dataclass(slots=True)
+class Health:
+    """Checks the parts that a guard uses."""
+
+    chain: Chain
+    limits: Limits
+    clock: Clock
+    emit: Listener
+    _running: asyncio.Task[None] | None = None
+    _checked_ms: int = -_FRESH_MS
+    _redis: RedisHealth = field(default_factory=lambda: RedisHealth(state="disabled"))
+    _supabase: SupabaseHealth = field(default_factory=lambda: SupabaseHealth(state="not_configured"))
+    _supabase_checked_ms: int = 0
+    # Of the stores' state: on Vercel health is a function by itself, and no call of its own tells it of a switch.
+    _mode: Mode = "redis"
+    _mode_since_ms: int = 0
+    _mode_reason: str = "start"
+
+    async def report(self, request_id: str) -> HealthBody:
+        """The state of all parts, at most a second old."""
+        if self.clock.now_ms() - self._checked_ms >= _FRESH_MS:
+            if self._running is None or self._running.done():
+                self._running = asyncio.ensure_future(self._check())
+            # Shared: one caller's leaving must not cancel it for the others.
+            await asyncio.shield(self._running)
+        providers = self._providers()
+        serving = any("retryAfter" not in each for each in providers)
+        whole = self._redis["state"] == "up" or (self._redis["state"] == "disabled" and self._supabase["state"] == "up")
+        status: Literal["ok", "degraded", "down"] = "down" if not serving else "ok" if whole else "degraded"
+        return {
+            "status": status,
+            "mode": self._mode,
+            "modeSince": self._mode_since_ms // 1000,
+            "modeReason": self._mode_reason,
+            "redis": self._redis,
+            "supabase": self._supabase,
+            "providers": providers,
+            "requestId": request_id,
+        }
+
+    def _providers(self) -> list[ProviderHealth]:
+        now_ms, found = self.clock.now_ms(), list[ProviderHealth]()
+        for link, circuit in zip(self.chain.links, self.chain.circuits, strict=True):
+            each: ProviderHealth = {"name": link.name, "circuit": circuit.state, "failures": circuit.failures}
+            if breaker.view(circuit, now_ms) == "refuse":
+                each["retryAfter"] = math.ceil((circuit.until_ms - now_ms) / 1000)
+                each["reason"], each["since"] = circuit.reason, circuit.since_ms // 1000
+            found.append(each)
+        return found
+
+    async def _check(self) -> None:
+        await asyncio.gather(self._check_redis(), self._check_supabase())
+        self._checked_ms = self.clock.now_ms()
+        mode: Mode = "redis" if self._redis["state"] == "up" else "supabase"
+        if mode == "supabase" and self._supabase["state"] != "up":
+            mode = "local"
+        if mode == self.limits.mode and self.limits.reason != "start":
+            self._mode, self._mode_since_ms, self._mode_reason = mode, self.limits.since_ms, self.limits.reason
+        elif mode != self._mode or not self._mode_since_ms:
+            self._mode, self._mode_since_ms = mode, self._checked_ms
+            self._mode_reason = f"redis {self._redis.get('reason', self._redis['state'])}"
+
+    async def _check_redis(self) -> None:
+        store, now_ms = self.limits.redis, self.clock.now_ms()
+        if store is None:
+            return
+        names = self.chain.keys(now_ms) if now_ms - self.chain.seen_ms >= _CIRCUITS_FRESH_MS else []
+        commands = (("PING",), ("MGET", *names)) if names else (("PING",),)
+        started = self.clock.monotonic()
+        try:
+            # Past the gate: whether Redis is back is what is asked.
+            values = await store.redis.run(Op(commands, lambda replies: _read(replies, len(names))))
+        except RedisDown as e:
+            self.emit(StoreFailed("redis", "health", str(e)))
+            self._redis = {"state": "down", "reason": e.kind}
+            return
+        self._redis = {"state": "up", "roundTripMs": round((self.clock.monotonic() - started) * 1000, 2)}
+        if values:
+            self.chain.view(values, now_ms)
+
+    async def _check_supabase(self) -> None:
+        store, now_ms = self.limits.supabase, self.clock.now_ms()
+        if store is None:
+            return
+        fresh_ms = _SUPABASE_FRESH_MS.get(self._supabase["state"], 0)
+        if now_ms - self._supabase_checked_ms < fresh_ms:
+            return
+        self._supabase_checked_ms = now_ms
+        started = self.clock.monotonic()
+        try:
+            await store.supabase.ping(now_ms)
+        except SupabaseDown as e:
+            self.emit(StoreFailed("supabase", "health", str(e)))
+            self._supabase = {"state": "down", "reason": e.kind}
+            return
+        self._supabase = {"state": "up", "roundTripMs": round((self.clock.monotonic() - started) * 1000, 2)}
+
+
+def _read(replies: Sequence[Reply], names: int) -> list[str | None]:
+    as_text(replies[0])
+    return [as_text(each) for reply in replies[1:] for each in as_list(reply, names)]

@@ -1,0 +1,238 @@
+"""Reads the whole ledger, with the circuits, in 2 commands at most, and tells the same again for a while."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..ai.chain import Chain
+from ..base.calendar import month_of
+from ..base.clock import Clock
+from ..base.events import Mode
+from ..breaker.circuit import Circuit
+from ..edge.replies import AlertBody, AllowanceBody, CircuitBody, HitRateBody, OverviewBody, QuantilesBody, SliceBody
+from ..ledger import allowances, counters
+from ..ledger.allowances import Allowance
+from ..ledger.counters import Histogram, Name, Reading
+from ..ledger.ledger import Ledger
+from ..limits.limiter import Limits
+from ..redis import keys
+from ..redis.errors import RedisDown
+from ..redis.op import Op, Reply, as_list, as_text, join
+from ..redis.thrift import Thrift
+
+_READ_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything there is to show, as it was at ``at_ms``."""
+
+    at_ms: int
+    source: Literal["redis", "instance"]
+    fresh_s: int
+    reading: Reading
+    circuits: Sequence[tuple[str, Circuit]]
+    used_ms: Mapping[str, str | None]
+    mode: Mode
+    thrift: int
+    ledger: Sequence[Allowance]
+
+
+@dataclass(slots=True)
+class Overview:
+    """Reads for metrics and page alike. One per instance."""
+
+    chain: Chain
+    limits: Limits
+    counts: Ledger
+    thrift: Thrift
+    clock: Clock
+    supabase_mb: int | None
+    fresh_s: int | None = None
+    """Instead of the step's own time."""
+    _last: tuple[int, int, Reading] | None = None
+    """When Redis was read, after how many arrivals, and what it said."""
+    _used: Mapping[str, str | None] = field(default_factory=dict)
+
+    async def snapshot(self) -> Snapshot:
+        """The present state; read anew when the last reading is too old. Raises nothing."""
+        now_ms = self.clock.now_ms()
+        fresh_s = self.thrift.step(now_ms).read_s if self.fresh_s is None else self.fresh_s
+        if self._last is None or now_ms - self._last[0] >= fresh_s * 1000 or self._last[1] != self.counts.landed:
+            await self._read(now_ms)
+        if self._last is None:
+            at_ms, source = now_ms, "instance"
+            reading = Reading(now_ms, month_of(now_ms), dict.fromkeys(counters.wanted_now(now_ms), 0))
+        else:
+            at_ms, source, reading = self._last[0], "redis", self._last[2]
+        # What this instance has not handed over yet is no news to it.
+        reading = reading.plus(self.counts.pending())
+        circuits = [(link.name, circuit) for link, circuit in zip(self.chain.links, self.chain.circuits, strict=True)]
+        return Snapshot(
+            at_ms,
+            "redis" if source == "redis" else "instance",
+            fresh_s,
+            reading,
+            circuits,
+            self._used,
+            self._mode(now_ms),
+            self.thrift.number(now_ms),
+            self.ledger(reading),
+        )
+
+    def ledger(self, reading: Reading) -> list[Allowance]:
+        """What every free tier has left."""
+        providers = [(link.name, link.budget) for link in self.chain.links]
+        supabase_mb = self.supabase_mb if self.limits.supabase else None
+        return allowances.ledger(reading, self.counts.month_commands, providers, self._used, supabase_mb)
+
+    def _mode(self, now_ms: int) -> Mode:
+        if self._last is not None and self.limits.spares(now_ms) is None:
+            return "redis"
+        return "supabase" if self.limits.supabase else "local"
+
+    async def _read(self, now_ms: int) -> None:
+        redis, landed = self.limits.redis, self.counts.landed
+        if redis is None:
+            return
+        chain_keys = self.chain.keys(now_ms)
+        names = [keys.thrift(month_of(now_ms)), *chain_keys]
+
+        def texts(replies: Sequence[Reply]) -> list[str | None]:
+            return [as_text(each) for each in as_list(replies[0], len(names))]
+
+        both = join(counters.read(now_ms), Op((("MGET", *names),), texts))
+        try:
+            reading, (step, *shared) = await redis.run(both, "read", _READ_S)
+        except RedisDown:
+            # What was read before is no longer the present; the instance's own view is at least that.
+            self._last = None
+            return
+        self.thrift.seen(step, now_ms)
+        self.chain.view(shared, now_ms)
+        months = shared[len(self.chain.links) :]
+        self._used = {link.name: used for link, used in zip(self.chain.links, months, strict=True)}
+        self._last = (now_ms, landed, reading)
+
+
+# What the page gets
+
+
+def body(snapshot: Snapshot) -> OverviewBody:
+    """The snapshot as JSON has it."""
+    reading = snapshot.reading
+    hours, fives = counters.hours(reading.now_ms), counters.fives(reading.now_ms)
+    by_hour = {name: reading.hours(name) for name in counters.HOURLY}
+    by_five = {name: reading.fives(name) for name in counters.FIVES}
+    hour, day = {k: sum(v) for k, v in by_five.items()}, {k: sum(v) for k, v in by_hour.items()}
+    cached_hour = sum(by_hour["cached"][-2:])
+    answered_hour = sum(sum(by_hour[name][-2:]) for name in ("serve", "compute"))
+    alerts: list[AlertBody] = [
+        {"kind": kind, "about": about, "at": at}
+        for kind, about in counters.ALERTS
+        if (at := reading.total("alert_s", kind, about))
+    ]
+    redis_by_hour = zip(by_hour["redis_us"], by_hour["redis_asked"], strict=True)
+    return {
+        "at": snapshot.at_ms // 1000,
+        "source": snapshot.source,
+        "freshFor": snapshot.fresh_s,
+        "mode": snapshot.mode,
+        "thrift": snapshot.thrift,
+        "allowances": [_allowance(each) for each in snapshot.ledger],
+        "hour": [_slice(at, by_five, place) for place, at in enumerate(fives)],
+        "day": [_slice(at, by_hour, place) for place, at in enumerate(hours)],
+        "hitRate": {
+            "hour": _share(cached_hour, answered_hour),
+            "day": _share(day["cached"], day["serve"] + day["compute"]),
+        },
+        "errorRate": _failed(hour, day),
+        "latency": {
+            "request": quantiles(reading, counters.HTTP_DURATION, [(route,) for route in counters.TIMED_ROUTES]),
+            "redis": quantiles(reading, counters.REDIS_DURATION),
+            "guard": quantiles(reading, counters.GUARD_DURATION),
+            "redisByHour": [round(us / asked / 1000, 2) if asked else None for us, asked in redis_by_hour],
+        },
+        "circuits": [_circuit(name, circuit) for name, circuit in snapshot.circuits],
+        "alerts": sorted(alerts, key=lambda each: -each["at"]),
+    }
+
+
+def _allowance(each: Allowance) -> AllowanceBody:
+    found: AllowanceBody = {
+        "service": each.service,
+        "unit": each.unit,
+        "period": each.period,
+        "limit": each.limit,
+        "used": each.used,
+        "left": each.left,
+        "percent": round(each.share * 100, 1),
+        "resetsAt": _seconds(each.resets_at_ms),
+        "runsOutAt": _seconds(each.runs_out_at_ms),
+        "source": each.source,
+    }
+    if each.as_of_ms is not None:
+        found["asOf"] = each.as_of_ms // 1000
+    return found
+
+
+def _slice(at_ms: int, by: Mapping[str, Sequence[int]], place: int) -> SliceBody:
+    return {
+        "at": at_ms // 1000,
+        "serve": by["serve"][place],
+        "compute": by["compute"][place],
+        "refuse": by["refuse"][place],
+        "fail": by["fail"][place],
+    }
+
+
+def _failed(hour: Mapping[str, int], day: Mapping[str, int]) -> HitRateBody:
+    of = ("serve", "compute", "fail")
+    return {
+        "hour": _share(hour["fail"], sum(hour[name] for name in of)),
+        "day": _share(day["fail"], sum(day[name] for name in of)),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _seconds(at_ms: int | None) -> int | None:
+    return None if at_ms is None else at_ms // 1000
+
+
+def _circuit(provider: str, circuit: Circuit) -> CircuitBody:
+    closed = circuit.state == "closed"
+    return {
+        "provider": provider,
+        "state": circuit.state,
+        "failures": circuit.failures,
+        "reason": circuit.reason,
+        "since": None if closed else circuit.since_ms // 1000,
+        "until": None if closed else circuit.until_ms // 1000,
+    }
+
+
+def quantiles(reading: Reading, histogram: Histogram, labels: Sequence[tuple[str, ...]] = ((),)) -> QuantilesBody:
+    """Half and 95 %, by the buckets of all ``labels`` together."""
+    rows = [[reading.total(*name) for name in histogram.names(*each)[:-1]] for each in labels]
+    buckets = [sum(column) for column in zip(*rows, strict=True)]
+    return {"p50": _quantile(histogram.bounds_ms, buckets, 0.5), "p95": _quantile(histogram.bounds_ms, buckets, 0.95)}
+
+
+def _quantile(bounds_ms: Sequence[float], buckets: Sequence[int], share: float) -> float | None:
+    """Where a share of the observations lies, evenly spread within a bucket; the last bound for what is beyond it."""
+    wanted, below, low = share * sum(buckets), 0, 0.0
+    if not wanted:
+        return None
+    for bound, count in zip(bounds_ms, buckets, strict=False):
+        if below + count >= wanted:
+            return round(low + (bound - low) * (wanted - below) / count, 2)
+        below, low = below + count, bound
+    return float(bounds_ms[-1])
+
+
+def named(reading: Reading, name: str) -> list[tuple[Name, int]]:
+    """All totals of one kind, with what they are of."""
+    return [(each[1:], reading.total(*each)) for each in counters.TABLE if each[0] == name]

@@ -1,0 +1,62 @@
+"""Redis and Supabase behind their gates: whoever asks learns at once when a store is left alone."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ..base.clock import Clock
+from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
+from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
+from .errors import RedisDown
+from .op import Op
+from .rest import Upstash
+
+
+@dataclass(slots=True)
+class RedisStore:
+    """Redis, as long as it is well. A slow reply is told of; a failure counts against it, a lack of time does not."""
+
+    redis: Upstash
+    gate: Gate
+    clock: Clock
+    emit: Listener
+    slow_ms: float
+    failed_ms: int = 0
+    """When it last failed, whatever it was asked for: it may have lost what it had counted."""
+
+    @property
+    def longest_s(self) -> float:
+        """What a round trip may take at most: its own time, and a new connection's."""
+        return self.redis.connect_timeout_s + self.redis.timeout_s
+
+    async def run[T](self, op: Op[T], phase: StorePhase, left_s: float) -> T:
+        """One round trip of at most ``left_s`` seconds. Raises RedisDown."""
+        if not op.commands:
+            # Nothing was asked, so nothing was learned: a probe that asks nothing must not close the gate.
+            return op.read(())
+        if left_s <= 0:
+            raise RedisDown("timeout", "no time is left")
+        return await self.call(lambda: self.redis.run(op, left_s), phase, hurried=left_s < self.redis.timeout_s)
+
+    async def call[T](self, call: Callable[[], Awaitable[T]], phase: StorePhase, *, hurried: bool = False) -> T:
+        """Anything that talks to Redis and raises RedisDown. ``hurried``: it has less time than Redis may take."""
+        started = self.clock.monotonic()
+        try:
+            async with self.gate.call() as passage:
+                try:
+                    return await call()
+                except RedisDown as e:
+                    # Neither says anything of the server: what one key holds, and a time that was too short for it.
+                    if e.kind == "command" or (hurried and e.kind == "timeout"):
+                        passage.neutral()
+                    else:
+                        passage.failed(str(e), at_once=e.kind in AT_ONCE)
+                        self.failed_ms = self.clock.now_ms()
+                    self.emit(StoreFailed("redis", phase, str(e)))
+                    raise
+        except Resting as e:
+            raise RedisDown("resting", str(e)) from None
+        finally:
+            ms = (self.clock.monotonic() - started) * 1000
+            if ms > self.slow_ms:
+                self.emit(RedisSlow(ms))
+            report_switch("redis", self.gate, self.emit)

@@ -1,0 +1,85 @@
+"""How sparingly Redis is used as its month runs out: steps, each cheaper than the one before.
+
+The share of the month's commands decides the step, one text in Redis tells it to every instance (it comes with the read
+that every request makes anyway), and a new month begins with the first step again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..base.calendar import month_of
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is done at one step."""
+
+    block_ms: int
+    """How long a refusal is believed without asking Redis: also how long a raised limit or a reset may take to show."""
+    flush: int
+    """Counts are written once so many times the usual number of commands has been sent."""
+    read_s: int
+    """How long a reading of the ledger is told again, by metrics and overview."""
+    refreshes: bool
+    """Whether an aging answer is computed anew in the background while it is served."""
+    asks_redis: bool
+    """Whether Redis is asked at all where Supabase can count instead."""
+
+
+STEPS = (
+    Step(block_ms=10_000, flush=1, read_s=120, refreshes=True, asks_redis=True),
+    Step(block_ms=60_000, flush=4, read_s=300, refreshes=True, asks_redis=True),
+    Step(block_ms=300_000, flush=16, read_s=900, refreshes=False, asks_redis=True),
+    Step(block_ms=300_000, flush=16, read_s=3_600, refreshes=False, asks_redis=False),
+)
+
+
+def step_of(used: int, limit: int, percents: Sequence[int]) -> int:
+    """Which of :data:`STEPS` holds: 0, and one more for each of ``percents`` (ascending) that has been reached."""
+    return sum(used * 100 >= percent * limit for percent in percents) if limit else 0
+
+
+def parse_percents(text: str) -> tuple[int, ...]:
+    """Read ``80,90,95``. Raises ValueError with what to write instead."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != len(STEPS) - 1 or not all(part.isascii() and part.isdigit() and len(part) < 4 for part in parts):
+        raise ValueError("not three whole numbers: write for example '80,90,95'")
+    percents = tuple(int(part) for part in parts)
+    if list(percents) != sorted(percents) or not 1 <= percents[0] <= percents[-1] <= 100:
+        raise ValueError("three percentages, each from 1 to 100 and none below the one before: for example '80,90,95'")
+    return percents
+
+
+def parse_step(text: str | None) -> int:
+    """The step that a text in Redis names; anything else is the first."""
+    return int(text) if text in ("1", "2", "3") else 0
+
+
+@dataclass(slots=True)
+class Thrift:
+    """The present step, one of :data:`STEPS`. A new month begins with the first."""
+
+    changed: Callable[[int, int], None] = lambda before, after: None
+    """Told of each change of step: the one before, and the new one."""
+    _number: int = 0
+    _month: str = ""
+
+    def number(self, now_ms: int) -> int:
+        """The step as a number, 0 while there is plenty."""
+        return self._number if self._number and month_of(now_ms) == self._month else 0
+
+    def step(self, now_ms: int) -> Step:
+        """What is done now."""
+        return STEPS[self.number(now_ms)]
+
+    def seen(self, text: str | None, now_ms: int) -> None:
+        """Learn what Redis holds of it."""
+        if text is not None or self._number:
+            self.set(parse_step(text), now_ms)
+
+    def set(self, number: int, now_ms: int) -> None:
+        """Go on at a step until the month ends."""
+        before = self.number(now_ms)
+        self._number, self._month = number, month_of(now_ms)
+        if number != before:
+            self.changed(before, number)

@@ -1,1 +1,0 @@
-"""AI providers: one module for each protocol, all behind the port in ``port.py``."""

@@ -1,0 +1,138 @@
+"""What providers' free tiers allow, on the providers' clocks."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from lib.ai import budgets
+from lib.ai.budgets import Budget, guess_tokens, used_up
+from lib.base.calendar import month_ends_ms, month_of
+from lib.limits.grammar import parse_budget
+from lib.limits.judge import judge
+from lib.limits.window import Layout, Window
+
+LA = ZoneInfo("America/Los_Angeles")
+HOUR_MS = 3_600_000
+
+
+def ms(text: str, zone: ZoneInfo | None = None) -> int:
+    """A moment in milliseconds since the epoch."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=zone or UTC).timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("9/minute,225/day@America/Los_Angeles", [("minute", 9, None), ("day", 225, "America/Los_Angeles")]),
+        ("30/minute, 6000 tokens/minute", [("minute", 30, None), ("tokens-minute", 6000, None)]),
+        ("14400/day", [("day", 14400, None)]),
+        ("off", []),
+    ],
+)
+def test_limits_as_they_are_configured(text: str, shown: list[tuple[str, int, str | None]]) -> None:
+    """Calls and tokens, rolling or by a calendar day."""
+    assert [(each.name, each.limit, each.zone) for each in parse_budget(text).windows] == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nine/minute", "9/second", "9/minute@Europe/Paris", "5/day@Mars/Olympus", "1/day,2/day", "0/day"]
+)
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    """With what to write instead."""
+    with pytest.raises(ValueError, match=r"write|given once|time zone|at least"):
+        parse_budget(text)
+
+
+def _day() -> Window:
+    return parse_budget("225/day@America/Los_Angeles").windows[0]
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    [
+        pytest.param("2026-06-10", 24, id="summer"),
+        pytest.param("2026-03-08", 23, id="clocks go forward"),
+        pytest.param("2026-11-01", 25, id="clocks go back"),
+    ],
+)
+def test_a_day_in_los_angeles_is_counted_from_midnight_to_midnight(day: str, hours: int) -> None:
+    """Every quarter of an hour of it, of 23, 24 or 25 hours, ends at the same midnight, and nothing counts longer."""
+    each, begins = _day(), ms(f"{day}T00:00", LA)
+    ends = begins + hours * HOUR_MS
+    assert datetime.fromtimestamp(ends / 1000, LA).strftime("%H:%M") == "00:00"
+    for at in range(begins, ends, 900_000):
+        bucket = at // each.bucket_ms
+        assert each.leaves_at(bucket) == ends
+        assert bucket in each.covered(at)
+        assert bucket in each.covered(ends - 1)
+        assert bucket not in each.covered(ends)
+    assert (begins - 1) // each.bucket_ms not in each.covered(begins)
+
+
+@pytest.mark.parametrize("day", ["2026-03-08", "2026-11-01", "2026-07-04"])
+def test_the_whole_day_is_back_at_midnight_and_not_before(day: str) -> None:
+    """225 calls at one minute past midnight: refused until the next midnight there, passed at it."""
+    each, begins = _day(), ms(f"{day}T00:01", LA)
+    used = [{begins // each.bucket_ms: 225}]
+    quota = judge((each,), used, 1, begins + HOUR_MS)
+    assert not quota.allowed
+    assert quota.retry_at_ms is not None
+    assert datetime.fromtimestamp(quota.retry_at_ms / 1000, LA).strftime("%H:%M:%S") == "00:00:00"
+    assert quota.retry_at_ms - begins in (HOUR_MS * hours - 60_000 for hours in (23, 24, 25))
+
+
+def test_a_key_of_a_calendar_day_of_25_hours_is_read_on_both_utc_days() -> None:
+    """A bucket of its first hour is read in its last."""
+    layout = parse_budget("225/day@America/Los_Angeles")
+    begins = ms("2026-11-01T00:00", LA)
+    last = begins + 25 * HOUR_MS - 1
+    days = {pack.first // 96 for day in (begins // 86_400_000, last // 86_400_000) for pack in layout.packs(day, last)}
+    assert days == {begins // 86_400_000, last // 86_400_000}
+
+
+@pytest.mark.parametrize(
+    ("now", "name", "ends"),
+    [
+        ("2026-11-30T23:59:59", "2026-11", "2026-12-01T00:00"),
+        ("2026-12-31T23:59:59", "2026-12", "2027-01-01T00:00"),
+        ("2028-02-29T12:00:00", "2028-02", "2028-03-01T00:00"),
+    ],
+)
+def test_months_are_calendar_months(now: str, name: str, ends: str) -> None:
+    """Their name and their end, in UTC."""
+    assert month_of(ms(now)) == name
+    assert month_ends_ms(ms(now)) == ms(ends)
+
+
+@pytest.mark.parametrize(
+    ("month_s", "used_ms", "spent"),
+    [
+        (180_000, None, False),
+        (180_000, "179999999", False),
+        (180_000, "180000000", True),
+        (180_000, "a word", False),
+        (0, "999999999999", False),
+    ],
+)
+def test_a_months_computing(month_s: int, used_ms: str | None, spent: bool) -> None:
+    """Spent when so many seconds have been counted; never where there is no limit."""
+    assert used_up(Budget(Layout(()), month_s), used_ms) is spent
+
+
+def test_a_months_first_use_sets_its_life() -> None:
+    """The first use of a month sets the key's life; the others only add."""
+    assert budgets.use("cloud-run", 3_000, "2026-11", first=True).commands == (
+        ("INCRBY", "used:cloud-run:2026-11", 3000),
+        ("EXPIRE", "used:cloud-run:2026-11", 32 * 86_400),
+    )
+    assert budgets.use("cloud-run", 1, "2026-11", first=False).commands == (("INCRBY", "used:cloud-run:2026-11", 1),)
+
+
+@pytest.mark.parametrize(
+    ("chars", "wish", "tokens"),
+    [(300, 50, 150), (300, None, 1_124), (0, True, 1_024), (300, "many", 1_124), (300, -1, 1_124)],
+)
+def test_tokens_are_guessed_from_the_prompt_and_the_wish(chars: int, wish: object, tokens: int) -> None:
+    """A third of the letters, and what may be answered."""
+    assert guess_tokens(chars, wish) == tokens

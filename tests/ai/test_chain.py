@@ -1,0 +1,301 @@
+"""The chain of providers: order, failover, circuits, what is told when nobody answers, and what it all costs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dev.faults import Fault
+from lib.ai.budgets import Budget
+from lib.ai.chain import Link
+from lib.ai.providers.port import Delta, End, ProviderFailed
+from lib.base.events import CircuitChanged
+from lib.breaker import circuit as breaker
+from lib.breaker.circuit import BreakerPolicy, Circuit
+from lib.cache.freshness import CacheRules
+from lib.call import Answered, Failed, Refused, Streaming
+from lib.limits import bitfield
+from lib.limits.grammar import parse_budget
+from lib.redis import keys
+from tests.aikit import FakeProvider, Instance, Kit, answered, kit, until
+
+pytestmark = pytest.mark.anyio
+
+SERVER = ProviderFailed("server", "HTTP 500")
+DAY_OVER = ProviderFailed("quota", "HTTP 429", status=429, rests_s=7_200)
+FOR_A_MINUTE = ProviderFailed("throttled", "HTTP 429", status=429, rests_s=37)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def k() -> AsyncIterator[Kit]:
+    async with kit() as made:
+        yield made
+
+
+def circuit(k: Kit, name: str) -> Circuit:
+    text = k.redis.get(keys.circuit(name))
+    assert text is None or isinstance(text, str)
+    return breaker.parse(text)
+
+
+@pytest.mark.parametrize("kind", ["timeout", "connection", "server", "protocol", "unauthorized", "rejected", "empty"])
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+async def test_the_next_provider_answers_where_one_fails(k: Kit, kind: str, stream: bool) -> None:
+    """Whatever the failure, before the first token; the reply names both."""
+    first, second = FakeProvider(fails=ProviderFailed(kind, "no")), FakeProvider()  # type: ignore[arg-type]
+    outcome = await k.instance(first, second).whole(k.call(stream=stream))
+    assert isinstance(outcome.result, Answered | Streaming)
+    assert [(a.provider, a.outcome) for a in outcome.attempts] == [(first.name, kind), (second.name, "answered")]
+
+
+async def test_an_open_circuit_and_an_empty_budget_are_passed_over(k: Kit) -> None:
+    """The third one answers; the first is not even considered, the second says why it was not asked."""
+    first, second, third = FakeProvider(), FakeProvider(), FakeProvider()
+    k.redis.set(keys.circuit(first.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
+    made = k.instance(first, second, third, limits="1/minute")
+    await made.whole(k.call())
+    outcome = await made.whole(k.call())
+    assert (first.asked, second.asked, third.asked) == (0, 1, 1)
+    assert [(a.provider, a.outcome) for a in outcome.attempts] == [
+        (second.name, "budget_spent"),
+        (third.name, "answered"),
+    ]
+    # From now on the instance knows, and spends nothing to hear it again.
+    assert [a.provider for a in (await made.whole(k.call())).attempts] == [third.name]
+
+
+async def test_three_failures_open_a_providers_own_circuit(k: Kit) -> None:
+    """For every instance, and for it alone; after the pause one probe closes it again."""
+    bad, good = FakeProvider(fails=SERVER), FakeProvider()
+    made, other = k.instance(bad, good), k.instance(bad, good)
+    for _ in range(3):
+        await made.whole(k.call())
+    assert circuit(k, bad.name).state == "open"
+    assert circuit(k, good.name) == Circuit()
+    await other.whole(k.call())
+    assert bad.asked == 3
+    k.time.ms += 60_000
+    bad.fails, bad.held = None, True
+    asks = [asyncio.ensure_future(other.whole(k.call())) for _ in range(3)]
+    await until(lambda: sum(ask.done() for ask in asks) == 2)
+    bad.go()
+    await asyncio.gather(*asks)
+    assert bad.asked == 4
+    assert circuit(k, bad.name).state == "closed"
+    assert [(e.before, e.after) for e in other.seen(CircuitChanged)][-1] == ("half_open", "closed")
+
+
+@pytest.mark.parametrize(("said", "rests_s"), [(FOR_A_MINUTE, 37), (DAY_OVER, 7_200)])
+async def test_a_providers_429_closes_it_for_as_long_as_it_says(k: Kit, said: ProviderFailed, rests_s: int) -> None:
+    """A minute, a day: at once, until then, and not for everybody."""
+    limited, good = FakeProvider(fails=said), FakeProvider()
+    made = k.instance(limited, good)
+    await made.whole(k.call())
+    limited.fails = None
+    assert circuit(k, limited.name).until_ms == k.time.ms + rests_s * 1000
+    k.time.ms += rests_s * 1000 - 1
+    await made.whole(k.call())
+    assert limited.asked == 1
+    k.time.ms += 1
+    await made.whole(k.call())
+    assert limited.asked == 2
+
+
+async def test_a_provider_that_announces_its_end_is_closed_after_its_answer(k: Kit) -> None:
+    """Groq's x-ratelimit-* of a good reply: the answer counts, the next call goes elsewhere."""
+    nearly, good = FakeProvider(end=End("m", whole=True, rests_s=6.0)), FakeProvider()
+    made = k.instance(nearly, good)
+    assert answered(await made.whole(k.call())).answer.provider == nearly.name
+    assert answered(await made.whole(k.call())).answer.provider == good.name
+    assert circuit(k, nearly.name).until_ms == k.time.ms + 6_000
+
+
+@pytest.mark.parametrize("age_s", [3_600 + 600, 3_600 + 86_400 - 1])
+async def test_with_everything_closed_a_stale_answer_is_served(k: Kit, age_s: int) -> None:
+    """Marked, for as long as the grace is."""
+    provider = FakeProvider()
+    made, call = k.instance(provider), k.call()
+    await made.whole(call)
+    k.time.ms += age_s * 1000
+    k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
+    assert answered(await made.whole(k.again(call))).cache == "stale"
+    provider.fails = SERVER
+    k.redis.delete(keys.circuit(provider.name))
+    outcome = answered(await made.whole(k.again(call)))
+    assert (outcome.cache, outcome.reason) == ("stale", "server")
+
+
+async def test_with_everything_closed_the_earliest_return_is_told(k: Kit) -> None:
+    """Circuits and budgets of all: 503, and when the first is back."""
+    slow, spent = FakeProvider(), FakeProvider()
+    k.redis.set(
+        keys.circuit(slow.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 90_000, reason="timeout"))
+    )
+    made = k.instance(slow, spent, limits="1/minute")
+    await made.whole(k.call())
+    outcome = await made.whole(k.call())
+    assert isinstance(outcome.result, Refused)
+    assert outcome.result.code == "budget_spent"
+    assert outcome.result.retry_at_ms is not None
+    assert 60_000 < outcome.result.retry_at_ms - k.time.ms <= 65_000
+    assert [a.outcome for a in outcome.attempts] == ["budget_spent"]
+
+
+async def test_a_last_failure_tells_the_earliest_return_of_all(k: Kit) -> None:
+    """One is out for a day, the other's circuit for 5 s: that is when to come again."""
+    day, open_ = FakeProvider(fails=DAY_OVER), FakeProvider()
+    k.redis.set(keys.circuit(open_.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
+    outcome = await k.instance(day, open_).whole(k.call())
+    assert outcome.result == Failed(DAY_OVER, k.time.ms + 5_000)
+
+
+async def test_nobody_is_asked_without_time_to_answer(k: Kit) -> None:
+    """Inside the deadline: no call, no budget, and no failure on any circuit."""
+    first, second = FakeProvider(), FakeProvider()
+    made = k.instance(first, second)
+    outcome = await made.whole(k.call(left_s=0.9))
+    assert isinstance(outcome.result, Failed)
+    assert outcome.result.failure.kind == "timeout"
+    assert (first.asked, second.asked) == (0, 0)
+    assert circuit(k, first.name) == Circuit()
+    assert isinstance((await made.whole(k.call())).result, Answered)
+
+
+async def test_a_stream_does_not_fail_over_after_its_first_token(k: Kit) -> None:
+    """It breaks: the second provider is not asked, and nothing is kept."""
+    first, second = FakeProvider(fails=SERVER, fails_after=1), FakeProvider()
+    made, call = k.instance(first, second), k.call(stream=True)
+    with pytest.raises(ProviderFailed):
+        await made.whole(call)
+    assert second.asked == 0
+    assert k.redis.get(k.answer_key(call)) is None
+    assert circuit(k, first.name).failures == 1
+
+
+async def test_a_probe_is_handed_back_when_its_caller_leaves(k: Kit) -> None:
+    """Before the first token and after it: the next one probes at once."""
+    provider = FakeProvider(held=True)
+    made = k.instance(provider)
+    k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms)))
+    for asked, stream in ((1, False), (2, True)):
+        asking = asyncio.ensure_future(made.handle(k.call(stream=stream)))
+        await provider.until_asked(asked)
+        assert circuit(k, provider.name).state == "half_open"
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert circuit(k, provider.name).state == "open"
+        assert circuit(k, provider.name).until_ms <= k.time.ms
+    assert provider.closed == 2
+
+
+async def test_one_of_many_probes(k: Kit) -> None:
+    """Ten instances when the pause is over: one call; the nine others' budget is given back."""
+    provider = FakeProvider(held=True)
+    k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms)))
+    made = [k.instance(provider, limits="20/minute") for _ in range(10)]
+    asks = [asyncio.ensure_future(each.whole(k.call())) for each in made]
+    await until(lambda: sum(ask.done() for ask in asks) == 9)
+    provider.go()
+    outcomes = await asyncio.gather(*asks)
+    assert provider.asked == 1
+    assert sum(isinstance(o.result, Answered) for o in outcomes) == 1
+    assert await used(k, made[0]) == [1]
+
+
+async def used(k: Kit, made: Instance) -> list[int]:
+    """What the first provider's windows have counted."""
+    link, redis = made.guard.chain.links[0], made.guard.redis
+    assert redis is not None
+    tally = await redis.run(bitfield.peek(link.subject.id, link.budget.layout, k.time.ms), "ask", 5)
+    return [sum(buckets.values()) for buckets in tally.usage]
+
+
+# What it costs
+
+
+async def test_what_a_request_costs_in_round_trips_and_commands(k: Kit) -> None:
+    """Hit 1 and 2; miss 2 before the reply and at most 5 commands in all; a provider more, one more."""
+    first, second = FakeProvider(), FakeProvider()
+    made, call = k.instance(first, second), k.call(limits="50/minute")
+    await made.whole(call)
+    made.counts()
+    outcome = await made.handle(k.again(call, question=k.call(query="another").question))
+    assert made.counts() == (2, 3)
+    await outcome.after()
+    assert made.counts() == (1, 1)
+    assert answered(await made.whole(k.again(call))).cache == "hit"
+    assert made.counts() == (1, 2)
+    first.fails = SERVER
+    await made.whole(k.again(call, question=k.call(query="a third").question))
+    trips, commands = made.counts()
+    # Ask, two budgets, the failure's swap (billed as 3), the store; and the second one's first sight and TTL.
+    assert commands == 2 + 2 + 3 + 1 + 1 + 1
+    assert trips == 5
+
+
+async def test_the_first_sight_of_everything_costs_yesterday_and_ttls(k: Kit) -> None:
+    """A new caller on a new instance: yesterday's buckets of caller and provider once, two TTLs."""
+    made = k.instance(FakeProvider())
+    outcome = await made.handle(k.call())
+    assert made.counts() == (2, 3 + 2)
+    await outcome.after()
+    assert made.counts() == (1, 1 + 2)
+    assert k.without_ttl() == []
+
+
+async def test_an_expired_entry_costs_the_lock_more(k: Kit) -> None:
+    """In the same two round trips: ask 2, budget and lock 2, store 1."""
+    made, call = k.instance(FakeProvider()), k.call(cache=CacheRules(60_000, 0, 3_600_000))
+    await made.whole(call)
+    k.time.ms += 61_000
+    made.counts()
+    outcome = await made.handle(k.again(call))
+    assert made.counts() == (2, 4)
+    await outcome.after()
+    assert made.counts() == (1, 1)
+
+
+async def test_cloud_run_costs_its_computing(k: Kit) -> None:
+    """No limits of calls, so no second round trip; the month's use goes with the store, in portions."""
+    provider = FakeProvider()
+    made = k.instance(Link(provider, Budget(parse_budget("off"), 180_000, write_ms=0), BreakerPolicy()))
+    call = k.call()
+    await made.whole(call)
+    made.counts()
+    outcome = await made.handle(k.again(call, question=k.call(query="another").question))
+    assert made.counts() == (1, 2)
+    await outcome.after()
+    assert made.counts() == (1, 2)
+
+
+async def test_an_outage_goes_on_from_the_circuits_last_seen(k: Kit) -> None:
+    """Redis dies: an open circuit stays open in the instance, and budgets are counted at a share."""
+    bad, good = FakeProvider(), FakeProvider()
+    k.redis.set(keys.circuit(bad.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 50_000)))
+    made = k.instance(bad, good, limits="8/minute")
+    await made.whole(k.call())
+    k.faults.set(Fault(kind="status", status=500))
+    outcomes = [await made.whole(k.call()) for _ in range(4)]
+    assert bad.asked == 0
+    assert {o.mode for o in outcomes} == {"local"}
+    # A quarter of 8, and never more than what was known to be left.
+    assert [type(o.result) for o in outcomes] == [Answered, Answered, Refused, Refused]
+
+
+async def test_pieces_and_the_whole_are_the_same_answer(k: Kit) -> None:
+    """A stream's text is what is kept."""
+    provider = FakeProvider(texts=("a ", "b ", "c"))
+    made, call = k.instance(provider), k.call(stream=True)
+    outcome = await made.handle(call)
+    assert isinstance(outcome.result, Streaming)
+    pieces = [piece async for piece in outcome.result.pieces]
+    assert pieces == [Delta("a "), Delta("b "), Delta("c"), provider.end]
+    await outcome.after()
+    assert answered(await made.whole(k.again(call))).answer.text == "a b c"
+    assert provider.streamed == 1

@@ -1,0 +1,270 @@
+"""Streams through the real edge and a real server: first bytes, clients that leave, cuts, replays."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from dev.serve import serve
+from lib.ai.providers.port import Delta, End, ProviderFailed
+from lib.ai.streams import replay
+from lib.app.settings import Settings
+from lib.app.wiring import build
+from lib.base.clock import Clock
+from lib.breaker import circuit as breaker
+from lib.breaker.circuit import Circuit
+from lib.call import Streaming
+from lib.redis import keys
+from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes, routes_of, until
+
+pytestmark = pytest.mark.anyio
+
+SUPERVISOR, CHAT = "/api/ai/supervisor", "/api/v1/chat/completions"
+ROUTES = pytest.mark.parametrize("path", [SUPERVISOR, CHAT], ids=["supervisor", "chat"])
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def k() -> AsyncIterator[Kit]:
+    async with kit() as made:
+        yield made
+
+
+def body(path: str, **more: Any) -> dict[str, Any]:
+    """The question in the route's own terms."""
+    if path == CHAT:
+        return {"model": "m", "messages": [{"role": "user", "content": "which disk is fullest?"}], **more}
+    return {"query": "which disk is fullest?", "sessionId": "s", **more}
+
+
+def events(text: str) -> list[Any]:
+    """The data of each event; ``[DONE]`` as it is."""
+    found = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    return [each if each == "[DONE]" else json.loads(each) for each in found]
+
+
+def text_of(path: str, found: list[Any]) -> str:
+    """The answer in a stream's events."""
+    if path == CHAT:
+        choices = [choice for e in found if e != "[DONE]" for choice in e.get("choices", ())]
+        return "".join(choice["delta"].get("content", "") for choice in choices)
+    return "".join(e["delta"] for e in found if e != "[DONE]" and e["type"] == "text-delta")
+
+
+@pytest.fixture
+async def provider() -> FakeProvider:
+    return FakeProvider(held=True)
+
+
+@pytest.fixture
+async def made(k: Kit, provider: FakeProvider) -> Instance:
+    return k.instance(provider, clock=Clock())
+
+
+@pytest.fixture
+async def client(k: Kit, made: Instance) -> AsyncIterator[httpx.AsyncClient]:
+    served = await serve(routes(made, k))
+    async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
+        yield client
+    await served.stop()
+
+
+@ROUTES
+async def test_first_bytes_go_out_as_they_come(client: httpx.AsyncClient, provider: FakeProvider, path: str) -> None:
+    """The first piece is read while the provider still holds the second."""
+    provider.go(1)
+    async with client.stream("POST", path, json=body(path, stream=True)) as response:
+        chunks = response.aiter_text()
+        seen = ""
+        async for chunk in chunks:
+            seen += chunk
+            if "Disk / is " in seen:
+                break
+        assert "41 %" not in seen
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["x-cache"] == "MISS"
+        assert response.headers["x-ratelimit-remaining"] == "9"
+        assert response.headers["x-attempts"] == f"{provider.name};answered"
+        provider.go()
+        seen += "".join([chunk async for chunk in chunks])
+    found = events(seen)
+    assert text_of(path, found) == "Disk / is 41 % full."
+    assert found[-1] == "[DONE]"
+
+
+@ROUTES
+async def test_a_stored_stream_is_replayed_as_a_stream_and_as_json(
+    client: httpx.AsyncClient, made: Instance, provider: FakeProvider, path: str
+) -> None:
+    """Stored after its last event; then a hit in either form, with what it saved."""
+    provider.go()
+    await client.post(path, json=body(path, stream=True))
+    await over(made, 1)
+    replayed = await client.post(path, json=body(path), headers={"accept": "text/event-stream"})
+    assert text_of(path, events(replayed.text)) == "Disk / is 41 % full."
+    assert replayed.headers["x-cache"] == "HIT"
+    assert "age" in replayed.headers
+    whole = (await client.post(path, json=body(path, stream=False))).json()
+    saved = (whole["x_breakwater"] if path == CHAT else whole)["saved"]
+    assert (saved["provider"], saved["tokens"]) == (provider.name, 100)
+    assert provider.asked == 1
+
+
+@ROUTES
+async def test_a_cut_stream_ends_with_an_error_event(
+    client: httpx.AsyncClient, k: Kit, made: Instance, provider: FakeProvider, path: str
+) -> None:
+    """After its first token: no clean end, and nothing is kept."""
+    provider.fails, provider.fails_after = ProviderFailed("cut", "gone"), 1
+    provider.go()
+    found = events((await client.post(path, json=body(path, stream=True))).text)
+    assert text_of(path, found) == "Disk / is "
+    assert "error" in json.dumps(found[-1])
+    assert "[DONE]" not in found
+    assert not any("finish" in json.dumps(each.get("type", "")) for each in found)
+    await over(made, 1)
+    assert [key for key in k.redis.keys("*") if "s-" in key or ":s:" in key] == []
+
+
+@ROUTES
+async def test_a_failure_before_the_first_token_is_an_error_reply(
+    client: httpx.AsyncClient, provider: FakeProvider, path: str
+) -> None:
+    """A status and a body, as without a stream, with the attempts in both."""
+    provider.fails = ProviderFailed("server", "HTTP 500")
+    provider.go()
+    reply = await client.post(path, json=body(path, stream=True))
+    assert reply.status_code == 502
+    assert reply.headers["x-attempts"] == f"{provider.name};server"
+    told = reply.json()["error"] if path == CHAT else reply.json()
+    assert told["attempts"] == [{"provider": provider.name, "outcome": "server"}]
+
+
+@pytest.mark.parametrize("pieces", [0, 1], ids=["before the first token", "after it"])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "json"])
+async def test_a_client_that_leaves_ends_the_providers_call(
+    client: httpx.AsyncClient, k: Kit, made: Instance, provider: FakeProvider, pieces: int, stream: bool
+) -> None:
+    """Under uvicorn: the generator is closed, probe and note are handed back, nothing is left in the instance."""
+    now_ms = Clock().now_ms()
+    k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=now_ms)))
+    if pieces and stream:
+        provider.go(pieces)
+        async with client.stream("POST", SUPERVISOR, json=body(SUPERVISOR, stream=True)) as response:
+            async for chunk in response.aiter_text():
+                if "Disk" in chunk:
+                    break
+    else:
+        asking = asyncio.ensure_future(client.post(SUPERVISOR, json=body(SUPERVISOR, stream=stream)))
+        await provider.until_asked()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    await until(lambda: breaker.parse(str(k.redis.get(keys.circuit(provider.name)))).state == "open")
+    await over(made, 1)
+    assert provider.closed == 1
+    provider.held = False
+    reply = await client.post(SUPERVISOR, json=body(SUPERVISOR))
+    assert (reply.status_code, reply.headers["x-cache"]) == (200, "MISS")
+    assert provider.asked == 2
+
+
+async def test_a_stream_that_nobody_began_to_read_is_ended_all_the_same(k: Kit) -> None:
+    """The client was gone before the first byte: the write-back closes what the generator never could."""
+    provider = FakeProvider(held=True)
+    made = k.instance(provider)
+    provider.go(1)
+    call = k.call(stream=True)
+    outcome = await made.handle(call)
+    assert isinstance(outcome.result, Streaming)
+    await outcome.result.pieces.aclose()
+    await outcome.after()
+    assert provider.closed == 1
+    assert not made.guard._flights
+    provider.held = False
+    assert answered(await made.whole(k.again(call, stream=False))).cache == "miss"
+    assert k.time.slept == []
+
+
+class _Slow:
+    """A server of OpenAI's protocol that sends one piece and then waits for its caller to leave."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await lifespan(receive, send)
+            return
+        while (await receive()).get("more_body"):
+            pass
+        head = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        piece = b'data: {"model": "m", "choices": [{"index": 0, "delta": {"content": "one"}}]}\n\n'
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.left.set()
+
+
+async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leaves(k: Kit) -> None:
+    """Through the real adapter: the provider's server sees us go."""
+    slow = _Slow()
+    upstream = await serve(slow)
+    environ = {
+        "KV_REST_API_URL": k.url,
+        "KV_REST_API_TOKEN": TOKEN,
+        "OPENAI_API_KEY": "x",
+        "OPENAI_BASE_URL": upstream.url,
+    }
+    parts = build(Settings.from_env(environ), listeners=())
+    served = await serve(routes_of(parts))
+    async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
+        async with client.stream("POST", CHAT, json=body(CHAT, stream=True)) as response:
+            async for chunk in response.aiter_text():
+                if "one" in chunk:
+                    break
+        async with asyncio.timeout(10):
+            await slow.left.wait()
+        await until(lambda: not parts.guard._flights)
+    await served.stop()
+    await upstream.stop()
+    await parts.aclose()
+
+
+async def test_limits_hold_for_streams(client: httpx.AsyncClient, provider: FakeProvider) -> None:
+    """The eleventh is refused before anything is streamed, in the route's own shape."""
+    provider.held = False
+    replies = [await client.post(CHAT, json=body(CHAT, stream=True)) for _ in range(11)]
+    assert [reply.status_code for reply in replies] == [200] * 10 + [429]
+    assert replies[-1].json()["error"]["type"] == "rate_limit_error"
+    assert int(replies[-1].headers["retry-after"]) >= 1
+
+
+async def test_an_answer_that_was_cut_by_its_length_is_not_kept(
+    client: httpx.AsyncClient, made: Instance, provider: FakeProvider
+) -> None:
+    """It is given, and said to be cut."""
+    provider.end, provider.held = End("m", whole=False), False
+    found = events((await client.post(CHAT, json=body(CHAT, stream=True))).text)
+    assert [c["finish_reason"] for e in found if e != "[DONE]" for c in e["choices"]][-1] == "length"
+    await over(made, 1)
+    await client.post(CHAT, json=body(CHAT))
+    assert provider.asked == 2
+
+
+async def test_a_replay_is_the_answer_in_pieces(k: Kit) -> None:
+    """Long answers grow; nothing is lost between two pieces."""
+    provider = FakeProvider(texts=("가나다 " * 200,))
+    answer = answered(await k.instance(provider).whole(k.call())).answer
+    pieces = [piece async for piece in replay(answer)]
+    assert "".join(p.text for p in pieces if isinstance(p, Delta)) == answer.text
+    assert len(pieces) > 2
+    assert isinstance(pieces[-1], End)

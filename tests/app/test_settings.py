@@ -1,0 +1,255 @@
+"""Settings: read from a mapping, all faults together, and no secret in any text."""
+
+import ipaddress
+import traceback
+
+import pytest
+from pydantic import ValidationError
+
+from lib.app.settings import Settings
+from lib.breaker.circuit import BreakerPolicy
+from lib.cache.freshness import CacheRules
+from lib.edge.problems import BadSettings
+from lib.limits.grammar import parse_limits
+
+REDIS = {"KV_REST_API_URL": "https://x.upstash.io", "KV_REST_API_TOKEN": "redis-s3cret"}
+BACKEND = {"CLOUD_RUN_AI_URL": "https://ai.example"}
+LEAST = {**REDIS, **BACKEND}
+OFF = {"REDIS_ENABLED": "false", **BACKEND}
+
+
+def faults_of(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(BadSettings) as error:
+        Settings.from_env(environ)
+    assert str(error.value) == "; ".join(error.value.faults)
+    return error.value.faults
+
+
+def test_the_least() -> None:
+    """A Redis and a backend are enough; everything else has its default."""
+    settings = Settings.from_env({**LEAST, "UNRELATED": "x"})
+    assert settings.redis_url == "https://x.upstash.io"
+    assert settings.redis_token is not None
+    assert settings.redis_token.get_secret_value() == "redis-s3cret"
+    assert settings.redis_enabled
+    assert settings.supabase_url is None
+    assert settings.limit_ai_supervisor == parse_limits("10/minute,100/day")
+    assert settings.limit_servers == parse_limits("30/minute")
+    assert settings.limit_api == parse_limits("100/minute")
+    assert (settings.cache_fresh_s, settings.breaker_failures, settings.breaker_cooldown_ms) == (3_600, 3, 60_000)
+    assert not settings.trust.vercel
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        pytest.param({"REDIS_ENABLED": "FALSE"}, "redis_enabled", False, id="a flag in capitals"),
+        pytest.param({"REDIS_ENABLED": " 0 "}, "redis_enabled", False, id="a flag as a number"),
+        pytest.param({"REDIS_ENABLED": "off"}, "redis_enabled", False, id="off"),
+        pytest.param({"REDIS_ENABLED": "yes"}, "redis_enabled", True, id="yes"),
+        pytest.param({"REDIS_ENABLED": ""}, "redis_enabled", True, id="an empty variable is unset"),
+        pytest.param({"REDIS_TIMEOUT_MS": "  "}, "redis_timeout_ms", 300, id="so is a blank one"),
+        pytest.param({"VERCEL": "1"}, "on_vercel", True, id="Vercel's own flag"),
+        pytest.param({"KV_REST_API_URL": " https://y/ "}, "redis_url", "https://y", id="a URL is trimmed"),
+        pytest.param({"CLOUD_RUN_AI_URL": "http://127.0.0.1:1/"}, "cloud_run_url", "http://127.0.0.1:1", id="http"),
+        pytest.param({"ALLOWED_ORIGINS": "https://a, https://b,"}, "allowed_origins", ("https://a", "https://b")),
+        pytest.param(
+            {"TRUSTED_PROXIES": "10.0.0.1/8, ::1"},
+            "trusted_proxies",
+            (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1")),
+            id="networks",
+        ),
+        pytest.param({"RATELIMIT_AI": "5/hour"}, "limit_ai", parse_limits("5/hour"), id="a limit"),
+        pytest.param({"RATELIMIT_API": "off"}, "limit_api", parse_limits("off"), id="no limit"),
+        pytest.param({"LOCAL_LIMIT_SHARE": "1"}, "local_share", 1.0, id="a share"),
+        pytest.param({"RATELIMIT_ALGORITHM": "upstash"}, "ratelimit_algorithm", "upstash", id="the library's windows"),
+    ],
+)
+def test_a_value(given: dict[str, str], name: str, value: object) -> None:
+    """Each kind of value is read as people write it."""
+    assert getattr(Settings.from_env({**LEAST, **given}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("KV_REST_API_URL", "KV_REST_API_TOKEN"),
+        ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"),
+    ],
+)
+def test_both_names_of_redis(url: str, token: str) -> None:
+    """Vercel's integration and Upstash's own page name the same two variables differently."""
+    settings = Settings.from_env({**BACKEND, url: "https://x", token: "t"})
+    assert settings.redis_url == "https://x"
+    assert settings.redis_token is not None
+
+
+def test_vercels_names_come_first() -> None:
+    """With both sets there, the integration's."""
+    both = {**LEAST, "UPSTASH_REDIS_REST_URL": "https://old", "UPSTASH_REDIS_REST_TOKEN": "old"}
+    assert Settings.from_env(both).redis_url == "https://x.upstash.io"
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        pytest.param({}, {"CLOUD_RUN_AI_URL", "KV_REST_API_URL"}, id="nothing at all"),
+        pytest.param(BACKEND, {"KV_REST_API_URL"}, id="no Redis"),
+        pytest.param({**BACKEND, "KV_REST_API_URL": "https://x"}, {"KV_REST_API_TOKEN"}, id="no token"),
+        pytest.param({**BACKEND, "KV_REST_API_TOKEN": "x"}, {"KV_REST_API_URL"}, id="a token without a URL"),
+        pytest.param(
+            {**LEAST, "SUPABASE_SERVICE_ROLE_KEY": "x"}, {"SUPABASE_URL"}, id="a Supabase key without its URL"
+        ),
+        pytest.param({**LEAST, "KV_REST_API_URL": "x.upstash.io"}, {"KV_REST_API_URL"}, id="no scheme"),
+        pytest.param({**LEAST, "REDIS_ENABLED": "maybe"}, {"REDIS_ENABLED"}, id="no flag"),
+        pytest.param({**LEAST, "REDIS_TIMEOUT_MS": "0"}, {"REDIS_TIMEOUT_MS"}, id="a timeout of none"),
+        pytest.param({**LEAST, "AI_TIMEOUT_MS": "1e9"}, {"AI_TIMEOUT_MS"}, id="a timeout of days"),
+        pytest.param({**LEAST, "LOCAL_LIMIT_SHARE": "0"}, {"LOCAL_LIMIT_SHARE"}, id="a share of none"),
+        pytest.param({**LEAST, "LOCAL_LIMIT_SHARE": "nan"}, {"LOCAL_LIMIT_SHARE"}, id="no number as a share"),
+        pytest.param({**LEAST, "RATELIMIT_AI": "10/week"}, {"RATELIMIT_AI"}, id="no limit"),
+        pytest.param({**LEAST, "RATELIMIT_ALGORITHM": "lax"}, {"RATELIMIT_ALGORITHM"}, id="an unknown algorithm"),
+        pytest.param({**LEAST, "AI_PROVIDERS": "cloud-run,cloud-walk"}, {"AI_PROVIDERS"}, id="an unknown provider"),
+        pytest.param({**LEAST, "AI_PROVIDERS": "cloud-run,cloud-run"}, {"AI_PROVIDERS"}, id="a provider twice"),
+        pytest.param({**LEAST, "AI_PROVIDERS": "gemini"}, {"GEMINI_API_KEY"}, id="a provider without its key"),
+        pytest.param({**REDIS, "AI_PROVIDERS": "cloud-run"}, {"CLOUD_RUN_AI_URL"}, id="a backend without its URL"),
+        pytest.param({**LEAST, "GROQ_LIMITS": "10/week"}, {"GROQ_LIMITS"}, id="no budget"),
+        pytest.param({**LEAST, "GEMINI_LIMITS": "9/day@Mars/Olympus"}, {"GEMINI_LIMITS"}, id="no time zone"),
+        pytest.param({**LEAST, "TRUSTED_PROXIES": "10.0.0.0/8,x"}, {"TRUSTED_PROXIES"}, id="no network"),
+        pytest.param(
+            {
+                "KV_REST_API_URL": "x",
+                "REDIS_TIMEOUT_MS": "soon",
+                "RATELIMIT_API": "?",
+                "TRUSTED_PROXIES": "?",
+                "SUPABASE_SERVICE_ROLE_KEY": "k",
+            },
+            {
+                "KV_REST_API_URL",
+                "KV_REST_API_TOKEN",
+                "REDIS_TIMEOUT_MS",
+                "RATELIMIT_API",
+                "TRUSTED_PROXIES",
+                "SUPABASE_URL",
+                "CLOUD_RUN_AI_URL",
+            },
+            id="seven faults at once",
+        ),
+    ],
+)
+def test_faults(environ: dict[str, str], named: set[str]) -> None:
+    """One error names every faulty variable, once."""
+    faults = faults_of(environ)
+    assert sorted(fault.partition(":")[0] for fault in faults) == sorted(named)
+
+
+KEYS = {"GEMINI_API_KEY": "g", "GROQ_API_KEY": "q", "OPENAI_API_KEY": "o"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "chain"),
+    [
+        pytest.param(BACKEND, ("cloud-run",), id="the backend alone"),
+        pytest.param({"GOOGLE_API_KEY": "g"}, ("gemini",), id="another provider alone, by its key's other name"),
+        pytest.param({**KEYS, **BACKEND}, ("cloud-run", "gemini", "groq", "openai"), id="all: the backend first"),
+        pytest.param({**KEYS, **BACKEND, "AI_PROVIDERS": "groq, cloud-run"}, ("groq", "cloud-run"), id="as named"),
+    ],
+)
+def test_chain(environ: dict[str, str], chain: tuple[str, ...]) -> None:
+    """Who is asked, in which order: all that are configured, unless it is said."""
+    assert Settings.from_env({**REDIS, **environ}).chain == chain
+
+
+def test_without_redis() -> None:
+    """REDIS_ENABLED=false needs no Redis, and does not look at a half-configured one more than it must."""
+    assert not Settings.from_env(OFF).redis_enabled
+
+
+VARIABLES = sorted({field.alias for field in Settings.model_fields.values() if field.alias})
+SECRETS = [
+    "KV_REST_API_TOKEN",
+    "UPSTASH_REDIS_REST_TOKEN",
+    "SUPABASE_SERVICE_ROLE_KEY",
+    "SUPABASE_JWT_SECRET",
+    "CLOUD_RUN_API_SECRET",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GROQ_API_KEY",
+    "OPENAI_API_KEY",
+    "IDENTITY_SECRET",
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_print_as_stars(name: str) -> None:
+    """No secret in any text of settings, nor of what is derived from them."""
+    environ = {**LEAST, "SUPABASE_URL": "https://s", name: "hunter2-s3cret"}
+    if name == "UPSTASH_REDIS_REST_TOKEN":
+        environ = {**BACKEND, "UPSTASH_REDIS_REST_URL": "https://x", name: "hunter2-s3cret"}
+    settings = Settings.from_env(environ)
+    for text in (repr(settings), str(settings), settings.model_dump_json(), f"{settings.model_dump()}"):
+        assert "hunter2" not in text
+        assert "redis-s3cret" not in text
+
+
+@pytest.mark.parametrize("name", [name for name in VARIABLES if name not in {"RATELIMIT_PREFIX", "ALLOWED_ORIGINS"}])
+def test_no_value_in_a_fault(name: str) -> None:
+    """A secret pasted into the wrong variable, or one beside a fault, is not in the error, nor in its traceback."""
+    environ = {**LEAST, "CLOUD_RUN_AI_URL": "", "SUPABASE_SERVICE_ROLE_KEY": "hunter2", name: "hunter2-s3cret"}
+    with pytest.raises(BadSettings) as error:
+        Settings.from_env(environ)
+    told = [str(error.value), repr(error.value), *error.value.faults, *traceback.format_exception(error.value)]
+    assert "hunter2" not in "".join(told)
+
+
+def test_settings_are_frozen() -> None:
+    """Configuration does not change while it is used."""
+    settings = Settings.from_env(LEAST)
+    with pytest.raises(ValidationError):
+        settings.redis_enabled = False
+
+
+def test_identity_key() -> None:
+    """The first secret there is makes it, the same on every instance; without any it is empty."""
+    every = {
+        **LEAST,
+        "SUPABASE_URL": "https://s",
+        "SUPABASE_SERVICE_ROLE_KEY": "service",
+        "IDENTITY_SECRET": "identity",
+    }
+    only = [Settings.from_env({**every, "IDENTITY_SECRET": ""}), Settings.from_env(LEAST), Settings.from_env(OFF)]
+    made = [Settings.from_env(every).identity_key, *(settings.identity_key for settings in only)]
+    assert len(set(made)) == 4
+    assert made[-1] == b""
+    assert Settings.from_env({**every, "KV_REST_API_TOKEN": "rotated"}).identity_key == made[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "group", "limits"),
+    [
+        ("/api/ai/supervisor", "ai/supervisor", "1/minute"),
+        ("/api/ai/other", "ai", "2/minute"),
+        ("/api/servers/1", "servers", "3/minute"),
+        ("/api/health", "api", "4/minute"),
+    ],
+)
+def test_policy_for(path: str, group: str, limits: str) -> None:
+    """Each route has the limits of its group, as the environment sets them."""
+    given = {"SUPERVISOR": "1/minute", "AI": "2/minute", "SERVERS": "3/minute", "API": "4/minute"}
+    environ = {f"RATELIMIT_{name}".replace("_SUPERVISOR", "_AI_SUPERVISOR"): text for name, text in given.items()}
+    policy = Settings.from_env({**LEAST, **environ}).policy_for(path)
+    assert (policy.group, policy.layout) == (group, parse_limits(limits))
+
+
+def test_a_policys_other_parts() -> None:
+    """Seconds become milliseconds; a probe's lease is longer than the longest call."""
+    environ = {
+        "CACHE_TTL_SECONDS": "60",
+        "CACHE_REFRESH_SECONDS": "30",
+        "CACHE_STALE_SECONDS": "120",
+        "BREAKER_FAILURES": "5",
+        "BREAKER_COOLDOWN_MS": "1000",
+        "AI_TIMEOUT_MS": "7000",
+    }
+    settings = Settings.from_env({**LEAST, **environ})
+    assert settings.policy_for("/api/ai/supervisor").cache == CacheRules(60_000, 30_000, 120_000)
+    assert settings.breaker == BreakerPolicy(5, 1_000, 12_000)

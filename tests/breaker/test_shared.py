@@ -1,0 +1,242 @@
+"""One circuit for all instances: transitions through real Redis, many instances, several processes (CASES 19 to 22)."""
+
+import asyncio
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from lib.base.events import CircuitChanged
+from lib.breaker import circuit as breaker
+from lib.breaker.circuit import BreakerPolicy, Circuit
+from tests.guardkit import NOON_MS, PATIENT, Rig, a_caller, fail_from_another_process, leaving, together
+
+pytestmark = pytest.mark.anyio
+OPEN = Circuit("open", generation=1, until_ms=NOON_MS + 60_000, since_ms=NOON_MS, reason="server")
+
+
+async def test_failures_at_once_from_several_processes(rig: Rig) -> None:
+    """CASES 19: of 10 failures that end at the same moment in 3 processes none is lost, and the circuit opens."""
+    rig.script.reset(status=500, crowd=10)
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        loop = asyncio.get_running_loop()
+        runs = [
+            loop.run_in_executor(pool, fail_from_another_process, {**rig.environ, **PATIENT}, rig.time.ms, calls)
+            for calls in (4, 3, 3)
+        ]
+        statuses = [status for run in runs for status in await run]
+    assert statuses == [502] * 10
+    assert rig.script.asked == 10
+    assert (rig.circuit.state, rig.circuit.generation, rig.circuit.until_ms) == ("open", 1, NOON_MS + 60_000)
+    refused = await rig.instance().ask()
+    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "circuit_open", "60")
+    assert rig.script.asked == 10
+
+
+# F: HTTP 500, R: the backend rejects the question, U: it rejects our secret, S: it answers, L: the caller leaves.
+SEQUENCES = {
+    "three-in-a-row": ("FFF", "open", 0),
+    "two": ("FF", "closed", 2),
+    "success-between": ("FFSFF", "closed", 2),
+    "success-forgets": ("FFS", "closed", 0),
+    "rejected-is-neutral": ("FFRF", "open", 0),
+    "rejected-alone": ("RRRR", "closed", 0),
+    "our-secret-is-neutral": ("FFUF", "open", 0),
+    "our-secret-alone": ("UUUU", "closed", 0),
+    "leaving-is-neutral": ("FFLF", "open", 0),
+    "leaving-alone": ("LLLL", "closed", 0),
+}
+
+
+@pytest.mark.parametrize(("steps", "state", "failures"), SEQUENCES.values(), ids=SEQUENCES)
+async def test_what_counts(rig: Rig, steps: str, state: str, failures: int) -> None:
+    """CASES 19: only the backend's own failures count, only a success resets; over two instances in turn."""
+    instances = [rig.instance(), rig.instance()]
+    for number, step in enumerate(steps):
+        rig.script.reset(status={"F": 500, "R": 422, "U": 401}.get(step, 200), hold=step == "L")
+        instance = instances[number % 2]
+        if step == "L":
+            await leaving(instance, rig.script)
+        else:
+            await instance.ask(f"question {number}")
+    assert (rig.circuit.state, rig.circuit.failures) == (state, failures)
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["success-closes", "failure-opens-again"])
+async def test_one_probe_of_fifty(rig: Rig, works: bool) -> None:
+    """CASES 20: at the end of the 60 s exactly one of 50 instances asks; the others are refused while it does."""
+    rig.store(OPEN)
+    instances = [rig.instance(**PATIENT) for _ in range(50)]
+    rig.time.ms = OPEN.until_ms - 1
+    assert (await instances[0].ask()).status_code == 503
+    assert rig.script.asked == 0
+
+    rig.time.ms = OPEN.until_ms
+    rig.script.reset(status=200 if works else 500, hold=True)
+    asking = [asyncio.ensure_future(each.ask("are you there?")) for each in instances]
+    _, pending = await asyncio.wait(asking, timeout=0)
+    await rig.script.until(lambda script: script.asked == 1)
+    while len(pending) > 1:
+        _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    assert rig.circuit.state == "half_open"
+
+    rig.time.ms += 5_000
+    rig.script.release()
+    statuses = sorted([reply.status_code for reply in await together(asking)])
+    assert rig.script.asked == 1
+    if works:
+        assert statuses == [200] + [503] * 49
+        assert (rig.circuit.state, rig.circuit.failures, rig.circuit.owner) == ("closed", 0, "")
+    else:
+        assert statuses == [502] + [503] * 49
+        assert (rig.circuit.state, rig.circuit.until_ms) == ("open", rig.time.ms + 60_000)
+    changes = [(change.before, change.after) for each in instances for change in each.seen(CircuitChanged)]
+    assert changes == [("open", "half_open"), ("half_open", "closed" if works else "open")]
+
+
+async def test_crashed_probe_is_replaced(rig: Rig) -> None:
+    """CASES 20: a probe that never reports holds the circuit until its lease ends, not longer."""
+    lease = BreakerPolicy().lease_ms
+    rig.store(breaker.claim(OPEN, "crashed", OPEN.until_ms, BreakerPolicy()))
+    rig.time.ms = OPEN.until_ms + lease - 1
+    early = await rig.instance().ask()
+    assert (early.status_code, early.headers["retry-after"], rig.script.asked) == (503, "1", 0)
+    rig.time.ms += 1
+    replies = await together([rig.instance().ask() for _ in range(5)])
+    assert sorted(reply.status_code for reply in replies)[0] == 200
+    assert rig.circuit.state == "closed"
+
+
+@pytest.mark.parametrize("status", [200, 500], ids=["success", "failure"])
+async def test_late_result(rig: Rig, status: int) -> None:
+    """CASES 21: a call that began before the opening changes nothing when it ends after it."""
+    rig.script.reset(hold=True, status=status)
+    late = asyncio.ensure_future(rig.instance().ask())
+    await rig.script.until(lambda script: script.asked == 1)
+    rig.store(OPEN)
+    before = rig.circuit_text
+    rig.script.release()
+    assert (await late).status_code == {200: 200, 500: 502}[status]
+    assert rig.circuit_text == before
+
+
+@pytest.mark.parametrize("status", [200, 500], ids=["success", "failure"])
+async def test_stale_probe(rig: Rig, status: int) -> None:
+    """CASES 21: a probe that outlived its lease changes nothing of the circuit that another probe holds by then."""
+    rig.store(OPEN)
+    rig.time.ms = OPEN.until_ms
+    rig.script.reset(hold=True, status=status)
+    stale = asyncio.ensure_future(rig.instance().ask())
+    await rig.script.until(lambda script: script.asked == 1)
+    second = breaker.claim(rig.circuit, "another", rig.circuit.until_ms, BreakerPolicy())
+    rig.store(second)
+    rig.script.release()
+    await stale
+    assert rig.circuit == second
+
+
+async def test_healthy_call_writes_nothing(rig: Rig) -> None:
+    """CASES 22: beside its own count, which is one BITFIELD, a healthy call only reads, by the server's own account."""
+    instance, caller = rig.instance(), a_caller()
+    await instance.ask("first sight", caller, Cache_Control="no-store")
+    rig.forget_counts()
+    reply = await instance.ask("again", caller, Cache_Control="no-store")
+    assert reply.status_code == 200
+    assert rig.commands() == {"bitfield": 1, "mget": 1}
+    assert rig.circuit_text is None
+
+
+CORRUPT = {
+    "empty": "",
+    "null": "null",
+    "short": '["open",1]',
+    "no-json": "{",
+    "unknown-state": '["ajar",1,0,0,"",0,""]',
+    "other-types": '["open","1",0,0,"",0,""]',
+    "deep": "[" * 5_000,
+    "lone-surrogate": '["open",1,0,9999999999999,"\\ud800",0,"\\ud800"]',
+}
+
+
+@pytest.mark.parametrize("content", CORRUPT.values(), ids=CORRUPT)
+async def test_corrupt_circuit(rig: Rig, content: str) -> None:
+    """CASES 15: a circuit that cannot be read is an untouched one, and is overwritten by the next failures."""
+    rig.server.set("cb:cloud-run", content)
+    instance = rig.instance()
+    assert (await instance.ask()).status_code == 200
+    rig.script.reset(status=500)
+    assert [(await instance.ask(f"question {n}")).status_code for n in range(4)] == [502, 502, 502, 503]
+    assert rig.circuit.state == "open"
+
+
+async def test_circuit_of_another_type(rig: Rig) -> None:
+    """CASES 15: a list in the circuit's place does not stop the failures from being counted."""
+    rig.server.rpush("cb:cloud-run", "x")
+    rig.script.reset(status=500)
+    instance = rig.instance()
+    assert [(await instance.ask(f"question {n}")).status_code for n in range(4)] == [502, 502, 502, 503]
+
+
+async def test_outage_is_not_a_fresh_start(rig: Rig) -> None:
+    """A circuit that was open when Redis went stays open for the instances that have seen it."""
+    rig.store(OPEN)
+    instance = rig.instance()
+    assert (await instance.ask()).status_code == 503
+    rig.upstash.fault("refuse")
+    blind = await instance.ask()
+    assert (blind.status_code, blind.json()["code"], blind.headers["x-guard-mode"]) == (503, "circuit_open", "supabase")
+    rig.time.ms = OPEN.until_ms
+    assert (await instance.ask()).status_code == 200
+    assert rig.script.asked == 1
+
+
+async def test_local_breaker(rig: Rig) -> None:
+    """Without Redis an instance counts by itself: three failures open, one probe at 60 s, success closes."""
+    instance = rig.instance(REDIS_ENABLED="false")
+    rig.script.reset(status=500)
+    assert [(await instance.ask(f"question {n}")).status_code for n in range(4)] == [502, 502, 502, 503]
+    rig.time.ms += 60_000
+    rig.script.reset(hold=True)
+    probe = asyncio.ensure_future(instance.ask("probe"))
+    await rig.script.until(lambda script: script.asked == 1)
+    assert [(await instance.ask(f"other {n}")).status_code for n in range(3)] == [503] * 3
+    rig.script.release()
+    assert (await probe).status_code == 200
+    rig.script.reset()
+    assert (await instance.ask("after")).status_code == 200
+
+
+RETRY_AFTERS = {
+    "429-opens-at-once": (429, "120", 120_000),
+    "503-opens-at-once": (503, "7", 7_000),
+    "429-without-it-counts": (429, None, None),
+    "nonsense-counts": (429, "soon", None),
+    "a-century-is-cut-to-a-day": (429, "9999999", 86_400_000),
+}
+
+
+@pytest.mark.parametrize(("status", "after", "opens_ms"), RETRY_AFTERS.values(), ids=RETRY_AFTERS)
+async def test_backend_names_its_return(rig: Rig, status: int, after: str | None, opens_ms: int | None) -> None:
+    """A backend that says when it serves again is left alone until then; but one reply cannot close it for months."""
+    rig.script.reset(status=status, headers={"retry-after": after} if after else {})
+    await rig.instance().ask()
+    if opens_ms is None:
+        assert (rig.circuit.state, rig.circuit.failures) == ("closed", 1)
+    else:
+        assert rig.circuit.state == "open"
+        assert rig.circuit.until_ms <= rig.time.ms + opens_ms
+        assert rig.circuit.until_ms >= rig.time.ms + min(opens_ms, 3_600_000)
+
+
+async def test_probe_is_handed_back(rig: Rig) -> None:
+    """CASES 19, 20: a probe whose caller leaves says nothing of the backend; the next call may probe at once."""
+    rig.store(OPEN)
+    rig.time.ms = OPEN.until_ms
+    instance = rig.instance()
+    rig.script.reset(hold=True)
+    await leaving(instance, rig.script)
+    assert rig.circuit == replace(rig.circuit, state="open", until_ms=rig.time.ms, owner="")
+    rig.script.reset()
+    assert (await rig.instance().ask()).status_code == 200
+    assert rig.circuit.state == "closed"

@@ -1,0 +1,203 @@
+"""The ledger: what is counted, what counting costs, what is lost and what is not."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from lib.ledger import counters
+from tests.ledgerkit import CRON, MIDMONTH_MS, Ground, World, grounded, worlds
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with grounded() as started:
+        yield started
+
+
+@pytest.fixture
+async def world(ground: Ground) -> AsyncIterator[World]:
+    async with worlds(ground) as made:
+        yield made
+
+
+def total(world: World, *name: str) -> int:
+    """What Redis itself holds of a counter in the present month."""
+    kind, offset = counters.spot(name)
+    month = counters.months(world.now_ms)[0]
+    values = world.server.bitfield(f"ledger:1:{month}").get(kind, offset).execute()
+    return int(values[0])
+
+
+async def test_counts_every_command_that_is_billed(world: World) -> None:
+    """After any number of requests, what is in Redis and what is pending add up to the bill."""
+    one = world.instance()
+    for number in range(100):
+        await one.ask(f"question {number % 40}")
+    pending = one.parts.ledger.pending().get(counters.spot(counters.COMMANDS), 0)
+    assert total(world, "redis_commands") + pending == sum(world.billed().values())
+    assert total(world, "redis_commands") > 0
+
+
+async def test_costs_less_than_two_percent(world: World) -> None:
+    """600 requests, three quarters of them hits, from four instances: the ledger's own commands are below 2 %."""
+    instances = [world.instance() for _ in range(4)]
+    for number in range(600):
+        await instances[number % 4].ask(f"question {number // 4 % 37}")
+    written = world.server.bitfield("ledger:1:2025-11").get(*counters.spot(counters.TOUCH)).execute()[0]
+    billed = sum(world.billed().values())
+    # Each string's TTL is set by its first three writes.
+    assert 0 < written + 3 < 0.02 * billed, f"{written} writes in {billed}"
+
+
+async def test_rides_with_the_write_back(world: World) -> None:
+    """Counts that are due when an answer is stored need no round trip of their own."""
+    one = world.instance(LEDGER_FLUSH_COMMANDS="2")
+    for number in range(counters.NEW + 1):
+        await one.ask(f"question {number}")
+    before, written = world.control.get("/_control/stats").json()["http_requests"], total(world, "touch")
+    await one.ask("another")
+    # One round trip asked, the other wrote back.
+    assert world.control.get("/_control/stats").json()["http_requests"] - before == 2
+    assert total(world, "touch") == written + 1
+
+
+async def test_nothing_is_lost_while_redis_is_out(world: World) -> None:
+    """What could not be written is written when Redis is back, each request once."""
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1", REDIS_COOLDOWN_MS="1")
+    await one.ask("before")
+    world.redis_down()
+    for number in range(5):
+        await one.ask(f"meanwhile {number}")
+        world.now_ms += 1_000
+    world.faults.clear()
+    world.now_ms += 60_000
+    # What failed on its way is taken up again once no reply can come any more.
+    world.ahead_s += 60
+    await one.ask("after")
+    await one.parts.ledger.settle(1)
+    asked = sum(total(world, "requests", "ai/supervisor", decision) for decision in counters.DECISIONS)
+    assert asked == 7
+    assert total(world, "modes", "local") == 5
+
+
+async def test_the_bound_on_what_a_killed_instance_loses(world: World) -> None:
+    """Whenever it is killed, at most LEDGER_FLUSH_COMMANDS and what one request cost are missing."""
+    one = world.instance()
+    for number in range(150):
+        await one.ask(f"question {number % 9}")
+        pending = one.parts.ledger.pending().get(counters.spot(counters.COMMANDS), 0)
+        assert pending < 64 + 6
+
+
+async def test_an_orderly_end_loses_nothing_worth_a_command(world: World) -> None:
+    """An instance that is told to end hands over what it has."""
+    one = world.instance()
+    for number in range(6):
+        await one.ask(f"question {number}")
+    await one.parts.ledger.close()
+    assert total(world, "requests", "ai/supervisor", "compute") == 6
+
+
+async def test_every_string_has_a_ttl(world: World) -> None:
+    """No key of the ledger, its alerts or its step is left without one, in the month's last day either."""
+    for at in (MIDMONTH_MS, int(datetime(2025, 11, 30, 20, tzinfo=UTC).timestamp() * 1000)):
+        world.now_ms = at
+        one = world.instance(LEDGER_FLUSH_COMMANDS="1", REDIS_MONTH_COMMANDS="100")
+        for number in range(30):
+            await one.ask(f"question {number}")
+    found: Any = world.server.keys("*")
+    mine = [key for key in found if not key.startswith("rl:")]
+    assert {"ledger:1:2025-11", "ledger:1:2025-12", "thrift:2025-11"} <= set(mine)
+    assert [key for key in mine if world.server.ttl(key) == -1] == []
+
+
+async def test_the_last_day_is_whole_over_the_end_of_a_month(world: World) -> None:
+    """At 02:00 on the first, the last 24 hours hold what was asked at 23:00, and the new month's totals do not."""
+    world.now_ms = int(datetime(2025, 11, 30, 23, tzinfo=UTC).timestamp() * 1000)
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1")
+    await one.ask("in November")
+    await one.parts.ledger.settle(1)
+    world.now_ms += 3 * 3_600_000
+    seen = await world.instance().overview()
+    assert sum(each["compute"] for each in seen["day"]) == 1
+    redis = seen["allowances"][0]
+    assert redis["used"] < 5
+    assert redis["resetsAt"] == int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+
+
+async def test_the_daily_job_takes_the_vendors_figure(world: World) -> None:
+    """The vendor's count replaces ours, and what is counted since is added to it."""
+    world.outside.month_requests = 123_456
+    one = world.instance(
+        UPSTASH_EMAIL="me@example.com",
+        UPSTASH_API_KEY="key",
+        UPSTASH_API_URL=world.outside.url,
+        LEDGER_FLUSH_COMMANDS="1",
+    )
+    await one.ask("before")
+    reply = await one.http.get("/api/cron/daily", headers=CRON)
+    assert (reply.status_code, reply.json()["vendor"]) == (200, "corrected")
+    first = (await world.instance().overview())["allowances"][0]
+    assert (first["source"], first["asOf"]) == ("vendor", world.now_ms // 1000)
+    assert 123_456 <= first["used"] <= 123_456 + 10
+    for number in range(20):
+        await one.ask(f"question {number}")
+    world.now_ms += 3_600_000
+    after = (await world.instance().overview())["allowances"][0]["used"]
+    assert after >= 123_456 + 20 * 2
+
+
+@pytest.mark.parametrize("month_requests", ["many", None, -1], ids=["text", "missing", "negative"])
+async def test_a_vendor_that_makes_no_sense_changes_nothing(world: World, month_requests: object) -> None:
+    """A figure that is none is told, and ours stands."""
+    world.outside.month_requests = month_requests
+    one = world.instance(UPSTASH_EMAIL="me@example.com", UPSTASH_API_KEY="key", UPSTASH_API_URL=world.outside.url)
+    reply = await one.http.get("/api/cron/daily", headers=CRON)
+    assert reply.json()["vendor"] == "unavailable"
+    assert (await one.overview())["allowances"][0]["source"] == "counted"
+
+
+async def test_a_string_of_another_kind_disturbs_no_request(world: World) -> None:
+    """Where the ledger's key holds something else, requests are answered as ever."""
+    world.server.hset("ledger:1:2025-11", "a", "b")
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1")
+    for number in range(3):
+        reply = await one.ask(f"question {number}")
+        assert (reply.status_code, reply.headers["x-guard-mode"]) == (200, "redis")
+
+
+def test_days_without_redis_keep_the_totals_and_the_last_day() -> None:
+    """What waits to be handed over does not grow with the length of an outage."""
+    counts, minutes = counters.Counts(), 3 * 24 * 60
+    for minute in range(minutes):
+        totals, timed = counts.at(MIDMONTH_MS + minute * 60_000)
+        totals[counters.COMMANDS] += 1
+        timed["serve"] += 1
+    now_ms = MIDMONTH_MS + (minutes - 1) * 60_000
+    places = counts.places()
+    assert list(places) == ["2025-11"]
+    reading = counters.Reading(now_ms, "2025-11", places["2025-11"])
+    assert reading.total(*counters.COMMANDS) == minutes
+    assert sum(reading.hours("serve")[1:]) >= 23 * 60
+    assert sum(reading.fives("serve")[:-1]) == 60
+    assert len(places["2025-11"]) < 400
+
+
+async def test_two_instances_add_up(world: World) -> None:
+    """Counts of several instances are one total, and one command reads them."""
+    one, two = world.instance(), world.instance()
+    for each in (one, two):
+        for number in range(4):
+            await each.ask(f"question {number}")
+        await each.parts.ledger.close()
+    store = one.parts.guard.redis
+    assert store is not None
+    world.forget()
+    reading = await store.run(counters.read(world.now_ms), "read", 5)
+    assert world.billed() == {"bitfield_ro": 1}
+    decided = {decision: reading.total("requests", "ai/supervisor", decision) for decision in ("serve", "compute")}
+    assert decided == {"serve": 4, "compute": 4}

@@ -1,0 +1,82 @@
+"""The ephemeral cache (CASE 17): real refusals, for a bounded time, cost and number."""
+
+import pytest
+
+from lib.base.bounded import Bounded
+from lib.limits.blocklist import LONGEST_BLOCK_MS, Blocklist
+from lib.limits.judge import Quota
+
+NOW = 1_763_553_600_000
+
+
+def refusal(after_ms: int | None) -> Quota:
+    return Quota(False, "minute", (), None if after_ms is None else NOW + after_ms)
+
+
+@pytest.mark.parametrize(
+    ("quota", "later_ms", "blocked"),
+    [
+        pytest.param(refusal(5_000), 0, True, id="at once"),
+        pytest.param(refusal(5_000), 4_999, True, id="until the retry time"),
+        pytest.param(refusal(5_000), 5_000, False, id="at the retry time Redis is asked"),
+        pytest.param(refusal(60_000), LONGEST_BLOCK_MS - 1, True, id="nearly ten seconds"),
+        pytest.param(refusal(60_000), LONGEST_BLOCK_MS, False, id="a raised limit shows within ten seconds"),
+        pytest.param(refusal(None), 0, False, id="a refusal for ever is decided without it"),
+        pytest.param(Quota(True, "admitted", (), NOW + 5_000), 0, False, id="no refusal"),
+        pytest.param(refusal(0), 0, False, id="over already"),
+    ],
+)
+def test_how_long(quota: Quota, later_ms: int, blocked: bool) -> None:
+    """CASE 17: a refusal stands until its retry time, ten seconds at most."""
+    blocklist = Blocklist()
+    blocklist.remember("a", 1, quota, NOW)
+    assert blocklist.find("a", 1, NOW + later_ms) == (quota if blocked else None)
+
+
+@pytest.mark.parametrize(("cost", "blocked"), [(1, False), (4, False), (5, True), (6, True)])
+def test_a_cheaper_call_is_not_blocked(cost: int, blocked: bool) -> None:
+    """CASE 17: it stands against calls at least as costly, and outlives a cheaper one's question."""
+    blocklist = Blocklist()
+    blocklist.remember("a", 5, refusal(5_000), NOW)
+    assert (blocklist.find("a", cost, NOW) is not None) is blocked
+    assert blocklist.find("a", 5, NOW) is not None
+
+
+def test_others_are_not_blocked() -> None:
+    """A refusal is one subject's; forgetting it unblocks this one."""
+    blocklist = Blocklist()
+    for subject in "ab":
+        blocklist.remember(subject, 1, refusal(5_000), NOW)
+    blocklist.forget("a")
+    blocklist.forget("nobody")
+    assert [blocklist.find(subject, 1, NOW) is not None for subject in "abc"] == [False, True, False]
+
+
+def test_what_is_over_is_dropped() -> None:
+    """An expired refusal takes no room any more."""
+    blocklist = Blocklist()
+    blocklist.remember("a", 1, refusal(5_000), NOW)
+    blocklist.find("a", 1, NOW + 5_000)
+    assert len(blocklist) == 0
+
+
+def test_it_is_bounded() -> None:
+    """CASE 17: beyond its size the least recently written goes."""
+    blocklist = Blocklist(size=3)
+    for subject in "abcad":
+        blocklist.remember(subject, 1, refusal(5_000), NOW)
+    assert len(blocklist) == 3
+    assert [subject for subject in "abcd" if blocklist.find(subject, 1, NOW)] == ["a", "c", "d"]
+
+
+def test_a_bounded_map() -> None:
+    """The map under it and others: put, replace, get, drop."""
+    entries: Bounded[str, int] = Bounded(2)
+    entries.put("a", 1)
+    entries.put("b", 2)
+    entries.put("a", 3)
+    entries.put("c", 4)
+    assert [entries.get(key) for key in "abc"] == [3, None, 4]
+    entries.drop("a")
+    entries.drop("a")
+    assert len(entries) == 1

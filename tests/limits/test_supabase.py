@@ -1,0 +1,125 @@
+"""The wire to Supabase: real PostgreSQL decides, and every other reply is classified."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lib.base.http import new_client
+from lib.limits.supabase import Supabase, SupabaseDown
+from lib.limits.window import window
+from tests.conftest import SupabaseStandIn
+from tests.guardkit import NOON_MS, Script, scripted
+
+pytestmark = pytest.mark.anyio
+WINDOWS = (window("minute", 10), window("day", 100))
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Script]:
+    with scripted() as server:
+        yield server
+
+
+@pytest.fixture
+async def wire(script: Script) -> AsyncIterator[Supabase]:
+    script.reset()
+    async with new_client() as client:
+        yield Supabase(client, script.url, "the-key", 0.3)
+    script.release()
+
+
+def error(status: int, code: str | None, message: str = "no") -> dict[str, Any]:
+    body = {"code": code, "details": None, "hint": None, "message": message}
+    return {"status": status, "body": json.dumps(body).encode()}
+
+
+def reply(allowed: object, *windows: object) -> dict[str, Any]:
+    return {"body": json.dumps({"allowed": allowed, "windows": windows}).encode()}
+
+
+FULL = {"buckets": [[NOON_MS // 2_500 * 2_500, 50]]}
+NONE: dict[str, Any] = {"buckets": []}
+REPLIES: dict[str, tuple[dict[str, Any], str]] = {
+    "401-jwt": (error(401, "PGRST301"), "unauthorized"),
+    "401-expired": (error(401, "PGRST303"), "unauthorized"),
+    "401-gateway": (
+        {"status": 401, "body": b'{"message":"Invalid API key","hint":"Double check your API key."}'},
+        "unauthorized",
+    ),
+    "403-privilege": (error(403, "42501"), "unauthorized"),
+    "404-function": (error(404, "PGRST202"), "server"),
+    "429-html": ({"status": 429, "body": b"<html>"}, "throttled"),
+    "500": (error(500, "XX000"), "server"),
+    "503-database": (error(503, "PGRST000"), "server"),
+    "504-pool": (error(504, "PGRST003"), "server"),
+    "502-html": ({"status": 502, "body": b"<html>Bad gateway</html>"}, "server"),
+    "500-empty": ({"status": 500, "body": b""}, "server"),
+    "500-list": ({"status": 500, "body": b"[]"}, "server"),
+    "redirect": ({"status": 302, "headers": {"location": "https://elsewhere.example"}}, "server"),
+    "text": ({"body": b"The service is starting"}, "protocol"),
+    "empty": ({"body": b""}, "protocol"),
+    "null": ({"body": b"null"}, "protocol"),
+    "half": ({"body": b'{"allowed":'}, "protocol"),
+    "list": ({"body": b"[]"}, "protocol"),
+    "no-windows": ({"body": b'{"allowed":true}'}, "protocol"),
+    "one-window": (reply(True, NONE), "protocol"),
+    "text-as-allowed": (reply("yes", NONE, NONE), "protocol"),
+    "no-buckets": (reply(True, {}, NONE), "protocol"),
+    "text-as-count": (reply(True, {"buckets": [[0, "1"]]}, NONE), "protocol"),
+    "long-bucket": (reply(True, {"buckets": [[0, 1, 2]]}, NONE), "protocol"),
+    "against-the-rule": (reply(True, FULL, NONE), "protocol"),
+    "refused-without-reason": (reply(False, NONE, NONE), "protocol"),
+    "cut": ({"cut": True}, "connection"),
+    "not-gzip": ({"headers": {"content-encoding": "gzip"}}, "connection"),
+    "no-answer": ({"hold": True}, "timeout"),
+    "trickle": ({"trickle_s": 0.05}, "timeout"),
+}
+
+
+@pytest.mark.parametrize(("answer", "kind"), REPLIES.values(), ids=REPLIES)
+async def test_classification(wire: Supabase, script: Script, answer: dict[str, Any], kind: str) -> None:
+    """CASES 28: every unusable reply is SupabaseDown of a kind, within the budget, after one attempt."""
+    script.reset(**answer)
+    started = time.monotonic()
+    with pytest.raises(SupabaseDown) as down:
+        await wire.spend("subject", WINDOWS, 1, NOON_MS)
+    assert time.monotonic() - started < 1
+    assert (down.value.kind, script.asked) == (kind, 1)
+    assert "the-key" not in str(down.value)
+
+
+async def test_refused_connection() -> None:
+    """Nobody listens."""
+    async with new_client() as client:
+        with pytest.raises(SupabaseDown) as down:
+            await Supabase(client, "http://127.0.0.1:9", "k", 0.3).spend("subject", WINDOWS, 1, NOON_MS)
+    assert down.value.kind == "connection"
+
+
+@pytest.mark.parametrize("which", ["anon", "wrong", "user"])
+async def test_wrong_key(supabase: SupabaseStandIn, which: str) -> None:
+    """A key that may not call the function is said to be one, by the real roles."""
+    key = {"anon": supabase.anon_key, "wrong": "sb_secret_of_another_project", "user": "not.a.token"}[which]
+    async with new_client() as client:
+        with pytest.raises(SupabaseDown) as down:
+            await Supabase(client, supabase.url, key, 5).spend("subject", WINDOWS, 1, NOON_MS)
+    assert down.value.kind == "unauthorized"
+
+
+async def test_real_decisions(supabase: SupabaseStandIn, subjects: Callable[[], str]) -> None:
+    """Ten pass, the eleventh does not, a floor counts, and a ping writes nothing."""
+    async with new_client() as client:
+        wire = Supabase(client, supabase.url, supabase.service_key, 5)
+        subject = subjects()
+        quotas = [(await wire.spend(subject, WINDOWS, 1, NOON_MS))[0] for _ in range(11)]
+        assert [quota.allowed for quota in quotas] == [True] * 10 + [False]
+        assert [quota.states[0].remaining for quota in quotas] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]
+        assert quotas[-1].reason == "minute"
+        floor = ({NOON_MS // 2_500: 9}, {NOON_MS // 1_800_000: 9})
+        floored = [(await wire.spend(subject + "f", WINDOWS, 1, NOON_MS, floor))[0] for _ in range(2)]
+        assert [quota.allowed for quota in floored] == [True, False]
+        await wire.ping(NOON_MS)
+        await wire.ping(NOON_MS)

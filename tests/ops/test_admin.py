@@ -1,0 +1,176 @@
+"""What is done by hand: by whom, what it changes in every instance, and that nothing searches Redis."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from lib.base.events import AdminActed, RequestDone
+from tests.conftest import SupabaseStandIn
+from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with grounded() as started:
+        yield started
+
+
+@pytest.fixture
+async def world(ground: Ground) -> AsyncIterator[World]:
+    async with worlds(ground) as made:
+        yield made
+        assert not made.billed().keys() & {"keys", "scan"}
+
+
+@pytest.mark.parametrize(
+    ("action", "kept"),
+    [
+        pytest.param({"scope": "session", "session": "s"}, False, id="the session"),
+        pytest.param({"scope": "session", "session": "another"}, True, id="another session"),
+        pytest.param({"scope": "route"}, False, id="the route"),
+        pytest.param({"scope": "route", "route": "v1/chat/completions"}, True, id="another route"),
+        pytest.param({"scope": "everything"}, False, id="everything"),
+    ],
+)
+async def test_invalidate(world: World, action: dict[str, str], kept: bool) -> None:
+    """Answers of before are not served any more, by no instance; others are; a second time works as well."""
+    one, two = world.instance(), world.instance()
+    for _ in range(2):
+        await one.ask("a question")
+        reply = await two.act(action="invalidate", **action)
+        assert reply.status_code == 200, reply.text
+        assert (await one.ask("a question")).headers["x-cache"] == ("HIT" if kept else "MISS")
+        assert (await two.ask("a question")).headers["x-cache"] == "HIT"
+
+
+@pytest.mark.parametrize("who", ["address", "caller"])
+async def test_reset_gives_the_allowance_back(world: World, supabase: SupabaseStandIn, who: str) -> None:
+    """After a reset the whole limit is there again, in every instance; another caller's is not."""
+    given = {"SUPABASE_URL": supabase.url, "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key}
+    one, two = (world.instance(RATELIMIT_AI_SUPERVISOR="3/day", **given) for _ in range(2))
+    for number in range(5):
+        await one.ask(f"question {number}", "10.5.5.5")
+        await two.ask(f"question {number}", "10.5.5.6")
+    assert (await two.ask("no", "10.5.5.5")).status_code == 429
+    found = one.seen(RequestDone)[0].caller
+    reply = await one.act(action="reset", **({"address": "10.5.5.5"} if who == "address" else {"caller": found}))
+    assert reply.json()["done"] == "reset in Supabase, Redis"
+    assert [(await one.ask(f"again {n}", "10.5.5.5")).status_code for n in range(2)] == [200, 200]
+    # The other instance had refused a moment ago: it believes that for 10 s at most, and then learns of the reset.
+    world.now_ms += 10_000
+    assert (await two.ask("the third", "10.5.5.5")).status_code == 200
+    assert (await two.ask("the fourth", "10.5.5.5")).status_code == 429
+    assert (await two.ask("another", "10.5.5.6")).status_code == 429
+
+
+async def test_reset_reaches_what_others_remember_of_yesterday(world: World) -> None:
+    """An instance that remembers a finished day forgets it at the next call, which passes; the one after shows it."""
+    world.now_ms = world.now_ms // 86_400_000 * 86_400_000 + 86_400_000 - 3_600_000
+    one, two = (world.instance(RATELIMIT_AI_SUPERVISOR="4/day") for _ in range(2))
+    for number in range(3):
+        await two.ask(f"yesterday {number}", "10.6.6.6")
+    world.now_ms += 2 * 3_600_000
+    assert (await two.ask("today", "10.6.6.6")).headers["x-ratelimit-remaining"] == "0"
+    await one.act(action="reset", address="10.6.6.6")
+    assert (await two.ask("after the reset", "10.6.6.6")).status_code == 200
+    assert (await two.ask("and again", "10.6.6.6")).headers["x-ratelimit-remaining"] == "2"
+
+
+async def test_a_circuit_by_hand(world: World) -> None:
+    """Opened, no instance asks the provider until the time is over; closed, all do again."""
+    one, two = world.instance(), world.instance()
+    await two.ask("before")
+    assert (await one.act(action="circuit", provider="cloud-run", state="open", seconds=600)).status_code == 200
+    refused = await two.ask("meanwhile")
+    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "circuit_open", "600")
+    assert (await one.act(action="circuit", provider="cloud-run", state="closed")).status_code == 200
+    assert (await two.ask("afterwards")).status_code == 200
+    await one.act(action="circuit", provider="cloud-run", state="open", seconds=5)
+    world.now_ms += 5_000
+    assert (await two.ask("its probe")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {},
+        {"action": "flush"},
+        {"action": "invalidate"},
+        {"action": "invalidate", "scope": "session"},
+        {"action": "invalidate", "scope": "route", "route": "../x"},
+        {"action": "reset"},
+        {"action": "reset", "user": "a", "address": "10.0.0.1"},
+        {"action": "reset", "address": "nowhere"},
+        {"action": "reset", "caller": "abc"},
+        {"action": "circuit", "provider": "nobody", "state": "open"},
+        {"action": "circuit", "provider": "cloud-run", "state": "half_open"},
+        {"action": "circuit", "provider": "cloud-run", "state": "open", "seconds": 0},
+    ],
+)
+async def test_what_makes_no_sense_changes_nothing(world: World, action: dict[str, object]) -> None:
+    """An action that is not whole is refused, and no command is sent."""
+    one = world.instance()
+    world.forget()
+    assert (await one.act(**action)).status_code == 422
+    assert world.billed() == {}
+    assert not one.seen(AdminActed)
+
+
+@pytest.mark.parametrize(
+    ("route", "method"),
+    [("/api/admin", "POST"), ("/api/metrics", "GET"), ("/api/overview", "GET")],
+)
+@pytest.mark.parametrize(
+    ("headers", "environ", "status"),
+    [
+        pytest.param({}, {}, 401, id="no token"),
+        pytest.param({"authorization": "Bearer admin-toke"}, {}, 401, id="a part of it"),
+        pytest.param({"authorization": "Bearer admin-tokens"}, {}, 401, id="more than it"),
+        pytest.param({"authorization": "Basic admin-token"}, {}, 401, id="another scheme"),
+        pytest.param({"authorization": "Bearer \u00fc".encode()}, {}, 401, id="not ASCII"),
+        pytest.param(ADMIN, {"ADMIN_TOKEN": None}, 403, id="none is set"),
+        pytest.param({"authorization": "Bearer "}, {"ADMIN_TOKEN": None}, 403, id="none is set and none is sent"),
+    ],
+)
+async def test_not_for_everybody(
+    world: World, route: str, method: str, headers: dict[str, str], environ: dict[str, str | None], status: int
+) -> None:
+    """Whoever has not the token gets nothing and costs nothing; without a configured one the routes are closed."""
+    one = world.instance(**environ)
+    world.forget()
+    reply = await one.http.request(method, route, headers=headers, json={"action": "invalidate", "scope": "everything"})
+    assert reply.status_code == status
+    assert reply.headers["cache-control"] == "private, no-store"
+    assert world.billed() == {}
+
+
+async def test_only_by_post(world: World) -> None:
+    """A link that somebody is made to follow does nothing."""
+    assert (await world.instance().http.get("/api/admin", headers=ADMIN)).status_code == 405
+
+
+async def test_everything_is_logged(world: World) -> None:
+    """Each action leaves an event, without an address in clear."""
+    one = world.instance()
+    await one.act(action="invalidate", scope="everything")
+    await one.act(action="reset", address="10.9.9.9")
+    await one.act(action="circuit", provider="cloud-run", state="closed")
+    acted = one.seen(AdminActed)
+    assert [each.action for each in acted] == ["invalidate", "reset", "circuit"]
+    assert "10.9.9.9" not in str(acted)
+
+
+async def test_redis_out(world: World) -> None:
+    """What cannot be done now is told, and not as done."""
+    one = world.instance()
+    world.redis_down()
+    for action in (
+        {"action": "invalidate", "scope": "everything"},
+        {"action": "reset", "address": "10.0.0.1"},
+        {"action": "circuit", "provider": "cloud-run", "state": "open"},
+    ):
+        reply = await one.act(**action)
+        assert (reply.status_code, reply.json()["code"]) == (503, "store_unavailable")
+    assert not one.seen(AdminActed)

@@ -1,0 +1,217 @@
+"""Alerts: what is told, once for all instances in a period, and that no request ever notices."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from lib.base.events import Alerted, RedisSlow, WebhookFailed
+from lib.ledger import counters
+from lib.ops.alert_rules import Alert
+from tests.conftest import SupabaseStandIn
+from tests.ledgerkit import CRON, Ground, Instance, World, grounded, worlds
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with grounded() as started:
+        yield started
+
+
+@pytest.fixture
+async def world(ground: Ground) -> AsyncIterator[World]:
+    async with worlds(ground) as made:
+        yield made
+
+
+def kinds(world: World) -> list[tuple[str, str]]:
+    """What the webhook was told."""
+    return [(each["kind"], each["about"]) for each in world.outside.alerts()]
+
+
+def used(world: World, commands: int) -> None:
+    """As if so many commands had been counted this month."""
+    kind, offset = counters.spot(counters.COMMANDS)
+    world.server.bitfield("ledger:1:2025-11").set(kind, offset, commands).execute()
+
+
+async def daily(instance: Instance) -> None:
+    """Run the daily job."""
+    reply = await instance.http.get("/api/cron/daily", headers=CRON)
+    assert reply.status_code == 200
+
+
+async def test_eighty_percent_is_told_once_by_all(world: World) -> None:
+    """At 80 % of the month Slack and the webhook are told once, however many instances notice, and how often."""
+    used(world, 400_000)
+    instances = [world.instance() for _ in range(5)]
+    await asyncio.gather(*(daily(each) for each in instances))
+    await asyncio.gather(*(daily(each) for each in instances))
+    assert kinds(world).count(("redis_month", "1")) == 1
+    (told,) = [each for each in world.outside.alerts("/slack") if "80 %" in each["text"]]
+    assert "400,0" in told["text"]
+    assert "500,000" in told["text"]
+
+
+async def test_each_threshold_has_its_own(world: World) -> None:
+    """90 and 95 % are told as well, each once; 80 % is not told again."""
+    one = world.instance()
+    for commands in (400_000, 410_000, 450_000, 475_000, 490_000):
+        used(world, commands)
+        await daily(one)
+    assert [each for each in kinds(world) if each[0] == "redis_month"] == [
+        ("redis_month", "1"),
+        ("redis_month", "2"),
+        ("redis_month", "3"),
+    ]
+
+
+async def test_noticed_when_counts_are_written(world: World) -> None:
+    """No daily job is needed: the instance that writes counts notices."""
+    used(world, 450_000)
+    one = world.instance(LEDGER_FLUSH_COMMANDS="2")
+    for number in range(3):
+        await one.ask(f"question {number}")
+    assert ("redis_month", "2") in kinds(world)
+
+
+async def test_a_budget_that_does_not_last(world: World) -> None:
+    """Half of Gemini's day used within an hour is told, with when it ends and when it is whole again."""
+    one = world.instance(GEMINI_API_KEY="key")
+    spot = counters.hour_spot("calls.gemini", world.now_ms, "2025-11")
+    world.server.bitfield("ledger:1:2025-11").set(*spot, 120).execute()
+    await daily(one)
+    (told,) = [each for each in world.outside.alerts() if each["about"] == "gemini"]
+    assert told["kind"] == "runs_out"
+    assert "120 of 225 requests used" in told["text"]
+    assert "It is whole again on 15 November at 08:00 UTC" in told["text"]
+
+
+async def test_a_circuit_opens_and_closes(world: World) -> None:
+    """Both are told, by the instance that moved it."""
+    one = world.instance(BREAKER_COOLDOWN_MS="100")
+    world.outside.fails = True
+    for number in range(3):
+        await one.ask(f"question {number}")
+    world.outside.fails = False
+    world.now_ms += 1_000
+    await one.ask("the probe")
+    # The webhook failed along with the backend, so the opening is told at its next turn, if there is one.
+    assert ("circuit_closed", "cloud-run") in kinds(world)
+    assert one.seen(WebhookFailed)
+
+
+async def test_a_switch_of_mode_is_told_while_redis_is_out(world: World, supabase: SupabaseStandIn) -> None:
+    """Without Redis, Supabase's limits see to it that one of many instances tells."""
+    given = {"SUPABASE_URL": supabase.url, "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key}
+    instances = [world.instance(**given) for _ in range(4)]
+    world.redis_down()
+    for number, each in enumerate(instances):
+        assert (await each.ask(f"question {number}")).headers["x-guard-mode"] == "supabase"
+    assert kinds(world) == [("mode", "supabase")]
+    world.faults.clear()
+    world.now_ms += 60_000
+    for number, each in enumerate(instances):
+        assert (await each.ask(f"question {number}")).headers["x-guard-mode"] == "redis"
+    assert kinds(world) == [("mode", "supabase"), ("mode", "redis")]
+    shown = {each["about"] for each in (await world.instance().overview())["alerts"]}
+    assert shown == {"redis", "supabase"}
+
+
+async def test_the_error_rate(world: World) -> None:
+    """More than 1 % of the last hour's requests failed: told, once there were enough to say so."""
+    one = world.instance()
+    at = world.now_ms - 600_000
+    few = world.server.bitfield("ledger:1:2025-11")
+    few.set(*counters.five_spot("compute", at, "2025-11"), 30).set(*counters.five_spot("fail", at, "2025-11"), 1)
+    few.execute()
+    await daily(one)
+    assert kinds(world) == []
+    many = world.server.bitfield("ledger:1:2025-11")
+    many.set(*counters.five_spot("compute", at, "2025-11"), 98).set(*counters.five_spot("fail", at, "2025-11"), 2)
+    many.execute()
+    await daily(one)
+    assert kinds(world) == [("error_rate", "")]
+    assert "2 of the last hour's 100 requests failed (2.0 %)" in world.outside.alerts()[0]["text"]
+
+
+async def test_a_slow_redis(world: World) -> None:
+    """Three replies slower than 100 ms within five minutes are told, once an hour; one may be a new connection's."""
+    one = world.instance(REDIS_SLOW_MS="10000")
+    told = []
+    for wait_ms in (0, 200_000, 200_000, 50_000, 1_000, 3_600_000, 1_000, 1_000):
+        world.now_ms += wait_ms
+        one.parts.emit(RedisSlow(140.0))
+        await one.ask("anything")
+        told.append(kinds(world).count(("redis_slow", "")))
+    assert told == [0, 0, 0, 1, 1, 1, 1, 2]
+
+
+async def test_an_alert_leaves_no_key_without_a_ttl(world: World) -> None:
+    """An alert before any count was written makes the month's string, and sees to its end."""
+    one = world.instance()
+    for _ in range(3):
+        one.parts.emit(RedisSlow(140.0))
+    await one.ask("anything")
+    assert world.server.exists("ledger:1:2025-11")
+    found: Any = world.server.keys("*")
+    assert [key for key in found if world.server.ttl(key) == -1] == []
+
+
+@pytest.mark.parametrize("broken", ["fails", "nobody there", "no host"])
+async def test_a_broken_webhook_touches_no_request(world: World, broken: str) -> None:
+    """Requests are answered as ever; the alert is logged, and tried again."""
+    url = {"fails": f"{world.outside.url}/hook", "nobody there": "http://127.0.0.1:9/", "no host": "http://"}[broken]
+    world.outside.fails = False
+    used(world, 400_000)
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1", ALERT_WEBHOOK_URL=url, SLACK_WEBHOOK_URL=None)
+    await one.ask("warm")
+    world.outside.fails = broken == "fails"
+    for _ in range(3):
+        one.parts.emit(RedisSlow(140.0))
+    reply = await one.ask("warm")
+    assert reply.status_code == 200
+    assert one.seen(WebhookFailed)
+    assert not world.server.keys("alert:redis_slow*")
+    assert all("127.0.0.1" not in each.reason for each in one.seen(WebhookFailed))
+
+
+async def test_alerts_are_on_the_page_without_any_webhook(world: World) -> None:
+    """Who has no webhook sees them in the overview."""
+    used(world, 400_000)
+    one = world.instance(ALERT_WEBHOOK_URL=None, SLACK_WEBHOOK_URL=None)
+    await daily(one)
+    shown = (await world.instance().overview())["alerts"]
+    assert {"kind": "redis_month", "about": "1", "at": world.now_ms // 1000} in shown
+    assert one.seen(Alerted)
+
+
+@pytest.mark.parametrize(
+    ("headers", "environ", "status"),
+    [
+        pytest.param({}, {}, 401, id="no token"),
+        pytest.param({"authorization": "Bearer nearly"}, {}, 401, id="another token"),
+        pytest.param({"authorization": "Bearer "}, {"CRON_SECRET": None}, 403, id="none is set"),
+        pytest.param({"authorization": "Bearer None"}, {"CRON_SECRET": None}, 403, id="none is set, and None is sent"),
+    ],
+)
+async def test_the_daily_job_is_not_for_everybody(
+    world: World, headers: dict[str, str], environ: dict[str, str | None], status: int
+) -> None:
+    """Without the platform's secret it is refused, and nothing is sent."""
+    one = world.instance(**environ)
+    world.forget()
+    assert (await one.http.get("/api/cron/daily", headers=headers)).status_code == status
+    assert world.billed() == {}
+
+
+async def test_every_alert_has_a_place() -> None:
+    """Whatever the rules make, its time can be kept."""
+    for kind, about in counters.ALERTS:
+        assert counters.spot(("alert_s", kind, about))
+        alert = Alert(kind, about, 1_763_121_601_000, "info", "")
+        assert alert.ends_ms > alert.at_ms
+        assert alert.key.startswith("alert:")

@@ -1,0 +1,208 @@
+"""Overview and metrics: what they say, what a read costs, and what they say when Redis says nothing."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from lib.edge import tokens
+from lib.ledger import counters
+from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
+
+pytestmark = pytest.mark.anyio
+OBSERVABILITY = Path(__file__).parents[2] / "docs" / "observability"
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with grounded() as started:
+        yield started
+
+
+@pytest.fixture
+async def world(ground: Ground) -> AsyncIterator[World]:
+    async with worlds(ground) as made:
+        yield made
+
+
+async def test_a_read_costs_two_commands(world: World) -> None:
+    """However much there is to show: one round trip, 2 commands; the next within 2 minutes none; metrics share it."""
+    one = world.instance(GEMINI_API_KEY="k", GROQ_API_KEY="k", OPENAI_API_KEY="k")
+    world.forget()
+    before = world.control.get("/_control/stats").json()["http_requests"]
+    await one.overview()
+    assert world.billed() == {"bitfield_ro": 1, "mget": 1}
+    assert world.control.get("/_control/stats").json()["http_requests"] - before == 1
+    world.now_ms += 119_000
+    await one.overview()
+    assert (await one.http.get("/api/metrics", headers=ADMIN)).status_code == 200
+    assert sum(world.billed().values()) == 2
+    world.now_ms += 1_000
+    await one.overview()
+    assert sum(world.billed().values()) == 4
+
+
+async def test_the_view_key_lets_the_edge_answer(world: World) -> None:
+    """With the day's key in the address the reply may be kept at the edge; with the token itself it may not."""
+    one = world.instance()
+    day = "2025-11-14"
+    key = tokens.view_of(SecretStr("admin-token"), day)
+    reply = await one.http.get("/api/overview", params={"view": key})
+    assert reply.status_code == 200
+    assert reply.headers["cache-control"] == "max-age=0, s-maxage=120, stale-while-revalidate=120"
+    own = await one.http.get("/api/overview", headers=ADMIN)
+    assert own.headers["cache-control"] == "private, no-store"
+    assert (await one.http.get("/api/metrics", params={"view": key})).status_code == 401
+    world.now_ms += 2 * 86_400_000
+    assert (await one.http.get("/api/overview", params={"view": key})).status_code == 401
+
+
+@pytest.mark.parametrize("view", ["", "2025-11-14.", "2025-11-14.0", "x" * 5_000, "é"])
+async def test_other_view_keys_open_nothing(world: World, view: str) -> None:
+    """A key that is none is refused."""
+    assert (await world.instance().http.get("/api/overview", params={"view": view})).status_code == 401
+
+
+async def test_what_it_says(world: World) -> None:
+    """Requests by decision, hit rate, latency, circuits and allowances, of all instances."""
+    one, two = world.instance(), world.instance()
+    for number in range(6):
+        await one.ask(f"question {number % 2}")
+    await one.parts.ledger.close()
+    seen = await two.overview()
+    assert (seen["source"], seen["mode"], seen["thrift"]) == ("redis", "redis", 0)
+    now = {"serve": 4, "compute": 2, "refuse": 0, "fail": 0}
+    assert {k: seen["hour"][-1][k] for k in now} == now
+    assert {k: seen["day"][-1][k] for k in now} == now
+    assert len(seen["hour"]) == 13
+    assert len(seen["day"]) == 25
+    assert seen["hitRate"]["hour"] == pytest.approx(4 / 6, abs=1e-4)
+    assert seen["errorRate"]["day"] == 0
+    assert 0 < seen["latency"]["redis"]["p50"] <= seen["latency"]["redis"]["p95"]
+    assert seen["circuits"][0]["state"] == "closed"
+    redis, computing = seen["allowances"]
+    assert redis["used"] + redis["left"] == redis["limit"] == 500_000
+    assert redis["used"] >= 6 * 2
+    assert (computing["service"], computing["limit"]) == ("cloud-run", 180_000)
+
+
+async def test_an_instance_shows_what_it_has_not_handed_over(world: World) -> None:
+    """On this machine, where all routes are one instance, a request is on the page at once."""
+    one = world.instance()
+    await one.ask("a question")
+    assert (await one.overview())["hour"][-1]["compute"] == 1
+    await one.ask("a question")
+    assert (await one.overview())["hour"][-1]["serve"] == 1
+
+
+async def test_without_redis(world: World) -> None:
+    """When Redis is out or off, the instance's own figures, and the edge is not to keep them."""
+    one = world.instance()
+    await one.ask("before")
+    world.redis_down()
+    await one.ask("meanwhile")
+    key = tokens.view_of(SecretStr("admin-token"), "2025-11-14")
+    reply = await one.http.get("/api/overview", params={"view": key})
+    seen = reply.json()
+    assert (seen["source"], seen["mode"], seen["hour"][-1]["compute"]) == ("instance", "local", 2)
+    assert reply.headers["cache-control"] == "private, no-store"
+    off = world.instance(REDIS_ENABLED="false")
+    await off.ask("anything")
+    assert (await off.overview())["hour"][-1]["compute"] == 1
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample by name and labels."""
+    families = text_string_to_metric_families(text)
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+async def test_metrics_hold_what_happened(world: World) -> None:
+    """In the text format: requests by route and decision, modes, caches, histograms, circuits, the ledger."""
+    one = world.instance()
+    for number in range(6):
+        await one.ask(f"question {number % 2}")
+    reply = await one.http.get("/api/metrics", headers=ADMIN)
+    assert reply.headers["content-type"].startswith("text/plain; version=")
+    found = samples(reply.text)
+    route = ("http_route", "/api/ai/supervisor")
+    assert found["breakwater_requests_total", (("decision", "serve"), route)] == 4
+    assert found["breakwater_responses_total", (route, ("status", "2xx"))] == 6
+    assert found["breakwater_admissions_total", (("mode", "redis"),)] == 6
+    assert found["breakwater_answers_total", (("cache", "miss"),)] == 2
+    timed = (("http_request_method", "POST"), route)
+    assert found["http_server_request_duration_seconds_count", timed] == 6
+    assert found["http_server_request_duration_seconds_bucket", (timed[0], route, ("le", "+Inf"))] == 6
+    assert found["db_client_operation_duration_seconds_count", (("db_system_name", "redis"),)] == 6
+    calls = (("gen_ai_operation_name", "chat"), ("gen_ai_provider_name", "cloud-run"))
+    assert found["gen_ai_client_operation_duration_seconds_count", calls] == 2
+    assert found["breakwater_circuit_state", (("gen_ai_provider_name", "cloud-run"), ("state", "closed"))] == 1
+    month = (("period", "month"), ("service", "upstash"), ("unit", "commands"))
+    assert found["breakwater_allowance_limit", month] == 500_000
+    assert found["breakwater_redis_commands_total", ()] == found["breakwater_allowance_used", month] > 0
+
+
+async def test_bounds_of_a_histogram(world: World) -> None:
+    """What takes exactly a bound is in its bucket; the sum is kept to the microsecond."""
+    names = counters.REDIS_DURATION.names()
+    assert counters.REDIS_DURATION.counts(5.0) == ((names[1], 1), (names[-1], 5_000))
+    assert counters.REDIS_DURATION.counts(5.001) == ((names[2], 1), (names[-1], 5_001))
+    assert counters.REDIS_DURATION.counts(99_999.0)[0] == (names[-2], 1)
+
+
+def test_the_supervisor_does_not_know_prometheus() -> None:
+    """The library of the text format is the metrics route's alone: no cold start but its own pays for it."""
+    code = "import sys, {0}; print('prometheus_client' in sys.modules, 'lib.ops.metrics' in sys.modules)"
+    for route, expected in (("api.ai.supervisor", "False False"), ("api.metrics", "True True")):
+        command = [sys.executable, "-c", code.format(route)]
+        done = subprocess.run(command, cwd=OBSERVABILITY.parents[1], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
+
+
+def _expressions(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if key == "expr":
+                yield each
+            else:
+                yield from _expressions(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _expressions(each)
+
+
+async def test_dashboard_and_rules_name_metrics_that_exist(world: World) -> None:
+    """No panel and no rule asks for a name that the route does not give."""
+    text = (await world.instance().http.get("/api/metrics", headers=ADMIN)).text
+    given = {name for name, _ in samples(text)}
+    given |= {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    asked = list(_expressions(json.loads((OBSERVABILITY / "grafana-dashboard.json").read_text())))
+    asked.append((OBSERVABILITY / "prometheus-rules.yml").read_text())
+    prefixes = ("breakwater_", "http_server_", "db_client_", "gen_ai_client_")
+    words = {word for each in asked for word in re.findall(r"[a-z_]+", each) if word.startswith(prefixes)}
+    assert words
+    assert {word for word in words if word not in given} <= {"breakwater_reading"}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed: apt-get install prometheus")
+async def test_prometheus_itself_takes_them(world: World) -> None:
+    """The real program finds no fault in metrics and rules, and its rules fire in its own tests."""
+    one = world.instance()
+    await one.ask("a question")
+    text = (await one.http.get("/api/metrics", headers=ADMIN)).text
+    for arguments, given in (
+        (["check", "metrics"], text),
+        (["check", "rules", str(OBSERVABILITY / "prometheus-rules.yml")], None),
+        (["test", "rules", str(OBSERVABILITY / "prometheus-rules.test.yml")], None),
+        (["check", "config", "--syntax-only", str(OBSERVABILITY / "prometheus.yml")], None),
+    ):
+        done = subprocess.run(["promtool", *arguments], input=given, capture_output=True, text=True, check=False)  # noqa: ASYNC221 - nothing else waits
+        assert done.returncode == 0, done.stdout + done.stderr

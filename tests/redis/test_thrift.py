@@ -1,0 +1,149 @@
+"""What is done more cheaply as Redis's month runs out, step by step, and that it ends with the month."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from lib.base.events import ModeSwitched, ThriftChanged
+from lib.ledger import counters
+from lib.redis import thrift
+from tests.conftest import SupabaseStandIn
+from tests.ledgerkit import Ground, World, grounded, worlds
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with grounded() as started:
+        yield started
+
+
+@pytest.fixture
+async def world(ground: Ground) -> AsyncIterator[World]:
+    async with worlds(ground) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("used", "step"),
+    [(0, 0), (399_999, 0), (400_000, 1), (449_999, 1), (450_000, 2), (474_999, 2), (475_000, 3), (600_000, 3)],
+)
+def test_steps(used: int, step: int) -> None:
+    """By default at 80, 90 and 95 % of 500,000."""
+    assert thrift.step_of(used, 500_000, (80, 90, 95)) == step
+
+
+def test_each_step_is_cheaper() -> None:
+    """Every step asks Redis at most as often as the one before, in every respect."""
+    for before, after in zip(thrift.STEPS, thrift.STEPS[1:], strict=False):
+        assert before.block_ms <= after.block_ms
+        assert before.flush <= after.flush
+        assert before.read_s <= after.read_s
+        assert before.refreshes >= after.refreshes
+        assert before.asks_redis >= after.asks_redis
+        assert before != after
+
+
+@pytest.mark.parametrize("text", ["", "80", "80,90", "90,80,95", "0,1,2", "80,90,101", "a,b,c", "80,90,95,99"])
+def test_percents_that_make_no_sense(text: str) -> None:
+    """The error says what to write instead."""
+    with pytest.raises(ValueError, match="for example '80,90,95'"):
+        thrift.parse_percents(text)
+
+
+def at_step(world: World, step: int) -> None:
+    """As if another instance had found the month so far used up."""
+    used = (0, 410_000, 460_000, 480_000)[step]
+    world.server.bitfield("ledger:1:2025-11").set(*counters.spot(counters.COMMANDS), used).execute()
+    world.server.set("thrift:2025-11", step, px=86_400_000)
+
+
+async def test_step_1_believes_refusals_longer(world: World) -> None:
+    """A refused caller costs nothing for 60 s instead of 10 s."""
+    at_step(world, 1)
+    one = world.instance(RATELIMIT_AI_SUPERVISOR="1/day")
+    await one.ask("first")
+    await one.ask("second")
+    world.now_ms += 59_000
+    world.forget()
+    assert (await one.ask("third")).status_code == 429
+    assert world.billed() == {}
+    world.now_ms += 2_000
+    await one.ask("fourth")
+    assert world.billed() != {}
+    assert one.seen(ThriftChanged) == [ThriftChanged(0, 1)]
+
+
+@pytest.mark.parametrize(("step", "writes"), [(0, 8), (1, 2), (2, 0)])
+async def test_counts_are_written_less_often(world: World, step: int, writes: int) -> None:
+    """Each step multiplies what has to have been sent before counts are written."""
+    at_step(world, step)
+    one = world.instance(LEDGER_FLUSH_COMMANDS="4")
+    await one.ask("first")
+    world.forget()
+    for number in range(16):
+        await one.ask(f"question {number % 2}")
+    # 2 misses of 3 commands and 14 hits of 2.
+    written = world.billed()["bitfield"] - 16
+    assert written == pytest.approx(writes, abs=1 if writes else 0)
+
+
+async def test_step_2_refreshes_nothing(world: World) -> None:
+    """An aging answer is served as it is, and the backend is not asked behind the caller's back."""
+    one = world.instance()
+    await one.ask("a question")
+    world.now_ms += 3_700_000
+    at_step(world, 2)
+    reply = await one.ask("a question")
+    assert reply.headers["x-cache"] == "STALE"
+    assert world.outside.asked == 1
+    at_step(world, 0)
+    await one.ask("a question")
+    assert world.outside.asked == 2
+
+
+async def test_step_3_counts_in_supabase(world: World, supabase: SupabaseStandIn) -> None:
+    """Limits come from Supabase and Redis is not asked at all; the very limit goes on; a new month begins as usual."""
+    world.now_ms = int(datetime(2025, 11, 30, 23, 59, 30, tzinfo=UTC).timestamp() * 1000)
+    given: dict[str, Any] = {"SUPABASE_URL": supabase.url, "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key}
+    one = world.instance(RATELIMIT_AI_SUPERVISOR="5/hour", **given)
+    caller = "10.77.0.1"
+    for number in range(2):
+        await one.ask(f"question {number}", caller)
+    at_step(world, 3)
+    assert (await one.ask("the one that brings the news", caller)).headers["x-guard-mode"] == "redis"
+    world.forget()
+    replies = [await one.ask(f"later {number}", caller) for number in range(3)]
+    assert [(each.status_code, each.headers["x-guard-mode"]) for each in replies[:2]] == [(200, "supabase")] * 2
+    assert replies[2].status_code == 429
+    assert {name: n for name, n in world.billed().items() if name not in ("set", "bitfield", "expire")} == {}
+    assert one.seen(ModeSwitched)[-1].reason == "redis's month is nearly used up"
+    assert (await one.overview())["mode"] == "supabase"
+    world.now_ms += 60_000
+    assert (await one.ask("in December", "10.77.0.2")).headers["x-guard-mode"] == "redis"
+    # What Supabase admitted in November still counts in the hour.
+    assert (await one.ask("in December", caller)).status_code == 429
+
+
+async def test_step_3_without_supabase_goes_on_with_redis(world: World) -> None:
+    """Where nobody else can count, Redis counts to its last command."""
+    at_step(world, 3)
+    one = world.instance()
+    await one.ask("first")
+    assert (await one.ask("second")).headers["x-guard-mode"] == "redis"
+
+
+async def test_the_step_is_found_and_told(world: World) -> None:
+    """Whoever writes counts beyond a threshold tells all instances, by one text that ends with the month."""
+    one = world.instance(LEDGER_FLUSH_COMMANDS="4", REDIS_MONTH_COMMANDS="100", REDIS_MONTH_PERCENTS="10,20,90")
+    for number in range(12):
+        await one.ask(f"question {number}")
+    assert world.server.get("thrift:2025-11") in ("1", "2")
+    assert world.server.pttl("thrift:2025-11") <= 16.5 * 86_400_000
+    two = world.instance()
+    await two.ask("anything")
+    assert [each.before for each in two.seen(ThriftChanged)] == [0]
+    assert (await two.overview())["thrift"] in (1, 2)

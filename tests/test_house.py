@@ -1,0 +1,138 @@
+"""The house: which files are pure, and that imports run one way. Read from the source; nothing is imported."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIB = ROOT / "lib"
+
+PURE = (
+    "ai.budgets",
+    "ai.question",
+    "base.calendar",
+    "base.caller",
+    "breaker.circuit",
+    "breaker.vitals",
+    "cache.freshness",
+    "decide",
+    "edge.headers",
+    "ledger.allowances",
+    "ledger.bill",
+    "ledger.counters",
+    "limits.bitfield",
+    "limits.grammar",
+    "limits.judge",
+    "limits.settlement",
+    "limits.window",
+    "ops.alert_rules",
+    "policy",
+    "redis.keys",
+    "redis.op",
+    "redis.thrift",
+)
+"""Rules: values in, values out. No await, no clock, no environment, no I/O; they import only each other."""
+
+ALLOWED = {
+    "bisect",
+    "collections",
+    "collections.abc",
+    "dataclasses",
+    "datetime",
+    # Caches of what depends on the arguments alone.
+    "functools",
+    "hashlib",
+    "hmac",
+    "ipaddress",
+    "json",
+    "math",
+    "re",
+    "typing",
+    "unicodedata",
+    "urllib.parse",
+    # Calendar days; it reads the time zone database, which is a constant of the installation.
+    "zoneinfo",
+}
+CLOCKS = {"now", "utcnow", "today", "time", "time_ns", "monotonic"}
+INPUT_AND_OUTPUT = {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+def name_of(path: Path) -> str:
+    """``limits.window`` for lib/limits/window.py, ``limits`` for its package."""
+    parts = path.relative_to(LIB).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(LIB.rglob("*.py"))}
+
+
+def imports(name: str, tree: ast.AST) -> Iterator[str]:
+    """The modules that one of ours imports, wherever in it: ours by their name here, others as ``!name``."""
+    package = name.split(".") if MODULES[name].name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (f"!{each.name}" for each in names)
+            case ast.ImportFrom(module=module, level=0):
+                yield f"!{module}"
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = [*package[: len(package) - level + 1], *(module.split(".") if module else ())]
+                for each in names:
+                    inner = ".".join([*base, each.name])
+                    yield inner if inner in MODULES else ".".join(base)
+
+
+def impurities(name: str, source: str) -> Iterator[str]:
+    """Everything in a module that a rule must not have."""
+    tree = ast.parse(source)
+    for each in imports(name, tree):
+        if each.removeprefix("!") not in ALLOWED if each.startswith("!") else each not in PURE:
+            yield f"imports {each}"
+    for node in ast.walk(tree):
+        match node:
+            case ast.AsyncFunctionDef() | ast.AsyncFor() | ast.AsyncWith() | ast.Await():
+                yield f"waits in line {node.lineno}"
+            case ast.comprehension(is_async=1):
+                yield "waits in a comprehension"
+            case ast.Global(names=variables):
+                yield f"keeps state in {', '.join(variables)}"
+            case ast.Call(func=ast.Attribute(attr=attribute)) if attribute in CLOCKS:
+                yield f"asks a clock: {attribute}()"
+            case ast.Call(func=ast.Name(id=called)) if called in INPUT_AND_OUTPUT | {"hash"}:
+                # The built-in hash() is salted: two processes disagree.
+                yield f"calls {called}()"
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_a_rule_is_pure(name: str) -> None:
+    """No await, no clock, no environment, no randomness, no I/O, nothing of ours but other rules."""
+    assert list(impurities(name, MODULES[name].read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os",
+        "import time",
+        "import random",
+        "import asyncio",
+        "import httpx",
+        "from ..app.settings import Settings",
+        "from ..base import clock",
+        "from .. import guard",
+        "import secrets as s",
+        "async def f(): pass",
+        "async def f():\n    await g()",
+        "def f():\n    import os",
+        "from datetime import datetime\ndatetime.now()",
+        "import datetime\ndatetime.date.today()",
+        "open('x')",
+        "hash('x')",
+        "def f():\n    global x",
+    ],
+)
+def test_the_test_of_purity_notices(source: str) -> None:
+    """Each kind of impurity is found."""
+    assert list(impurities("limits.window", source))
