@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import httpcore
 import httpx
 
+from ..afterwards import Outbox
 from ..ai.budgets import Budget
 from ..ai.chain import Chain, Link
 from ..ai.providers.port import Provider
@@ -15,8 +16,10 @@ from ..base.clock import Clock
 from ..base.events import Listener, ThriftChanged, broadcast, log
 from ..base.http import new_client, new_pool
 from ..breaker.gate import Gate
+from ..breaker.shared import SharedCircuits
 from ..breaker.vitals import VitalsPolicy
-from ..cache.single_flight import FlightRules
+from ..cache.lock import LockRules
+from ..computing import Computing
 from ..edge.signin import SignIn
 from ..guard import Guard
 from ..ledger.ledger import Ledger
@@ -57,6 +60,8 @@ class Parts:
 
     settings: "Settings"
     guard: Guard
+    chain: Chain
+    circuits: SharedCircuits
     health: Health
     signin: SignIn
     clock: Clock
@@ -110,37 +115,42 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     redis = ledger.redis = _redis(settings, pool, clock, emit, ledger)
     supabase = _supabase(settings, client, clock, emit, ledger)
     stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
-    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift, ledger.take)
-    chain = Chain(tuple(_links(settings, client)), redis, limits, clock, emit)
-    guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
+    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
+    circuits = SharedCircuits(redis, clock, emit)
+    chain = Chain(tuple(_links(settings, client)), circuits, limits, clock, emit)
+    outbox = Outbox(redis, emit, limits.due, ledger.take)
+    computing = Computing(limits, redis, outbox, clock, LockRules(settings.flight_lease_ms))
+    guard = Guard(limits, computing, outbox, clock)
     timeout_s = settings.fallback_timeout_ms / 1000
     signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
-    late_overview = Late(lambda: _overview(settings, guard, ledger))
-    late_alerts = Late(lambda: _alerts(settings, guard, client, late_overview.get()))
+    late_overview = Late(lambda: _overview(settings, chain, limits, ledger))
+    late_alerts = Late(lambda: _alerts(settings, limits, client, late_overview.get()))
     health = Health(chain, limits, clock, emit)
-    return Parts(settings, guard, health, signin, clock, emit, client, pool, ledger, late_overview, late_alerts)
+    return Parts(
+        settings, guard, chain, circuits, health, signin, clock, emit, client, pool, ledger, late_overview, late_alerts
+    )
 
 
-def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
+def _overview(settings: "Settings", chain: Chain, limits: Limits, ledger: Ledger) -> "Overview":
     from ..ops.overview import Overview
 
-    return Overview(guard.chain, guard.limits, ledger, ledger.thrift, guard.clock, settings.supabase_mb)
+    return Overview(chain, limits, ledger, ledger.thrift, limits.clock, settings.supabase_mb)
 
 
-def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+def _alerts(settings: "Settings", limits: Limits, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
     from ..ops.alerts import Alerts
 
     return Alerts(
-        guard.redis,
-        guard.limits.supabase,
+        limits.redis,
+        limits.supabase,
         client,
-        guard.clock,
-        guard.emit,
+        limits.clock,
+        limits.emit,
         overview.ledger,
         settings.redis_month_percents,
         settings.alert_error_percent,
         settings.redis_slow_ms,
-        guard.limits.is_out,
+        limits.is_out,
         _open(settings.slack_webhook),
         _open(settings.alert_webhook),
     )

@@ -22,6 +22,7 @@ from ..base import caller
 from ..base.caller import Caller
 from ..base.encode import to_json
 from ..base.events import Crashed, Listener, Mode, RequestDone, Spent, log
+from ..base.leaving import never
 from .problems import TYPE_BASE, BadSettings, Problem
 from .replies import FieldError, ProblemBody
 
@@ -122,8 +123,8 @@ class Request:
                 raise too_large
         return bytes(body)
 
-    async def while_here[T](self, wait: Awaitable[T], /) -> T:
-        """Await something long, but cancel it as soon as the client leaves. Raises ClientDisconnect.
+    async def while_here[T](self, wait: Awaitable[T], /, wanted: Callable[[], bool] = never) -> T:
+        """Await something long, but cancel it when the client leaves and nobody else wants it. Raises ClientDisconnect.
 
         Costs two tasks, so that what is short is not awaited here (base/leaving.py).
         """
@@ -135,8 +136,8 @@ class Request:
             task = asyncio.ensure_future(wait)
             if not gone.done():
                 await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
+            if task.done() or wanted():
+                return await task
             raise ClientDisconnect
         finally:
             gone.cancel()

@@ -13,7 +13,7 @@ _WAIT_S = 5.0
 
 async def run(parts: Parts, request_id: str) -> DailyBody:
     """Correct, measure, evaluate. Raises RedisDown where the ledger cannot be read."""
-    redis, now_ms = parts.guard.redis, parts.clock.now_ms()
+    redis, now_ms = parts.guard.limits.redis, parts.clock.now_ms()
     known: dict[Name, int] = {}
     size = await _measure(parts, known)
     reading: Reading | None = None

@@ -15,9 +15,10 @@ from ..ledger.allowances import Allowance
 from ..ledger.counters import Histogram, Name, Reading
 from ..ledger.ledger import Ledger
 from ..limits.limiter import Limits
+from ..lookup import Lookup, both
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Op, Reply, as_list, as_text, join
+from ..redis.op import join
 from ..redis.thrift import Thrift
 
 _READ_S = 2.0
@@ -67,7 +68,7 @@ class Overview:
             at_ms, source, reading = self._last[0], "redis", self._last[2]
         # What this instance has not handed over yet is no news to it.
         reading = reading.plus(self.counts.pending())
-        circuits = [(link.name, circuit) for link, circuit in zip(self.chain.links, self.chain.circuits, strict=True)]
+        circuits = [(link.name, self.chain.circuits.known(link.name)) for link in self.chain.links]
         return Snapshot(
             at_ms,
             "redis" if source == "redis" else "instance",
@@ -95,23 +96,16 @@ class Overview:
         redis, landed = self.limits.redis, self.counts.landed
         if redis is None:
             return
-        chain_keys = self.chain.keys(now_ms)
-        names = [keys.thrift(month_of(now_ms)), *chain_keys]
-
-        def texts(replies: Sequence[Reply]) -> list[str | None]:
-            return [as_text(each) for each in as_list(replies[0], len(names))]
-
-        both = join(counters.read(now_ms), Op((("MGET", *names),), texts))
+        step = Lookup((keys.thrift(month_of(now_ms)),), lambda texts: texts[0], lambda: None)
+        wanted = join(counters.read(now_ms), both(step, self.chain.lookup(now_ms)).op())
         try:
-            reading, (step, *shared) = await redis.run(both, "read", _READ_S)
+            reading, (thrift, view) = await redis.run(wanted, "read", _READ_S)
         except RedisDown:
             # What was read before is no longer the present; the instance's own view is at least that.
             self._last = None
             return
-        self.thrift.seen(step, now_ms)
-        self.chain.view(shared, now_ms)
-        months = shared[len(self.chain.links) :]
-        self._used = {link.name: used for link, used in zip(self.chain.links, months, strict=True)}
+        self.thrift.seen(thrift, now_ms)
+        self._used = {link.name: used for link, used in zip(self.chain.links, view.used, strict=True)}
         self._last = (now_ms, landed, reading)
 
 

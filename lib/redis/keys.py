@@ -50,13 +50,18 @@ OUTAGE = "outage"
 
 
 def epoch_route(route: str) -> str:
-    """Counts invalidations of every answer of a route."""
-    return f"epoch:{route.replace('/', ':')}"
+    """The epoch of every value of a route."""
+    return f"epoch:2:{route.replace('/', ':')}"
 
 
-def epoch_session(route: str, session: str) -> str:
-    """Counts invalidations of the answers of one session."""
-    return f"epoch:{route.replace('/', ':')}:{quote(session, safe='')}"
+def epoch_session(route: str, bucket: int) -> str:
+    """The epoch that the sessions of one bucket share."""
+    return f"epoch:2:{route.replace('/', ':')}:s{bucket}"
+
+
+def epoch_tag(bucket: int) -> str:
+    """The epoch that the tags of one bucket share."""
+    return f"epoch:2::t{bucket}"
 
 
 def ledger(month: str) -> str:
@@ -74,8 +79,8 @@ def alert(kind: str, about: str, period: str) -> str:
     return f"alert:{kind}:{about}:{period}"
 
 
-EPOCH_ALL = "epoch"
-"""Counts invalidations of every answer there is."""
+EPOCH_ALL = "epoch:2"
+"""The epoch of every stored value there is. The number names the scheme: release 0.1 counted its epochs."""
 
 
 def reset(subject: str) -> str:

@@ -194,7 +194,7 @@ async def test_two_instances_add_up(world: World) -> None:
         for number in range(4):
             await each.ask(f"question {number}")
         await each.parts.ledger.close()
-    store = one.parts.guard.redis
+    store = one.parts.guard.limits.redis
     assert store is not None
     world.forget()
     reading = await store.run(counters.read(world.now_ms), "read", 5)
