@@ -161,7 +161,10 @@ def problem_json(problem: ProblemBody) -> tuple[bytes, str]:
 
 
 def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Handler) -> ASGIApp:
-    """The ASGI application of one route: a handler for each method, in lower case (``get=``, ``post=``)."""
+    """The ASGI application of one route: a handler for each method, in lower case (``get=``, ``post=``).
+
+    Without any handler it is a path at which nothing is served, whatever the method.
+    """
     handlers = {name.upper(): handler for name, handler in methods.items()}
     if "GET" in handlers:
         handlers["HEAD"] = handlers["GET"]
@@ -174,7 +177,7 @@ def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Han
         request = Request(starlette.requests.Request(scope, receive), uuid.uuid4().hex, errors)
         try:
             parts = await parts_of()
-        except Exception as e:  # noqa: BLE001 - told and logged like every other failure
+        except Exception as e:  # noqa: BLE001 - answered and logged like every other failure
             reply = _failure(request, e, log)
             await _send(request, reply, log, scope, receive, send)
             return
@@ -213,7 +216,9 @@ async def _serve(
     request.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)
     method = request.http.method
     try:
-        if method == "OPTIONS" and request.header("access-control-request-method"):
+        if not handlers:
+            reply = _problem(request, Problem("not_found", "No route has this path; the README lists all routes."))
+        elif method == "OPTIONS" and request.header("access-control-request-method"):
             # Allowed origins' preflights do not get here.
             reply = _problem(request, Problem("origin_not_allowed", "Add this origin to ALLOWED_ORIGINS."))
         elif method == "OPTIONS":

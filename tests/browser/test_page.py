@@ -17,7 +17,7 @@ import pytest
 import redis as redis_py
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.overview import overview
+from api.ops import ROUTES
 from dev.faults import respond
 from dev.routes import routes_app
 from dev.serve import ThreadedServer
@@ -26,7 +26,7 @@ from lib.app.wiring import Parts, build
 from lib.base.calendar import month_of
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
-from lib.edge.app import endpoint
+from lib.edge.paths import paths
 from lib.ledger import counters
 from lib.redis import keys
 from tests.ledgerkit import grounded
@@ -72,13 +72,13 @@ class Served:
             if self.status != 200:
                 await respond(send, self.status, b"{}")
                 return
-            await self._overview()(scope, receive, send)
+            await self._served()(scope, receive, send)
             return
         await self.files(scope, receive, send)
         if scope["type"] == "lifespan" and self._parts is not None:
             await self._parts.aclose()
 
-    def _overview(self) -> ASGIApp:
+    def _served(self) -> ASGIApp:
         if self._api is None:
             # Here, because connections belong to the event loop that they are made in.
             self._parts = parts = build(Settings.from_env(self.environ))
@@ -86,7 +86,7 @@ class Served:
             async def built() -> Parts:
                 return parts
 
-            self._api = endpoint(built, get=overview)
+            self._api = paths(built, ROUTES)
         return self._api
 
 

@@ -158,13 +158,13 @@ async def test_bounds_of_a_histogram(world: World) -> None:
     assert counters.REDIS_DURATION.counts(99_999.0)[0] == (names[-2], 1)
 
 
-def test_the_supervisor_does_not_know_prometheus() -> None:
-    """The library of the text format is the metrics route's alone: no cold start but its own pays for it."""
-    code = "import sys, {0}; print('prometheus_client' in sys.modules, 'lib.ops.metrics' in sys.modules)"
-    for route, expected in (("api.ai.supervisor", "False False"), ("api.metrics", "True True")):
-        command = [sys.executable, "-c", code.format(route)]
-        done = subprocess.run(command, cwd=OBSERVABILITY.parents[1], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == expected
+@pytest.mark.parametrize("loaded", ["api.ai.supervisor", "api.ops", "api.ops, lib.app.wiring, lib.ops.admin"])
+def test_only_a_request_for_metrics_loads_prometheus(loaded: str) -> None:
+    """Neither the start of a function nor what other paths need loads the library of the text format."""
+    code = f"import sys, {loaded}; print('prometheus_client' in sys.modules, 'lib.ops.metrics' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=OBSERVABILITY.parents[1], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
 
 
 def _expressions(value: Any) -> Iterator[str]:
