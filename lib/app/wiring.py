@@ -12,8 +12,9 @@ from ..ai.chain import Chain, Link
 from ..ai.providers.port import Provider
 from ..base.absent import spare_searching
 from ..base.clock import Clock
-from ..base.events import Listener, ThriftChanged, broadcast, log
+from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
+from ..base.log import broadcast, log
 from ..breaker.gate import Gate
 from ..breaker.vitals import VitalsPolicy
 from ..cache.single_flight import FlightRules
@@ -128,6 +129,7 @@ def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
 
 
 def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+    from ..ops.alert_rules import Thresholds
     from ..ops.alerts import Alerts
 
     return Alerts(
@@ -137,9 +139,7 @@ def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overv
         guard.clock,
         guard.emit,
         overview.ledger,
-        settings.redis_month_percents,
-        settings.alert_error_percent,
-        settings.redis_slow_ms,
+        Thresholds(settings.redis_month_percents, settings.alert_error_percent, settings.redis_slow_ms),
         guard.limits.is_out,
         _open(settings.slack_webhook),
         _open(settings.alert_webhook),

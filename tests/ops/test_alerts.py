@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from lib.base.events import Alerted, RedisSlow, WebhookFailed
-from lib.ledger import counters
+from lib.ledger import places
+from lib.ledger.places import AlertKind
+from lib.ledger.table import TOTALS, five_minute_place, hour_place, place
 from lib.ops.alert_rules import Alert
 from tests.conftest import SupabaseStandIn
 from tests.ledgerkit import CRON, Ground, Instance, World, grounded, worlds
@@ -34,8 +37,8 @@ def kinds(world: World) -> list[tuple[str, str]]:
 
 def used(world: World, commands: int) -> None:
     """As if so many commands had been counted this month."""
-    kind, offset = counters.spot(counters.COMMANDS)
-    world.server.bitfield("ledger:1:2025-11").set(kind, offset, commands).execute()
+    kind, offset = place(places.COMMANDS)
+    world.server.bitfield("ledger:2:2025-11").set(kind, offset, commands).execute()
 
 
 async def daily(instance: Instance) -> None:
@@ -81,13 +84,13 @@ async def test_noticed_when_counts_are_written(world: World) -> None:
 async def test_a_budget_that_does_not_last(world: World) -> None:
     """Half of Gemini's day used within an hour is told, with when it ends and when it is whole again."""
     one = world.instance(GEMINI_API_KEY="key")
-    spot = counters.hour_spot("calls.gemini", world.now_ms, "2025-11")
-    world.server.bitfield("ledger:1:2025-11").set(*spot, 120).execute()
+    at = hour_place("calls.gemini", world.now_ms, "2025-11")
+    world.server.bitfield("ledger:2:2025-11").set(*at, 120).execute()
     await daily(one)
     (told,) = [each for each in world.outside.alerts() if each["about"] == "gemini"]
     assert told["kind"] == "runs_out"
     assert "120 of 225 requests used" in told["text"]
-    assert "It is whole again on 15 November at 08:00 UTC" in told["text"]
+    assert "It resets on 15 November at 08:00 UTC" in told["text"]
 
 
 async def test_a_circuit_opens_and_closes(world: World) -> None:
@@ -125,13 +128,13 @@ async def test_the_error_rate(world: World) -> None:
     """More than 1 % of the last hour's requests failed: told, once there were enough to say so."""
     one = world.instance()
     at = world.now_ms - 600_000
-    few = world.server.bitfield("ledger:1:2025-11")
-    few.set(*counters.five_spot("compute", at, "2025-11"), 30).set(*counters.five_spot("fail", at, "2025-11"), 1)
+    few = world.server.bitfield("ledger:2:2025-11")
+    few.set(*five_minute_place("compute", at, "2025-11"), 30).set(*five_minute_place("fail", at, "2025-11"), 1)
     few.execute()
     await daily(one)
     assert kinds(world) == []
-    many = world.server.bitfield("ledger:1:2025-11")
-    many.set(*counters.five_spot("compute", at, "2025-11"), 98).set(*counters.five_spot("fail", at, "2025-11"), 2)
+    many = world.server.bitfield("ledger:2:2025-11")
+    many.set(*five_minute_place("compute", at, "2025-11"), 98).set(*five_minute_place("fail", at, "2025-11"), 2)
     many.execute()
     await daily(one)
     assert kinds(world) == [("error_rate", "")]
@@ -156,7 +159,7 @@ async def test_an_alert_leaves_no_key_without_a_ttl(world: World) -> None:
     for _ in range(3):
         one.parts.emit(RedisSlow(140.0))
     await one.ask("anything")
-    assert world.server.exists("ledger:1:2025-11")
+    assert world.server.exists("ledger:2:2025-11")
     found: Any = world.server.keys("*")
     assert [key for key in found if world.server.ttl(key) == -1] == []
 
@@ -208,10 +211,12 @@ async def test_the_daily_job_is_not_for_everybody(
     assert world.billed() == {}
 
 
-async def test_every_alert_has_a_place() -> None:
-    """Whatever the rules make, its time can be kept."""
-    for kind, about in counters.ALERTS:
-        assert counters.spot(("alert_s", kind, about))
-        alert = Alert(kind, about, 1_763_121_601_000, "info", "")
-        assert alert.ends_ms > alert.at_ms
-        assert alert.key.startswith("alert:")
+@pytest.mark.parametrize("kind", AlertKind)
+@pytest.mark.parametrize("about", ["", "gemini", "a server: *web-1*", "other"])
+def test_every_alert_has_a_place(kind: AlertKind, about: str) -> None:
+    """Whatever an alert is about, its time can be kept, and no two kinds or subjects share a key."""
+    assert kind.counter(about) in TOTALS
+    alert = Alert(kind, about, 1_763_121_601_000, "info", "")
+    assert alert.ends_ms > alert.at_ms
+    assert alert.key == f"alert:{kind.label}:{quote(about, safe='')}:{alert.period}"
+    assert ":" not in alert.period
