@@ -272,7 +272,8 @@ def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str 
     if decision == "refuse":
         code, _, why = reason.partition(":")
         counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
-    is_timed = route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
+    is_guarded = mode is not None or route != places.OTHER
+    is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
     return _Labels(tuple(counted), route if is_timed else None)
 
 

@@ -32,8 +32,10 @@ ROUTES: Mapping[str, int] = {
 }
 """Paths without ``/api/``."""
 
-TIMED_ROUTES: Mapping[str, int] = {route: ROUTES[route] for route in ("ai/supervisor", "v1/chat/completions")}
-"""Guarded routes: their durations are kept, and they count by hour and by five minutes."""
+TIMED_ROUTES: Mapping[str, str] = {OTHER: "_OTHER", "ai/supervisor": "POST", "v1/chat/completions": "POST"}
+"""Guarded routes with their method: their durations are kept, and they count by hour and by five minutes.
+
+A guarded route that is not listed in ROUTES, such as one of another program, counts under ``other``."""
 
 PROVIDERS: Mapping[str, int] = {OTHER: 0, "cloud-run": 1, "gemini": 2, "groq": 3, "openai": 4}
 
@@ -186,13 +188,14 @@ class Block:
 
 
 _ROUTE: Axis = (ROUTES, 64)
-_TIMED_ROUTE: Axis = (TIMED_ROUTES, 64)
+_TIMED_ROUTE: Axis = ({route: ROUTES[route] for route in TIMED_ROUTES}, 64)
 _PROVIDER: Axis = (PROVIDERS, 16)
 _STATE: Axis = (STATES, 8)
 _MODE: Axis = (MODES, 8)
 _PARTS = 24
 """Room for the parts of a histogram."""
-_ALERTS_AT, _ABOUTS = 4_864, 32
+ALERT_KINDS, ALERTS_AT, ABOUTS = 64, 4_864, 32
+"""Room for kinds of alerts, and for what each can be about."""
 
 SLOTS = 16_384
 """Room for totals. 6,912 to the end are free: a new block takes the first of them."""
@@ -225,15 +228,12 @@ BLOCKS: tuple[Block, ...] = (
     Block(544, ("vcpu_ms",), (_PROVIDER,)),
     Block(1_024, ("circuits",), (_PROVIDER, _STATE)),
     Block(1_152, (PROVIDER_DURATION.name,), (_PROVIDER, (PROVIDER_DURATION.numbers(), _PARTS))),
-    # 1,536 to 4,863: by route.
+    # 1,536 to 4,863: by route. 4,608 to the end are free.
     Block(1_536, ("requests",), (_ROUTE, (DECISIONS, 16))),
     Block(2_560, ("statuses",), (_ROUTE, (STATUSES, 8))),
     Block(3_072, (HTTP_DURATION.name,), (_TIMED_ROUTE, (HTTP_DURATION.numbers(), _PARTS))),
-    # 4,864 to 6,911: alerts, room for 64 kinds.
-    *(
-        Block(_ALERTS_AT + kind.number * _ABOUTS, ("alert_s", kind.label), ((kind.abouts, _ABOUTS),))
-        for kind in AlertKind
-    ),
+    # 4,864 to 6,911: alerts.
+    *(Block(ALERTS_AT + kind.number * ABOUTS, ("alert_s", kind.label), ((kind.abouts, ABOUTS),)) for kind in AlertKind),
 )
 
 # By time

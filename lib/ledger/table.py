@@ -15,7 +15,18 @@ from math import prod
 
 from ..base.calendar import month_ends_ms, month_of
 from ..limits.window import DAY_MS
-from .places import BLOCKS, FIVE_MINUTE_FIELDS, FIVE_MINUTE_ROOM, HOUR_FIELDS, HOUR_ROOM, SLOTS, Block, Name
+from .places import (
+    ALERT_KINDS,
+    BLOCKS,
+    FIVE_MINUTE_FIELDS,
+    FIVE_MINUTE_ROOM,
+    HOUR_FIELDS,
+    HOUR_ROOM,
+    SLOTS,
+    AlertKind,
+    Block,
+    Name,
+)
 
 HOUR_MS = 3_600_000
 FIVE_MINUTES_MS = 300_000
@@ -61,6 +72,7 @@ def check(what: str, numbers: Mapping[str, int], room: int) -> None:
         raise ValueError(f"{what}: two values have the same number: {dict(numbers)}")
 
 
+check("alerts", {kind.label: kind.number for kind in AlertKind}, ALERT_KINDS)
 check("hour", HOUR_FIELDS, HOUR_ROOM)
 check("five minutes", FIVE_MINUTE_FIELDS, FIVE_MINUTE_ROOM)
 TOTALS: Mapping[Name, Place] = {name: (f"u{TOTAL_BITS}", slot * TOTAL_BITS) for name, slot in lay_out(BLOCKS).items()}

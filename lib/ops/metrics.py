@@ -92,7 +92,7 @@ def _histograms(reading: Reading) -> Iterator[Metric]:
         "http_server_request_duration_seconds",
         "How long guarded requests took.",
         ("http_request_method", "http_route"),
-        [((route,), ("POST", _route(route))) for route in places.TIMED_ROUTES],
+        [((route,), (method, _route(route))) for route, method in places.TIMED_ROUTES.items()],
     )
     yield _histogram(
         reading,

@@ -190,6 +190,71 @@ def test_days_without_redis_keep_the_totals_and_the_last_day() -> None:
     assert len(by_place["2025-11"]) < 400
 
 
+def counted_by_0_1(world: World, commands: int, vendor: tuple[int, int] | None = None) -> None:
+    """As if version 0.1 had counted so many commands this month; the vendor's figure, and what was counted then."""
+    # Its places are 48 bits each: 1 has the commands, 15 to 17 the vendor's figure, what was counted then, and when.
+    string = world.server.bitfield("ledger:1:2025-11").set("u48", "#1", commands)
+    if vendor:
+        string = string.set("u48", "#15", vendor[0]).set("u48", "#16", vendor[1]).set("u48", "#17", 1_762_000_000)
+    string.execute()
+
+
+def in_0_1(world: World) -> tuple[int, list[int]]:
+    """The length of 0.1's string, and its first numbers."""
+    numbers = world.server.bitfield("ledger:1:2025-11")
+    for number in range(20):
+        numbers = numbers.get("u48", f"#{number}")
+    found: Any = numbers.execute()
+    return world.server.strlen("ledger:1:2025-11"), found
+
+
+@pytest.mark.parametrize(
+    ("commands", "vendor", "earlier"),
+    [
+        pytest.param(420_000, None, 420_000, id="as counted"),
+        pytest.param(1_000, (419_500, 500), 420_000, id="by the vendor's figure"),
+    ],
+)
+async def test_a_month_that_version_0_1_began(
+    world: World, commands: int, vendor: tuple[int, int] | None, earlier: int
+) -> None:
+    """Its Redis commands count on, its string stays as it is, and the step of thrift is not lowered meanwhile."""
+    counted_by_0_1(world, commands, vendor)
+    before = in_0_1(world)
+    world.server.set("thrift:2025-11", 1, px=86_400_000)
+    instances = [world.instance(LEDGER_FLUSH_COMMANDS="1") for _ in range(5)]
+    for number in range(4):
+        for each in instances:
+            await each.ask(f"question {number}")
+            assert world.server.get("thrift:2025-11") == "1"
+    redis = (await world.instance().overview())["allowances"][0]
+    assert earlier < redis["used"] < earlier + 300
+    assert total(world, "earlier_commands") == earlier
+    assert in_0_1(world) == before
+
+
+@pytest.mark.parametrize("instances", [1, 4])
+async def test_a_new_month_costs_little(world: World, instances: int) -> None:
+    """The first three writes of a string set its TTL and look for 0.1's counts in one round trip; later ones do not."""
+    made = [world.instance(LEDGER_FLUSH_COMMANDS="1") for _ in range(instances)]
+    for number in range(8):
+        await made[number % instances].ask(f"question {number}")
+    assert total(world, "writes") >= 8
+    assert world.billed()["bitfield_ro"] == reading.FIRST_WRITES
+
+
+async def test_a_string_of_0_1_that_is_none_disturbs_nothing(world: World) -> None:
+    """Where its key holds something else, the month begins at what 0.2 counts."""
+    world.server.hset("ledger:1:2025-11", "a", "b")
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1")
+    for number in range(5):
+        reply = await one.ask(f"question {number}")
+        assert (reply.status_code, reply.headers["x-guard-mode"]) == (200, "redis")
+    assert total(world, "redis_commands") > 0
+    assert total(world, "earlier_commands") == 0
+    assert world.server.ttl("ledger:2:2025-11") > 0
+
+
 async def test_two_instances_add_up(world: World) -> None:
     """Counts of several instances are one total, and one command reads them."""
     one, two = world.instance(), world.instance()
