@@ -75,7 +75,7 @@ class Parts:
 
     @property
     def alerts(self) -> "Alerts":
-        """What tells a person."""
+        """What sends alerts."""
         return self.late_alerts.get()
 
     async def aclose(self) -> None:
@@ -84,14 +84,14 @@ class Parts:
         await self.pool.aclose()
 
     async def settle(self) -> None:
-        """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
+        """After a reply, what belongs to no request: counts to flush, alerts to send."""
         await self.ledger.settle()
         self.notice()
         if self.late_alerts.made is not None:
             await self.late_alerts.made.settle()
 
     def notice(self) -> int:
-        """Look at what is new for what is worth an alert; how many wait to be sent."""
+        """Apply the rules of alerts to what is new; returns how many alerts wait to be sent."""
         if self.ledger.news:
             news = list(self.ledger.news)
             self.ledger.news.clear()

@@ -97,7 +97,7 @@ async def test_the_bound_on_what_a_killed_instance_loses(world: World) -> None:
 
 
 async def test_an_orderly_end_loses_nothing_worth_a_command(world: World) -> None:
-    """An instance that is told to end hands over what it has."""
+    """An instance that is shut down flushes what it has."""
     one = world.instance()
     for number in range(6):
         await one.ask(f"question {number}")
@@ -156,7 +156,7 @@ async def test_the_daily_job_takes_the_vendors_figure(world: World) -> None:
 
 @pytest.mark.parametrize("month_requests", ["many", None, -1], ids=["text", "missing", "negative"])
 async def test_a_vendor_that_makes_no_sense_changes_nothing(world: World, month_requests: object) -> None:
-    """A figure that is none is told, and ours stands."""
+    """A figure that is no count is reported as unavailable, and ours stands."""
     world.outside.month_requests = month_requests
     one = world.instance(UPSTASH_EMAIL="me@example.com", UPSTASH_API_KEY="key", UPSTASH_API_URL=world.outside.url)
     reply = await one.http.get("/api/cron/daily", headers=CRON)
@@ -174,7 +174,7 @@ async def test_a_string_of_another_kind_disturbs_no_request(world: World) -> Non
 
 
 def test_days_without_redis_keep_the_totals_and_the_last_day() -> None:
-    """What waits to be handed over does not grow with the length of an outage."""
+    """What waits for the next flush does not grow with the length of an outage."""
     counts, minutes = Counts(), 3 * 24 * 60
     for minute in range(minutes):
         totals, timed = counts.at(MIDMONTH_MS + minute * 60_000)
