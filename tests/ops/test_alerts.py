@@ -102,7 +102,7 @@ async def test_a_circuit_opens_and_closes(world: World) -> None:
     world.outside.fails = False
     world.now_ms += 1_000
     await one.ask("the probe")
-    # The webhook failed along with the backend, so the alert of the opening is sent with its next turn, if there is one.
+    # The webhook failed along with the backend, so the opening is alerted to at its next turn, if there is one.
     assert ("circuit_closed", "cloud-run") in kinds(world)
     assert one.seen(WebhookFailed)
 
