@@ -12,7 +12,7 @@ from typing import Literal
 from ..base.calendar import month_ends_ms, month_of
 from ..base.events import CircuitChanged, Event, ModeSwitched, RedisSlow
 from ..ledger.allowances import Allowance
-from ..ledger.places import COUNTING_MODES, PROVIDERS, AlertKind, known
+from ..ledger.places import COUNTING_MODES, AlertKind
 from ..ledger.reading import Reading
 from ..redis import keys, thrift
 
@@ -75,7 +75,7 @@ def of_event(event: Event, at_ms: Sequence[int], thresholds: Thresholds) -> Aler
     """The alert that an event calls for. ``at_ms``: when events of its kind came lately, this one last."""
     match event:
         case CircuitChanged(provider, _, after, reason):
-            return _circuit(known(provider, PROVIDERS), after, reason, at_ms[-1])
+            return _circuit(provider, after, reason, at_ms[-1])
         case ModeSwitched(after=after, reason=reason) if after in COUNTING_MODES:
             return _mode(after, reason, at_ms[-1])
         case RedisSlow(ms):

@@ -39,7 +39,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "alerts.md"
         ),
         pytest.param(CircuitChanged("gemini", "open", "half_open", ""), (), None, id="a probe"),
         pytest.param(
-            CircuitChanged("mine", "closed", "open", ""), (), (AlertKind.CIRCUIT_OPEN, "other"), id="no number"
+            CircuitChanged("mine", "closed", "open", ""), (), (AlertKind.CIRCUIT_OPEN, "mine"), id="no number"
         ),
         pytest.param(ModeSwitched("redis", "supabase", "timeout"), (), (AlertKind.MODE, "supabase"), id="to supabase"),
         pytest.param(ModeSwitched("supabase", "redis", "back"), (), (AlertKind.MODE, "redis"), id="back to redis"),
