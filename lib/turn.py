@@ -1,14 +1,14 @@
 """One request's way through the guard.
 
-    state      means                                  may become                          left afterwards
-    admitted   counted and looked up                  refused serving following leading   -
-    refused    the guard said no                      -                                   the refund, free the lock
-    serving    a stored value goes out                -                                   perhaps a refresh: another Turn
-    following  waits for another request's value      following leading                   -
-    leading    computes: a flight, perhaps a lock     streaming answered failed refused   land the flight, free the lock
-    streaming  its pieces go out                      answered failed                     close, land, free the lock
-    answered   the value was computed                 -                                   the entry, or free the lock
-    failed     it was not                             -                                   free the lock
+    state      means                                may become                         left afterwards
+    admitted   counted and looked up                refused serving following leading  -
+    refused    the guard said no                    -                                  the refund, free the lock
+    serving    a stored value goes out              -                                  perhaps a refresh: another Turn
+    following  waits for another request's value    following leading                  -
+    leading    computes: a flight, perhaps a lock   streaming answered failed refused  land the flight, free the lock
+    streaming  its pieces go out                    answered failed                    close, land, free the lock
+    answered   the value was computed               -                                  the entry, or free the lock
+    failed     it was not                           -                                  free the lock
 
 Whoever is left in ``leading`` or ``streaming`` at the end was abandoned: the client left, or a bug. A transition that
 the table lacks raises.

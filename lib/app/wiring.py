@@ -13,8 +13,9 @@ from ..ai.chain import Chain, Link
 from ..ai.providers.port import Provider
 from ..base.absent import spare_searching
 from ..base.clock import Clock
-from ..base.events import Listener, ThriftChanged, broadcast, log
+from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
+from ..base.log import broadcast, log
 from ..breaker.gate import Gate
 from ..breaker.shared import SharedCircuits
 from ..breaker.vitals import VitalsPolicy
@@ -79,7 +80,7 @@ class Parts:
 
     @property
     def alerts(self) -> "Alerts":
-        """What tells a person."""
+        """What sends alerts."""
         return self.late_alerts.get()
 
     async def aclose(self) -> None:
@@ -88,14 +89,14 @@ class Parts:
         await self.pool.aclose()
 
     async def settle(self) -> None:
-        """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
+        """After a reply, what belongs to no request: counts to flush, alerts to send."""
         await self.ledger.settle()
         self.notice()
         if self.late_alerts.made is not None:
             await self.late_alerts.made.settle()
 
     def notice(self) -> int:
-        """Look at what is new for what is worth an alert; how many wait to be sent."""
+        """Apply the rules of alerts to what is new; returns how many alerts wait to be sent."""
         if self.ledger.news:
             news = list(self.ledger.news)
             self.ledger.news.clear()
@@ -138,6 +139,7 @@ def _overview(settings: "Settings", chain: Chain, limits: Limits, ledger: Ledger
 
 
 def _alerts(settings: "Settings", limits: Limits, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+    from ..ops.alert_rules import Thresholds
     from ..ops.alerts import Alerts
 
     return Alerts(
@@ -147,9 +149,7 @@ def _alerts(settings: "Settings", limits: Limits, client: httpx.AsyncClient, ove
         limits.clock,
         limits.emit,
         overview.ledger,
-        settings.redis_month_percents,
-        settings.alert_error_percent,
-        settings.redis_slow_ms,
+        Thresholds(settings.redis_month_percents, settings.alert_error_percent, settings.redis_slow_ms),
         limits.is_out,
         _open(settings.slack_webhook),
         _open(settings.alert_webhook),

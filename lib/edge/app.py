@@ -21,8 +21,9 @@ from ..app.instance import goodbye
 from ..base import caller
 from ..base.caller import Caller
 from ..base.encode import to_json
-from ..base.events import Crashed, Listener, Mode, RequestDone, Spent, log
+from ..base.events import Crashed, Listener, Mode, RequestDone, Spent
 from ..base.leaving import never
+from ..base.log import log
 from .problems import TYPE_BASE, BadSettings, Problem
 from .replies import FieldError, ProblemBody
 

@@ -66,6 +66,11 @@ def epoch_tag(bucket: int) -> str:
 
 def ledger(month: str) -> str:
     """Everything that is counted across instances in one calendar month. The number names the layout of its places."""
+    return f"ledger:2:{month}"
+
+
+def ledger_1(month: str) -> str:
+    """The same as version 0.1 counts it, with other places (``ledger/upgrade.py``)."""
     return f"ledger:1:{month}"
 
 
@@ -76,7 +81,7 @@ def thrift(month: str) -> str:
 
 def alert(kind: str, about: str, period: str) -> str:
     """Held for a period by whoever has sent this alert."""
-    return f"alert:{kind}:{about}:{period}"
+    return f"alert:{kind}:{quote(about, safe='')}:{period}"
 
 
 EPOCH_ALL = "epoch:2"

@@ -622,8 +622,7 @@ async def test_twenty_concurrent_misses_in_four_processes_make_one_call(k: Kit) 
     assert backend.asked == 1
     assert sum("fwd=uri-miss; stored" in cache for _, cache, _, _ in replies) == 1
     assert sum("collapsed" in cache or "hit" in cache for _, cache, _, _ in replies) == 19
-    # Round trips of a process: 5 counts, a lock, the looks of the one that follows for all, and what follows the replies.
-    print(replies)
+    # Round trips of a process: 5 counts, a lock, the looks of the one that follows, and what follows the replies.
     assert all(sent <= 5 + 1 + _looks_in(took_s, 6_000) + 5 for _, _, sent, took_s in replies)
 
 

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from lib.edge import tokens
-from lib.ledger import counters
+from lib.ledger.places import REDIS_DURATION
 from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
@@ -152,10 +152,10 @@ async def test_metrics_hold_what_happened(world: World) -> None:
 
 async def test_bounds_of_a_histogram(world: World) -> None:
     """What takes exactly a bound is in its bucket; the sum is kept to the microsecond."""
-    names = counters.REDIS_DURATION.names()
-    assert counters.REDIS_DURATION.counts(5.0) == ((names[1], 1), (names[-1], 5_000))
-    assert counters.REDIS_DURATION.counts(5.001) == ((names[2], 1), (names[-1], 5_001))
-    assert counters.REDIS_DURATION.counts(99_999.0)[0] == (names[-2], 1)
+    names = REDIS_DURATION.names()
+    assert REDIS_DURATION.counts(5.0) == ((names[1], 1), (names[-1], 5_000))
+    assert REDIS_DURATION.counts(5.001) == ((names[2], 1), (names[-1], 5_001))
+    assert REDIS_DURATION.counts(99_999.0)[0] == (names[-2], 1)
 
 
 @pytest.mark.parametrize("loaded", ["api.ai.supervisor", "api.ops", "api.ops, lib.app.wiring, lib.ops.admin"])
