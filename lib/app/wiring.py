@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpcore
-import httpx
 
 from ..ai.budgets import Budget
 from ..ai.chain import Chain, Link
-from ..ai.providers.port import Provider
-from ..base.absent import spare_searching
+from ..ai.providers.lazy import LazyProvider
+from ..ai.providers.registry import ProviderSettings
 from ..base.clock import Clock
 from ..base.events import Listener, ThriftChanged, broadcast, log
 from ..base.http import new_client, new_pool
@@ -24,15 +23,16 @@ from ..limits.limiter import Limits, StockLimits
 from ..limits.local import LocalLimits
 from ..limits.supabase import Supabase
 from ..limits.supabase_store import SupabaseStore
-from ..ops.health import Health
 from ..redis.rest import Upstash
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
+    import httpx
 
+    from ..base.env import Secret
     from ..ops.alerts import Alerts
+    from ..ops.health import Health
     from ..ops.overview import Overview
     from .settings import Settings
 
@@ -57,15 +57,21 @@ class Parts:
 
     settings: "Settings"
     guard: Guard
-    health: Health
     signin: SignIn
     clock: Clock
     emit: Listener
-    client: httpx.AsyncClient
+    client: "Late[httpx.AsyncClient]"
+    """For every party we call but Redis."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
+    late_health: "Late[Health]"
     late_overview: "Late[Overview]"
     late_alerts: "Late[Alerts]"
+
+    @property
+    def health(self) -> "Health":
+        """What checks the parts."""
+        return self.late_health.get()
 
     @property
     def overview(self) -> "Overview":
@@ -79,7 +85,8 @@ class Parts:
 
     async def aclose(self) -> None:
         """Hang up on everybody."""
-        await self.client.aclose()
+        if self.client.made is not None:
+            await self.client.made.aclose()
         await self.pool.aclose()
 
     async def settle(self) -> None:
@@ -101,9 +108,8 @@ class Parts:
 
 def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
     """Wire the parts for one event loop. Connects to nothing yet."""
-    spare_searching()
     heard = list(listeners)
-    clock, emit, client, pool = clock or Clock(), broadcast(heard), new_client(), new_pool()
+    clock, emit, client, pool = clock or Clock(), broadcast(heard), Late(new_client), new_pool()
     thrift = Thrift(lambda before, after: emit(ThriftChanged(before, after)))
     ledger = _ledger(settings, clock, thrift)
     heard.append(ledger.listen)
@@ -111,14 +117,21 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     supabase = _supabase(settings, client, clock, emit, ledger)
     stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
     limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift, ledger.take)
-    chain = Chain(tuple(_links(settings, client)), redis, limits, clock, emit)
+    links = tuple(Link(LazyProvider(each, client.get), _budget(each), settings.breaker) for each in settings.providers)
+    chain = Chain(links, redis, limits, clock, emit)
     guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
     timeout_s = settings.fallback_timeout_ms / 1000
-    signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    late_health = Late(lambda: _health(guard))
     late_overview = Late(lambda: _overview(settings, guard, ledger))
     late_alerts = Late(lambda: _alerts(settings, guard, client, late_overview.get()))
-    health = Health(chain, limits, clock, emit)
-    return Parts(settings, guard, health, signin, clock, emit, client, pool, ledger, late_overview, late_alerts)
+    return Parts(settings, guard, signin, clock, emit, client, pool, ledger, late_health, late_overview, late_alerts)
+
+
+def _health(guard: Guard) -> "Health":
+    from ..ops.health import Health
+
+    return Health(guard.chain, guard.limits, guard.clock, guard.emit)
 
 
 def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
@@ -127,13 +140,13 @@ def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
     return Overview(guard.chain, guard.limits, ledger, ledger.thrift, guard.clock, settings.supabase_mb)
 
 
-def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+def _alerts(settings: "Settings", guard: Guard, client: "Late[httpx.AsyncClient]", overview: "Overview") -> "Alerts":
     from ..ops.alerts import Alerts
 
     return Alerts(
         guard.redis,
         guard.limits.supabase,
-        client,
+        client.get,
         guard.clock,
         guard.emit,
         overview.ledger,
@@ -154,7 +167,7 @@ def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
         settings.ledger_flush_commands,
         settings.redis_month_commands,
         settings.redis_month_percents,
-        {"cloud-run": settings.cloud_run_vcpus},
+        {each.name: each.vcpus for each in settings.providers},
     )
 
 
@@ -173,7 +186,7 @@ def _redis(
 
 
 def _supabase(
-    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+    settings: "Settings", client: "Late[httpx.AsyncClient]", clock: Clock, emit: Listener, ledger: Ledger
 ) -> SupabaseStore | None:
     key = _open(settings.supabase_key)
     if settings.supabase_url is None or key is None:
@@ -181,7 +194,7 @@ def _supabase(
     timeout_ms = settings.fallback_timeout_ms
     # There is nothing better to switch to when it is slow.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
-    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
+    return SupabaseStore(Supabase(client.get, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
 
 
 def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
@@ -192,39 +205,9 @@ def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
     return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
 
 
-def _links(settings: "Settings", client: httpx.AsyncClient) -> list[Link]:
-    return [
-        Link(_provider(name, settings, client), _budget(name, settings), settings.breaker) for name in settings.chain
-    ]
+def _budget(provider: ProviderSettings) -> Budget:
+    return Budget(provider.limits, provider.month_s, provider.vcpus)
 
 
-def _provider(name: str, settings: "Settings", client: httpx.AsyncClient) -> Provider:
-    # Each is imported where it is configured: most deployments have one.
-    timeouts = (settings.ai_timeout_ms / 1000, settings.ai_connect_timeout_ms / 1000)
-    if name == "cloud-run":
-        from ..ai.providers.cloud_run import CloudRun
-
-        return CloudRun(client, settings.cloud_run_url or "", _open(settings.cloud_run_secret), *timeouts)
-    if name == "gemini":
-        from ..ai.providers.gemini import Gemini
-
-        key = _open(settings.gemini_key) or ""
-        return Gemini(client, key, settings.gemini_model, *timeouts, base_url=settings.gemini_url)
-    from ..ai.providers.openai_chat import OpenAIChat
-
-    if name == "groq":
-        key, url, model = _open(settings.groq_key) or "", settings.groq_url, settings.groq_model
-    else:
-        key, url, model = _open(settings.openai_key) or "", settings.openai_url, settings.openai_model
-    return OpenAIChat(client, url, key, model, *timeouts, name=name)
-
-
-def _budget(name: str, settings: "Settings") -> Budget:
-    if name == "cloud-run":
-        return Budget(settings.cloud_run_limits, settings.cloud_run_month_s, settings.cloud_run_vcpus)
-    layouts = {"gemini": settings.gemini_limits, "groq": settings.groq_limits, "openai": settings.openai_limits}
-    return Budget(layouts[name])
-
-
-def _open(secret: "SecretStr | None") -> str | None:
-    return secret.get_secret_value() if secret else None
+def _open(secret: "Secret | None") -> str | None:
+    return secret.value if secret else None
