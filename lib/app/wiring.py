@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Late[T]:
     """Something that is imported and made when it is first needed: most requests need it never."""
 
@@ -51,7 +51,7 @@ class Late[T]:
         return self.made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parts:
     """All that a handler needs."""
 

@@ -20,7 +20,7 @@ _MAX_TOKEN = 8_192
 _ALGORITHMS = ("ES256", "RS256", "EdDSA")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SignIn:
     """Verifies with the project's shared secret where one is set, else with the project's published keys."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LazyProvider:
     """Stands for the provider that ``settings`` describe."""
 
