@@ -11,9 +11,11 @@ LIB = ROOT / "lib"
 
 PURE = (
     "ai.budgets",
+    "ai.providers.registry",
     "ai.question",
     "base.calendar",
     "base.caller",
+    "base.env",
     "base.events",
     "breaker.circuit",
     "breaker.vitals",

@@ -14,6 +14,7 @@ ROUTE = "/api/ai/supervisor"
 
 async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
+    parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
     from lib.ai.respond import Supervisor, guarded
     from lib.ai.schemas import MAX_BODY_BYTES, Ask

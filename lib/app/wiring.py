@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpcore
-import httpx
 
 from ..afterwards import Outbox
 from ..ai.budgets import Budget
 from ..ai.chain import Chain, Link
-from ..ai.providers.port import Provider
-from ..base.absent import spare_searching
+from ..ai.providers.lazy import LazyProvider
+from ..ai.providers.registry import ProviderSettings
 from ..base.clock import Clock
 from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
@@ -28,20 +27,21 @@ from ..limits.limiter import Limits, StockLimits
 from ..limits.local import LocalLimits
 from ..limits.supabase import Supabase
 from ..limits.supabase_store import SupabaseStore
-from ..ops.health import Health
 from ..redis.rest import Upstash
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
+    import httpx
 
+    from ..base.env import Secret
     from ..ops.alerts import Alerts
+    from ..ops.health import Health
     from ..ops.overview import Overview
     from .settings import Settings
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Late[T]:
     """Something that is imported and made when it is first needed: most requests need it never."""
 
@@ -55,7 +55,7 @@ class Late[T]:
         return self.made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parts:
     """All that a handler needs."""
 
@@ -63,15 +63,21 @@ class Parts:
     guard: Guard
     chain: Chain
     circuits: SharedCircuits
-    health: Health
     signin: SignIn
     clock: Clock
     emit: Listener
-    client: httpx.AsyncClient
+    client: "Late[httpx.AsyncClient]"
+    """For every party we call but Redis."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
+    late_health: "Late[Health]"
     late_overview: "Late[Overview]"
     late_alerts: "Late[Alerts]"
+
+    @property
+    def health(self) -> "Health":
+        """What checks the parts."""
+        return self.late_health.get()
 
     @property
     def overview(self) -> "Overview":
@@ -85,7 +91,8 @@ class Parts:
 
     async def aclose(self) -> None:
         """Hang up on everybody."""
-        await self.client.aclose()
+        if self.client.made is not None:
+            await self.client.made.aclose()
         await self.pool.aclose()
 
     async def settle(self) -> None:
@@ -107,9 +114,8 @@ class Parts:
 
 def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
     """Wire the parts for one event loop. Connects to nothing yet."""
-    spare_searching()
     heard = list(listeners)
-    clock, emit, client, pool = clock or Clock(), broadcast(heard), new_client(), new_pool()
+    clock, emit, client, pool = clock or Clock(), broadcast(heard), Late(new_client), new_pool()
     thrift = Thrift(lambda before, after: emit(ThriftChanged(before, after)))
     ledger = _ledger(settings, clock, thrift)
     heard.append(ledger.listen)
@@ -118,18 +124,37 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
     limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
     circuits = SharedCircuits(redis, clock, emit)
-    chain = Chain(tuple(_links(settings, client)), circuits, limits, clock, emit)
+    links = tuple(Link(LazyProvider(each, client.get), _budget(each), settings.breaker) for each in settings.providers)
+    chain = Chain(links, circuits, limits, clock, emit)
     outbox = Outbox(redis, emit, limits.due, ledger.take)
     computing = Computing(limits, redis, outbox, clock, LockRules(settings.flight_lease_ms))
     guard = Guard(limits, computing, outbox, clock)
     timeout_s = settings.fallback_timeout_ms / 1000
-    signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    late_health = Late(lambda: _health(chain, limits))
     late_overview = Late(lambda: _overview(settings, chain, limits, ledger))
     late_alerts = Late(lambda: _alerts(settings, limits, client, late_overview.get()))
-    health = Health(chain, limits, clock, emit)
     return Parts(
-        settings, guard, chain, circuits, health, signin, clock, emit, client, pool, ledger, late_overview, late_alerts
+        settings,
+        guard,
+        chain,
+        circuits,
+        signin,
+        clock,
+        emit,
+        client,
+        pool,
+        ledger,
+        late_health,
+        late_overview,
+        late_alerts,
     )
+
+
+def _health(chain: Chain, limits: Limits) -> "Health":
+    from ..ops.health import Health
+
+    return Health(chain, limits, limits.clock, limits.emit)
 
 
 def _overview(settings: "Settings", chain: Chain, limits: Limits, ledger: Ledger) -> "Overview":
@@ -138,14 +163,14 @@ def _overview(settings: "Settings", chain: Chain, limits: Limits, ledger: Ledger
     return Overview(chain, limits, ledger, ledger.thrift, limits.clock, settings.supabase_mb)
 
 
-def _alerts(settings: "Settings", limits: Limits, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClient]", overview: "Overview") -> "Alerts":
     from ..ops.alert_rules import Thresholds
     from ..ops.alerts import Alerts
 
     return Alerts(
         limits.redis,
         limits.supabase,
-        client,
+        client.get,
         limits.clock,
         limits.emit,
         overview.ledger,
@@ -164,7 +189,7 @@ def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
         settings.ledger_flush_commands,
         settings.redis_month_commands,
         settings.redis_month_percents,
-        {"cloud-run": settings.cloud_run_vcpus},
+        {each.name: each.vcpus for each in settings.providers},
     )
 
 
@@ -183,7 +208,7 @@ def _redis(
 
 
 def _supabase(
-    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+    settings: "Settings", client: "Late[httpx.AsyncClient]", clock: Clock, emit: Listener, ledger: Ledger
 ) -> SupabaseStore | None:
     key = _open(settings.supabase_key)
     if settings.supabase_url is None or key is None:
@@ -191,7 +216,7 @@ def _supabase(
     timeout_ms = settings.fallback_timeout_ms
     # There is nothing better to switch to when it is slow.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
-    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
+    return SupabaseStore(Supabase(client.get, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
 
 
 def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
@@ -202,39 +227,9 @@ def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
     return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
 
 
-def _links(settings: "Settings", client: httpx.AsyncClient) -> list[Link]:
-    return [
-        Link(_provider(name, settings, client), _budget(name, settings), settings.breaker) for name in settings.chain
-    ]
+def _budget(provider: ProviderSettings) -> Budget:
+    return Budget(provider.limits, provider.month_s, provider.vcpus)
 
 
-def _provider(name: str, settings: "Settings", client: httpx.AsyncClient) -> Provider:
-    # Each is imported where it is configured: most deployments have one.
-    timeouts = (settings.ai_timeout_ms / 1000, settings.ai_connect_timeout_ms / 1000)
-    if name == "cloud-run":
-        from ..ai.providers.cloud_run import CloudRun
-
-        return CloudRun(client, settings.cloud_run_url or "", _open(settings.cloud_run_secret), *timeouts)
-    if name == "gemini":
-        from ..ai.providers.gemini import Gemini
-
-        key = _open(settings.gemini_key) or ""
-        return Gemini(client, key, settings.gemini_model, *timeouts, base_url=settings.gemini_url)
-    from ..ai.providers.openai_chat import OpenAIChat
-
-    if name == "groq":
-        key, url, model = _open(settings.groq_key) or "", settings.groq_url, settings.groq_model
-    else:
-        key, url, model = _open(settings.openai_key) or "", settings.openai_url, settings.openai_model
-    return OpenAIChat(client, url, key, model, *timeouts, name=name)
-
-
-def _budget(name: str, settings: "Settings") -> Budget:
-    if name == "cloud-run":
-        return Budget(settings.cloud_run_limits, settings.cloud_run_month_s, settings.cloud_run_vcpus)
-    layouts = {"gemini": settings.gemini_limits, "groq": settings.groq_limits, "openai": settings.openai_limits}
-    return Budget(layouts[name])
-
-
-def _open(secret: "SecretStr | None") -> str | None:
-    return secret.get_secret_value() if secret else None
+def _open(secret: "Secret | None") -> str | None:
+    return secret.value if secret else None

@@ -4,15 +4,14 @@ An ASGI application for each route, so that a Vercel function is one line: ``app
 """
 
 import asyncio
+import os
 import traceback
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import starlette.requests
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,15 +24,15 @@ from ..base.events import Crashed, Listener, Mode, RequestDone, Spent
 from ..base.leaving import never
 from ..base.log import log
 from .problems import TYPE_BASE, BadSettings, Problem
-from .replies import FieldError, ProblemBody
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
     from ..app.wiring import Parts
+    from .replies import FieldError, ProblemBody
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Notes:
     """What the log line of a request says beyond its status."""
 
@@ -62,7 +61,7 @@ type ErrorBody = Callable[[ProblemBody], tuple[bytes, str]]
 """How a route words its errors: the body and its media type."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """One request at the edge."""
 
@@ -156,7 +155,7 @@ type Handler = Callable[[Request, Parts], Awaitable[Reply]]
 type PartsOf = Callable[[], Awaitable[Parts]]
 
 
-def problem_json(problem: ProblemBody) -> tuple[bytes, str]:
+def problem_json(problem: "ProblemBody") -> tuple[bytes, str]:
     """An error as RFC 9457 has it."""
     return to_json(problem), "application/problem+json"
 
@@ -175,7 +174,7 @@ def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Han
         if scope["type"] == "lifespan":
             await _lifespan(receive, send, goodbye)
             return
-        request = Request(starlette.requests.Request(scope, receive), uuid.uuid4().hex, errors)
+        request = Request(starlette.requests.Request(scope, receive), os.urandom(16).hex(), errors)
         try:
             parts = await parts_of()
         except Exception as e:  # noqa: BLE001 - answered and logged like every other failure
@@ -304,6 +303,8 @@ _EXPOSED = (
 
 
 def _cors(app: ASGIApp, origins: tuple[str, ...], methods: Iterable[str]) -> ASGIApp:
+    from starlette.middleware.cors import CORSMiddleware
+
     return CORSMiddleware(
         app,
         allow_origins=origins,
@@ -355,7 +356,7 @@ def _invalid(error: "ValidationError") -> Problem:
     return Problem("invalid_request", detail, errors=errors)
 
 
-def _field_error(loc: tuple[int | str, ...], message: str, kind: str) -> FieldError:
+def _field_error(loc: tuple[int | str, ...], message: str, kind: str) -> "FieldError":
     # Errors of the model as a whole name their field in front of the message.
     field_name, _, rest = message.partition(": ")
     if not loc and rest:

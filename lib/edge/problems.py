@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from .replies import AttemptBody, FieldError
+if TYPE_CHECKING:
+    from .replies import AttemptBody, FieldError
 
 type Source = Literal["client", "guard", "upstream", "store"]
 
@@ -56,8 +57,8 @@ class Problem(Exception):
     code: str
     detail: str
     retry_after_s: int | None = None
-    errors: Sequence[FieldError] = ()
-    attempts: Sequence[AttemptBody] = ()
+    errors: "Sequence[FieldError]" = ()
+    attempts: "Sequence[AttemptBody]" = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     after: Callable[[], Awaitable[None]] | None = None
     """What is left to do when the reply has gone out."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from functools import cache
 
+from ..ai.providers import registry
+
 type Name = tuple[str, ...]
 """A counter: what is counted, then the values of its labels."""
 
@@ -37,7 +39,7 @@ TIMED_ROUTES: Mapping[str, str] = {OTHER: "_OTHER", "ai/supervisor": "POST", "v1
 
 A guarded route that is not listed in ROUTES, such as one of another program, counts under ``other``."""
 
-PROVIDERS: Mapping[str, int] = {OTHER: 0, "cloud-run": 1, "gemini": 2, "groq": 3, "openai": 4}
+PROVIDERS: Mapping[str, int] = {OTHER: 0, **{each.name: each.ledger_id for each in registry.PROVIDERS}}
 
 DECISIONS: Mapping[str, int] = {
     "none": 0,

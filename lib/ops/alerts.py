@@ -7,8 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import httpx
+from typing import TYPE_CHECKING
 
 from ..base.bounded import Bounded
 from ..base.calendar import month_of
@@ -26,6 +25,9 @@ from ..redis.store import RedisStore
 from . import alert_rules as rules
 from .alert_rules import Alert, Thresholds
 
+if TYPE_CHECKING:
+    import httpx
+
 _TIMEOUT_S = 2.0
 
 
@@ -35,7 +37,7 @@ class Alerts:
 
     redis: RedisStore | None
     supabase: SupabaseStore | None
-    client: httpx.AsyncClient
+    client: "Callable[[], httpx.AsyncClient]"
     clock: Clock
     emit: Listener
     ledger: Callable[[Reading], list[Allowance]]
@@ -143,7 +145,7 @@ class Alerts:
             if url is None:
                 continue
             try:
-                await webhook.post(self.client, url, body)
+                await webhook.post(self.client(), url, body)
             except webhook.WebhookDown as e:
                 self.emit(WebhookFailed("slack" if to == "slack" else "webhook", str(e)))
                 failed += 1

@@ -48,8 +48,8 @@ async def _correct(parts: Parts, seen: Reading, known: dict[Name, int]) -> str:
     settings = parts.settings
     if settings.upstash_api_key is None or settings.upstash_email is None or settings.redis_url is None:
         return "not_configured"
-    key = settings.upstash_api_key.get_secret_value()
-    account = UpstashAccount(parts.client, settings.upstash_api_url, settings.upstash_email, key, settings.redis_url)
+    key, client = settings.upstash_api_key.value, parts.client.get()
+    account = UpstashAccount(client, settings.upstash_api_url, settings.upstash_email, key, settings.redis_url)
     try:
         total = await account.month_commands()
     except AccountDown as e:

@@ -51,7 +51,8 @@ class Health:
             # Shared: one caller's leaving must not cancel it for the others.
             await asyncio.shield(self._running)
         providers = self._providers()
-        serving = any("retryAfter" not in each for each in providers)
+        # Where no provider is configured only data is served, and the stores alone decide.
+        serving = not providers or any("retryAfter" not in each for each in providers)
         whole = self._redis["state"] == "up" or (self._redis["state"] == "disabled" and self._supabase["state"] == "up")
         status: Literal["ok", "degraded", "down"] = "down" if not serving else "ok" if whole else "degraded"
         return {

@@ -145,7 +145,8 @@ class Fleet:
         to_redis, to_supabase, clock = Line(self.redis_app), Line(self.supabase_app), self.time.clock
         policy = VitalsPolicy(COOLDOWN_MS)
         upstash = Upstash(PoolOverLine(to_redis), "http://redis", TOKEN, 2.0, 2.0)
-        supabase = Supabase(httpx.AsyncClient(transport=to_supabase), "http://supabase", TOKEN, 3.0)
+        client = httpx.AsyncClient(transport=to_supabase)
+        supabase = Supabase(lambda: client, "http://supabase", TOKEN, 3.0)
         limits = Limits(
             RedisStore(upstash, Gate(policy, clock, math.inf), clock, events.append, 1e9)
             if "redis" in stores
@@ -210,7 +211,7 @@ async def fleet(running: Servers) -> AsyncIterator[Fleet]:
                 if member.limits.redis:
                     await member.limits.redis.redis.pool.aclose()
                 if member.limits.supabase:
-                    await member.limits.supabase.supabase.client.aclose()
+                    await member.limits.supabase.supabase.client().aclose()
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ ROUTE = "/api/v1/chat/completions"
 
 async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
+    parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
     from lib.ai.openai import ChatFormat
     from lib.ai.respond import guarded
