@@ -18,10 +18,8 @@ import httpx
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from api.ai.supervisor import ask as ask_supervisor
-from api.health import health
 from dev.faults import CLOSE, read_body
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
@@ -32,9 +30,9 @@ from lib.base.clock import Clock
 from lib.base.events import Event, Listener
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
-from lib.edge.app import endpoint
 from lib.redis import keys
 from tests.blackbox.target import Control
+from tests.built import routes
 from tests.conftest import SupabaseStandIn
 
 NOON_MS = 1_763_553_601_000
@@ -222,20 +220,6 @@ class Instance:
         stock: Any = self.parts.guard.limits.stock
         if stock is not None and stock._redis is not None:
             await stock._redis.close()
-
-
-def routes(parts: Parts) -> ASGIApp:
-    """Both functions as one app, by path."""
-
-    async def built() -> Parts:
-        return parts
-
-    apps = {"/api/ai/supervisor": endpoint(built, post=ask_supervisor), "/api/health": endpoint(built, get=health)}
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await apps[scope["path"]](scope, receive, send)
-
-    return app
 
 
 def started(environ: Mapping[str, str], clock: Clock, listeners: Sequence[Listener] = ()) -> Instance:

@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 
-import api.ai.supervisor as route
 from bench.calling import Connection
 from bench.processes import function
 from bench.profile_hit import ask as call
@@ -27,7 +26,7 @@ from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
 from lib.app.settings import Settings
 from lib.app.wiring import build
-from lib.edge.app import endpoint
+from tests.built import routes
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "gates"
@@ -96,11 +95,8 @@ async def an_instance(servers: tuple[str, str]) -> AsyncIterator[Rig]:
     environ = {"KV_REST_API_URL": servers[0], "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": servers[1], "VERCEL": "1"}
     parts = build(Settings.from_env(environ))
 
-    async def built() -> Any:
-        return parts
-
     try:
-        yield Rig(endpoint(built, post=route.ask), servers[0])
+        yield Rig(routes(parts), servers[0])
     finally:
         await parts.aclose()
 

@@ -152,7 +152,7 @@ assert after == before, (before, after)
 
 
 def test_importing_has_no_side_effect() -> None:
-    """Whatever of the library is imported: no variable of the environment, no module of others and no logging changes."""
+    """Importing the library changes no variable of the environment, no module of others, and no logging."""
     paths = sorted((ROOT / "lib").rglob("*.py"))
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
     done = subprocess.run(

@@ -20,8 +20,10 @@ from lib.app.wiring import Parts
 from lib.base.clock import Clock
 from lib.base.events import Crashed, RequestDone, SignInKeysUnavailable, TokenRefused
 from lib.base.log import log
-from lib.edge.app import Reply, Request, endpoint
+from lib.edge.app import endpoint
 from lib.edge.problems import BadSettings
+from lib.edge.request import Reply, Request
+from tests.built import Built
 from tests.conftest import SupabaseStandIn
 from tests.guardkit import GOOD, Rig, a_caller, leaving, left_when, scripted, together
 
@@ -135,16 +137,17 @@ async def test_head_and_options(rig: Rig) -> None:
     assert options.headers["x-request-id"]
 
 
-async def test_misconfigured(caplog: pytest.LogCaptureFixture) -> None:
+async def test_misconfigured(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """A deployment without its variables answers 500 with their names, and never a value."""
 
-    async def none() -> Parts:
-        raise BadSettings(["CLOUD_RUN_AI_URL: missing"])
+    class Misconfigured(Built):
+        async def __call__(self) -> Parts:
+            raise BadSettings(["CLOUD_RUN_AI_URL: missing"])
 
     async def unused(request: Request, parts: Parts) -> Reply:
         raise AssertionError
 
-    transport = httpx.ASGITransport(app=endpoint(none, post=unused))
+    transport = httpx.ASGITransport(app=endpoint(Misconfigured(rig.instance().parts), post=unused))
     async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as http:
         with caplog.at_level(logging.INFO, "breakwater"):
             reply = await http.post(PATH)
@@ -157,13 +160,10 @@ async def test_bug_is_told_and_logged(rig: Rig) -> None:
     """An exception nobody expected is a 500 with an id, an event with the traceback, and a log line of its own."""
     instance = rig.instance()
 
-    async def parts() -> Parts:
-        return instance.parts
-
     async def broken(request: Request, parts: Parts) -> Reply:
         raise ZeroDivisionError("a bug")
 
-    transport = httpx.ASGITransport(app=endpoint(parts, post=broken))
+    transport = httpx.ASGITransport(app=endpoint(Built(instance.parts), post=broken))
     async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as http:
         reply = await http.post(PATH)
     assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")
