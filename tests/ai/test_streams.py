@@ -19,7 +19,8 @@ from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
 from lib.call import Streaming
 from lib.redis import keys
-from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes, routes_of, until
+from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes, routes_of
+from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio
 

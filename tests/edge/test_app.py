@@ -22,7 +22,9 @@ from lib.base.events import Crashed, RequestDone, SignInKeysUnavailable, TokenRe
 from lib.edge.app import Reply, Request, endpoint
 from lib.edge.problems import BadSettings
 from tests.conftest import SupabaseStandIn
-from tests.guardkit import GOOD, Rig, a_caller, leaving, left_when, scripted, together
+from tests.guardkit import Rig, leaving, left_when, together
+from tests.rig.callers import a_caller
+from tests.rig.script import GOOD, scripted
 
 pytestmark = pytest.mark.anyio
 PATH = "/api/ai/supervisor"

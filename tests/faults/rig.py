@@ -31,7 +31,8 @@ from lib.base.events import Event
 from lib.edge.app import endpoint
 from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
-from tests.faults.fleet import Servers, Time
+from tests.faults.fleet import Servers
+from tests.rig.clock import Time
 
 TEN = parse_limits("10/minute,100/day")
 TOKEN, SECRET = "rig-token", "s" * 40
