@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dev.routes import served
+from lib import __version__
 from lib.ai.schemas import Ask, ChatCompletion
 from lib.edge.problems import KINDS
 from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
@@ -137,7 +138,7 @@ def describe() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Breakwater",
-            "version": "1",
+            "version": __version__,
             "description": "Stands in front of an AI backend and keeps the free tiers behind it alive.",
         },
         "paths": paths,

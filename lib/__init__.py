@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .limits.strict_windows import StrictWindows
 
 __version__ = "0.2.0"
+"""The one place of the version: the distribution and the API's description read it here."""
 
 __all__ = [
     "Asked",

@@ -53,6 +53,7 @@ from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
 from tests.built import routes as all_routes
+from tests.rig.clock import until
 
 NOON_MS = 1_795_262_401_000
 """A second past noon UTC: no window reaches into another day."""
@@ -386,13 +387,6 @@ async def lifespan(receive: Any, send: Any) -> None:
     for what in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{what}.complete"})
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    """Until something that others do, over real connections, has come about; 10 s at most."""
-    async with asyncio.timeout(10):
-        while not ready():  # noqa: ASYNC110 - it is another party's state, in Redis or behind a socket
-            await asyncio.sleep(0.005)
 
 
 async def over(made: Instance, requests: int) -> None:

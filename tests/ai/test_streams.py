@@ -20,8 +20,9 @@ from lib.breaker.circuit import Circuit
 from lib.call import Streaming
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes, until
+from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes
 from tests.built import routes as all_routes
+from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio
 

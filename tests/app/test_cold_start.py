@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import UpstashStandIn
-from tests.guardkit import Script
+from tests.rig.script import Script
 
 ROOT = Path(__file__).parents[2]
 

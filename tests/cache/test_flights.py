@@ -34,8 +34,9 @@ from lib.edge.request import Request
 from lib.limits.window import DAY_MS
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together, until
+from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together
 from tests.built import routes
+from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio
 

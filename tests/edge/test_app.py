@@ -25,7 +25,9 @@ from lib.edge.problems import BadSettings
 from lib.edge.request import Reply, Request
 from tests.built import Built
 from tests.conftest import SupabaseStandIn
-from tests.guardkit import GOOD, Rig, a_caller, leaving, left_when, scripted, together
+from tests.guardkit import Rig, leaving, left_when, together
+from tests.rig.callers import a_caller
+from tests.rig.script import GOOD, scripted
 
 pytestmark = pytest.mark.anyio
 PATH = "/api/ai/supervisor"

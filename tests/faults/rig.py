@@ -29,7 +29,8 @@ from lib.base.events import Event
 from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
 from tests.built import routes
-from tests.faults.fleet import Servers, Time
+from tests.faults.fleet import Servers
+from tests.rig.clock import Time
 
 TEN = parse_limits("10/minute,100/day")
 TOKEN, SECRET = "rig-token", "s" * 40
