@@ -161,7 +161,7 @@ class Guard:
     async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...]) -> None:
         """What is left when the reply is out. What fails here is logged and changes no reply."""
         try:
-            await self.computing.finish(turn, codec)
+            await self.computing.leading.finish(turn, codec)
             if refresh:
                 await self._refresh(turn, codec, refresh)
             # Not a moment longer than the platform allows: sources have left a second for this.
@@ -170,8 +170,8 @@ class Guard:
             # Logged where it failed. At most this request's own refund, TTL or entry is lost.
             return
         finally:
-            self.computing.land(turn, None)
-            self.computing.end(turn)
+            self.computing.leading.land(turn, None)
+            self.computing.leading.end(turn)
 
     async def _refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute an aging value anew, unless somebody does so: another turn, with no client that could leave."""
