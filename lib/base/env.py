@@ -37,7 +37,7 @@ class Secret:
         return _STARS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Variable[T]:
     """One setting. Of ``names`` the first that is set counts; without ``default`` it has no value where none is set."""
 

@@ -25,7 +25,7 @@ class Resting(Exception):
     """The store failed a moment ago and is not asked for now. The message says why."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Gate:
     """Decides whether a call may go to a store, and learns from how it went. One event loop: nothing can race."""
 
@@ -94,7 +94,7 @@ class Gate:
             self._outcomes.clear()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Passage:
     """One call's way through a gate."""
 

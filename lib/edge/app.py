@@ -44,7 +44,7 @@ class Notes:
     spent: Spent = field(default_factory=Spent)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reply:
     """A reply, whole or streamed. ``after`` runs when it has gone out; Vercel keeps the instance until it is done."""
 

@@ -12,7 +12,7 @@ type Source = Literal["client", "guard", "upstream", "store"]
 TYPE_BASE = "urn:breakwater:problem:"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
     """A kind of error. ``README.md`` has a row for each; a test compares the two."""
 

@@ -26,7 +26,7 @@ class UnreadableReply(Exception):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Op[T]:
     """The commands to send, and how to read their replies (as many, in the same order).
 

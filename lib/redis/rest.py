@@ -19,7 +19,7 @@ from .errors import Kind, RedisDown
 from .op import Command, CommandError, Op, Reply, UnreadableReply
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Upstash:
     """A Redis reached by REST. ``sent`` is told how many commands each round trip carried, once it is on its way."""
 

@@ -11,7 +11,7 @@ from .op import Op
 from .rest import Upstash
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RedisStore:
     """Redis, as long as it is well. A slow reply is told of; a failure counts against it, a lack of time does not."""
 

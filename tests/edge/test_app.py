@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -15,6 +16,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from api.ai import supervisor
+from api.v1.chat import completions
 from dev.supabase import SigningKey, sign_user_token
 from lib.app.wiring import Parts
 from lib.base.clock import Clock
@@ -150,6 +153,25 @@ async def test_misconfigured(caplog: pytest.LogCaptureFixture) -> None:
     assert (reply.status_code, reply.json()["code"], reply.json()["source"]) == (500, "misconfigured", "guard")
     assert "CLOUD_RUN_AI_URL: missing" in reply.json()["detail"]
     assert [json.loads(line)["status"] for line in caplog.messages] == [500]
+
+
+@pytest.mark.parametrize("route", [supervisor, completions], ids=lambda route: route.ROUTE)
+async def test_ai_routes_without_a_provider(rig: Rig, route: ModuleType) -> None:
+    """They answer 500 with what to set, before a body is read; nothing is counted."""
+    instance = rig.instance(CLOUD_RUN_AI_URL=None)
+
+    async def parts() -> Parts:
+        return instance.parts
+
+    handler = route.ask if route is supervisor else route.complete
+    transport = httpx.ASGITransport(app=endpoint(parts, post=handler))
+    async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as http:
+        rig.forget_counts()
+        reply = await http.post(route.ROUTE, content=b"not JSON")
+    assert (reply.status_code, reply.json()["code"]) == (500, "misconfigured")
+    for name in ("CLOUD_RUN_AI_URL", "GEMINI_API_KEY", "GROQ_API_KEY", "OPENAI_API_KEY"):
+        assert name in reply.json()["detail"]
+    assert rig.cost() == (0, 0)
 
 
 async def test_bug_is_told_and_logged(rig: Rig) -> None:
