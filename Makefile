@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi vercel cold faults bench clean
+.PHONY: help setup run test check lock openapi places vercel cold faults bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ lock: setup ## pin requirements*.in into requirements*.txt
 
 openapi: setup ## write the OpenAPI description anew
 	$(PYTHON_VENV) -m dev.openapi
+
+places: setup ## note the places of new counters of the ledger (tests/ledger/places.golden)
+	$(PYTHON_VENV) -m tests.ledger.golden
 
 vercel: setup ## build with Vercel's CLI, check what came out, and test the functions under Vercel's runtime
 	$(PYTHON_VENV) -m dev.vercel build --bytecode

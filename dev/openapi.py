@@ -1,7 +1,7 @@
 """The OpenAPI description of the routes, generated from the models: ``python -m dev.openapi [--check]``.
 
-Writes ``docs/openapi.json``; with ``--check`` it only compares, for CI. A route of ``api/`` that is not described here,
-or the other way round, is an error.
+Writes ``docs/openapi.json``; with ``--check`` it only compares, for CI. A path that ``api/`` and the rewrites of
+``vercel.json`` serve and that is not described here, or the other way round, is an error.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from dev.routes import discover
+from dev.routes import served
 from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
 from lib.edge.problems import KINDS
@@ -121,9 +121,9 @@ OPERATIONS = (
 
 def describe() -> dict[str, Any]:
     """The whole document. Raises SystemExit when routes and descriptions differ."""
-    described, served = {operation.path for operation in OPERATIONS}, set(discover(ROOT))
-    if described != served:
-        raise SystemExit(f"dev/openapi.py and api/ differ in {sorted(described ^ served)}")
+    described, paths_served = {operation.path for operation in OPERATIONS}, served(ROOT)
+    if described != paths_served:
+        raise SystemExit(f"dev/openapi.py and api/ differ in {sorted(described ^ paths_served)}")
     schemas: dict[str, Any] = {}
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:

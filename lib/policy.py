@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .cache.freshness import CacheRules
-from .limits.window import Layout, window
+from .limits.window import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +25,6 @@ GROUPS = (
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
     Group("api", r".*", "RATELIMIT_API", "100/minute"),
 )
-
-OFF = "off"
-
-
-def parse_limits(text: str) -> Layout:
-    """Read ``10/minute,100/day``, or ``off`` for no limit. Raises ValueError with what to write instead."""
-    if text.strip().lower() == OFF:
-        return Layout(())
-    windows = []
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,10})\s*/\s*(minute|hour|day)\s*", part)
-        if not found:
-            raise ValueError("not a limit: write for example '10/minute,100/day', or 'off'")
-        windows.append(window(found[2], int(found[1])))
-    if len({each.name for each in windows}) != len(windows):
-        raise ValueError("each of minute, hour and day may be given once")
-    return Layout(tuple(windows))
 
 
 @dataclass(frozen=True, slots=True)

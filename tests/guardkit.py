@@ -297,9 +297,9 @@ class Rig:
         return self.upstash.requests(), sum(self.commands().values())
 
     def without_ttl(self) -> list[str]:
-        """Keys that would never expire."""
+        """Keys that would never expire, and are not among the bounded number of epochs."""
         found: Any = self.server.keys("*")
-        return [key.decode() for key in found if self.server.ttl(key) == -1]
+        return [key.decode() for key in found if self.server.ttl(key) == -1 and not key.startswith(b"epoch:2")]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,9 @@ import httpx
 import redis as redis_py
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.admin import admin
 from api.ai.supervisor import ask
 from api.cron.daily import run as run_daily
-from api.metrics import metrics
-from api.overview import overview
+from api.ops import ROUTES
 from dev.faults import Fault, Faults, read_body
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
@@ -25,7 +23,7 @@ from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
 from lib.base.events import Event
-from lib.edge.app import endpoint
+from lib.edge.paths import paths
 
 MIDMONTH_MS = int(datetime(2025, 11, 14, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
 ADMIN = {"authorization": "Bearer admin-token"}
@@ -151,18 +149,7 @@ def _routes(parts: Parts) -> ASGIApp:
     async def built() -> Parts:
         return parts
 
-    apps = {
-        "/api/ai/supervisor": endpoint(built, post=ask),
-        "/api/metrics": endpoint(built, get=metrics),
-        "/api/overview": endpoint(built, get=overview),
-        "/api/admin": endpoint(built, post=admin),
-        "/api/cron/daily": endpoint(built, get=run_daily),
-    }
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await apps[scope["path"]](scope, receive, send)
-
-    return app
+    return paths(built, {"/api/ai/supervisor": {"post": ask}, "/api/cron/daily": {"get": run_daily}, **ROUTES})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.routes import discover
+from dev.routes import served
 from lib.app.settings import variables
 from lib.edge.problems import KINDS
 from lib.policy import GROUPS
@@ -56,7 +56,7 @@ def test_every_limit_is_documented() -> None:
     assert set(rows) == {group.variable for group in GROUPS}
 
 
-@pytest.mark.parametrize("route", sorted(discover(ROOT)))
+@pytest.mark.parametrize("route", sorted(served(ROOT)))
 def test_every_route_is_documented(route: str) -> None:
     """The README names every route."""
     assert route in README

@@ -24,16 +24,16 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     caller = await request.identify(parts)
     # Without a session of its own a caller has one that follows from who it is: stable, and not to be guessed.
     question = body.question(default_session=f"s-{caller.id[:16]}")
-    asked = directives(request.header("cache-control"))
+    wanted = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":
-        asked = replace(asked, no_cache=True)
+        wanted = replace(wanted, no_cache=True)
     return await guarded(
         request,
         parts,
         path=ROUTE,
         caller=caller,
         question=question,
-        asked=asked,
+        directives=wanted,
         form=Supervisor(question.session),
         stream=body.wants_stream(request.header("accept")),
     )

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
+from ..afterwards import Outbox
 from ..ai.budgets import Budget
 from ..ai.chain import Chain, Link
 from ..ai.providers.lazy import LazyProvider
 from ..ai.providers.registry import ProviderSettings
 from ..base.clock import Clock
-from ..base.events import Listener, ThriftChanged, broadcast, log
+from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
+from ..base.log import broadcast, log
 from ..breaker.gate import Gate
+from ..breaker.shared import SharedCircuits
 from ..breaker.vitals import VitalsPolicy
-from ..cache.single_flight import FlightRules
+from ..cache.lock import LockRules
+from ..computing import Computing
 from ..edge.signin import SignIn
 from ..guard import Guard
 from ..ledger.ledger import Ledger
@@ -57,6 +61,8 @@ class Parts:
 
     settings: "Settings"
     guard: Guard
+    chain: Chain
+    circuits: SharedCircuits
     signin: SignIn
     clock: Clock
     emit: Listener
@@ -80,7 +86,7 @@ class Parts:
 
     @property
     def alerts(self) -> "Alerts":
-        """What tells a person."""
+        """What sends alerts."""
         return self.late_alerts.get()
 
     async def aclose(self) -> None:
@@ -90,14 +96,14 @@ class Parts:
         await self.pool.aclose()
 
     async def settle(self) -> None:
-        """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
+        """After a reply, what belongs to no request: counts to flush, alerts to send."""
         await self.ledger.settle()
         self.notice()
         if self.late_alerts.made is not None:
             await self.late_alerts.made.settle()
 
     def notice(self) -> int:
-        """Look at what is new for what is worth an alert; how many wait to be sent."""
+        """Apply the rules of alerts to what is new; returns how many alerts wait to be sent."""
         if self.ledger.news:
             news = list(self.ledger.news)
             self.ledger.news.clear()
@@ -116,44 +122,60 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     redis = ledger.redis = _redis(settings, pool, clock, emit, ledger)
     supabase = _supabase(settings, client, clock, emit, ledger)
     stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
-    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift, ledger.take)
+    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
+    circuits = SharedCircuits(redis, clock, emit)
     links = tuple(Link(LazyProvider(each, client.get), _budget(each), settings.breaker) for each in settings.providers)
-    chain = Chain(links, redis, limits, clock, emit)
-    guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
+    chain = Chain(links, circuits, limits, clock, emit)
+    outbox = Outbox(redis, emit, limits.due, ledger.take)
+    computing = Computing(limits, redis, outbox, clock, LockRules(settings.flight_lease_ms))
+    guard = Guard(limits, computing, outbox, clock)
     timeout_s = settings.fallback_timeout_ms / 1000
     signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
-    late_health = Late(lambda: _health(guard))
-    late_overview = Late(lambda: _overview(settings, guard, ledger))
-    late_alerts = Late(lambda: _alerts(settings, guard, client, late_overview.get()))
-    return Parts(settings, guard, signin, clock, emit, client, pool, ledger, late_health, late_overview, late_alerts)
+    late_health = Late(lambda: _health(chain, limits))
+    late_overview = Late(lambda: _overview(settings, chain, limits, ledger))
+    late_alerts = Late(lambda: _alerts(settings, limits, client, late_overview.get()))
+    return Parts(
+        settings,
+        guard,
+        chain,
+        circuits,
+        signin,
+        clock,
+        emit,
+        client,
+        pool,
+        ledger,
+        late_health,
+        late_overview,
+        late_alerts,
+    )
 
 
-def _health(guard: Guard) -> "Health":
+def _health(chain: Chain, limits: Limits) -> "Health":
     from ..ops.health import Health
 
-    return Health(guard.chain, guard.limits, guard.clock, guard.emit)
+    return Health(chain, limits, limits.clock, limits.emit)
 
 
-def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
+def _overview(settings: "Settings", chain: Chain, limits: Limits, ledger: Ledger) -> "Overview":
     from ..ops.overview import Overview
 
-    return Overview(guard.chain, guard.limits, ledger, ledger.thrift, guard.clock, settings.supabase_mb)
+    return Overview(chain, limits, ledger, ledger.thrift, limits.clock, settings.supabase_mb)
 
 
-def _alerts(settings: "Settings", guard: Guard, client: "Late[httpx.AsyncClient]", overview: "Overview") -> "Alerts":
+def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClient]", overview: "Overview") -> "Alerts":
+    from ..ops.alert_rules import Thresholds
     from ..ops.alerts import Alerts
 
     return Alerts(
-        guard.redis,
-        guard.limits.supabase,
+        limits.redis,
+        limits.supabase,
         client.get,
-        guard.clock,
-        guard.emit,
+        limits.clock,
+        limits.emit,
         overview.ledger,
-        settings.redis_month_percents,
-        settings.alert_error_percent,
-        settings.redis_slow_ms,
-        guard.limits.is_out,
+        Thresholds(settings.redis_month_percents, settings.alert_error_percent, settings.redis_slow_ms),
+        limits.is_out,
         _open(settings.slack_webhook),
         _open(settings.alert_webhook),
     )

@@ -20,7 +20,9 @@ from ..app.instance import goodbye
 from ..base import caller
 from ..base.caller import Caller
 from ..base.encode import to_json
-from ..base.events import Crashed, Listener, Mode, RequestDone, Spent, log
+from ..base.events import Crashed, Listener, Mode, RequestDone, Spent
+from ..base.leaving import never
+from ..base.log import log
 from .problems import TYPE_BASE, BadSettings, Problem
 
 if TYPE_CHECKING:
@@ -121,8 +123,8 @@ class Request:
                 raise too_large
         return bytes(body)
 
-    async def while_here[T](self, wait: Awaitable[T], /) -> T:
-        """Await something long, but cancel it as soon as the client leaves. Raises ClientDisconnect.
+    async def while_here[T](self, wait: Awaitable[T], /, wanted: Callable[[], bool] = never) -> T:
+        """Await something long, but cancel it when the client leaves and nobody else wants it. Raises ClientDisconnect.
 
         Costs two tasks, so that what is short is not awaited here (base/leaving.py).
         """
@@ -134,8 +136,8 @@ class Request:
             task = asyncio.ensure_future(wait)
             if not gone.done():
                 await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
+            if task.done() or wanted():
+                return await task
             raise ClientDisconnect
         finally:
             gone.cancel()
@@ -159,7 +161,10 @@ def problem_json(problem: "ProblemBody") -> tuple[bytes, str]:
 
 
 def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Handler) -> ASGIApp:
-    """The ASGI application of one route: a handler for each method, in lower case (``get=``, ``post=``)."""
+    """The ASGI application of one route: a handler for each method, in lower case (``get=``, ``post=``).
+
+    Without any handler it is a path at which nothing is served, whatever the method.
+    """
     handlers = {name.upper(): handler for name, handler in methods.items()}
     if "GET" in handlers:
         handlers["HEAD"] = handlers["GET"]
@@ -172,7 +177,7 @@ def endpoint(parts_of: PartsOf, errors: ErrorBody = problem_json, **methods: Han
         request = Request(starlette.requests.Request(scope, receive), os.urandom(16).hex(), errors)
         try:
             parts = await parts_of()
-        except Exception as e:  # noqa: BLE001 - told and logged like every other failure
+        except Exception as e:  # noqa: BLE001 - answered and logged like every other failure
             reply = _failure(request, e, log)
             await _send(request, reply, log, scope, receive, send)
             return
@@ -211,7 +216,9 @@ async def _serve(
     request.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)
     method = request.http.method
     try:
-        if method == "OPTIONS" and request.header("access-control-request-method"):
+        if not handlers:
+            reply = _problem(request, Problem("not_found", "No route has this path; the README lists all routes."))
+        elif method == "OPTIONS" and request.header("access-control-request-method"):
             # Allowed origins' preflights do not get here.
             reply = _problem(request, Problem("origin_not_allowed", "Add this origin to ALLOWED_ORIGINS."))
         elif method == "OPTIONS":

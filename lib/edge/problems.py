@@ -29,6 +29,7 @@ KINDS = {
         Kind("origin_not_allowed", 403, "This origin may not call", "client"),
         Kind("unauthorized", 401, "The token is missing or wrong", "client"),
         Kind("closed", 403, "The route is closed", "guard"),
+        Kind("not_found", 404, "There is nothing at this path", "client"),
         Kind("method_not_allowed", 405, "Method not allowed", "client"),
         Kind("body_too_large", 413, "The body is too large", "client"),
         Kind("unsupported_media_type", 415, "The body is not declared as JSON", "client"),
@@ -51,7 +52,7 @@ KINDS = {
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """One error to be told to the caller."""
+    """An error that is reported to the caller."""
 
     code: str
     detail: str

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from dev.serve import serve
-from lib.ai.providers.port import Delta, End, ProviderFailed
+from lib.ai.providers.port import End, ProviderFailed
 from lib.ai.streams import replay
 from lib.app.settings import Settings
 from lib.app.wiring import build
@@ -18,6 +18,7 @@ from lib.base.clock import Clock
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
 from lib.call import Streaming
+from lib.pieces import Delta, Done
 from lib.redis import keys
 from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes, routes_of, until
 
@@ -131,7 +132,8 @@ async def test_a_cut_stream_ends_with_an_error_event(
     assert "[DONE]" not in found
     assert not any("finish" in json.dumps(each.get("type", "")) for each in found)
     await over(made, 1)
-    assert [key for key in k.redis.keys("*") if "s-" in key or ":s:" in key] == []
+    # Nothing is kept, and the lock is free.
+    await until(lambda: not [key for key in k.redis.keys("*") if "s-" in key or ":s:" in key])
 
 
 @ROUTES
@@ -187,7 +189,7 @@ async def test_a_stream_that_nobody_began_to_read_is_ended_all_the_same(k: Kit) 
     await outcome.result.pieces.aclose()
     await outcome.after()
     assert provider.closed == 1
-    assert not made.guard._flights
+    assert not made.guard.computing.flights
     provider.held = False
     assert answered(await made.whole(k.again(call, stream=False))).cache == "miss"
     assert k.time.slept == []
@@ -233,7 +235,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
                     break
         async with asyncio.timeout(10):
             await slow.left.wait()
-        await until(lambda: not parts.guard._flights)
+        await until(lambda: not parts.guard.computing.flights)
     await served.stop()
     await upstream.stop()
     await parts.aclose()
@@ -263,8 +265,8 @@ async def test_an_answer_that_was_cut_by_its_length_is_not_kept(
 async def test_a_replay_is_the_answer_in_pieces(k: Kit) -> None:
     """Long answers grow; nothing is lost between two pieces."""
     provider = FakeProvider(texts=("가나다 " * 200,))
-    answer = answered(await k.instance(provider).whole(k.call())).answer
+    answer = answered(await k.instance(provider).whole(k.call())).value
     pieces = [piece async for piece in replay(answer)]
-    assert "".join(p.text for p in pieces if isinstance(p, Delta)) == answer.text
+    assert "".join(p.part for p in pieces if isinstance(p, Delta)) == answer.text
     assert len(pieces) > 2
-    assert isinstance(pieces[-1], End)
+    assert isinstance(pieces[-1], Done)

@@ -88,8 +88,8 @@ NEVER = (
 """What no first answer from the cache needs."""
 FIRST_HITS = {
     # pydantic loads zoneinfo and uuid by itself.
-    "data": ("bench.apps.data", "GET", "/api/data", NEEDED, (*NEVER, "zoneinfo", "uuid", "lib.edge.replies"), 70),
-    "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 75),
+    "data": ("bench.apps.data", "GET", "/api/data", NEEDED, (*NEVER, "zoneinfo", "uuid", "lib.edge.replies"), 85),
+    "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 95),
 }
 """A route, the packages that its first hit may load, what it must not load, and how many modules of ours it may."""
 

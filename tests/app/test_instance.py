@@ -80,7 +80,7 @@ def test_goodbye_flushes_every_ledger(upstash: UpstashStandIn) -> None:
         await instance.goodbye()
         for parts in both:
             await parts.aclose()
-        return [parts.ledger.landed for parts in both]
+        return [parts.ledger.flushes for parts in both]
 
     assert run(count_and_leave) == [1, 1]
 

@@ -21,7 +21,8 @@ from api.v1.chat import completions
 from dev.supabase import SigningKey, sign_user_token
 from lib.app.wiring import Parts
 from lib.base.clock import Clock
-from lib.base.events import Crashed, RequestDone, SignInKeysUnavailable, TokenRefused, log
+from lib.base.events import Crashed, RequestDone, SignInKeysUnavailable, TokenRefused
+from lib.base.log import log
 from lib.edge.app import Reply, Request, endpoint
 from lib.edge.problems import BadSettings
 from tests.conftest import SupabaseStandIn

@@ -23,17 +23,18 @@ from dev.postgres import Postgres
 from dev.redis_server import RedisServer
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
+from lib.afterwards import Afterwards, Outbox
 from lib.base.clock import Clock
 from lib.base.events import Event, Mode
 from lib.breaker.gate import Gate
 from lib.breaker.vitals import VitalsPolicy
 from lib.limits import bitfield
-from lib.limits.limiter import Admission, Limits, Subject
+from lib.limits.admission import Admission, Charge, Subject
+from lib.limits.limiter import Limits
 from lib.limits.local import LocalLimits
 from lib.limits.supabase import Supabase
 from lib.limits.supabase_store import SupabaseStore
-from lib.redis.errors import RedisDown
-from lib.redis.op import Op, as_list, as_text
+from lib.lookup import constant
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
 
@@ -108,30 +109,23 @@ class Member:
     """One instance."""
 
     limits: Limits
+    outbox: Outbox
     to_redis: Line
     to_supabase: Line
     events: list[Event]
     time: Time
 
     async def call(self, subject: Subject, cost: int = 1) -> Admission:
-        """Ask for one call and do what is owed after the reply."""
-        admission, _ = await self.limits.spend(subject, cost, self.time.ms, MARKER, math.inf)
-        await self.finish(admission)
+        """Ask for one call and send what is left after the reply; a store that fails then changes nothing."""
+        admission, after = await self.ask(subject, cost)
+        await self.outbox.try_send(after, math.inf)
         return admission
 
-    async def finish(self, admission: Admission) -> None:
-        """What is left to do after the reply; a store that fails then changes nothing."""
-        try:
-            await self.limits.finish([admission], math.inf)
-        except RedisDown:
-            return
-
-
-MARKER: Op[tuple[int, None]] = Op(
-    (("MGET", "outage"),),
-    lambda replies: (int(as_text(as_list(replies[0], 1)[0]) or 0), None),
-)
-"""What the guard reads with every request, as far as the limits need it."""
+    async def ask(self, subject: Subject, cost: int = 1) -> tuple[Admission, Afterwards]:
+        """Ask for one call; what is left to be sent after the reply."""
+        after = Afterwards()
+        admission, _ = await self.limits.admit(Charge(subject, self.time.ms, math.inf, cost), constant(None), after)
+        return admission, after
 
 
 @dataclass
@@ -162,7 +156,8 @@ class Fleet:
             clock,
             events.append,
         )
-        member = Member(limits, to_redis, to_supabase, events, self.time)
+        outbox = Outbox(limits.redis, events.append, limits.due)
+        member = Member(limits, outbox, to_redis, to_supabase, events, self.time)
         self.members.append(member)
         return member
 

@@ -31,7 +31,7 @@ async def complete(request: Request, parts: "Parts") -> Reply:
         path=ROUTE,
         caller=caller,
         question=body.question(session=f"s-{caller.id[:16]}"),
-        asked=directives(request.header("cache-control")),
+        directives=directives(request.header("cache-control")),
         form=ChatFormat(body.model, usage),
         stream=body.wants_stream(request.header("accept")),
     )

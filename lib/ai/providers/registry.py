@@ -41,7 +41,7 @@ class Declaration:
     name: str
     """In keys, logs, headers and ``AI_PROVIDERS``; never changed, as keys in Redis are made of it."""
     ledger_id: int
-    """Its place in the ledger, below :data:`OTHER_LEDGER_ID`; never changed and never given to another provider."""
+    """Its number in the ledger, 1 to 15; never changed and never given to another provider."""
     module: str
     """The module of this package that speaks its protocol."""
     needs: str
@@ -79,7 +79,7 @@ def hosted(
 PROVIDERS = (
     Declaration(
         "cloud-run",
-        0,
+        1,
         "cloud_run",
         "url",
         {
@@ -92,7 +92,7 @@ PROVIDERS = (
     ),
     hosted(
         "gemini",
-        1,
+        2,
         "gemini",
         model="gemini-2.5-flash",
         url="https://generativelanguage.googleapis.com",
@@ -101,19 +101,16 @@ PROVIDERS = (
     ),
     hosted(
         "groq",
-        2,
+        3,
         "openai_chat",
         model="llama-3.3-70b-versatile",
         url="https://api.groq.com/openai/v1",
         limits="14400/day",
     ),
-    hosted("openai", 3, "openai_chat", model="gpt-4o-mini", url="https://api.openai.com/v1"),
+    hosted("openai", 4, "openai_chat", model="gpt-4o-mini", url="https://api.openai.com/v1"),
 )
 
 BY_NAME = {each.name: each for each in PROVIDERS}
-
-OTHER_LEDGER_ID = 15
-"""The place of providers that have none of their own, such as those of tests."""
 
 
 def read(

@@ -5,7 +5,7 @@ import pytest
 
 from lib.ai.providers import registry
 from lib.ai.providers.lazy import LazyProvider
-from lib.ai.providers.registry import OTHER_LEDGER_ID, PROVIDERS, Declaration, hosted
+from lib.ai.providers.registry import PROVIDERS, Declaration, hosted
 from lib.app.settings import Settings
 from lib.base.http import new_client
 from lib.limits.grammar import parse_budget
@@ -17,19 +17,18 @@ DECLARED = [pytest.param(each, id=each.name) for each in PROVIDERS]
 
 def test_places_in_the_ledger() -> None:
     """Each provider keeps its own number for ever: what is counted in Redis is found by it."""
-    assert {each.name: each.ledger_id for each in PROVIDERS} == {"cloud-run": 0, "gemini": 1, "groq": 2, "openai": 3}
-    assert OTHER_LEDGER_ID == 15
+    assert {each.name: each.ledger_id for each in PROVIDERS} == {"cloud-run": 1, "gemini": 2, "groq": 3, "openai": 4}
 
 
 def test_names_and_places_are_unique() -> None:
     """No two providers share a name, a place in the ledger or a variable."""
     for found in (
         [each.name for each in PROVIDERS],
-        [each.ledger_id for each in PROVIDERS] + [OTHER_LEDGER_ID],
+        [each.ledger_id for each in PROVIDERS],
         [name for each in PROVIDERS for variable in each.variables.values() for name in variable.names],
     ):
         assert len(set(found)) == len(found)
-    assert all(0 <= each.ledger_id < OTHER_LEDGER_ID for each in PROVIDERS)
+    assert all(1 <= each.ledger_id <= 15 for each in PROVIDERS)
 
 
 @pytest.mark.anyio
