@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi places vercel cold faults bench clean
+.PHONY: help setup run test check lock openapi cases places vercel cold faults bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +22,7 @@ check: setup ## linters, types, and whether generated files are current
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	$(PYTHON_VENV) -m dev.openapi --check
+	$(PYTHON_VENV) -m dev.cases --check
 
 lock: setup ## pin requirements*.in into requirements*.txt
 	$(PYTHON_VENV) -m pip install --quiet --disable-pip-version-check uv
@@ -33,6 +34,9 @@ openapi: setup ## write the OpenAPI description anew
 
 places: setup ## note the places of new counters of the ledger (tests/ledger/places.golden)
 	$(PYTHON_VENV) -m tests.ledger.golden
+
+cases: setup ## list anew, in docs/cases.md, which tests name which case
+	$(PYTHON_VENV) -m dev.cases
 
 vercel: setup ## build with Vercel's CLI, check what came out, and test the functions under Vercel's runtime
 	$(PYTHON_VENV) -m dev.vercel build --bytecode

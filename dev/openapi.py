@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dev.routes import served
+from lib import __version__
 from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
 from lib.edge.problems import KINDS
@@ -138,7 +139,7 @@ def describe() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Breakwater",
-            "version": "1",
+            "version": __version__,
             "description": "Stands in front of an AI backend and keeps the free tiers behind it alive.",
         },
         "paths": paths,

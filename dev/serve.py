@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -40,6 +40,41 @@ class ClosableProtocol(H11Protocol):
             await app(scope, receive, send)
 
         self.app = closable
+
+
+class _Gathering:
+    """A transport that writes what one turn of the event loop sends at once: head and body of a reply together."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._kept: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Keep it until the end of this turn."""
+        if not self._kept:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._kept.append(data)
+
+    def close(self) -> None:
+        """Write what is kept, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        kept, self._kept = b"".join(self._kept), []
+        if kept:
+            self._transport.write(kept)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class GatheringProtocol(ClosableProtocol):
+    """HTTP/1.1 whose replies arrive in one piece, so that reading them costs the same however busy the machine is."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
+        """Put the gathering transport in the place of the connection's own."""
+        super().connection_made(_Gathering(transport))  # type: ignore[arg-type] # all that a transport does
 
 
 class _Server(uvicorn.Server):
@@ -75,7 +110,7 @@ class Served:
             raise error
 
 
-async def serve(app: ASGIApp, port: int = 0) -> Served:
+async def serve(app: ASGIApp, port: int = 0, protocol: type[ClosableProtocol] = ClosableProtocol) -> Served:
     """Serve `app` on loopback, on a free port unless one is given, and return once it listens.
 
     Raises OSError when the port is taken, RuntimeError when the app's lifespan does not start.
@@ -83,7 +118,7 @@ async def serve(app: ASGIApp, port: int = 0) -> Served:
     listener = _listen(port)
     config = uvicorn.Config(
         app,
-        http=ClosableProtocol,
+        http=protocol,
         ws="none",
         lifespan="auto",
         access_log=False,
@@ -132,10 +167,11 @@ async def _run(server: _Server, listener: socket.socket) -> None:
 class ThreadedServer:
     """A context manager that serves an app from an event loop in a daemon thread, so that a test's own loop is free."""
 
-    def __init__(self, app: ASGIApp, port: int = 0) -> None:
+    def __init__(self, app: ASGIApp, port: int = 0, protocol: type[ClosableProtocol] = ClosableProtocol) -> None:
         self.port = port
         self.url = ""
         self._app = app
+        self._protocol = protocol
         self._ready: Future[tuple[Served, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self._thread = threading.Thread(target=self._run, name="dev.serve", daemon=True)
 
@@ -169,7 +205,7 @@ class ThreadedServer:
 
     async def _serve(self) -> None:
         stop = asyncio.Event()
-        served = await serve(self._app, self.port)
+        served = await serve(self._app, self.port, self._protocol)
         self._ready.set_result((served, asyncio.get_running_loop(), stop))
         await stop.wait()
         await served.stop()

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .afterwards import Afterwards
 from .base.events import Mode, Spent
 from .base.leaving import WhileHere, in_any_case
 from .cache.freshness import CacheRules, Directives
@@ -40,6 +41,8 @@ class Call:
     while_here: WhileHere = in_any_case
     veto: Lookup[Deny | None] = NO_VETO
     """A reason to refuse that is read along with everything else."""
+    after: Afterwards = field(default_factory=Afterwards)
+    """Where the request collects what is sent to Redis when its reply is out."""
     finish_abandoned: bool = False
     """Whether a value is computed to its end, for the cache, although the client has left."""
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock
-from .base.events import Mode
+from .base.events import Mode, Spent
 from .base.leaving import in_any_case
 from .cache import entry as entries
 from .cache.entry import Cached, Codec
 from .call import Answered, Call, Failed, Outcome, Refused, Streaming
 from .computing import Computing
 from .decide import Compute, Deny, Serve, decide
-from .limits.admission import Admission, Charge
+from .limits.admission import Admission, Charge, Subject
 from .limits.blocklist import Blocklist
 from .limits.judge import Quota, too_costly
 from .limits.limiter import Limits
@@ -29,6 +29,17 @@ from .lookup import Lookup, both, constant
 from .redis.errors import RedisDown
 from .source import Source
 from .turn import Stopwatch, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What became of a call that was counted and had nothing else to read."""
+
+    quota: Quota
+    mode: Mode
+    reason: str
+    now_ms: int
+    spent: Spent
 
 
 async def _nothing() -> None:
@@ -48,10 +59,9 @@ class Guard:
     async def handle[P, V](self, call: Call, source: Source[P, V], codec: Codec[V]) -> Outcome[P, V]:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
-        if (refusal := self.refusal(call.subject.id, call, now_ms)) is not None:
-            quota, mode, reason = refusal
-            refused = Refused("rate_limited", reason, quota.retry_at_ms)
-            return Outcome(refused, mode, quota, watch.read(), now_ms, _fresh_ms(call), (), _nothing)
+        if (known := self._refusal(call.subject, call.cost, watch, now_ms)) is not None:
+            refused = Refused("rate_limited", known.reason, known.quota.retry_at_ms)
+            return Outcome(refused, known.mode, known.quota, known.spent, now_ms, _fresh_ms(call), (), _nothing)
         turn = await self._look(call, source, codec, watch, now_ms)
         try:
             result, refresh = await self._act(turn, codec)
@@ -61,7 +71,7 @@ class Guard:
             raise
         admission = turn.admission
         if isinstance(result, Refused) and result.code == "rate_limited":
-            self.remember_refusal(admission, now_ms)
+            self._remember_refusal(admission)
         mode = admission.mode if call.subject.layout.windows else "off"
         return Outcome(
             result,
@@ -74,31 +84,48 @@ class Guard:
             lambda: self._finish(turn, codec, refresh),
         )
 
-    def refusal(self, subject_id: str, call: Call, now_ms: int) -> tuple[Quota, Mode, str] | None:
+    async def count(self, subject: Subject, cost: int, deadline: float, after: Afterwards) -> Counted:
+        """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing."""
+        watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
+        if (known := self._refusal(subject, cost, watch, now_ms)) is not None:
+            return known
+        admission, _ = await self.limits.admit(Charge(subject, now_ms, deadline, cost), constant(None), after)
+        self._time(watch, admission)
+        if not admission.quota.allowed:
+            self._remember_refusal(admission)
+        mode = admission.mode if subject.layout.windows else "off"
+        return Counted(admission.quota, mode, admission.quota.reason, now_ms, watch.read())
+
+    def _refusal(self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int) -> Counted | None:
         """What is known without asking anybody: a refusal that still stands, or a cost that never fits."""
-        if (blocked := self.blocklist.find(subject_id, call.cost, now_ms)) is not None:
-            return blocked, self.blocklist.mode(subject_id), "blocked"
-        if (never := too_costly(call.subject.layout.windows, call.cost, now_ms)) is not None:
-            return never, self.limits.mode, "cost_exceeds_limit"
+        if (blocked := self.blocklist.find(subject.id, cost, now_ms)) is not None:
+            return Counted(blocked, self.blocklist.mode(subject.id), "blocked", now_ms, watch.read())
+        if (never := too_costly(subject.layout.windows, cost, now_ms)) is not None:
+            return Counted(never, self.limits.mode, never.reason, now_ms, watch.read())
         return None
 
-    def remember_refusal(self, admission: Admission, now_ms: int) -> None:
+    def _remember_refusal(self, admission: Admission) -> None:
         """Refuse the same caller from memory until its time has come."""
-        longest_ms = self.limits.thrift.step(now_ms).block_ms
         charge = admission.charge
-        self.blocklist.remember(charge.subject.id, charge.cost, admission.quota, now_ms, longest_ms, admission.mode)
+        longest_ms = self.limits.thrift.step(charge.now_ms).block_ms
+        self.blocklist.remember(
+            charge.subject.id, charge.cost, admission.quota, charge.now_ms, longest_ms, admission.mode
+        )
+
+    def _time(self, watch: Stopwatch, admission: Admission) -> None:
+        if admission.mode == "redis":
+            watch.redis = watch.since(watch.started)
+        else:
+            watch.fallback = watch.since(watch.started)
 
     async def _look[P, V](
         self, call: Call, source: Source[P, V], codec: Codec[V], watch: Stopwatch, now_ms: int
     ) -> Turn[P, V]:
         """Count the call and read everything that is to be decided on, in one round trip."""
-        after, charge = Afterwards(), Charge(call.subject, now_ms, call.deadline, call.cost)
+        after, charge = call.after, Charge(call.subject, now_ms, call.deadline, call.cost)
         wanted = both(both(_entry(call, codec), source.lookup(now_ms)), call.veto)
         admission, ((cached, seen), veto) = await self.limits.admit(charge, wanted, after)
-        if admission.mode == "redis":
-            watch.redis = watch.since(watch.started)
-        else:
-            watch.fallback = watch.since(watch.started)
+        self._time(watch, admission)
         return Turn(call, admission, cached, seen, veto, now_ms, after, watch)
 
     async def _act[P, V](

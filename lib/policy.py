@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .cache.freshness import CacheRules
+from .limits.grammar import parse_limits
 from .limits.window import Layout
 
 
@@ -36,9 +37,18 @@ class Policy:
     cache: CacheRules = field(default_factory=CacheRules)
 
 
+SIGN_INS = Policy("sign-in", parse_limits("20/minute,100/day"))
+"""How often an address may send a wrong ``ADMIN_TOKEN`` or ``CRON_SECRET``; a right one is never counted."""
+
+
 def group_of(path: str) -> Group:
     """The group whose limit covers a path."""
     return next(group for group in GROUPS if re.fullmatch(group.pattern, path, re.DOTALL))
+
+
+def variable_of(name: str) -> str:
+    """The environment variable that overrides the limit of a route with a limit of its own: ``RATELIMIT_MY_ROUTE``."""
+    return "RATELIMIT_" + re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
 
 
 def defaults() -> Mapping[str, str]:

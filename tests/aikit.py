@@ -17,8 +17,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from api.ai.supervisor import ask
-from api.v1.chat.completions import complete
 from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
@@ -26,12 +24,11 @@ from dev.upstash import upstash_app
 from lib.afterwards import Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
-from lib.ai.openai import error_body
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Answer, AnswerCodec, Message, Question, hash_of
 from lib.ai.tries import Asking
 from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import build
 from lib.base import caller
 from lib.base.caller import Caller
 from lib.base.clock import Clock
@@ -46,7 +43,6 @@ from lib.cache.freshness import CacheRules, Directives
 from lib.cache.lock import LockRules
 from lib.call import Answered, Call, Outcome, Streaming
 from lib.computing import Computing
-from lib.edge.app import endpoint
 from lib.guard import Guard
 from lib.limits.admission import Subject
 from lib.limits.grammar import parse_budget, parse_limits
@@ -56,6 +52,8 @@ from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
+from tests.built import routes as all_routes
+from tests.rig.clock import until
 
 NOON_MS = 1_795_262_401_000
 """A second past noon UTC: no window reaches into another day."""
@@ -381,27 +379,7 @@ def routes(made: Instance, k: Kit, **environ: str) -> Any:
     )
     parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard, chain=made.chain)
     k.closing.push_async_callback(parts.aclose)
-    return routes_of(parts)
-
-
-def routes_of(parts: Parts) -> Any:
-    """The AI routes as one app, by path."""
-
-    async def built() -> Parts:
-        return parts
-
-    apps = {
-        "/api/ai/supervisor": endpoint(built, post=ask),
-        "/api/v1/chat/completions": endpoint(built, errors=error_body, post=complete),
-    }
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await lifespan(receive, send)
-            return
-        await apps[scope["path"]](scope, receive, send)
-
-    return app
+    return all_routes(parts)
 
 
 async def lifespan(receive: Any, send: Any) -> None:
@@ -409,13 +387,6 @@ async def lifespan(receive: Any, send: Any) -> None:
     for what in ("startup", "shutdown"):
         await receive()
         await send({"type": f"lifespan.{what}.complete"})
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    """Until something that others do, over real connections, has come about; 10 s at most."""
-    async with asyncio.timeout(10):
-        while not ready():  # noqa: ASYNC110 - it is another party's state, in Redis or behind a socket
-            await asyncio.sleep(0.005)
 
 
 async def over(made: Instance, requests: int) -> None:

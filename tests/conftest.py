@@ -27,7 +27,9 @@ from lib.redis.op import Op, Reply
 from lib.redis.rest import Upstash
 
 if TYPE_CHECKING:
-    from tests.guardkit import RedisFront, Rig, Script
+    from tests.guardkit import Rig
+    from tests.rig.redis import RedisFront
+    from tests.rig.script import Script
 
 _SSL = ssl.create_default_context()
 _COUNT = itertools.count(1)
@@ -230,7 +232,7 @@ def supabase(_supabase: SupabaseStandIn) -> Iterator[SupabaseStandIn]:
 @pytest.fixture(scope="module")
 def front() -> "Iterator[RedisFront]":
     """A Redis of the module's own behind its stand-in: these tests flush it and reset its statistics."""
-    from tests.guardkit import redis_front
+    from tests.rig.redis import redis_front
 
     with redis_front() as started:
         yield started
@@ -239,7 +241,7 @@ def front() -> "Iterator[RedisFront]":
 @pytest.fixture(scope="module")
 def script() -> "Iterator[Script]":
     """A backend that does what a test tells it."""
-    from tests.guardkit import scripted
+    from tests.rig.script import scripted
 
     with scripted() as backend:
         yield backend

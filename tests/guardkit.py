@@ -1,16 +1,13 @@
-"""What the tests of the guard share: time that is set by hand, instances as Vercel runs them, a scripted backend.
+"""What the tests of the guard share: instances as Vercel runs them, between real stores and a scripted backend.
 
 Everything is real but the time and, where a test needs an exact reply, the AI backend (``Script``).
 """
 
 import asyncio
-import itertools
 import json
 import os
-import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,173 +15,25 @@ import httpx
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.ai.supervisor import ask as ask_supervisor
-from api.health import health
-from dev.faults import CLOSE, read_body
-from dev.redis_server import RedisServer
-from dev.serve import ThreadedServer
-from dev.upstash import upstash_app
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
 from lib.base.events import Event, Listener
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
-from lib.edge.app import endpoint
 from lib.redis import keys
 from tests.blackbox.target import Control
+from tests.built import routes
 from tests.conftest import SupabaseStandIn
+from tests.rig.callers import a_caller
+from tests.rig.clock import Time
+from tests.rig.redis import RedisFront
+from tests.rig.script import Script
 
-NOON_MS = 1_763_553_601_000
-"""A second past noon UTC, well inside a bucket of every window."""
 PATIENT = {"REDIS_TIMEOUT_MS": "10000", "REDIS_CONNECT_TIMEOUT_MS": "10000"}
 """For crowds, where a busy machine must not be taken for a Redis that is out."""
 NOT_BILLED = {"info", "config", "ping", "hello", "client", "command", "select", "auth", "multi", "exec"}
-
-_callers = itertools.count(1)
-
-
-def a_caller() -> str:
-    """An address that nobody else in this run calls from."""
-    number = next(_callers)
-    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-@dataclass
-class Time:
-    """The time of day, set by hand. Durations stay real: they bound real servers."""
-
-    ms: int = NOON_MS
-
-    @property
-    def clock(self) -> Clock:
-        """A clock that shows it."""
-        return Clock(now_ms=lambda: self.ms)
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    """Wait, without blocking the loop, for what happens in another thread or process; 10 s at most."""
-    give_up = time.monotonic() + 10
-    while not ready():
-        if time.monotonic() > give_up:
-            raise AssertionError("what was waited for did not happen")
-        await asyncio.sleep(0.005)
-
-
-GOOD = json.dumps({"answer": "Disk / is 41 % full.", "model": "scripted"}).encode()
-
-
-@dataclass
-class Script:
-    """An AI backend that answers what it is told to. ``hold`` keeps calls until ``release``, or the caller leaves."""
-
-    status: int = 200
-    body: bytes = GOOD
-    headers: Mapping[str, str] = field(default_factory=dict)
-    hold: bool = False
-    crowd: int = 0
-    """Answer nobody before so many have asked."""
-    cut: bool = False
-    """Announce the whole body, send half of it and hang up."""
-    trickle_s: float = 0.0
-    """Send a byte at a time, with this much between two."""
-    url: str = ""
-    asked: int = 0
-    left: int = 0
-    questions: list[Any] = field(default_factory=list)
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-    _released: int = 0
-    _loop: asyncio.AbstractEventLoop | None = None
-    _go: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def reset(self, **about: Any) -> None:
-        """Back to the beginning, but for what is given."""
-        self.status, self.body, self.headers, self.hold, self.crowd = 200, GOOD, {}, False, 0
-        self.cut = False
-        self.asked, self.left, self.trickle_s, self.questions = 0, 0, 0.0, []
-        self.release()
-        for name, value in about.items():
-            setattr(self, name, value)
-
-    def release(self) -> None:
-        """Let everyone go who is held now."""
-        with self._changed:
-            self._released += 1
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        self._go.set()
-        self._go = asyncio.Event()
-
-    async def until(self, ready: Callable[["Script"], bool]) -> None:
-        """Wait until the script, in its own thread, has seen what ``ready`` describes."""
-        await until(lambda: ready(self))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        body = await read_body(receive)
-        self._loop = asyncio.get_running_loop()
-        self.questions.append(json.loads(body) if body else None)
-        go = self._go
-        self.asked += 1
-        if self.crowd:
-            if self.asked >= self.crowd:
-                self._wake()
-            else:
-                await go.wait()
-        elif self.hold and not await self._held(go, receive):
-            self.left += 1
-            return
-        fixed = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
-        given = [(name.encode(), value.encode()) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": fixed + given})
-        if self.trickle_s:
-            for at in range(len(self.body)):
-                await send({"type": "http.response.body", "body": self.body[at : at + 1], "more_body": True})
-                await asyncio.sleep(self.trickle_s)
-            await send({"type": "http.response.body", "body": b""})
-            return
-        if self.cut:
-            await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
-            scope["extensions"][CLOSE]()
-            await _gone(receive)
-            return
-        await send({"type": "http.response.body", "body": self.body})
-
-    @staticmethod
-    async def _held(go: asyncio.Event, receive: Receive) -> bool:
-        """Whether the caller was still there when it was let go."""
-        waits = [asyncio.ensure_future(go.wait()), asyncio.ensure_future(_gone(receive))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return waits[0].done()
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-
-async def _gone(receive: Receive) -> bool:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    return True
-
-
-@contextmanager
-def scripted() -> Iterator[Script]:
-    """A scripted server that listens."""
-    script = Script()
-    with ThreadedServer(script) as served:
-        script.url = served.url
-        yield script
 
 
 @dataclass
@@ -222,20 +71,6 @@ class Instance:
         stock: Any = self.parts.guard.limits.stock
         if stock is not None and stock._redis is not None:
             await stock._redis.close()
-
-
-def routes(parts: Parts) -> ASGIApp:
-    """Both functions as one app, by path."""
-
-    async def built() -> Parts:
-        return parts
-
-    apps = {"/api/ai/supervisor": endpoint(built, post=ask_supervisor), "/api/health": endpoint(built, get=health)}
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await apps[scope["path"]](scope, receive, send)
-
-    return app
 
 
 def started(environ: Mapping[str, str], clock: Clock, listeners: Sequence[Listener] = ()) -> Instance:
@@ -300,22 +135,6 @@ class Rig:
         """Keys that would never expire, and are not among the bounded number of epochs."""
         found: Any = self.server.keys("*")
         return [key.decode() for key in found if self.server.ttl(key) == -1 and not key.startswith(b"epoch:2")]
-
-
-@dataclass(frozen=True)
-class RedisFront:
-    """A Redis of one's own behind the Upstash stand-in: these tests flush it, and zero its counters."""
-
-    redis_url: str
-    url: str
-    token: str
-
-
-@contextmanager
-def redis_front() -> Iterator[RedisFront]:
-    """Start both."""
-    with RedisServer.start() as server, ThreadedServer(upstash_app(server.url, "upstash-token")) as served:
-        yield RedisFront(server.url, served.url, "upstash-token")
 
 
 @asynccontextmanager

@@ -10,11 +10,8 @@ from typing import Any
 
 import httpx
 import redis as redis_py
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from api.ai.supervisor import ask
-from api.cron.daily import run as run_daily
-from api.ops import ROUTES
 from dev.faults import Fault, Faults, read_body
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
@@ -23,7 +20,7 @@ from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
 from lib.base.events import Event
-from lib.edge.paths import paths
+from tests.built import routes
 
 MIDMONTH_MS = int(datetime(2025, 11, 14, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
 ADMIN = {"authorization": "Bearer admin-token"}
@@ -122,7 +119,7 @@ class World:
         merged = {name: value for name, value in {**self.environ, **environ}.items() if value is not None}
         events: list[Event] = []
         parts = build(Settings.from_env(merged), self._clock, (events.append,))
-        transport: Any = httpx.ASGITransport(app=_routes(parts))
+        transport: Any = httpx.ASGITransport(app=routes(parts))
         made = Instance(parts, httpx.AsyncClient(transport=transport, base_url="http://breakwater"), events)
         self.instances.append(made)
         return made
@@ -143,13 +140,6 @@ class World:
     def redis_down(self) -> None:
         """Let every request to Redis fail."""
         self.faults.set(Fault(kind="refuse"))
-
-
-def _routes(parts: Parts) -> ASGIApp:
-    async def built() -> Parts:
-        return parts
-
-    return paths(built, {"/api/ai/supervisor": {"post": ask}, "/api/cron/daily": {"get": run_daily}, **ROUTES})
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from lib.policy import GROUPS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def _section(title: str) -> str:
@@ -70,10 +71,9 @@ def test_example_names_only_settings() -> None:
 
 def test_links_lead_somewhere() -> None:
     """Every relative link of every page leads to a file."""
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
-        for page in pages
+        for page in PAGES
         for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text())
         if not (page.parent / target).exists()
     ]
@@ -84,7 +84,7 @@ def test_no_page_names_a_missing_module() -> None:
     """Paths of ours that the pages name exist."""
     missing = [
         f"{page.relative_to(ROOT)}: {path}"
-        for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+        for page in PAGES
         for path in re.findall(r"`((?:lib|api|dev|tests|supabase|public|bench)/[\w/.\-]+\.\w+)`", page.read_text())
         if not (ROOT / path).exists()
     ]

@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 
-import api.ai.supervisor as route
 from bench.calling import Connection
 from bench.processes import function
 from bench.profile_hit import ask as call
@@ -23,15 +22,17 @@ from bench.profile_hit import instructions, watching
 from bench.stand_ins import backend
 from bench.subjects import ask as question
 from dev.redis_server import RedisServer
-from dev.serve import ThreadedServer
+from dev.serve import GatheringProtocol, ThreadedServer
 from dev.upstash import upstash_app
 from lib.app.instance import start
 from lib.app.settings import Settings
 from lib.app.wiring import build
-from lib.edge.app import endpoint
+from tests.built import routes
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "gates"
+PATIENT = {"REDIS_TIMEOUT_MS": "60000", "REDIS_CONNECT_TIMEOUT_MS": "60000", "REDIS_SLOW_MS": "60000"}
+"""A busy machine is neither a slow Redis, which is logged and left alone, nor one that is away."""
 _callers = itertools.count(1)
 
 # Raise a number only with a reason that is worth it to every request, and say the reason with the change.
@@ -85,7 +86,7 @@ def servers() -> Iterator[tuple[str, str]]:
     """Addresses of Upstash's stand-in and of a backend."""
     with (
         RedisServer.start() as redis,
-        ThreadedServer(upstash_app(redis.url, TOKEN)) as upstash,
+        ThreadedServer(upstash_app(redis.url, TOKEN), protocol=GatheringProtocol) as upstash,
         ThreadedServer(backend) as answering,
     ):
         yield upstash.url, answering.url
@@ -96,13 +97,10 @@ async def an_instance(servers: tuple[str, str]) -> AsyncIterator[Rig]:
     """A new instance, in the running event loop."""
     environ = {"KV_REST_API_URL": servers[0], "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": servers[1], "VERCEL": "1"}
     start(on_vercel=False)
-    parts = build(Settings.from_env(environ))
-
-    async def built() -> Any:
-        return parts
+    parts = build(Settings.from_env({**environ, **PATIENT}))
 
     try:
-        yield Rig(endpoint(built, post=route.ask), servers[0])
+        yield Rig(routes(parts), servers[0])
     finally:
         await parts.aclose()
 
@@ -127,7 +125,7 @@ async def _prepare(rig: Rig, kind: str, caller: str) -> str:
 
 @pytest.mark.parametrize("kind", COMMANDS_AND_ROUND_TRIPS)
 def test_commands_and_round_trips(servers: tuple[str, str], kind: str) -> None:
-    """No request costs more billed commands or round trips than its kind may."""
+    """A request costs as many billed commands and round trips as the documents say of its kind."""
 
     async def run() -> tuple[int, int, httpx.Response]:
         async with an_instance(servers) as rig:
@@ -136,9 +134,7 @@ def test_commands_and_round_trips(servers: tuple[str, str], kind: str) -> None:
             return await rig.cost(lambda: rig.ask(caller, query))
 
     commands, round_trips, reply = asyncio.run(run())
-    most_commands, most_round_trips = COMMANDS_AND_ROUND_TRIPS[kind]
-    assert commands <= most_commands
-    assert round_trips <= most_round_trips
+    assert (commands, round_trips) == COMMANDS_AND_ROUND_TRIPS[kind]
     assert reply.status_code == (429 if kind in ("refused", "blocked") else 200)
     assert reply.json().get("cached", False) is (kind == "hit")
 
@@ -164,7 +160,7 @@ def test_tasks_of_a_hit(servers: tuple[str, str]) -> None:
             assert json.loads((await hit()).content)["cached"]
             return len(made)
 
-    assert asyncio.run(run()) <= TASKS_A_HIT
+    assert asyncio.run(run()) == TASKS_A_HIT
 
 
 @contextmanager
@@ -211,7 +207,7 @@ def test_instructions_of_a_hit(servers: tuple[str, str]) -> None:
                 if b'"cached":true' in body:
                     counts.append(count.total())
             assert len(counts) == 5
-            # The number of turns of the event loop depends on when the reply's bytes come.
+            # Whether the event loop has to wait for the reply depends on the machine, and waiting is a turn more of it.
             return min(counts)
 
     assert asyncio.run(run()) <= INSTRUCTIONS_A_HIT
@@ -235,7 +231,7 @@ def test_a_hit_looks_for_no_module(servers: tuple[str, str], tmp_path: Path) -> 
         "KV_REST_API_URL": servers[0],
         "KV_REST_API_TOKEN": TOKEN,
         "CLOUD_RUN_AI_URL": servers[1],
-        "REDIS_TIMEOUT_MS": "5000",
+        **PATIENT,
         "LOOKED_FOR": str(looked_for),
         "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
     }

@@ -10,7 +10,9 @@ import pytest
 
 from lib.base.events import ModeSwitched, RequestDone, StoreFailed
 from lib.breaker.circuit import Circuit
-from tests.guardkit import NOON_MS, PATIENT, Rig, a_caller, leaving, left_when, together, until
+from tests.guardkit import PATIENT, Rig, leaving, left_when, together
+from tests.rig.callers import a_caller
+from tests.rig.clock import NOON_MS, until
 
 pytestmark = pytest.mark.anyio
 

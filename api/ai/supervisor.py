@@ -3,8 +3,10 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lib.app.instance import parts
-from lib.edge.app import Reply, Request, endpoint
+from lib.app.instance import instance
+from lib.edge.app import endpoint
+from lib.edge.limits import BY_GUARD
+from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
@@ -39,4 +41,4 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     )
 
 
-app = endpoint(parts, post=ask)
+app = endpoint(instance, limit=BY_GUARD, post=ask)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ..base.encode import to_json
 from ..call import Answered
-from ..edge.app import Request
 from ..edge.replies import ProblemBody
+from ..edge.request import Request
 from . import streams
 from .question import Answer
 from .respond import AnswerOutcome, provenance

@@ -4,17 +4,16 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ..base import caller as callers
 from ..base.caller import Caller
 from ..base.encode import to_json
 from ..cache import epochs
 from ..cache.freshness import Directives
 from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
 from ..edge import outcomes
-from ..edge.app import Reply, Request
+from ..edge.limits import subject_of
 from ..edge.outcomes import Wording
 from ..edge.replies import AnswerBody, Provenance
-from ..limits.admission import Subject
+from ..edge.request import Reply, Request
 from ..redis import keys
 from . import streams
 from .question import Answer, AnswerCodec, Question, hash_of
@@ -114,10 +113,9 @@ async def guarded(
 ) -> Reply:
     """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
-    subject_id = callers.subject(caller, policy.group, policy.layout.tag)
     call = Call(
         route=route,
-        subject=Subject(subject_id, policy.layout, policy.group, caller.id),
+        subject=subject_of(caller, policy),
         key=keys.answer(route, question.session, hash_of(route, caller.id, question)),
         epochs=epochs.of_session(route, question.session),
         request_id=request.id,
@@ -126,6 +124,7 @@ async def guarded(
         cache=policy.cache,
         stream=stream,
         while_here=request.while_here,
+        after=request.after,
     )
     outcome = await parts.guard.handle(call, Asking(parts.chain, question), CODEC)
     return respond(request, outcome, form, stream=stream)

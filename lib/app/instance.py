@@ -30,16 +30,30 @@ class _Built:
 _built: list[_Built] = []
 
 
-async def parts(environ: Mapping[str, str] = os.environ) -> "Parts":
-    """The parts of this process for the running event loop and an environment. Raises BadSettings.
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """The parts of this process, for an environment: the same for every file and route that asks."""
 
-    The first call for both builds them; all later ones get the same, however many files and routes call.
-    """
-    loop = asyncio.get_running_loop()
-    for each in _built:
-        if each.loop is loop and each.environ is environ:
-            return each.parts
-    return _parts(loop, environ)
+    environ: Mapping[str, str]
+
+    async def __call__(self) -> "Parts":
+        """The parts for the running event loop, built with its first call. Raises BadSettings."""
+        loop = asyncio.get_running_loop()
+        for each in _built:
+            if each.loop is loop and each.environ is self.environ:
+                return each.parts
+        return _parts(loop, self.environ)
+
+    async def goodbye(self) -> None:
+        """The process ends: flush what every set of parts of this event loop has counted."""
+        loop = asyncio.get_running_loop()
+        for each in _built:
+            if each.loop is loop:
+                await each.parts.ledger.close()
+
+
+instance = Instance(os.environ)
+"""What the files of ``api/`` use."""
 
 
 def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Parts":
@@ -89,11 +103,3 @@ def start(*, on_vercel: bool) -> None:
     with hidden("h2"):
         # It loads its HTTP/2 where it finds this, and Redis is spoken to in HTTP/1.1: ten milliseconds of a cold start.
         import httpcore  # noqa: F401
-
-
-async def goodbye() -> None:
-    """The instance ends: hand over what every set of parts of this event loop has counted."""
-    loop = asyncio.get_running_loop()
-    for each in _built:
-        if each.loop is loop:
-            await each.parts.ledger.close()

@@ -194,6 +194,17 @@ class AdminActed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WouldRefuse(Event):
+    """A limit in a dry run would have refused a call."""
+
+    event: ClassVar[str] = "would_refuse"
+    level: ClassVar[int] = WARNING
+    group: str
+    reason: str
+    caller: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRefused(Event):
     """An access token was not valid; its bearer is limited by address."""
 

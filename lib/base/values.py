@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 else:
 
     def dataclass(
-        *, frozen: bool = False, slots: bool = False, kw_only: bool = False, eq: bool = True, repr: bool = True
+        *,
+        frozen: bool = False,
+        slots: bool = False,
+        kw_only: bool = False,
+        eq: bool = True,
+        repr: bool = True,  # noqa: A002
     ) -> Callable[[type], type]:
         """As :func:`dataclasses.dataclass`, always with parentheses."""
 
@@ -47,11 +52,10 @@ def _compare(cls: Any, *, hashes: bool) -> None:
     names = [each.name for each in dataclasses.fields(cls) if each.compare]
     values: Callable[[Any], Any] = attrgetter(*names) if names else lambda self: ()
 
-    def equal(self: object, other: object) -> bool:
+    def equal(self: object, other: object) -> Any:
         if other.__class__ is not self.__class__:
             return NotImplemented
-        same: bool = values(self) == values(other)
-        return same
+        return values(self) == values(other)
 
     def hashed(self: object) -> int:
         number: int = values(self).__hash__()

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from ..call import Answered, Failed, Outcome, Refused, Streaming
 from ..pieces import SourceFailed
 from . import headers
-from .app import Request
 from .problems import Problem
 from .replies import AttemptBody
+from .request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Wording:
 
 
 def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]:
-    """The headers of every reply to a guarded request: limits, timing, attempts, who counted."""
+    """The headers of every reply to a guarded request: timing and attempts; those of its limit are the edge's."""
     spent, tightest = outcome.spent, outcome.quota.tightest
     timings = (
         ("guard", spent.guard),
@@ -34,11 +34,10 @@ def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]
     )
     notes = request.notes
     notes.mode, notes.spent, notes.remaining = outcome.mode, spent, tightest.remaining if tightest else None
+    request.limit_headers = {**headers.rate_limit(outcome.quota, outcome.now_ms), "x-guard-mode": outcome.mode}
     return {
-        **headers.rate_limit(outcome.quota, outcome.now_ms),
         **headers.server_timing(timings),
         **headers.attempts([(each.name, each.outcome) for each in outcome.attempts]),
-        "x-guard-mode": outcome.mode,
     }
 
 

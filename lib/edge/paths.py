@@ -7,11 +7,14 @@ path therefore come from ``raw_path``, by `segments`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from .app import Handler, PartsOf, endpoint, problem_json
+from .app import Handler, Instance, endpoint
+from .errors import problem_json
+from .limits import BY_TABLE, UNLIMITED, RouteLimit
 
 
 def segments(scope: Scope) -> tuple[str, ...]:
@@ -25,17 +28,25 @@ def segments(scope: Scope) -> tuple[str, ...]:
     return tuple(unquote_to_bytes(each).decode(errors="replace") for each in raw.removeprefix(b"/").split(b"/"))
 
 
-def paths(parts_of: PartsOf, routes: Mapping[str, Mapping[str, Handler]]) -> ASGIApp:
-    """The ASGI application of several paths, each with its handlers: ``{"/api/admin": {"post": admin}}``.
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The ASGI application of several paths. Any other path, its file's own too, is answered by ``not_found``."""
 
-    Every other path, the function's own included, is answered by ``not_found``.
-    """
-    apps = {segments({"path": path}): endpoint(parts_of, problem_json, **methods) for path, methods in routes.items()}
-    nothing = endpoint(parts_of)
+    instance: Instance
+    routes: Mapping[str, Mapping[str, Handler]]
+    """Handlers by path, then by method in lower case: ``{"/api/admin": {"post": admin}}``."""
+    limit: RouteLimit = BY_TABLE
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        # Start and stop have no path, and mean the same to every endpoint.
-        chosen = nothing if scope["type"] == "lifespan" else apps.get(segments(scope), nothing)
-        await chosen(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; the start and end of a process have no path, and mean the same to every endpoint."""
+        wanted = segments(scope) if scope["type"] != "lifespan" else ()
+        for path, methods in self.routes.items():
+            if segments({"path": path}) == wanted:
+                await endpoint(self.instance, problem_json, limit=self.limit, **methods)(scope, receive, send)
+                return
+        await endpoint(self.instance, limit=UNLIMITED)(scope, receive, send)
 
-    return app
+
+def paths(instance: Instance, routes: Mapping[str, Mapping[str, Handler]], *, limit: RouteLimit = BY_TABLE) -> Paths:
+    """The ASGI application of several paths."""
+    return Paths(instance, routes, limit)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from .replies import AttemptBody, FieldError
 
 type Source = Literal["client", "guard", "upstream", "store"]
@@ -36,13 +38,13 @@ KINDS = {
         Kind("invalid_request", 422, "The request does not have the expected shape", "client"),
         Kind("rate_limited", 429, "Too many requests", "guard"),
         Kind("not_cached", 504, "Not in the cache", "guard"),
-        Kind("circuit_open", 503, "The AI backend is resting", "upstream"),
-        Kind("budget_spent", 503, "The AI backend's allowance is used up", "guard"),
-        Kind("backend_rejected", 422, "The AI backend refuses this question", "upstream"),
-        Kind("backend_throttled", 503, "The AI backend has no capacity", "upstream"),
-        Kind("backend_timeout", 504, "The AI backend took too long", "upstream"),
-        Kind("backend_failed", 502, "The AI backend gave no usable answer", "upstream"),
-        Kind("backend_unauthorized", 502, "The AI backend does not accept our secret", "guard"),
+        Kind("circuit_open", 503, "What answers this is not asked for now", "upstream"),
+        Kind("budget_spent", 503, "An allowance is used up", "guard"),
+        Kind("backend_rejected", 422, "The backend refuses this request", "upstream"),
+        Kind("backend_throttled", 503, "The backend has no capacity", "upstream"),
+        Kind("backend_timeout", 504, "The backend took too long", "upstream"),
+        Kind("backend_failed", 502, "The backend gave no usable answer", "upstream"),
+        Kind("backend_unauthorized", 502, "The backend does not accept our secret", "guard"),
         Kind("store_unavailable", 503, "Redis cannot be reached", "store"),
         Kind("misconfigured", 500, "The deployment is not configured", "guard"),
         Kind("internal_error", 500, "Something broke in Breakwater", "guard"),
@@ -75,3 +77,22 @@ class BadSettings(Exception):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
         self.faults = faults
+
+
+def invalid(error: "ValidationError") -> Problem:
+    """What is wrong with a body, field by field."""
+    items = error.errors(include_url=False, include_input=False, include_context=False)
+    if items[0]["type"] == "json_invalid":
+        return Problem("invalid_json", f"Send valid JSON: {items[0]['msg']}.")
+    errors = [_field_error(item["loc"], item["msg"], item["type"]) for item in items[:20]]
+    detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors[:3])
+    return Problem("invalid_request", detail, errors=errors)
+
+
+def _field_error(loc: tuple[int | str, ...], message: str, kind: str) -> "FieldError":
+    # Errors of the model as a whole name their field in front of the message.
+    field_name, _, rest = message.partition(": ")
+    if not loc and rest:
+        return {"field": field_name, "message": rest, "type": kind}
+    # A client may name a field anything; it is shown, not trusted.
+    return {"field": ".".join(str(part) for part in loc)[:200] or "body", "message": message, "type": kind}

@@ -5,8 +5,8 @@ import hmac
 from datetime import UTC, datetime, timedelta
 
 from ..base.env import Secret
-from .app import Request
 from .problems import Problem
+from .request import Request
 
 
 def require(request: Request, secret: Secret | None, variable: str) -> None:

@@ -25,6 +25,11 @@ def answer(route: str, session: str, query_hash: str) -> str:
     return f"{route.replace('/', ':')}:{quote(session, safe='')}:{query_hash}"
 
 
+def value(route: str, value_hash: str) -> str:
+    """A stored value of a route or function that is not ours; ``route`` may hold anything."""
+    return f"v:{quote(route, safe='')}:{value_hash}"
+
+
 def lock(answer_key: str) -> str:
     """Held by whoever computes this answer now."""
     return f"lock:{answer_key}"
@@ -33,6 +38,11 @@ def lock(answer_key: str) -> str:
 def circuit(provider: str) -> str:
     """The circuit breaker of one provider."""
     return f"cb:{provider}"
+
+
+def circuit_of_app(name: str) -> str:
+    """The name of a circuit of somebody else's code, apart from the providers' names."""
+    return f"app:{quote(name, safe='')}"
 
 
 def budget(provider: str) -> str:

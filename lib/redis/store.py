@@ -2,20 +2,23 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..base.clock import Clock
 from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
 from .errors import RedisDown
 from .op import Op
-from .rest import Upstash
+
+if TYPE_CHECKING:
+    from .rest import Upstash
 
 
 @dataclass(slots=True, eq=False)
 class RedisStore:
     """Redis, as long as it is well. A slow reply is told of; a failure counts against it, a lack of time does not."""
 
-    redis: Upstash
+    redis: "Upstash"
     gate: Gate
     clock: Clock
     emit: Listener

@@ -18,7 +18,8 @@ from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import FakeProvider, Instance, Kit, answered, kit, until
+from tests.aikit import FakeProvider, Instance, Kit, answered, kit
+from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio
 

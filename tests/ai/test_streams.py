@@ -20,7 +20,9 @@ from lib.breaker.circuit import Circuit
 from lib.call import Streaming
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes, routes_of, until
+from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes
+from tests.built import routes as all_routes
+from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio
 
@@ -227,7 +229,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
         "OPENAI_BASE_URL": upstream.url,
     }
     parts = build(Settings.from_env(environ), listeners=())
-    served = await serve(routes_of(parts))
+    served = await serve(all_routes(parts))
     async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
         async with client.stream("POST", CHAT, json=body(CHAT, stream=True)) as response:
             async for chunk in response.aiter_text():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import UpstashStandIn
-from tests.guardkit import Script
+from tests.rig.script import Script
 
 ROOT = Path(__file__).parents[2]
 
@@ -150,7 +150,7 @@ assert after == before, (before, after)
 
 
 def test_importing_has_no_side_effect() -> None:
-    """Whatever of the library is imported: no variable of the environment, no module of others, no logging changes."""
+    """Importing the library changes no variable of the environment, no module of others, and no logging."""
     paths = sorted((ROOT / "lib").rglob("*.py"))
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths]
     done = subprocess.run(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lib.app import instance
+from lib.app.instance import Instance
 from lib.app.wiring import Parts
 from lib.edge.problems import BadSettings
 from tests.conftest import UpstashStandIn
@@ -24,7 +24,7 @@ def test_one_set_of_parts() -> None:
     """Every caller of a process gets the same parts, and so does one that brings an equal environment."""
 
     async def all_parts() -> list[Parts]:
-        found = [await instance.parts(each) for each in (ENVIRON, ENVIRON, dict(ENVIRON))]
+        found = [await Instance(each)() for each in (ENVIRON, ENVIRON, dict(ENVIRON))]
         await found[0].aclose()
         return found
 
@@ -37,7 +37,7 @@ def test_another_environment_has_parts_of_its_own() -> None:
     """What is configured otherwise is not shared."""
 
     async def both() -> tuple[Parts, Parts]:
-        found = await instance.parts(ENVIRON), await instance.parts({**ENVIRON, "RATELIMIT_API": "1/minute"})
+        found = await Instance(ENVIRON)(), await Instance({**ENVIRON, "RATELIMIT_API": "1/minute"})()
         for each in found:
             await each.aclose()
         return found
@@ -51,7 +51,7 @@ def test_another_loop_has_parts_of_its_own() -> None:
     """Connections belong to the event loop they were made in."""
 
     async def parts() -> Parts:
-        found = await instance.parts(ENVIRON)
+        found = await Instance(ENVIRON)()
         await found.aclose()
         return found
 
@@ -64,7 +64,7 @@ def test_faults_are_found_again() -> None:
     async def twice() -> None:
         for _ in range(2):
             with pytest.raises(BadSettings):
-                await instance.parts({"REDIS_ENABLED": "perhaps"})
+                await Instance({"REDIS_ENABLED": "perhaps"})()
 
     run(twice)
 
@@ -74,10 +74,10 @@ def test_goodbye_flushes_every_ledger(upstash: UpstashStandIn) -> None:
     environ = {"KV_REST_API_URL": upstash.url, "KV_REST_API_TOKEN": upstash.token, "REDIS_TIMEOUT_MS": "10000"}
 
     async def count_and_leave() -> list[int]:
-        both = [await instance.parts({**environ, "REDIS_SLOW_MS": slow}) for slow in ("10000", "20000")]
+        both = [await Instance({**environ, "REDIS_SLOW_MS": slow})() for slow in ("10000", "20000")]
         for parts in both:
             parts.ledger.sent([("GET", "x")] * 20)
-        await instance.goodbye()
+        await Instance(environ).goodbye()
         for parts in both:
             await parts.aclose()
         return [parts.ledger.flushes for parts in both]
@@ -89,7 +89,7 @@ def test_no_client_before_it_is_needed() -> None:
     """Building the parts makes no HTTP client; the first to need one makes it, for all."""
 
     async def client() -> tuple[Any, bool]:
-        parts = await instance.parts({**ENVIRON, "GEMINI_API_KEY": "k", "SUPABASE_URL": "https://s"})
+        parts = await Instance({**ENVIRON, "GEMINI_API_KEY": "k", "SUPABASE_URL": "https://s"})()
         before, same = parts.client.made, parts.client.get() is parts.client.get()
         await parts.aclose()
         return before, same
@@ -100,5 +100,5 @@ def test_no_client_before_it_is_needed() -> None:
 def test_the_environment_stays_outside_of_a_function() -> None:
     """Where others run beside us, building the parts changes no variable of theirs."""
     before = dict(os.environ)
-    run(lambda: instance.parts(ENVIRON))
+    run(Instance(ENVIRON))
     assert dict(os.environ) == before

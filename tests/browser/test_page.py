@@ -17,7 +17,6 @@ import pytest
 import redis as redis_py
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.ops import ROUTES
 from dev.faults import respond
 from dev.routes import routes_app
 from dev.serve import ThreadedServer
@@ -26,10 +25,10 @@ from lib.app.wiring import Parts, build
 from lib.base.calendar import month_of
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
-from lib.edge.paths import paths
 from lib.ledger import places, table
 from lib.ledger.places import AlertKind
 from lib.redis import keys
+from tests.built import routes
 from tests.ledgerkit import grounded
 
 ROOT = Path(__file__).parents[2]
@@ -83,11 +82,7 @@ class Served:
         if self._api is None:
             # Here, because connections belong to the event loop that they are made in.
             self._parts = parts = build(Settings.from_env(self.environ))
-
-            async def built() -> Parts:
-                return parts
-
-            self._api = paths(built, ROUTES)
+            self._api = routes(parts)
         return self._api
 
 

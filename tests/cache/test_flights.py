@@ -19,22 +19,24 @@ import starlette.requests
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from api.ai.supervisor import ask
 from dev.faults import Fault
 from dev.serve import ThreadedServer
 from lib.ai.providers.port import ProviderFailed
 from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import build
 from lib.base.clock import Clock
 from lib.cache import epochs, lock
 from lib.cache.freshness import CacheRules, Directives
 from lib.cache.lock import LockRules
 from lib.call import Answered, Failed, Refused, Streaming
-from lib.edge.app import Request, endpoint, problem_json
+from lib.edge.errors import problem_json
+from lib.edge.request import Request
 from lib.limits.window import DAY_MS
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together, until
+from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together
+from tests.built import routes
+from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio
 
@@ -557,10 +559,7 @@ def _ask_from_a_process(environ: dict[str, str], asks: int, ready: Any, go: Any,
         assert redis is not None
         redis.redis = replace(redis.redis, sent=lambda commands: sent.append(len(commands)))
 
-        async def built() -> Parts:
-            return parts
-
-        app: Any = endpoint(built, post=ask)
+        app: Any = routes(parts)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://b", timeout=None) as client:  # noqa: S113
             body = {"query": "how full is the disk?", "sessionId": "s"}
             replies = await asyncio.gather(*(client.post("/api/ai/supervisor", json=body) for _ in range(asks)))

@@ -6,14 +6,15 @@ from typing import Any
 import httpx
 import pytest
 
-from lib.app.instance import parts as parts_of_the_environment
+from lib.app.instance import instance as parts_of_the_environment
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
 from lib.base.events import Crashed, Event, RequestDone
-from lib.edge.app import Reply, Request
 from lib.edge.paths import paths, segments
 from lib.edge.problems import Problem
+from lib.edge.request import Reply, Request
+from tests.built import Built
 
 pytestmark = pytest.mark.anyio
 
@@ -84,10 +85,7 @@ async def parts() -> AsyncIterator[tuple[Parts, list[Event]]]:
 async def http(parts: tuple[Parts, list[Event]]) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a function with two paths."""
 
-    async def built() -> Parts:
-        return parts[0]
-
-    app: Any = paths(built, {"/api/one": {"get": one}, "/api/two": {"post": two}})
+    app: Any = paths(Built(parts[0]), {"/api/one": {"get": one}, "/api/two": {"post": two}})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://breakwater") as client:
         yield client
 

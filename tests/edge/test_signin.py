@@ -9,7 +9,8 @@ from dev.supabase import SigningKey, sign_user_token
 from lib.base.events import Event, SignInKeysUnavailable
 from lib.base.http import new_client
 from lib.edge.signin import SignIn
-from tests.guardkit import Script, scripted, together
+from tests.guardkit import together
+from tests.rig.script import Script, scripted
 
 pytestmark = pytest.mark.anyio
 KEYS = [SigningKey.generate("first"), SigningKey.generate("second")]

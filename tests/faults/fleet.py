@@ -24,7 +24,6 @@ from dev.redis_server import RedisServer
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
 from lib.afterwards import Afterwards, Outbox
-from lib.base.clock import Clock
 from lib.base.events import Event, Mode
 from lib.breaker.gate import Gate
 from lib.breaker.vitals import VitalsPolicy
@@ -37,8 +36,8 @@ from lib.limits.supabase_store import SupabaseStore
 from lib.lookup import constant
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
+from tests.rig.clock import Time
 
-NOON_MS = 1_763_553_601_000
 COOLDOWN_MS = 5_000
 TOKEN = "fleet-token"
 
@@ -90,18 +89,6 @@ class PoolOverLine(httpcore.AsyncConnectionPool):
 
 async def _whole(stream: Any) -> bytes:
     return b"".join([chunk async for chunk in stream])
-
-
-@dataclass
-class Time:
-    """The time of day; durations stay real."""
-
-    ms: int = NOON_MS
-
-    @property
-    def clock(self) -> Clock:
-        """A clock that shows it."""
-        return Clock(now_ms=lambda: self.ms)
 
 
 @dataclass

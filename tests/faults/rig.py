@@ -17,8 +17,6 @@ import psycopg
 from redis import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.ai.supervisor import ask as ask_supervisor
-from api.health import health
 from dev.faults import CLOSE, Fault, Faults, read_body, respond
 from dev.proxy import Proxy
 from dev.serve import ThreadedServer
@@ -28,10 +26,11 @@ from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
 from lib.base.events import Event
-from lib.edge.app import endpoint
 from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
-from tests.faults.fleet import Servers, Time
+from tests.built import routes
+from tests.faults.fleet import Servers
+from tests.rig.clock import Time
 
 TEN = parse_limits("10/minute,100/day")
 TOKEN, SECRET = "rig-token", "s" * 40
@@ -252,14 +251,7 @@ class Rig:
         clock = Clock(now_ms=lambda: time.ms)
         parts = build(Settings.from_env({**self.environ, **environ}), clock, (self.events.append,))
 
-        async def built() -> Parts:
-            return parts
-
-        apps = {"/api/ai/supervisor": endpoint(built, post=ask_supervisor), "/api/health": endpoint(built, get=health)}
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await apps[scope["path"]](scope, receive, send)
-
+        app = routes(parts)
         transport: Any = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None) as client:  # noqa: S113
             made = Instance(self, app, client, parts)

@@ -12,7 +12,8 @@ from lib.limits.admission import Subject
 from lib.limits.grammar import parse_limits
 from lib.limits.window import DAY_MS, Layout
 from lib.redis import keys
-from tests.faults.fleet import COOLDOWN_MS, NOON_MS, Fleet, Line, Member, Servers, fleet, servers
+from tests.faults.fleet import COOLDOWN_MS, Fleet, Line, Member, Servers, fleet, servers
+from tests.rig.clock import NOON_MS
 
 MINUTE = 60_000
 TEN = parse_limits("10/minute,100/day")

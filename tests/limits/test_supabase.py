@@ -11,7 +11,8 @@ from lib.base.http import new_client
 from lib.limits.supabase import Supabase, SupabaseDown
 from lib.limits.window import window
 from tests.conftest import SupabaseStandIn
-from tests.guardkit import NOON_MS, Script, scripted
+from tests.rig.clock import NOON_MS
+from tests.rig.script import Script, scripted
 
 pytestmark = pytest.mark.anyio
 WINDOWS = (window("minute", 10), window("day", 100))

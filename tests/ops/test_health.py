@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from lib.breaker.circuit import Circuit
-from tests.guardkit import NOON_MS, Rig, together
+from tests.guardkit import Rig, together
+from tests.rig.clock import NOON_MS
 
 pytestmark = pytest.mark.anyio
 OPEN = Circuit("open", generation=1, until_ms=NOON_MS + 60_000, since_ms=NOON_MS, reason="server")

@@ -13,7 +13,7 @@ from lib.redis.errors import RedisDown
 from lib.redis.op import CommandError, Op, as_text
 from lib.redis.rest import Upstash
 from tests.conftest import UpstashStandIn
-from tests.guardkit import Script, scripted
+from tests.rig.script import Script, scripted
 
 pytestmark = pytest.mark.anyio
 OK = json.dumps([{"result": "v"}]).encode()

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from lib.app.instance import parts
-from lib.edge.app import Reply, Request, endpoint
+from lib.app.instance import instance
+from lib.edge.app import endpoint
+from lib.edge.limits import BY_GUARD
+from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
@@ -44,4 +46,4 @@ def errors(problem: "ProblemBody") -> tuple[bytes, str]:
     return error_body(problem)
 
 
-app = endpoint(parts, errors=errors, post=complete)
+app = endpoint(instance, errors, limit=BY_GUARD, post=complete)

@@ -1,0 +1,139 @@
+"""`lib/` installed elsewhere: the distribution `breakwater-guard` with the module `breakwater`.
+
+The wheel is built from a copy and installed, from PyPI, into an environment of its own together with FastAPI. What is
+tested of the installed module is a script that runs there: see the fixture `installed`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lib
+from tests.packaging.declared import LIB, PROJECT, optional_modules
+
+type Installed = Callable[..., Any]
+"""Runs a script where the wheel is installed, with these environment variables; yields what it leaves in `found`."""
+
+
+def run(command: Sequence[str | Path], cwd: Path, environ: Mapping[str, str] | None = None) -> str:
+    """What a command prints. Fails the test where the command fails, with what it said."""
+    done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode:
+        pytest.fail(
+            f"{' '.join(map(str, command))}\nended with {done.returncode}; building and installing the wheel needs "
+            f"PyPI, and `make test QUICK=1` leaves it out.\n{done.stdout}{done.stderr}"
+        )
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `lib/` without bytecode."""
+    copy = tmp_path_factory.mktemp("source") / "lib"
+    shutil.copytree(LIB, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that is built from it."""
+    out = tmp_path_factory.mktemp("wheel")
+    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, source], out)
+    (built,) = out.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a new environment that has the wheel, what it depends on, and FastAPI."""
+    directory = tmp_path_factory.mktemp("environment")
+    run([sys.executable, "-m", "venv", "--without-pip", directory], directory)
+    python = directory / "bin" / "python"
+    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wheel, "fastapi"], directory)
+    return python
+
+
+@pytest.fixture
+def installed(environment: Path, tmp_path: Path) -> Installed:
+    """Runs scripts with the installed module, far from the repository."""
+
+    def in_environment(script: str, **environ: str) -> Any:
+        text = f"import json, sys\n{textwrap.dedent(script)}\nprint(json.dumps(found))"
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        return json.loads(run([environment, "-I", "-c", text], tmp_path, {**kept, **environ}))
+
+    return in_environment
+
+
+def test_contents(wheel: Path) -> None:
+    """The wheel holds every Python file of lib/, the marker of types and its own metadata: no tests, no routes."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    inside = {name.removeprefix("breakwater/") for name in names if name.startswith("breakwater/")}
+    assert inside == {str(path.relative_to(LIB)) for path in LIB.rglob("*.py")} | {"py.typed"}
+    beside = {name.partition("/")[2] for name in names if not name.startswith("breakwater/")}
+    assert beside == {"METADATA", "WHEEL", "RECORD", "licenses/LICENSE"}
+
+
+def test_building_leaves_nothing_behind(source: Path, wheel: Path) -> None:
+    """The tree holds the same files after a build as before it."""
+    assert wheel.exists()
+    before = {path.relative_to(LIB) for path in LIB.rglob("*") if "__pycache__" not in path.parts}
+    assert {path.relative_to(source) for path in source.rglob("*")} == before
+
+
+def test_metadata(wheel: Path) -> None:
+    """Name, version, Python, license and extras are what the repository says."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        given = HeaderParser().parsestr(archive.read(name).decode())
+    assert (given["Name"], given["Version"]) == ("breakwater-guard", lib.__version__)
+    assert (given["Requires-Python"], given["License-Expression"]) == (">=3.12", "MIT")
+    assert set(given.get_all("Provides-Extra", [])) == set(PROJECT["optional-dependencies"])
+
+
+def test_version(installed: Installed) -> None:
+    """What is installed and what is imported have the version of lib/__init__.py."""
+    script = """
+        import importlib.metadata, breakwater
+        found = [importlib.metadata.version("breakwater-guard"), breakwater.__version__]
+    """
+    assert installed(script) == [lib.__version__, lib.__version__]
+
+
+def test_it_stands_by_itself(installed: Installed) -> None:
+    """The module and its types come from the environment, beside FastAPI, without the repository's `lib`."""
+    script = """
+        import breakwater, fastapi, importlib.resources, importlib.util
+        found = {
+            "in the environment": breakwater.__file__.startswith(sys.prefix),
+            "typed": importlib.resources.files("breakwater").joinpath("py.typed").is_file(),
+            "lib": importlib.util.find_spec("lib") is not None,
+        }
+    """
+    assert installed(script) == {"in the environment": True, "typed": True, "lib": False}
+
+
+def test_extras_are_optional(installed: Installed) -> None:
+    """Without extras every module can be imported, but for those that are about an extra."""
+    script = """
+        import importlib, pkgutil, breakwater
+        found = {}
+        for module in pkgutil.walk_packages(breakwater.__path__, "breakwater."):
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as e:
+                found[module.name] = e.name
+    """
+    # A module of an extra may import it at its top or where it is needed: either is right.
+    assert {name: lacks for name, lacks in installed(script).items() if lacks not in optional_modules()} == {}

@@ -1,0 +1,82 @@
+"""Time for tests: the time of day is set by hand, and no timeout depends on how busy the machine is."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+
+from lib.base.clock import Clock
+
+NOON_MS = 1_763_553_601_000
+"""A second past noon UTC, well inside a bucket of every window."""
+
+
+@dataclass
+class Time:
+    """The time of day, set by hand. Durations are those of the event loop, which bound real servers."""
+
+    ms: int = NOON_MS
+
+    @property
+    def clock(self) -> Clock:
+        """A clock that shows it."""
+        return Clock(now_ms=lambda: self.ms, monotonic=lambda: asyncio.get_running_loop().time())
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    """Wait, without blocking the loop, for what happens in another thread or process; a minute at most."""
+    give_up = time.monotonic() + 60
+    while not ready():
+        if time.monotonic() > give_up:
+            raise AssertionError("what was waited for did not happen")
+        # In a thread: the loop's own seconds may be longer (`PatientLoop`).
+        await asyncio.to_thread(time.sleep, 0.005)
+
+
+class PatientLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time goes a hundred times slower than the machine's, and jumps when a test says so.
+
+    A busy machine then runs into no timeout of the code under test. What a party keeps waiting on purpose costs no time
+    either: it calls :meth:`jump` when it begins to, and the next timer is due. The durations that a test measures by
+    this loop are those timers', almost exactly.
+
+    As fixture: ``anyio_backend`` returns ``("asyncio", {"loop_factory": PatientLoop})``.
+    """
+
+    SLOWER = 100
+    _TURNS = 50
+    """Turns of the loop between a request that went out and the last timer that is set for it, with room to spare."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._jumped = 0.0
+        self._timers: list[asyncio.TimerHandle] = []
+        super().__init__()
+
+    def time(self) -> float:
+        """Seconds by this loop."""
+        return self._began + (time.monotonic() - self._began) / self.SLOWER + self._jumped
+
+    def jump(self, at_most_s: float = float("inf")) -> None:
+        """Move time on to the next timer, or by so much, whichever is sooner. From any thread."""
+        self.call_soon_threadsafe(self._jump, at_most_s, self._TURNS)
+
+    def _jump(self, at_most_s: float, turns: int) -> None:
+        if turns:
+            self.call_soon(self._jump, at_most_s, turns - 1)
+            return
+        left = min((timer.when() for timer in self._pending()), default=0.0) - self.time()
+        self._jumped += max(0.0, min(left, at_most_s))
+
+    def call_at[*Ts](
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As any loop does; the timer is remembered."""
+        timer = super().call_at(when, callback, *args, context=context)
+        self._timers = [*self._pending(), timer]
+        return timer
+
+    def _pending(self) -> list[asyncio.TimerHandle]:
+        now = self.time()
+        return [timer for timer in self._timers if not timer.cancelled() and timer.when() > now]
