@@ -8,12 +8,13 @@ client leaves goes on while anybody here follows it.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock
 from .base.leaving import WhileWanted
+from .base.values import dataclass
 from .cache import entry as entries
 from .cache import lock
 from .cache.entry import Cached, Codec, Entry

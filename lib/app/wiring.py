@@ -1,7 +1,6 @@
 """Builds the real things. Imported with an instance's first request (``instance.py``)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -15,6 +14,7 @@ from ..base.clock import Clock
 from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
 from ..base.log import broadcast, log
+from ..base.values import dataclass
 from ..breaker.gate import Gate
 from ..breaker.shared import SharedCircuits
 from ..breaker.vitals import VitalsPolicy

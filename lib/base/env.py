@@ -6,10 +6,10 @@ person would write it. A reader takes a text without white space around it, and 
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .caller import Network
+from .values import dataclass
 
 type Reader[T] = Callable[[str], T]
 

@@ -6,11 +6,12 @@ States and transitions are those of ``circuit.py``; what opens it is ``vitals.py
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from ..base.clock import Clock
 from ..base.events import Listener, StoreSwitched
+from ..base.values import dataclass
 from . import circuit as breaker
 from .circuit import BreakerPolicy, Circuit, State, Ticket
 from .vitals import Outcome, VitalsPolicy, verdict

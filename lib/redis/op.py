@@ -5,7 +5,8 @@ connection in tests and have no synchronous and asynchronous twins.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from ..base.values import dataclass
 
 type Command = tuple[str | int, ...]
 type Reply = str | int | list[Reply] | CommandError | None

@@ -10,11 +10,12 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import httpcore
 
 from ..base.encode import to_json
+from ..base.values import dataclass
 from .errors import Kind, RedisDown
 from .op import Command, CommandError, Op, Reply, UnreadableReply
 

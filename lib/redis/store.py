@@ -1,11 +1,11 @@
 """Redis and Supabase behind their gates: whoever asks learns at once when a store is left alone."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..base.clock import Clock
 from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
+from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
 from .errors import RedisDown
 from .op import Op

@@ -5,9 +5,9 @@ that every request makes anyway), and a new month begins with the first step aga
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ..base.calendar import month_of
+from ..base.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,11 +6,11 @@ which is imported when the provider is first called (``lazy.py``).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...base import env
 from ...base.env import Secret, Variable
+from ...base.values import dataclass
 from ...limits.grammar import parse_budget
 from ...limits.window import Layout
 
