@@ -98,7 +98,8 @@ class Health:
         started = self.clock.monotonic()
         try:
             # Past the gate: whether Redis is back is what is asked.
-            await store.redis.run(join(ping, self.chain.lookup(now_ms).op()) if stale and self.chain.links else ping)
+            wanted = join(ping, self.chain.lookup(now_ms).op()) if stale and self.chain.links else ping
+            await store.redis.run(wanted, math.inf)
         except RedisDown as e:
             self.emit(StoreFailed("redis", "health", str(e)))
             self._redis = {"state": "down", "reason": e.kind}

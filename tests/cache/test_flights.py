@@ -34,6 +34,7 @@ from lib.edge.request import Request
 from lib.limits.window import DAY_MS
 from lib.pieces import Delta, Done
 from lib.redis import keys
+from lib.redis.rest import Upstash
 from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together
 from tests.built import routes
 from tests.rig.clock import until
@@ -557,6 +558,7 @@ def _ask_from_a_process(environ: dict[str, str], asks: int, ready: Any, go: Any,
         parts = build(Settings.from_env(environ), Clock())
         redis = parts.guard.limits.redis
         assert redis is not None
+        assert isinstance(redis.redis, Upstash)
         redis.redis = replace(redis.redis, sent=lambda commands: sent.append(len(commands)))
 
         app: Any = routes(parts)
