@@ -86,9 +86,18 @@ NEVER = (
     *("lib.ai.providers.cloud_run", "lib.ai.providers.replies", "lib.ops", "lib.limits.stock"),
 )
 """What no first answer from the cache needs."""
+# pydantic looks at uuid and zoneinfo by itself.
+NOT_FOR_DATA = (
+    *NEVER,
+    "uuid",
+    "zoneinfo",
+    "lib.edge.replies",
+    "lib.ai.chain",
+    "lib.ai.question",
+    "lib.ai.providers.port",
+)
 FIRST_HITS = {
-    # pydantic looks at uuid and zoneinfo by itself.
-    "data": ("bench.apps.data", "GET", "/api/data", NEEDED, (*NEVER, "uuid", "zoneinfo", "lib.edge.replies"), 100),
+    "data": ("bench.apps.data", "GET", "/api/data", NEEDED, NOT_FOR_DATA, 100),
     "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 100),
 }
 """A route, the packages that its first hit may load, what it must not load, and how many modules of ours it may."""
