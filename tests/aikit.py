@@ -21,7 +21,7 @@ from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
-from lib.afterwards import Outbox
+from lib.afterwards import Afterwards, Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
@@ -42,8 +42,10 @@ from lib.cache import epochs
 from lib.cache.freshness import CacheRules, Directives
 from lib.cache.lock import LockRules
 from lib.call import Answered, Call, Outcome, Streaming
+from lib.claims import Claims
 from lib.computing import Computing
 from lib.guard import Guard
+from lib.leading import Leading
 from lib.limits.admission import Subject
 from lib.limits.grammar import parse_budget, parse_limits
 from lib.limits.limiter import Limits
@@ -282,7 +284,9 @@ class Kit:
         )
         chain = Chain(links, SharedCircuits(store, clock, events.append), counts, clock, events.append)
         outbox = Outbox(store, events.append, counts.due)
-        guard = Guard(counts, Computing(counts, store, outbox, clock, rules), outbox, clock)
+        claims = Claims(counts, store, outbox, clock, rules)
+        computing = Computing(counts, store, claims, clock, Leading(clock, rules))
+        guard = Guard(counts, computing, outbox, clock)
         return Instance(guard, chain, sent, changed, events)
 
     def call(
@@ -328,7 +332,7 @@ class Kit:
 
     def again(self, asked: Asked, **about: Any) -> Asked:
         """The same question by the same caller, as another request."""
-        return replace(asked, call=replace(asked.call, request_id=f"r{next(_numbers)}", **about))
+        return replace(asked, call=replace(asked.call, request_id=f"r{next(_numbers)}", after=Afterwards(), **about))
 
     def sleepers_wait_for(self, asked: Asked) -> None:
         """From now on a sleep lasts, where somebody holds the answer's lock, until the answer has been stored anew.
@@ -392,4 +396,4 @@ async def lifespan(receive: Any, send: Any) -> None:
 
 async def over(made: Instance, requests: int) -> None:
     """Until so many requests are over, write-back included; 10 s at most."""
-    await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard.computing.flights)
+    await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard.computing.leading.flights)

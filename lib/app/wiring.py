@@ -15,9 +15,11 @@ from ..breaker.gate import Gate
 from ..breaker.shared import SharedCircuits
 from ..breaker.vitals import VitalsPolicy
 from ..cache.lock import LockRules
+from ..claims import Claims
 from ..computing import Computing
 from ..edge.signin import SignIn
 from ..guard import Guard
+from ..leading import Leading
 from ..ledger.ledger import Ledger
 from ..limits.limiter import Limits, StockLimits
 from ..limits.local import LocalLimits
@@ -127,7 +129,9 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
     circuits = SharedCircuits(redis, clock, emit)
     outbox = Outbox(redis, emit, limits.due, ledger.take)
-    computing = Computing(limits, redis, outbox, clock, LockRules(settings.flight_lease_ms))
+    rules = LockRules(settings.flight_lease_ms)
+    claims = Claims(limits, redis, outbox, clock, rules)
+    computing = Computing(limits, redis, claims, clock, Leading(clock, rules))
     guard = Guard(limits, computing, outbox, clock)
     timeout_s = settings.fallback_timeout_ms / 1000
     signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)

@@ -109,7 +109,8 @@ async def _serve(request: Request, parts: "Parts", route: Endpoint, scope: Scope
         request.notes.decision = "client_left"
         _report(request, parts.emit, 499)
     try:
-        await parts.guard.outbox.try_send(request.after, parts.guard.limits.left_s(request.deadline))
+        if request.after.steps:
+            await parts.guard.outbox.try_send(request.after, parts.guard.limits.left_s(request.deadline))
         await parts.settle()
     except Exception:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
         parts.emit(Crashed(request.id, traceback.format_exc()))

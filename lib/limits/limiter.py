@@ -184,7 +184,9 @@ class Limits:
         if not charge.subject.layout.windows and not ride.commands:
             # Nobody is asked, and nothing is learned of who answers.
             return Admission(charge, Quota(True, "unlimited", ()), self.mode), None
-        charge = replace(charge, deadline=min(charge.deadline, self.clock.monotonic() + self._longest_s))
+        # Not by dataclasses.replace(), which takes as long as judging the call.
+        deadline = min(charge.deadline, self.clock.monotonic() + self._longest_s)
+        charge = Charge(charge.subject, charge.now_ms, deadline, charge.cost, charge.tokens)
         now_ms = charge.now_ms
         if self.redis is None:
             return await self._count_elsewhere(charge, "redis is disabled"), None
