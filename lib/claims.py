@@ -1,9 +1,8 @@
 """Taking the lock of a value, and paying for asking its source, in one round trip."""
 
-from dataclasses import dataclass
-
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock
+from .base.values import dataclass
 from .cache import lock
 from .cache.entry import Cached
 from .cache.lease import Lease

@@ -6,9 +6,10 @@ than a hit. Followers of another instance look again, at growing intervals, unti
 client leaves goes on while anybody here follows it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .base.clock import Clock
+from .base.values import dataclass
 from .cache import entry as entries
 from .cache import lock
 from .cache.entry import Cached, Codec

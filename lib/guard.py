@@ -9,13 +9,14 @@
 It never retries a write: a failure costs a caller at most one call of its allowance, and never asks a source twice.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock
 from .base.events import Mode, Spent
 from .base.leaving import in_any_case
+from .base.values import dataclass
 from .cache import entry as entries
 from .cache.entry import Cached, Codec
 from .call import Answered, Call, Failed, Outcome, Refused, Streaming

@@ -6,11 +6,12 @@ another request of the instance waits for the value, or where the call says so.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from .base.clock import Clock
 from .base.leaving import WhileWanted
+from .base.values import dataclass
 from .cache import entry as entries
 from .cache.entry import Codec, Entry
 from .cache.flights import Flights, Landed

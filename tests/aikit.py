@@ -28,7 +28,7 @@ from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Answer, AnswerCodec, Message, Question, hash_of
 from lib.ai.tries import Asking
 from lib.app.settings import Settings
-from lib.app.wiring import build
+from lib.app.wiring import Late, build
 from lib.base import caller
 from lib.base.caller import Caller
 from lib.base.clock import Clock
@@ -381,7 +381,8 @@ def routes(made: Instance, k: Kit, **environ: str) -> Any:
     settings = Settings.from_env(
         {"KV_REST_API_URL": k.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9", **environ}
     )
-    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard, chain=made.chain)
+    chain = Late(lambda: made.chain)
+    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard, late_chain=chain)
     k.closing.push_async_callback(parts.aclose)
     return all_routes(parts)
 

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import QueryParams
 
 from ..base.caller import Caller
+from ..base.values import dataclass
 from ..cache import epochs
 from ..cache.freshness import CacheRules, directives
 from ..call import Answered, Call, Failed, Refused, Streaming
