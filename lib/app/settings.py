@@ -155,7 +155,7 @@ class Settings:
             "RATELIMIT_API": self.limit_api,
         }
         cache = CacheRules(self.cache_fresh_s * 1000, self.cache_refresh_s * 1000, self.cache_stale_s * 1000)
-        return Policy(group.name, layouts[group.variable], cache)
+        return policy.policy_of(group, layouts[group.variable], cache)
 
     @property
     def breaker(self) -> BreakerPolicy:
