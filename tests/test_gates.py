@@ -40,8 +40,8 @@ COMMANDS_AND_ROUND_TRIPS = {
     "blocked": (0, 0),
     "refused": (3, 2),
     "hit": (2, 1),
-    "miss": (3, 2),
-    "first call of a caller": (5, 2),
+    "miss": (4, 3),
+    "first call of a caller": (6, 3),
 }
 TASKS_A_HIT = 0
 OWN_CALLS_A_HIT = 305
