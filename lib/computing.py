@@ -23,6 +23,7 @@ from .cache.lease import Lease
 from .cache.lock import LockRules
 from .call import Answered, CacheState, Failed, Refused, Streaming
 from .decide import may_be_asked, nobody_to_ask
+from .feed import Feed
 from .limits.admission import Admission, Charge
 from .limits.limiter import Limits
 from .pieces import Done, Exhausted, Piece, SourceFailed
@@ -78,9 +79,15 @@ class Computing:
         try:
             result = await self._lead_or_follow(turn, codec, flight, reason, order)
         except BaseException:
-            self.flights.land(call.key, flight, None)
+            # Where this request leads, the lock is freed first: see `finish`.
+            if turn.lead is None:
+                self.flights.land(call.key, flight, None)
             raise
-        if not isinstance(result, Streaming):
+        if turn.lead is None:
+            # Found in Redis, where all others find it too; or this request's time is up, which is not everybody's.
+            self.flights.land(call.key, flight, result if isinstance(result, Answered) else None)
+            self.flights.end(call.key, flight)
+        elif not isinstance(result, Streaming):
             self.flights.land(call.key, flight, result)
         return result
 
@@ -89,8 +96,10 @@ class Computing:
         first, lease = await self._claim(turn, turn.cached, order[0])
         if first is None or lease is None:
             return
-        await self._lead(turn, codec, Lead(turn.cached, None, lease), "refresh", order, first)
-        await self.finish(turn, codec)
+        try:
+            await self._lead(turn, codec, Lead(turn.cached, None, lease), "refresh", order, first)
+        finally:
+            await self.finish(turn, codec)
 
     # Follow
 
@@ -171,9 +180,12 @@ class Computing:
             await self.outbox.try_send(own, self.limits.left_s(call.deadline))
             return None, None
         turn.after.steps += own.take()
-        if won:
-            lease.hold()
-        return admission, lease if won else None
+        if won is None:
+            # The lock may be ours by now, and nobody is to wait for it once this request is over.
+            lease.release(turn.after)
+            return admission, None
+        lease.hold()
+        return admission, lease
 
     async def _price[P, V](self, turn: Turn[P, V], place: int) -> Admission:
         admission, _ = await self.limits.spend(self._charge(turn, place), _ALONE, turn.after)
@@ -199,9 +211,10 @@ class Computing:
         call, started = turn.call, self.clock.monotonic()
         staying = replace(call, while_here=WhileWanted(call.while_here, lambda: self._wanted(turn)))
         try:
-            turn.open(await turn.seen.open(staying, order, first, turn.after, stream=call.stream))
+            opened = await turn.seen.open(staying, order, first, turn.after, stream=call.stream)
+            turn.open(feed := Feed(opened))
             if not call.stream:
-                return await self._collect(turn, codec, reason)
+                return self._complete(turn, codec, await feed.last(), reason)
         except Exhausted as e:
             return self._without_value(turn, e.failure)
         except SourceFailed as e:
@@ -209,35 +222,22 @@ class Computing:
         finally:
             turn.watch.backend += turn.watch.since(started)
         turn.to("streaming")
-        return Streaming(self._pump(turn, codec), turn.opened.name if turn.opened else "", _missed(turn), reason)
+        return Streaming(self._pump(turn, codec, feed), opened.name, _missed(turn), reason)
 
     def _wanted[P, V](self, turn: Turn[P, V]) -> bool:
         """Whether the value is wanted although the client has left."""
         return turn.call.finish_abandoned or (turn.lead is not None and turn.lead.wanted())
 
-    async def _collect[P, V](self, turn: Turn[P, V], codec: Codec[V], reason: str) -> Answered[V]:
-        """The whole value at once. Raises SourceFailed."""
-        if turn.opened is None:
-            raise AssertionError("nothing was opened")
-        try:
-            async for piece in turn.opened.pieces:
-                if isinstance(piece, Done):
-                    return self._complete(turn, codec, piece, reason)
-        finally:
-            await turn.opened.close()
-        raise AssertionError("a source's pieces end with a Done")
-
-    async def _pump[P, V](self, turn: Turn[P, V], codec: Codec[V]) -> AsyncGenerator[Piece[P, V]]:
+    async def _pump[P, V](self, turn: Turn[P, V], codec: Codec[V], feed: Feed[P, V]) -> AsyncGenerator[Piece[P, V]]:
         """The pieces as they come; the value is kept after the last one only.
 
-        Whoever leaves may close this without ever having started it. What the source still has to give is left as it
-        is: others may want it.
+        Whoever leaves may cancel this, or close it without ever having started it. What the source still has to give is
+        left as it is: others may want it.
         """
-        if turn.opened is None:
-            raise AssertionError("nothing was opened")
         started = self.clock.monotonic()
         try:
-            async for piece in turn.opened.pieces:
+            while not feed.ended:
+                piece = await feed.next()
                 if isinstance(piece, Done):
                     self.land(turn, self._complete(turn, codec, piece, "streamed"))
                 yield piece
@@ -250,7 +250,6 @@ class Computing:
 
     def _complete[P, V](self, turn: Turn[P, V], codec: Codec[V], done: Done[V], reason: str) -> Answered[V]:
         """The value is whole: keep it if it may be kept."""
-        turn.to("answered")
         call, lead, now_ms = turn.call, turn.lead, self.clock.now_ms()
         stored = False
         if lead is not None and call.cache is not None and lead.cached.shared and done.keeps:
@@ -263,6 +262,8 @@ class Computing:
                 lead.lease.end()
             else:
                 lead.lease.release(turn.after)
+        # Not before: a codec may raise, and what was begun is then ended as for every other failure.
+        turn.to("answered")
         return Answered(done.value, _missed(turn), reason, now_ms, stored)
 
     def _without_value[P, V](self, turn: Turn[P, V], failure: SourceFailed | None) -> Answered[V] | Refused | Failed:
@@ -286,15 +287,18 @@ class Computing:
 
     async def finish[P, V](self, turn: Turn[P, V], codec: Codec[V]) -> None:
         """The reply is out, or nobody waits for it: end what was begun."""
-        if turn.abandoned and turn.opened is not None and self._wanted(turn):
-            # The client left a stream that others wait for.
-            with suppress(SourceFailed):
-                self.land(turn, await self._collect(turn, codec, "abandoned"))
-        if turn.opened is not None:
-            await turn.opened.close()
-        lease = turn.lead.lease if turn.lead is not None else None
-        if lease is not None and turn.state != "answered":
-            lease.release(turn.after)
+        feed = turn.feed
+        try:
+            if turn.state == "streaming" and feed is not None and not feed.ended and self._wanted(turn):
+                # The client left a stream that others wait for.
+                with suppress(SourceFailed):
+                    self.land(turn, self._complete(turn, codec, await feed.last(), "abandoned"))
+            if feed is not None:
+                await feed.close()
+        finally:
+            lease = turn.lead.lease if turn.lead is not None else None
+            if lease is not None and turn.state != "answered":
+                lease.release(turn.after)
 
     def land[P, V](self, turn: Turn[P, V], result: Landed[V]) -> None:
         """Give the result to the requests of this instance that wait for it, if any can."""

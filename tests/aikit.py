@@ -21,7 +21,7 @@ from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
-from lib.afterwards import Outbox
+from lib.afterwards import Afterwards, Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
@@ -328,7 +328,8 @@ class Kit:
 
     def again(self, asked: Asked, **about: Any) -> Asked:
         """The same question by the same caller, as another request."""
-        return replace(asked, call=replace(asked.call, request_id=f"r{next(_numbers)}", **about))
+        about = {"request_id": f"r{next(_numbers)}", "after": Afterwards(), **about}
+        return replace(asked, call=replace(asked.call, **about))
 
     def sleepers_wait_for(self, asked: Asked) -> None:
         """From now on a sleep lasts, where somebody holds the answer's lock, until the answer has been stored anew.
