@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .afterwards import Afterwards, Outbox
+from .afterwards import Outbox
 from .base.clock import Clock
 from .base.leaving import WhileWanted
 from .cache import entry as entries
@@ -19,22 +19,17 @@ from .cache import lock
 from .cache.entry import Cached, Codec, Entry
 from .cache.flights import Flight, Flights, Landed
 from .cache.freshness import freshness
-from .cache.lease import Lease
 from .cache.lock import LockRules
 from .call import Answered, CacheState, Failed, Refused, Streaming
+from .claims import Claims
 from .decide import may_be_asked, nobody_to_ask
 from .feed import Feed
-from .limits.admission import Admission, Charge
+from .limits.admission import Admission
 from .limits.limiter import Limits
 from .pieces import Done, Exhausted, Piece, SourceFailed
 from .redis.errors import RedisDown
-from .redis.op import Op, ignored
 from .redis.store import RedisStore
 from .turn import Lead, Turn
-
-_ALONE: Op[None] = Op((), ignored)
-"""Nothing goes along with a budget's command."""
-
 
 _RESERVE_S = 1.0
 """Kept back from a follower's time for its reply."""
@@ -58,6 +53,10 @@ class Computing:
     clock: Clock
     rules: LockRules = field(default_factory=LockRules)
     flights: Flights[Any] = field(default_factory=Flights)
+    claims: Claims = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.claims = Claims(self.limits, self.redis, self.outbox, self.clock, self.rules)
 
     async def compute[P, V](
         self, turn: Turn[P, V], codec: Codec[V], reason: str, order: tuple[int, ...]
@@ -67,7 +66,7 @@ class Computing:
         # Nothing is taken from a budget for a client that has left.
         await call.while_here(_nothing())
         if call.wants_own:
-            first = await self._price(turn, order[0])
+            first = await self.claims.pay(turn, order[0])
             return await self._lead(turn, codec, Lead(cached, None, None), reason, order, first)
         while (flight := self.flights.get(call.key, cached.generation)) is not None:
             turn.to("following")
@@ -93,13 +92,20 @@ class Computing:
 
     async def refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute a value for the cache, unless somebody does so already. What fails leaves the older value served."""
-        first, lease = await self._claim(turn, turn.cached, order[0])
+        first, lease = await self.claims.take(turn, turn.cached, order[0])
         if first is None or lease is None:
+            return
+        if not lease.held:
+            lease.release(turn.after)
             return
         try:
             await self._lead(turn, codec, Lead(turn.cached, None, lease), "refresh", order, first)
         finally:
             await self.finish(turn, codec)
+
+    def computes_elsewhere(self, key: str, cached: Cached[Any]) -> bool:
+        """Whether another instance computes what is wanted now."""
+        return cached.computing and not self.claims.is_over(key, cached.lock)
 
     # Follow
 
@@ -121,8 +127,8 @@ class Computing:
         """Compute the value here, unless another instance does so."""
         call, cached, looks = turn.call, turn.cached, 0
         while cached.shared and self.redis is not None:
-            if not cached.computing:
-                first, lease = await self._claim(turn, cached, order[0])
+            if not self.computes_elsewhere(call.key, cached):
+                first, lease = await self.claims.take(turn, cached, order[0])
                 if first is not None:
                     return await self._lead(turn, codec, Lead(cached, flight, lease), reason, order, first)
             turn.to("following")
@@ -138,7 +144,7 @@ class Computing:
                 break
             if (found := self._fresh(turn, cached)) is not None:
                 return found
-        first = await self._price(turn, order[0])
+        first = await self.claims.pay(turn, order[0])
         return await self._lead(turn, codec, Lead(cached, flight, None), reason, order, first)
 
     def _fresh[P, V](self, turn: Turn[P, V], cached: Cached[V]) -> Answered[V] | None:
@@ -148,52 +154,6 @@ class Computing:
         if freshness(entry.stored_at_ms, self.clock.now_ms(), call.cache, call.directives) != "fresh":
             return None
         return Answered(entry.value, "collapsed", "collapsed", entry.stored_at_ms, stored=True)
-
-    # Take the lock, and pay
-
-    async def _claim[P, V](
-        self, turn: Turn[P, V], cached: Cached[V], place: int
-    ) -> tuple[Admission | None, Lease | None]:
-        """The admission to the source, and with it the lock; no admission where another instance has the lock.
-
-        An admission without a lock: Redis did not say.
-        """
-        call, redis, started = turn.call, self.redis, self.clock.monotonic()
-        if redis is None:
-            return await self._price(turn, place), None
-        owner = lock.owner(cached.generation, call.request_id)
-        claim = lock.claim(call.key, owner, self.rules)
-        if cached.lock is not None:
-            # The lock of work that is over, or of before an invalidation.
-            claim = lock.replace(call.key, cached.lock, owner, self.rules)
-        lease, own = Lease(redis, call.key, owner, self.rules), Afterwards()
-        try:
-            admission, won = await self.limits.spend(self._charge(turn, place), claim, own)
-        except BaseException:
-            # It may be ours by now; to release what is not ours does no harm.
-            lease.release(turn.after)
-            raise
-        turn.watch.redis += turn.watch.since(started)
-        if won is False:
-            # At once, not after the wait: meanwhile others would be refused for a call that does not take place.
-            self.limits.give_back(admission, own)
-            await self.outbox.try_send(own, self.limits.left_s(call.deadline))
-            return None, None
-        turn.after.steps += own.take()
-        if won is None:
-            # The lock may be ours by now, and nobody is to wait for it once this request is over.
-            lease.release(turn.after)
-            return admission, None
-        lease.hold()
-        return admission, lease
-
-    async def _price[P, V](self, turn: Turn[P, V], place: int) -> Admission:
-        admission, _ = await self.limits.spend(self._charge(turn, place), _ALONE, turn.after)
-        return admission
-
-    def _charge[P, V](self, turn: Turn[P, V], place: int) -> Charge:
-        price = turn.seen.price(place)
-        return Charge(price.subject, self.clock.now_ms(), turn.call.deadline, tokens=price.tokens)
 
     # Lead
 

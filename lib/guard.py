@@ -143,7 +143,8 @@ class Guard:
             case Serve(found, stale, reason, refresh):
                 turn.to("serving")
                 # Where another instance computes it already, that will do.
-                refreshes = self.limits.thrift.step(now_ms).refreshes and not turn.cached.computing
+                elsewhere = self.computing.computes_elsewhere(call.key, turn.cached)
+                refreshes = self.limits.thrift.step(now_ms).refreshes and not elsewhere
                 served = Answered(found.value, "stale" if stale else "hit", reason, found.stored_at_ms, stored=True)
                 return served, refresh if refreshes else ()
             case Compute(reason, order):

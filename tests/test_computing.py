@@ -66,24 +66,20 @@ async def test_whose_time_is_up_does_not_end_the_others_wait(k: Kit) -> None:
     leader = asyncio.ensure_future(leads.whole(call))
     await provider.until_asked()
 
-    async def finish_later() -> None:
-        if sum(k.time.slept) >= 6.0:
-            provider.go()
-            await leader
-        await until_followed(follows)
-        k.time.on_sleep = finish_soon
+    longer: list[asyncio.Task[Any]] = []
 
-    async def finish_soon() -> None:
-        if sum(k.time.slept) >= 6.0:
+    async def sleeping() -> None:
+        if not longer:
+            longer.append(asyncio.ensure_future(follows.whole(k.again(call))))
+            await until_followed(follows)
+        elif sum(k.time.slept) >= 6.0:
             provider.go()
             await leader
 
-    k.time.on_sleep = finish_later
-    short = asyncio.ensure_future(follows.whole(k.again(call, deadline=k.time.clock.monotonic() + 3.0)))
-    await follows.until_sent(1)
-    outcomes = await asyncio.gather(short, follows.whole(k.again(call)))
-    assert isinstance(outcomes[0].result, Failed)
-    assert answered(outcomes[1]).cache == "collapsed"
+    k.time.on_sleep = sleeping
+    short = await follows.whole(k.again(call, deadline=k.time.clock.monotonic() + 3.0))
+    assert isinstance(short.result, Failed)
+    assert answered(await longer[0]).cache == "collapsed"
     assert provider.asked == 1
 
 
@@ -145,6 +141,20 @@ async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
     assert k.redis.get(keys.lock(call.call.key)) is None
     provider.held = False
     assert answered(await k.instance(provider).whole(k.again(call))).cache == "miss"
+    assert k.time.slept == []
+
+
+async def test_an_entry_that_vanished_is_computed_anew_at_once(k: Kit) -> None:
+    """CASES 23, 38: its lock is still there; the instance that stored it knows that nobody computes any more."""
+    provider, call = FakeProvider(), k.call()
+    made = k.instance(provider)
+    await made.whole(call)
+    # Under epochs that exist: a lock of before their first creation says nothing to anybody.
+    other = k.another(call, "something else")
+    await made.whole(other)
+    k.redis.delete(other.call.key)
+    assert k.redis.get(keys.lock(other.call.key)) is not None
+    assert answered(await made.whole(k.again(other))).cache == "miss"
     assert k.time.slept == []
 
 
