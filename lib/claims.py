@@ -1,13 +1,8 @@
-"""Taking the lock of a value and paying the part of the source that is to be asked first: one round trip for both.
-
-Who gets the lock, computes. Where another instance has it the payment is given back.
-"""
-
-from dataclasses import dataclass, field
+"""Taking the lock of a value, and paying for asking its source, in one round trip."""
 
 from .afterwards import Afterwards, Outbox
-from .base.bounded import Bounded
 from .base.clock import Clock
+from .base.values import dataclass
 from .cache import lock
 from .cache.entry import Cached
 from .cache.lease import Lease
@@ -24,22 +19,15 @@ _ALONE: Op[None] = Op((), ignored)
 
 @dataclass(slots=True)
 class Claims:
-    """What this instance takes before it has something computed."""
+    """Claims for one instance."""
 
     limits: Limits
     redis: RedisStore | None
     outbox: Outbox
     clock: Clock
     rules: LockRules
-    _over: Bounded[str, str] = field(default_factory=lambda: Bounded(1_000))
-    """The owner of this instance whose work on a value has ended last. Redis may not have heard of the end, or have
-    lost the entry that tells of it."""
 
-    def is_over(self, key: str, held: str | None) -> bool:
-        """Whether a value's lock belongs to a request of this instance that computes no more."""
-        return held is not None and self._over.get(key) == held
-
-    async def take[P, V](
+    async def claim[P, V](
         self, turn: Turn[P, V], cached: Cached[V], place: int
     ) -> tuple[Admission | None, Lease | None]:
         """The admission to the source, and with it the lock; no admission where another instance has the lock.
@@ -48,13 +36,13 @@ class Claims:
         """
         call, redis, started = turn.call, self.redis, self.clock.monotonic()
         if redis is None:
-            return await self.pay(turn, place), None
+            return await self.price(turn, place), None
         owner = lock.owner(cached.generation, call.request_id)
         claim = lock.claim(call.key, owner, self.rules)
         if cached.lock is not None:
             # The lock of work that is over, or of before an invalidation.
             claim = lock.replace(call.key, cached.lock, owner, self.rules)
-        lease, own = Lease(redis, call.key, owner, self.rules, self._over), Afterwards()
+        lease, own = Lease(redis, call.key, owner, self.rules), Afterwards()
         try:
             admission, won = await self.limits.spend(self._charge(turn, place), claim, own)
         except BaseException:
@@ -72,8 +60,8 @@ class Claims:
             lease.hold()
         return admission, lease
 
-    async def pay[P, V](self, turn: Turn[P, V], place: int) -> Admission:
-        """The admission to the source alone."""
+    async def price[P, V](self, turn: Turn[P, V], place: int) -> Admission:
+        """The admission to the source alone, where there is no lock to be had or wanted."""
         admission, _ = await self.limits.spend(self._charge(turn, place), _ALONE, turn.after)
         return admission
 

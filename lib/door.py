@@ -9,7 +9,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast, overload
 
@@ -18,6 +18,7 @@ from .app.instance import Instance
 from .base import caller as callers
 from .base.caller import Caller
 from .base.events import WouldRefuse
+from .base.values import dataclass
 from .cache import epochs
 from .cache.freshness import CacheRules
 from .call import Answered, Call, Failed

@@ -5,8 +5,8 @@ cancelled is over, so each wait that somebody else may want to continue is a tas
 """
 
 import asyncio
-from dataclasses import dataclass
 
+from .base.values import dataclass
 from .pieces import Done, Piece
 from .source import Opened
 
@@ -25,12 +25,10 @@ class Feed[P, V]:
         """The next piece. Raises SourceFailed. A wait that is cancelled loses nothing."""
         if self._coming is None:
             self._coming = asyncio.ensure_future(anext(self.opened.pieces, None))
-        waits = self._coming
-        try:
-            piece = await asyncio.shield(waits)
-        finally:
-            if waits.done():
-                self._coming, self.ended = None, True
+        # This does not cancel what it waits for.
+        await asyncio.wait((self._coming,))
+        come, self._coming, self.ended = self._coming, None, True
+        piece = come.result()
         self.ended = isinstance(piece, Done)
         return _not_over(piece)
 

@@ -9,13 +9,14 @@
 It never retries a write: a failure costs a caller at most one call of its allowance, and never asks a source twice.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock
 from .base.events import Mode, Spent
 from .base.leaving import in_any_case
+from .base.values import dataclass
 from .cache import entry as entries
 from .cache.entry import Cached, Codec
 from .call import Answered, Call, Failed, Outcome, Refused, Streaming
@@ -58,9 +59,8 @@ class Guard:
     async def handle[P, V](self, call: Call, source: Source[P, V], codec: Codec[V]) -> Outcome[P, V]:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
-        if (known := self._refusal(call.subject, call.cost, watch, now_ms)) is not None:
-            refused = Refused("rate_limited", known.reason, known.quota.retry_at_ms)
-            return Outcome(refused, known.mode, known.quota, known.spent, now_ms, _fresh_ms(call), (), _nothing)
+        if (refused := self.refusal(call.subject, call.cost)) is not None:
+            return refused
         turn = await self._look(call, source, codec, watch, now_ms)
         try:
             result, refresh = await self._act(turn, codec)
@@ -82,6 +82,15 @@ class Guard:
             turn.seen.attempts,
             lambda: self._finish(turn, codec, refresh),
         )
+
+    def refusal(self, subject: Subject, cost: int = 1) -> Outcome[Any, Any] | None:
+        """The outcome of a call that is refused without asking anybody; a route looks before it prepares anything."""
+        watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
+        known = self._refusal(subject, cost, watch, now_ms)
+        if known is None:
+            return None
+        refused = Refused("rate_limited", known.reason, known.quota.retry_at_ms)
+        return Outcome(refused, known.mode, known.quota, known.spent, now_ms, 0, (), _nothing)
 
     async def count(self, subject: Subject, cost: int, deadline: float, after: Afterwards) -> Counted:
         """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing."""
@@ -143,8 +152,7 @@ class Guard:
             case Serve(found, stale, reason, refresh):
                 turn.to("serving")
                 # Where another instance computes it already, that will do.
-                elsewhere = self.computing.computes_elsewhere(call.key, turn.cached)
-                refreshes = self.limits.thrift.step(now_ms).refreshes and not elsewhere
+                refreshes = self.limits.thrift.step(now_ms).refreshes and not turn.cached.computing
                 served = Answered(found.value, "stale" if stale else "hit", reason, found.stored_at_ms, stored=True)
                 return served, refresh if refreshes else ()
             case Compute(reason, order):
@@ -153,7 +161,7 @@ class Guard:
     async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...]) -> None:
         """What is left when the reply is out. What fails here is logged and changes no reply."""
         try:
-            await self.computing.finish(turn, codec)
+            await self.computing.leading.finish(turn, codec)
             if refresh:
                 await self._refresh(turn, codec, refresh)
         finally:
@@ -162,8 +170,8 @@ class Guard:
                 # logged where it happened; at most this request's own refund, TTL or entry is lost.
                 await self.outbox.try_send(turn.after, self.limits.left_s(turn.call.deadline))
             finally:
-                self.computing.land(turn, None)
-                self.computing.end(turn)
+                self.computing.leading.land(turn, None)
+                self.computing.leading.end(turn)
 
     async def _refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute an aging value anew, unless somebody does so: another turn, with no client that could leave."""

@@ -33,7 +33,7 @@ async def k() -> AsyncIterator[Kit]:
 
 async def until_followed(made: Instance, by: int = 1) -> None:
     """Until so many requests of the instance wait for another."""
-    flights = made.guard.computing.flights
+    flights = made.guard.computing.leading.flights
     await until(lambda: sum(each.followers for each in flights._flying.values()) == by)
 
 
@@ -51,7 +51,7 @@ async def test_what_another_instance_computed_is_remembered_by_redis_alone(k: Ki
     k.time.on_sleep = finish
     followers = await together([follows.whole(k.again(call)) for _ in range(3)])
     assert [answered(each).cache for each in followers] == ["collapsed"] * 3
-    assert not follows.guard.computing.flights
+    assert not follows.guard.computing.leading.flights
     k.time.on_sleep = None
     k.later(61_000)
     provider.held, provider.texts = False, ("newer",)
@@ -125,7 +125,7 @@ async def test_a_stream_whose_only_reader_is_cancelled_is_closed(k: Kit) -> None
     await outcome.after()
     assert provider.closed == 1
     assert k.redis.keys("*ai:supervisor*") == []
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
@@ -141,6 +141,25 @@ async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
     assert k.redis.get(keys.lock(call.call.key)) is None
     provider.held = False
     assert answered(await k.instance(provider).whole(k.again(call))).cache == "miss"
+    assert k.time.slept == []
+
+
+async def test_who_read_the_lock_of_work_that_ended_meanwhile_does_not_repeat_it(k: Kit) -> None:
+    """Its reply is late: by now the value is stored, and the instance knows that the lock is over. One call."""
+    provider = FakeProvider(held=True)
+    made, call = k.instance(provider), k.call()
+    provider.go()
+    await made.whole(k.another(call, "so that the epochs exist"))
+    leader = asyncio.ensure_future(made.whole(call))
+    await provider.until_asked(2)
+    k.faults.set(Fault(kind="delay", delay_ms=1_000, match="MGET", times=1))
+    read = k.executed("mget")
+    late = asyncio.ensure_future(made.whole(k.again(call)))
+    await until(lambda: k.executed("mget") > read)
+    provider.go()
+    await leader
+    assert answered(await late).cache == "collapsed"
+    assert provider.asked == 2
     assert k.time.slept == []
 
 
@@ -190,7 +209,7 @@ async def test_a_bug_leaves_no_lock(k: Kit, provider: FakeProvider, codec: Answe
     with pytest.raises((TypeError, LookupError)):
         await _whole(made, call, codec)
     assert k.redis.get(keys.lock(call.call.key)) is None
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
     assert renewals() == []
 
 

@@ -1,11 +1,11 @@
 """From a question to the guard, and from its outcome to a reply, whole or streamed."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..base.caller import Caller
 from ..base.encode import to_json
+from ..base.values import dataclass
 from ..cache import epochs
 from ..cache.freshness import Directives
 from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
@@ -113,9 +113,12 @@ async def guarded(
 ) -> Reply:
     """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
+    subject = subject_of(caller, policy)
+    if (refused := parts.guard.refusal(subject)) is not None:
+        return respond(request, refused, form, stream=stream)
     call = Call(
         route=route,
-        subject=subject_of(caller, policy),
+        subject=subject,
         key=keys.answer(route, question.session, hash_of(route, caller.id, question)),
         epochs=epochs.of_session(route, question.session),
         request_id=request.id,

@@ -1,10 +1,9 @@
 """A lock that is taken while a value is computed, and renewed as long as the work goes on."""
 
 import asyncio
-from dataclasses import dataclass
 
 from ..afterwards import Afterwards
-from ..base.bounded import Bounded
+from ..base.values import dataclass
 from ..redis.errors import RedisDown
 from ..redis.store import RedisStore
 from . import lock
@@ -21,8 +20,6 @@ class Lease:
     key: str
     owner: str
     rules: LockRules
-    over: Bounded[str, str]
-    """Notes by key whose work has ended."""
     held: bool = False
     """Whether Redis has said that it is ours."""
     _timer: asyncio.TimerHandle | None = None
@@ -49,7 +46,6 @@ class Lease:
 
     def end(self) -> None:
         """The work is over: renew no more."""
-        self.over.put(self.key, self.owner)
         for running in (self._timer, self._task):
             if running is not None:
                 running.cancel()

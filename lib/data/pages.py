@@ -4,11 +4,12 @@ import base64
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from starlette.responses import Response
 
 from ..base.encode import to_json
+from ..base.values import dataclass
 
 _NOT_KEPT = frozenset({"set-cookie", "www-authenticate"})
 """A reply with one of these belongs to one request."""

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import QueryParams
 
 from ..base.caller import Caller
+from ..base.values import dataclass
 from ..cache import epochs
 from ..cache.freshness import CacheRules, directives
 from ..call import Answered, Call, Failed, Refused, Streaming
@@ -35,6 +36,7 @@ type Scope = Literal["caller", "shared"]
 type RouteFunction = Callable[[Any], Awaitable[object] | object]
 
 _CODEC = PageCodec()
+_NOBODY = Subject("", Layout(()))
 _WORDING = Wording(
     "What this route reads from",
     {"timeout": ("backend_timeout", "The value was not ready in time. Try again.")},
@@ -74,9 +76,12 @@ class GuardedFunction:
         if self.cache is None:
             found = self.function(request.http)
             return _reply(page_of(await found if inspect.isawaitable(found) else found), {})
-        call, asked = await self._call(request, parts, self.cache)
-        source: Function[Page] = Function(self._compute(asked), parts.guard.limits.left_s, _may_be_stored)
-        outcome = await parts.guard.handle(call, source, _CODEC)
+        subject = await self._subject(request, parts)
+        outcome = parts.guard.refusal(subject)
+        if outcome is None:
+            call, asked = self._call(request, subject, self.cache)
+            source: Function[Page] = Function(self._compute(asked), parts.guard.limits.left_s, _may_be_stored)
+            outcome = await parts.guard.handle(call, source, _CODEC)
         common = outcomes.common(request, outcome)
         match outcome.result:
             case Failed(Raised() as raised, _):
@@ -90,15 +95,18 @@ class GuardedFunction:
             case Streaming():
                 raise AssertionError("a function gives its value whole")
 
-    async def _call(self, request: Request, parts: "Parts", cache: CacheRules) -> tuple[Call, Asked]:
-        scope = request.http.scope
-        policy = self.limit.policy(parts.settings, scope["path"])
+    async def _subject(self, request: Request, parts: "Parts") -> Subject:
+        """Whom the guard is to count; nobody where the edge has counted, or where there is no limit."""
+        policy = self.limit.policy(parts.settings, request.http.scope["path"])
         counts = self.limit.by_guard and bool(policy.layout.windows)
         caller = await request.identify(parts) if counts or self.scope == "caller" else None
-        subject = subject_of(caller, policy) if caller is not None and counts else Subject("", Layout(()))
+        return subject_of(caller, policy) if caller is not None and counts else _NOBODY
+
+    def _call(self, request: Request, subject: Subject, cache: CacheRules) -> tuple[Call, Asked]:
+        scope = request.http.scope
         pairs = sorted(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True), key=lambda p: p[0])
         headers = {name: request.header(name) for name in self.vary}
-        owner = caller if self.scope == "caller" else None
+        owner = request.notes.caller if self.scope == "caller" else None
         asked = Asked(scope["path"], segments(scope), QueryParams(pairs), headers, owner)
         call = Call(
             route=self.name,

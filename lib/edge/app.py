@@ -6,7 +6,6 @@ An ASGI application for each route, so that a Vercel function is one line: ``app
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -17,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..base.events import Crashed, Listener, RequestDone
 from ..base.log import log
+from ..base.values import dataclass
 from . import limits
 from .cors import cors
 from .current import serving
@@ -109,7 +109,8 @@ async def _serve(request: Request, parts: "Parts", route: Endpoint, scope: Scope
         request.notes.decision = "client_left"
         _report(request, parts.emit, 499)
     try:
-        await parts.guard.outbox.try_send(request.after, parts.guard.limits.left_s(request.deadline))
+        if request.after.steps:
+            await parts.guard.outbox.try_send(request.after, parts.guard.limits.left_s(request.deadline))
         await parts.settle()
     except Exception:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
         parts.emit(Crashed(request.id, traceback.format_exc()))

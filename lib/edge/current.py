@@ -1,10 +1,8 @@
 """The request that is being served, for code that is called by a route and has no request in its hands."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 
+from ..base.values import dataclass
 from .request import Request
 
 
@@ -26,13 +24,17 @@ def current() -> Request | None:
     return None if found is None or found.over else found.request
 
 
-@contextmanager
-def serving(request: Request) -> Iterator[None]:
+class serving:  # noqa: N801 - used like a function
     """Serve a request within the block."""
-    here = _Current(request)
-    token = _CURRENT.set(here)
-    try:
-        yield
-    finally:
-        here.over = True
-        _CURRENT.reset(token)
+
+    __slots__ = ("_here", "_token")
+
+    def __init__(self, request: Request) -> None:
+        self._here = _Current(request)
+
+    def __enter__(self) -> None:
+        self._token = _CURRENT.set(self._here)
+
+    def __exit__(self, *_: object) -> None:
+        self._here.over = True
+        _CURRENT.reset(self._token)

@@ -5,12 +5,12 @@ A route is counted before its handler runs; or by the guard, in the round trip i
 so that malformed requests are no way around a limit. A wrong token counts against its sender's address.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..base import caller as callers
 from ..base.caller import Caller
 from ..base.events import WouldRefuse
+from ..base.values import dataclass
 from ..guard import Counted
 from ..limits.admission import Subject
 from ..limits.grammar import parse_limits
@@ -77,10 +77,15 @@ async def count(request: Request, parts: "Parts", limit: RouteLimit) -> None:
 
 async def count_failed(request: Request, parts: "Parts", limit: RouteLimit, problem: Problem) -> None:
     """Count a request that failed before it was counted. Raises Problem where the limit refuses it."""
-    if problem.code == "unauthorized":
+    if problem.code == "unauthorized" and _gave_a_token(request):
         await _count(request, parts, request.identify_address(parts), SIGN_INS)
     elif limit.by_guard and request.limit_headers is None and problem.kind.source == "client":
         await count(request, parts, limit)
+
+
+def _gave_a_token(request: Request) -> bool:
+    """Whether a token or a view key was sent: one that is not there guesses nothing."""
+    return bool(request.header("authorization") or request.http.query_params.get("view"))
 
 
 async def _count(request: Request, parts: "Parts", caller: Caller, policy: Policy, *, dry_run: bool = False) -> None:

@@ -4,14 +4,18 @@ Computes nothing: every number comes with the outcome.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+from typing import TYPE_CHECKING
 
+from ..base.values import dataclass
 from ..call import Answered, Failed, Outcome, Refused, Streaming
 from ..pieces import SourceFailed
 from . import headers
 from .problems import Problem
-from .replies import AttemptBody
 from .request import Request
+
+if TYPE_CHECKING:
+    from .replies import AttemptBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def problem(
             return _failed(failure, retry_at_ms, wording, given, outcome)
 
 
-def attempts_of(outcome: Outcome[object, object]) -> list[AttemptBody]:
+def attempts_of(outcome: Outcome[object, object]) -> "list[AttemptBody]":
     """The parts of the source that were considered, as JSON has them."""
     return [{"provider": each.name, "outcome": each.outcome} for each in outcome.attempts]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import starlette.requests
@@ -13,6 +13,7 @@ from ..base import caller as callers
 from ..base.caller import Caller
 from ..base.events import Mode, Spent
 from ..base.leaving import never
+from ..base.values import dataclass
 from .problems import Problem, invalid
 
 if TYPE_CHECKING:

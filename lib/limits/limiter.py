@@ -5,7 +5,7 @@ happens while Redis is away is in ``elsewhere.py``, what happens when it returns
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 
 from ..afterwards import Afterwards
@@ -13,6 +13,7 @@ from ..base.bounded import Bounded
 from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Listener, Mode, ModeSwitched
+from ..base.values import dataclass
 from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from ..redis.errors import RedisDown
@@ -183,7 +184,9 @@ class Limits:
         if not charge.subject.layout.windows and not ride.commands:
             # Nobody is asked, and nothing is learned of who answers.
             return Admission(charge, Quota(True, "unlimited", ()), self.mode), None
-        charge = replace(charge, deadline=min(charge.deadline, self.clock.monotonic() + self._longest_s))
+        # Not by dataclasses.replace(), which takes as long as judging the call.
+        deadline = min(charge.deadline, self.clock.monotonic() + self._longest_s)
+        charge = Charge(charge.subject, charge.now_ms, deadline, charge.cost, charge.tokens)
         now_ms = charge.now_ms
         if self.redis is None:
             return await self._count_elsewhere(charge, "redis is disabled"), None

@@ -6,12 +6,13 @@ just shown. Only when none has lately are they read (1 command). Concurrent call
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from ..ai.chain import Chain
 from ..base.clock import Clock
 from ..base.events import Listener, Mode, StoreFailed
+from ..base.values import dataclass
 from ..breaker import circuit as breaker
 from ..edge.replies import HealthBody, ProviderHealth, RedisHealth, SupabaseHealth
 from ..limits.limiter import Limits
@@ -97,7 +98,8 @@ class Health:
         started = self.clock.monotonic()
         try:
             # Past the gate: whether Redis is back is what is asked.
-            await store.redis.run(join(ping, self.chain.lookup(now_ms).op()) if stale and self.chain.links else ping)
+            wanted = join(ping, self.chain.lookup(now_ms).op()) if stale and self.chain.links else ping
+            await store.redis.run(wanted, math.inf)
         except RedisDown as e:
             self.emit(StoreFailed("redis", "health", str(e)))
             self._redis = {"state": "down", "reason": e.kind}

@@ -97,6 +97,7 @@ class Member:
 
     limits: Limits
     outbox: Outbox
+    pool: httpcore.AsyncConnectionPool
     to_redis: Line
     to_supabase: Line
     events: list[Event]
@@ -131,7 +132,8 @@ class Fleet:
         events: list[Event] = []
         to_redis, to_supabase, clock = Line(self.redis_app), Line(self.supabase_app), self.time.clock
         policy = VitalsPolicy(COOLDOWN_MS)
-        upstash = Upstash(PoolOverLine(to_redis), "http://redis", TOKEN, 2.0, 2.0)
+        pool = PoolOverLine(to_redis)
+        upstash = Upstash(pool, "http://redis", TOKEN, 2.0, 2.0)
         client = httpx.AsyncClient(transport=to_supabase)
         supabase = Supabase(lambda: client, "http://supabase", TOKEN, 3.0)
         limits = Limits(
@@ -144,7 +146,7 @@ class Fleet:
             events.append,
         )
         outbox = Outbox(limits.redis, events.append, limits.due)
-        member = Member(limits, outbox, to_redis, to_supabase, events, self.time)
+        member = Member(limits, outbox, pool, to_redis, to_supabase, events, self.time)
         self.members.append(member)
         return member
 
@@ -195,8 +197,7 @@ async def fleet(running: Servers) -> AsyncIterator[Fleet]:
             made = Fleet(server, running.postgres.uri, upstash, supabase)
             yield made
             for member in made.members:
-                if member.limits.redis:
-                    await member.limits.redis.redis.pool.aclose()
+                await member.pool.aclose()
                 if member.limits.supabase:
                     await member.limits.supabase.supabase.client().aclose()
 
