@@ -45,6 +45,7 @@ async def test_what_another_instance_computed_is_remembered_by_redis_alone(k: Ki
     await provider.until_asked()
 
     async def finish() -> None:
+        await until_followed(follows, 2)
         provider.go()
         await leader
 
@@ -146,10 +147,10 @@ async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
 
 async def test_who_read_the_lock_of_work_that_ended_meanwhile_does_not_repeat_it(k: Kit) -> None:
     """Its reply is late: by now the value is stored, and the instance knows that the lock is over. One call."""
-    provider = FakeProvider(held=True)
+    provider = FakeProvider()
     made, call = k.instance(provider), k.call()
-    provider.go()
     await made.whole(k.another(call, "so that the epochs exist"))
+    provider.held = True
     leader = asyncio.ensure_future(made.whole(call))
     await provider.until_asked(2)
     k.faults.set(Fault(kind="delay", delay_ms=1_000, match="MGET", times=1))
