@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .cache.freshness import CacheRules
 from .limits.grammar import parse_limits
@@ -46,6 +47,12 @@ def group_of(path: str) -> Group:
     return next(group for group in GROUPS if re.fullmatch(group.pattern, path, re.DOTALL))
 
 
+def group_named(name: str) -> str:
+    """The group of a route with a limit of its own: apart from the groups of the table, whatever its name is."""
+    return f"route:{name}"
+
+
+@lru_cache(maxsize=256)
 def variable_of(name: str) -> str:
     """The environment variable that overrides the limit of a route with a limit of its own: ``RATELIMIT_MY_ROUTE``."""
     return "RATELIMIT_" + re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
