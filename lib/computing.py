@@ -257,7 +257,17 @@ class Computing:
             text = "" if call.directives.no_store else codec.dump(done.value)
             if stored := 0 < len(text) <= entries.MAX_STORED_CHARS:
                 lasts_ms = entries.lasts_ms(call.cache, self.rules.lease_ms)
-                entries.store(call.key, call.epochs, lead.cached, text, now_ms, lead.owner, lasts_ms, turn.after)
+                entries.store(
+                    call.key,
+                    call.epochs,
+                    lead.cached,
+                    text,
+                    now_ms,
+                    lead.owner,
+                    lasts_ms,
+                    turn.after,
+                    sent=lambda: self._end(turn),
+                )
         if lead is not None and lead.lease is not None:
             if stored:
                 lead.lease.end()
@@ -301,7 +311,7 @@ class Computing:
         if turn.lead is not None and turn.lead.flight is not None:
             self.flights.land(turn.call.key, turn.lead.flight, result)
 
-    def end[P, V](self, turn: Turn[P, V]) -> None:
+    def _end[P, V](self, turn: Turn[P, V]) -> None:
         """What was computed is in Redis, or will not be: it is not found here any more."""
         if turn.lead is not None and turn.lead.flight is not None:
             self.flights.end(turn.call.key, turn.lead.flight)

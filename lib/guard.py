@@ -42,7 +42,7 @@ class Counted:
     spent: Spent
 
 
-async def _nothing() -> None:
+async def _nothing(*, send: bool = True) -> None:
     """Nothing is left to do after the reply."""
 
 
@@ -66,7 +66,7 @@ class Guard:
             result, refresh = await self._act(turn, codec)
         except BaseException:
             # The client left, or a bug: what was taken on the way is still given back.
-            await self._finish(turn, codec, ())
+            await self._finish(turn, codec, (), send=True)
             raise
         admission = turn.admission
         if isinstance(result, Refused) and result.code == "rate_limited":
@@ -80,7 +80,7 @@ class Guard:
             now_ms,
             _fresh_ms(call),
             turn.seen.attempts,
-            lambda: self._finish(turn, codec, refresh),
+            lambda *, send=True: self._finish(turn, codec, refresh, send=send),
         )
 
     def refusal(self, subject: Subject, cost: int = 1) -> Outcome[Any, Any] | None:
@@ -158,20 +158,20 @@ class Guard:
             case Compute(reason, order):
                 return await self.computing.compute(turn, codec, reason, order), ()
 
-    async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...]) -> None:
+    async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...], *, send: bool) -> None:
         """What is left when the reply is out. What fails here is logged and changes no reply."""
         try:
             await self.computing.finish(turn, codec)
             if refresh:
                 await self._refresh(turn, codec, refresh)
-            # Not a moment longer than the platform allows: sources have left a second for this.
-            await self.outbox.send(turn.after, self.limits.left_s(turn.call.deadline))
+            if send:
+                # Not a moment longer than the platform allows: sources have left a second for this.
+                await self.outbox.send(turn.after, self.limits.left_s(turn.call.deadline))
         except RedisDown:
             # Logged where it failed. At most this request's own refund, TTL or entry is lost.
             return
         finally:
             self.computing.land(turn, None)
-            self.computing.end(turn)
 
     async def _refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute an aging value anew, unless somebody does so: another turn, with no client that could leave."""
