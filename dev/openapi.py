@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 
 from dev.routes import served
 from lib import __version__
-from lib.ai.schemas import Ask, ChatCompletion
+from lib.ai.openai_schemas import ChatCompletion
+from lib.ai.schemas import Ask
 from lib.edge.problems import KINDS
 from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
 from lib.ops.admin import Action

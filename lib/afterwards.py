@@ -7,10 +7,11 @@ changes no reply.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from .base.events import Listener, StoreFailed
+from .base.values import dataclass
 from .redis.errors import RedisDown
 from .redis.op import Op, Reply, UnreadableReply
 from .redis.store import RedisStore

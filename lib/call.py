@@ -1,12 +1,13 @@
 """What the guard is asked to do, and what came of it."""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, Protocol
 
 from .afterwards import Afterwards
 from .base.events import Mode, Spent
 from .base.leaving import WhileHere, in_any_case
+from .base.values import dataclass
 from .cache.freshness import CacheRules, Directives
 from .decide import Code, Deny
 from .limits.admission import Subject

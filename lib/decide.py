@@ -1,9 +1,9 @@
 """The one place where a guarded request is decided. No I/O; the guard does what this says."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from .base.values import dataclass
 from .breaker.circuit import Circuit, view
 from .cache.freshness import CacheRules, Directives, freshness
 from .limits.judge import Quota

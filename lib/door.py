@@ -8,13 +8,14 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast, overload
 
 from .afterwards import Afterwards
 from .app.instance import Instance as ProcessInstance
 from .base import caller as callers
 from .base.events import WouldRefuse
+from .base.values import dataclass
 from .cache import epochs
 from .cache.freshness import CacheRules
 from .call import Answered, Call, Failed, Finish

@@ -9,13 +9,14 @@
 It never retries a write: a failure costs a caller at most one call of its allowance, and never asks a source twice.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock
 from .base.events import Mode, Spent
 from .base.leaving import in_any_case
+from .base.values import dataclass
 from .cache import entry as entries
 from .cache.entry import Cached, Codec
 from .call import Answered, Call, Failed, Outcome, Refused, Streaming
@@ -161,7 +162,7 @@ class Guard:
     async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...], *, send: bool) -> None:
         """What is left when the reply is out. What fails here is logged and changes no reply."""
         try:
-            await self.computing.finish(turn, codec)
+            await self.computing.leading.finish(turn, codec)
             if refresh:
                 await self._refresh(turn, codec, refresh)
             if send:
@@ -171,7 +172,7 @@ class Guard:
             # Logged where it failed. At most this request's own refund, TTL or entry is lost.
             return
         finally:
-            self.computing.land(turn, None)
+            self.computing.leading.land(turn, None)
 
     async def _refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute an aging value anew, unless somebody does so: another turn, with no client that could leave."""

@@ -5,8 +5,8 @@ a :class:`Lookup`. Merged they are one ``MGET``, one billed command, and each st
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from .base.values import dataclass
 from .redis.op import Op, Reply, as_list, as_text
 
 type Texts = Sequence[str | None]

@@ -1,7 +1,8 @@
 """What a source answers with, and how it fails. Nothing here knows what is asked."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from .base.values import dataclass
 
 type Fault = Literal["ours", "caller", "theirs"]
 

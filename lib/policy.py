@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
+from .base.values import dataclass
 from .cache.freshness import CacheRules
 from .limits.grammar import parse_limits
 from .limits.window import Layout

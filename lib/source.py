@@ -5,10 +5,10 @@ with everything else; what was read, together with what to ask, is a :class:`See
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from .afterwards import Afterwards
+from .base.values import dataclass
 from .call import Attempt, Call
 from .decide import Standing
 from .limits.admission import Admission, Subject

@@ -15,12 +15,12 @@ the table lacks raises.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from .afterwards import Afterwards
 from .base.clock import Clock
 from .base.events import Spent
+from .base.values import dataclass
 from .cache.entry import Cached
 from .cache.flights import Flight
 from .cache.lease import Lease

@@ -28,7 +28,7 @@ from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Answer, AnswerCodec, Message, Question, hash_of
 from lib.ai.tries import Asking
 from lib.app.settings import Settings
-from lib.app.wiring import build
+from lib.app.wiring import Late, build
 from lib.base import caller
 from lib.base.caller import Caller
 from lib.base.clock import Clock
@@ -42,8 +42,10 @@ from lib.cache import epochs
 from lib.cache.freshness import CacheRules, Directives
 from lib.cache.lock import LockRules
 from lib.call import Answered, Call, Outcome, Streaming
+from lib.claims import Claims
 from lib.computing import Computing
 from lib.guard import Guard
+from lib.leading import Leading
 from lib.limits.admission import Subject
 from lib.limits.grammar import parse_budget, parse_limits
 from lib.limits.limiter import Limits
@@ -282,7 +284,9 @@ class Kit:
         )
         chain = Chain(links, SharedCircuits(store, clock, events.append), counts, clock, events.append)
         outbox = Outbox(store, events.append, counts.due)
-        guard = Guard(counts, Computing(counts, store, outbox, clock, rules), outbox, clock)
+        claims = Claims(counts, store, outbox, clock, rules)
+        computing = Computing(counts, store, claims, clock, Leading(clock, rules))
+        guard = Guard(counts, computing, outbox, clock)
         return Instance(guard, chain, sent, changed, events)
 
     def call(
@@ -377,7 +381,8 @@ def routes(made: Instance, k: Kit, **environ: str) -> Any:
     settings = Settings.from_env(
         {"KV_REST_API_URL": k.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9", **environ}
     )
-    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard, chain=made.chain)
+    chain = Late(lambda: made.chain)
+    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard, late_chain=chain)
     k.closing.push_async_callback(parts.aclose)
     return all_routes(parts)
 
@@ -391,4 +396,4 @@ async def lifespan(receive: Any, send: Any) -> None:
 
 async def over(made: Instance, requests: int) -> None:
     """Until so many requests are over, write-back included; 10 s at most."""
-    await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard.computing.flights)
+    await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard.computing.leading.flights)

@@ -24,6 +24,7 @@ from bench.subjects import ask as question
 from dev.redis_server import RedisServer
 from dev.serve import GatheringProtocol, ThreadedServer
 from dev.upstash import upstash_app
+from lib.app.instance import start
 from lib.app.settings import Settings
 from lib.app.wiring import build
 from tests.built import routes
@@ -95,6 +96,7 @@ def servers() -> Iterator[tuple[str, str]]:
 async def an_instance(servers: tuple[str, str]) -> AsyncIterator[Rig]:
     """A new instance, in the running event loop."""
     environ = {"KV_REST_API_URL": servers[0], "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": servers[1], "VERCEL": "1"}
+    start(on_vercel=False)
     parts = build(Settings.from_env({**environ, **PATIENT}))
 
     try:

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..base.values import dataclass
 from ..limits.window import Layout, window
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, as_int

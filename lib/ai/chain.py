@@ -5,12 +5,13 @@ call that really goes out. Asking one question of them is in ``tries.py``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..afterwards import Afterwards
 from ..base.calendar import month_ends_ms, month_of
 from ..base.clock import Clock
 from ..base.events import Listener
+from ..base.values import dataclass
 from ..breaker.circuit import BreakerPolicy
 from ..breaker.shared import Reading, SharedCircuits
 from ..decide import Standing

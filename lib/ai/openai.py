@@ -1,9 +1,9 @@
 """Answers and errors in the shapes of OpenAI's chat completions, so that its SDKs work unchanged."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 
 from ..base.encode import to_json
+from ..base.values import dataclass
 from ..call import Answered
 from ..edge.replies import ProblemBody
 from ..edge.request import Request

@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from ..base.values import dataclass
 
 type Json = bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None
 

@@ -1,11 +1,11 @@
 """From a question to the guard, and from its outcome to a reply, whole or streamed."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..base.caller import Caller
 from ..base.encode import to_json
+from ..base.values import dataclass
 from ..cache import epochs
 from ..cache.freshness import Directives
 from ..call import Answered, Call, Failed, Outcome, Refused, Streaming

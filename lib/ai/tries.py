@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..afterwards import Afterwards
 from ..base.events import ProviderAnswered, ProviderAsked, ProviderFailure
+from ..base.values import dataclass
 from ..breaker import circuit as breaker
 from ..breaker.circuit import Circuit, Ticket
 from ..breaker.shared import Change

@@ -9,10 +9,10 @@ import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..base.absent import hidden, spare_searching
+from ..base.values import dataclass
 
 if TYPE_CHECKING:
     from .wiring import Parts

@@ -6,7 +6,7 @@ how their texts read is in ``base/env.py``.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Self, overload
 
 from .. import policy
@@ -15,6 +15,7 @@ from ..ai.providers.registry import ProviderSettings
 from ..base import env
 from ..base.caller import Network, Trust
 from ..base.env import Reader, Secret, Variable
+from ..base.values import dataclass
 from ..breaker.circuit import BreakerPolicy
 from ..cache.freshness import CacheRules
 from ..edge.problems import BadSettings

@@ -1,27 +1,25 @@
 """Builds the real things. Imported with an instance's first request (``instance.py``)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpcore
 
 from ..afterwards import Outbox
-from ..ai.budgets import Budget
-from ..ai.chain import Chain, Link
-from ..ai.providers.lazy import LazyProvider
-from ..ai.providers.registry import ProviderSettings
 from ..base.clock import Clock
 from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
 from ..base.log import broadcast, log
+from ..base.values import dataclass
 from ..breaker.gate import Gate
 from ..breaker.shared import SharedCircuits
 from ..breaker.vitals import VitalsPolicy
 from ..cache.lock import LockRules
+from ..claims import Claims
 from ..computing import Computing
 from ..edge.signin import SignIn
 from ..guard import Guard
+from ..leading import Leading
 from ..ledger.ledger import Ledger
 from ..limits.limiter import Limits, StockLimits
 from ..limits.local import LocalLimits
@@ -34,6 +32,7 @@ from ..redis.thrift import Thrift
 if TYPE_CHECKING:
     import httpx
 
+    from ..ai.chain import Chain
     from ..base.env import Secret
     from ..ops.alerts import Alerts
     from ..ops.health import Health
@@ -61,7 +60,6 @@ class Parts:
 
     settings: "Settings"
     guard: Guard
-    chain: Chain
     circuits: SharedCircuits
     signin: SignIn
     clock: Clock
@@ -70,9 +68,15 @@ class Parts:
     """For every party we call but Redis."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
+    late_chain: "Late[Chain]"
     late_health: "Late[Health]"
     late_overview: "Late[Overview]"
     late_alerts: "Late[Alerts]"
+
+    @property
+    def chain(self) -> "Chain":
+        """The AI providers."""
+        return self.late_chain.get()
 
     @property
     def health(self) -> "Health":
@@ -124,20 +128,20 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
     limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
     circuits = SharedCircuits(redis, clock, emit)
-    links = tuple(Link(LazyProvider(each, client.get), _budget(each), settings.breaker) for each in settings.providers)
-    chain = Chain(links, circuits, limits, clock, emit)
     outbox = Outbox(redis, emit, limits.due, ledger.take)
-    computing = Computing(limits, redis, outbox, clock, LockRules(settings.flight_lease_ms))
+    rules = LockRules(settings.flight_lease_ms)
+    claims = Claims(limits, redis, outbox, clock, rules)
+    computing = Computing(limits, redis, claims, clock, Leading(clock, rules))
     guard = Guard(limits, computing, outbox, clock)
     timeout_s = settings.fallback_timeout_ms / 1000
     signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
-    late_health = Late(lambda: _health(chain, limits))
-    late_overview = Late(lambda: _overview(settings, chain, limits, ledger))
+    late_chain = Late(lambda: _chain(settings, client, circuits, limits))
+    late_health = Late(lambda: _health(late_chain.get(), limits))
+    late_overview = Late(lambda: _overview(settings, late_chain.get(), limits, ledger))
     late_alerts = Late(lambda: _alerts(settings, limits, client, late_overview.get()))
     return Parts(
         settings,
         guard,
-        chain,
         circuits,
         signin,
         clock,
@@ -145,19 +149,34 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
         client,
         pool,
         ledger,
+        late_chain,
         late_health,
         late_overview,
         late_alerts,
     )
 
 
-def _health(chain: Chain, limits: Limits) -> "Health":
+def _chain(
+    settings: "Settings", client: "Late[httpx.AsyncClient]", circuits: SharedCircuits, limits: Limits
+) -> "Chain":
+    from ..ai.budgets import Budget
+    from ..ai.chain import Chain, Link
+    from ..ai.providers.lazy import LazyProvider
+
+    links = [
+        Link(LazyProvider(each, client.get), Budget(each.limits, each.month_s, each.vcpus), settings.breaker)
+        for each in settings.providers
+    ]
+    return Chain(tuple(links), circuits, limits, limits.clock, limits.emit)
+
+
+def _health(chain: "Chain", limits: Limits) -> "Health":
     from ..ops.health import Health
 
     return Health(chain, limits, limits.clock, limits.emit)
 
 
-def _overview(settings: "Settings", chain: Chain, limits: Limits, ledger: Ledger) -> "Overview":
+def _overview(settings: "Settings", chain: "Chain", limits: Limits, ledger: Ledger) -> "Overview":
     from ..ops.overview import Overview
 
     return Overview(chain, limits, ledger, ledger.thrift, limits.clock, settings.supabase_mb)
@@ -225,10 +244,6 @@ def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
 
     url, token = settings.redis_url or "", _open(settings.redis_token) or ""
     return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
-
-
-def _budget(provider: ProviderSettings) -> Budget:
-    return Budget(provider.limits, provider.month_s, provider.vcpus)
 
 
 def _open(secret: "Secret | None") -> str | None:

@@ -6,10 +6,10 @@ person would write it. A reader takes a text without white space around it, and 
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .caller import Network
+from .values import dataclass
 
 type Reader[T] = Callable[[str], T]
 
@@ -37,7 +37,7 @@ class Secret:
         return _STARS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Variable[T]:
     """One setting. Of ``names`` the first that is set counts; without ``default`` it has no value where none is set."""
 

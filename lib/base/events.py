@@ -4,8 +4,10 @@ No event holds a token, an address in clear, or the text of a question or an ans
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Literal
+
+from .values import dataclass
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 """Levels, with the numbers of Python's ``logging``."""

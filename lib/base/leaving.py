@@ -4,8 +4,9 @@ Everything between is short and carried to its end: what it takes from Redis is 
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from .values import dataclass
 
 
 def never() -> bool:

@@ -8,12 +8,13 @@ each instance goes on from what it last saw, in memory. This is the only place t
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..afterwards import Afterwards, Step
 from ..base.bounded import Bounded
 from ..base.clock import Clock
 from ..base.events import CircuitChanged, Listener, StorePhase
+from ..base.values import dataclass
 from ..lookup import Lookup, Texts
 from ..redis import keys
 from ..redis.errors import RedisDown

@@ -6,10 +6,10 @@ parsed here: a large one is served as it lies in Redis.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..afterwards import Afterwards
+from ..base.values import dataclass
 from ..lookup import Lookup, Texts
 from ..redis import keys
 from ..redis.op import Op, ignored

@@ -1,8 +1,9 @@
 """Single flight within an instance: who computes which value now. Across instances: lock.py."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..base.values import dataclass
 from ..call import Answered, Failed, Refused
 
 type Landed[V] = Answered[V] | Failed | Refused | None

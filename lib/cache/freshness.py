@@ -1,8 +1,9 @@
 """When a stored value may be served, and what the request's ``Cache-Control`` asks for."""
 
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from ..base.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """A lock that is held while a value is computed, and renewed as long as the work goes on."""
 
 import asyncio
-from dataclasses import dataclass
 
 from ..afterwards import Afterwards
+from ..base.values import dataclass
 from ..redis.errors import RedisDown
 from ..redis.store import RedisStore
 from . import lock

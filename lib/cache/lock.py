@@ -10,8 +10,8 @@ no command. A lock whose work came to nothing is released.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..base.values import dataclass
 from ..redis import keys
 from ..redis.op import Op, Reply, as_int, as_text
 

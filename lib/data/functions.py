@@ -3,10 +3,11 @@
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Never
 
 from ..afterwards import Afterwards
+from ..base.values import dataclass
 from ..breaker.circuit import Circuit
 from ..call import Attempt, Call
 from ..decide import Standing

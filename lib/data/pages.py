@@ -4,10 +4,12 @@ import base64
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from starlette.responses import Response
+
+from ..base.values import dataclass
 
 _OURS = frozenset({"content-length", "content-type"})
 

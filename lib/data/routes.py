@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.responses import Response, StreamingResponse
 
 from ..base.caller import Caller
+from ..base.values import dataclass
 from ..cache import epochs
 from ..cache.freshness import CacheRules, directives
 from ..call import Answered, Call, Failed, Refused, Streaming

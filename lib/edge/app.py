@@ -6,7 +6,6 @@ An ASGI application for each route, so that a Vercel function is one line: ``app
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import starlette.requests
@@ -15,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..base.events import Crashed
 from ..base.log import log
+from ..base.values import dataclass
 from . import limits, sending
 from .cors import cors
 from .current import serving

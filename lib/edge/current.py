@@ -1,8 +1,8 @@
 """The request that is being served, for code that is called by a route and has no request in its hands."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 
+from ..base.values import dataclass
 from .request import Request
 
 

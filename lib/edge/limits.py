@@ -5,12 +5,12 @@ A route is counted before its handler runs; or by the guard, in the round trip i
 so that malformed requests are no way around a limit. A wrong token counts against its sender's address.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..base import caller as callers
 from ..base.caller import Caller
 from ..base.events import WouldRefuse
+from ..base.values import dataclass
 from ..guard import Counted
 from ..limits.admission import Subject
 from ..limits.grammar import parse_limits

@@ -4,9 +4,10 @@ Computes nothing: every number comes with the outcome.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from ..base.values import dataclass
 from ..call import Answered, Failed, Outcome, Refused, Streaming
 from ..pieces import SourceFailed
 from . import headers

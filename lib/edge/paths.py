@@ -7,11 +7,11 @@ path therefore come from ``raw_path``, by `segments`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
+from ..base.values import dataclass
 from .app import Handler, Instance, endpoint
 from .errors import problem_json
 from .limits import BY_TABLE, UNLIMITED, RouteLimit

@@ -1,8 +1,10 @@
 """Errors that a caller sees, as values: a stable code, whose fault, and what to change (RFC 9457)."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
+
+from ..base.values import dataclass
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -14,7 +16,7 @@ type Source = Literal["client", "guard", "upstream", "store"]
 TYPE_BASE = "urn:breakwater:problem:"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
     """A kind of error. ``README.md`` has a row for each; a test compares the two."""
 

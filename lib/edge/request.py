@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +14,7 @@ from ..base import caller as callers
 from ..base.caller import Caller
 from ..base.events import Mode, Spent
 from ..base.leaving import never
+from ..base.values import dataclass
 from ..call import Finish
 from .problems import Problem, invalid
 

@@ -5,10 +5,11 @@ A token that is not counts as no token: its bearer is limited by address, as an 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from ..base.events import Event, SignInKeysUnavailable, TokenRefused
+from ..base.values import dataclass
 
 if TYPE_CHECKING:
     import httpx

@@ -1,11 +1,11 @@
 """What every free tier has left, when it resets on its own clock, and when it runs out at the present rate."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from ..ai.budgets import Budget
 from ..base.calendar import month_ends_ms
+from ..base.values import dataclass
 from ..limits.window import DAY_MS, Window
 from .places import PROVIDERS, SUPABASE_AT, SUPABASE_BYTES, VENDOR_AT, known
 from .reading import Reading

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..base.calendar import month_of
+from ..base.values import dataclass
 from ..limits.window import DAY_MS
 from .places import FIVE_MINUTE_FIELDS, Name
 from .table import FIVE_MINUTES_MS, Place, five_minute_place, hour_place, months, place

@@ -7,7 +7,7 @@ trip as the write-back where there is one. An instance that is killed loses what
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 from ..base.calendar import month_ends_ms, month_of
@@ -26,6 +26,7 @@ from ..base.events import (
     StoreFailed,
     WouldRefuse,
 )
+from ..base.values import dataclass
 from ..redis import keys, thrift
 from ..redis.errors import RedisDown
 from ..redis.op import Command, Op, Reply, UnreadableReply, gather, ignored

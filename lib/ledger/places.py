@@ -9,11 +9,11 @@ which the key names (``keys.ledger``); another layout takes another key.
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, unique
 from functools import cache
 
 from ..ai.providers import registry
+from ..base.values import dataclass
 
 type Name = tuple[str, ...]
 """A counter: what is counted, then the values of its labels."""

@@ -1,10 +1,10 @@
 """Reads and writes a month's string: any number of places in one ``BITFIELD``, which is billed as one command."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from ..base.calendar import month_of
+from ..base.values import dataclass
 from ..limits.window import DAY_MS
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, as_int, as_list

@@ -1,8 +1,7 @@
 """A call that is to be counted, and the verdict on it."""
 
-from dataclasses import dataclass
-
 from ..base.events import Mode
+from ..base.values import dataclass
 from .judge import Quota
 from .window import Layout
 

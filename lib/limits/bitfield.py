@@ -7,8 +7,9 @@ command.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..base.values import dataclass
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, as_int, as_list, ignored
 from .window import DAY_MS, SKEW_MS, Buckets, Layout, Pack, Usage, covering

@@ -7,10 +7,11 @@ docs/failure-modes.md derives the bound.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..afterwards import Afterwards
 from ..base.clock import Clock
+from ..base.values import dataclass
 from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Op, ignored, join

@@ -4,11 +4,12 @@ This is the only place that sets TTLs of counters.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 
 from ..afterwards import Afterwards, Step
 from ..base.bounded import Bounded
+from ..base.values import dataclass
 from ..redis.op import Op
 from . import bitfield
 from .admission import Admission, Charge

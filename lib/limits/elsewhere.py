@@ -1,9 +1,10 @@
 """Counting a call while Redis is away: in Supabase, else in this instance's memory at a share of the limit."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..base.clock import Clock
 from ..base.events import Mode
+from ..base.values import dataclass
 from .admission import Admission, Charge
 from .judge import Quota, judge
 from .local import LocalLimits

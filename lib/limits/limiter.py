@@ -5,7 +5,7 @@ happens while Redis is away is in ``elsewhere.py``, what happens when it returns
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 
 from ..afterwards import Afterwards
@@ -13,6 +13,7 @@ from ..base.bounded import Bounded
 from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Listener, Mode, ModeSwitched
+from ..base.values import dataclass
 from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from ..redis.errors import RedisDown

@@ -1,9 +1,10 @@
 """What an instance remembers of the subjects it counts. All of it may be forgotten: that costs a command or a call."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..base.bounded import Bounded
+from ..base.values import dataclass
 from .bitfield import Known
 from .judge import certain
 from .settlement import less

@@ -7,9 +7,9 @@ as long, at the moment when Redis has just failed and the caller waits (docs/dec
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..base.values import dataclass
 from .judge import Quota, judge
 from .window import SKEW_MS, Buckets, Usage, Window, window
 

@@ -9,10 +9,11 @@ holds more than the limit. The price: a call counts for longer than ``W``, by at
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from ..base.values import dataclass
 from ..redis.op import Command
 
 DAY_MS = 86_400_000

@@ -1,11 +1,10 @@
 """What a person with the token may change by hand. Keys are named one by one: nothing here searches Redis."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
-from ..app.wiring import Parts
 from ..base import caller
 from ..base.caller import Caller, Trust
 from ..base.events import AdminActed
@@ -18,6 +17,9 @@ from ..limits.window import DAY_MS
 from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Command, Op, gather, ignored
+
+if TYPE_CHECKING:
+    from ..app.wiring import Parts
 
 _WAIT_S = 2.0
 _RESET_SHOWS_MS = 3 * DAY_MS
@@ -65,7 +67,7 @@ class Action(RootModel[Annotated[Invalidate | Reset | Turn, Field(discriminator=
     """One thing to be done by hand."""
 
 
-async def act(parts: Parts, action: Action, request_id: str) -> str:
+async def act(parts: "Parts", action: Action, request_id: str) -> str:
     """Do it, log it, and say what was done. Raises Problem."""
     match action.root:
         case Invalidate() as invalidate:
@@ -78,7 +80,7 @@ async def act(parts: Parts, action: Action, request_id: str) -> str:
     return done
 
 
-async def _invalidate(parts: Parts, wanted: Invalidate) -> tuple[str, str]:
+async def _invalidate(parts: "Parts", wanted: Invalidate) -> tuple[str, str]:
     """Replace the epoch: 1 command."""
     if wanted.scope == "session":
         if wanted.session is None:
@@ -96,7 +98,7 @@ async def _invalidate(parts: Parts, wanted: Invalidate) -> tuple[str, str]:
     return about, f"values of before are invalid: {about}"
 
 
-async def _reset(parts: Parts, wanted: Reset) -> tuple[str, str]:
+async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
     """Forget the caller's counts in every group of routes, in both stores; other instances learn of it by a note."""
     who = _caller(parts, wanted)
     subjects = [
@@ -124,7 +126,7 @@ async def _reset(parts: Parts, wanted: Reset) -> tuple[str, str]:
     return who.id, f"reset in {', '.join(done) or 'this instance'}"
 
 
-def _caller(parts: Parts, wanted: Reset) -> Caller:
+def _caller(parts: "Parts", wanted: Reset) -> Caller:
     secret = parts.settings.identity_key
     match wanted:
         case Reset(user=str(user), address=None, caller=None):
@@ -139,7 +141,7 @@ def _caller(parts: Parts, wanted: Reset) -> Caller:
     raise Problem("invalid_request", "send one of user, address and caller")
 
 
-async def _turn(parts: Parts, wanted: Turn) -> tuple[str, str]:
+async def _turn(parts: "Parts", wanted: Turn) -> tuple[str, str]:
     """Move a circuit as the instances do."""
     name, now_ms = wanted.provider, parts.clock.now_ms()
     names = [link.name for link in parts.chain.links]
@@ -162,7 +164,7 @@ def _turned(circuit: Circuit, wanted: Turn, now_ms: int) -> Circuit:
     return replace(Circuit("open", circuit.generation + 1), until_ms=until_ms, since_ms=now_ms, reason="by hand")
 
 
-async def _send(parts: Parts, *commands: Command) -> None:
+async def _send(parts: "Parts", *commands: Command) -> None:
     redis = parts.guard.limits.redis
     if redis is None:
         raise Problem("store_unavailable", "Redis is switched off, so there is nothing to change there.")

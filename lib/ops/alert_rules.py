@@ -5,12 +5,12 @@ An alert has a kind (``ledger/places.py``) and a rule here: in :func:`of_reading
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from ..base.calendar import month_ends_ms, month_of
 from ..base.events import CircuitChanged, Event, ModeSwitched, RedisSlow
+from ..base.values import dataclass
 from ..ledger.allowances import Allowance
 from ..ledger.places import COUNTING_MODES, AlertKind
 from ..ledger.reading import Reading

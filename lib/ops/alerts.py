@@ -6,13 +6,14 @@ What is worth an alert is decided in ``alert_rules.py``.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from ..base.bounded import Bounded
 from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Alerted, Event, Listener, WebhookFailed
+from ..base.values import dataclass
 from ..ledger.allowances import Allowance
 from ..ledger.places import Name
 from ..ledger.reading import Reading, expire_new, set_totals

@@ -1,6 +1,7 @@
 """The daily job: the vendor's own figures, and a look at what is worth an alert. May run twice, or never."""
 
-from ..app.wiring import Parts
+from typing import TYPE_CHECKING
+
 from ..base.events import StoreFailed, VendorUnavailable
 from ..edge.replies import DailyBody
 from ..ledger import places, reading
@@ -10,10 +11,13 @@ from ..ledger.table import place
 from ..limits.supabase import SupabaseDown
 from .upstash_account import AccountDown, UpstashAccount
 
+if TYPE_CHECKING:
+    from ..app.wiring import Parts
+
 _WAIT_S = 5.0
 
 
-async def run(parts: Parts, request_id: str) -> DailyBody:
+async def run(parts: "Parts", request_id: str) -> DailyBody:
     """Correct, measure, evaluate. Raises RedisDown where the ledger cannot be read."""
     redis, now_ms = parts.guard.limits.redis, parts.clock.now_ms()
     known: dict[Name, int] = {}
@@ -43,7 +47,7 @@ async def run(parts: Parts, request_id: str) -> DailyBody:
     }
 
 
-async def _correct(parts: Parts, seen: Reading, known: dict[Name, int]) -> str:
+async def _correct(parts: "Parts", seen: Reading, known: dict[Name, int]) -> str:
     """Take the vendor's figure of the month, with what was counted when it was taken."""
     settings = parts.settings
     if settings.upstash_api_key is None or settings.upstash_email is None or settings.redis_url is None:
@@ -61,7 +65,7 @@ async def _correct(parts: Parts, seen: Reading, known: dict[Name, int]) -> str:
     return "corrected"
 
 
-async def _measure(parts: Parts, known: dict[Name, int]) -> int | None:
+async def _measure(parts: "Parts", known: dict[Name, int]) -> int | None:
     store = parts.guard.limits.supabase
     if store is None:
         return None

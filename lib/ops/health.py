@@ -6,12 +6,13 @@ just shown. Only when none has lately are they read (1 command). Concurrent call
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from ..ai.chain import Chain
 from ..base.clock import Clock
 from ..base.events import Listener, Mode, StoreFailed
+from ..base.values import dataclass
 from ..breaker import circuit as breaker
 from ..edge.replies import HealthBody, ProviderHealth, RedisHealth, SupabaseHealth
 from ..limits.limiter import Limits

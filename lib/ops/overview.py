@@ -1,13 +1,14 @@
 """Reads the whole ledger and the circuits, in 2 commands at most, and reuses a reading for a while."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from ..ai.chain import Chain
 from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Mode
+from ..base.values import dataclass
 from ..breaker.circuit import Circuit
 from ..edge.replies import AlertBody, AllowanceBody, CircuitBody, HitRateBody, OverviewBody, QuantilesBody, SliceBody
 from ..ledger import allowances, places

@@ -1,11 +1,11 @@
 """Redis behind its gate: whoever asks learns at once when it is left alone."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..base.clock import Clock
 from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
+from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
 from .errors import RedisDown
 from .op import Op
@@ -26,7 +26,7 @@ class Redis(Protocol):
         """Send an operation in one round trip of at most ``left_s`` seconds and read its replies. Raises RedisDown."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class RedisStore:
     """Redis, as long as it is well. A slow reply is reported; a failure counts against it, a lack of time does not."""
 

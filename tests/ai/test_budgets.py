@@ -225,7 +225,7 @@ async def test_a_leaver_before_the_call_gives_the_budget_back(k: Kit) -> None:
         await asking
     assert provider.asked == 0
     assert await used(k, made) == [0, 0]
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 async def test_a_leaver_during_the_first_question_leaves_no_note(k: Kit) -> None:
@@ -239,7 +239,7 @@ async def test_a_leaver_during_the_first_question_leaves_no_note(k: Kit) -> None
         await asking
     assert answered(await k.instance(provider).whole(k.again(call))).cache == "miss"
     assert k.time.slept == []
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 def _cloud_run(provider: FakeProvider, month_s: int = 10) -> Link:

@@ -191,7 +191,7 @@ async def test_a_stream_that_nobody_began_to_read_is_ended_all_the_same(k: Kit) 
     await outcome.result.pieces.aclose()
     await outcome.after()
     assert provider.closed == 1
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
     provider.held = False
     assert answered(await made.whole(k.again(call, stream=False))).cache == "miss"
     assert k.time.slept == []
@@ -237,7 +237,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
                     break
         async with asyncio.timeout(10):
             await slow.left.wait()
-        await until(lambda: not parts.guard.computing.flights)
+        await until(lambda: not parts.guard.computing.leading.flights)
     await served.stop()
     await upstream.stop()
     await parts.aclose()

@@ -64,7 +64,7 @@ async def test_concurrent_misses_of_one_instance_make_one_call(k: Kit) -> None:
     assert provider.asked == 1
     assert sorted(answered(o).cache for o in outcomes) == ["collapsed"] * 9 + ["miss"]
     assert {answered(o).value.text for o in outcomes} == {"Disk / is 41 % full."}
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 async def test_an_instance_that_finds_a_lock_waits_for_the_value(k: Kit) -> None:
@@ -193,7 +193,7 @@ async def test_who_left_before_the_decision_takes_nothing_from_a_provider(k: Kit
     budget = keys.windows(keys.budget(provider.name), k.time.ms // DAY_MS)
     assert not [command for commands in made.sent for command in commands if budget in command]
     assert k.redis.exists(budget) == 0
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 async def test_a_follower_that_leaves_ends_its_own_wait_alone(k: Kit) -> None:
@@ -224,14 +224,14 @@ async def test_a_leader_whose_client_leaves_goes_on_for_its_followers(k: Kit) ->
     await provider.until_asked()
     follower = asyncio.ensure_future(made.whole(k.again(call)))
     await made.until_sent(3)
-    await until(lambda: any(each.followers for each in made.guard.computing.flights._flying.values()))
+    await until(lambda: any(each.followers for each in made.guard.computing.leading.flights._flying.values()))
     leaves.set()
     await asyncio.sleep(0)
     provider.go()
     assert answered(await follower).cache == "collapsed"
     assert answered(await leader).cache == "miss"
     assert (provider.asked, provider.closed) == (1, 0)
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 async def test_an_abandoned_stream_is_finished_for_its_followers(k: Kit) -> None:
@@ -244,7 +244,7 @@ async def test_an_abandoned_stream_is_finished_for_its_followers(k: Kit) -> None
     outcome = await outcome_task
     assert isinstance(outcome.result, Streaming)
     follower = asyncio.ensure_future(made.whole(k.again(call)))
-    await until(lambda: any(each.followers for each in made.guard.computing.flights._flying.values()))
+    await until(lambda: any(each.followers for each in made.guard.computing.leading.flights._flying.values()))
     await anext(outcome.result.pieces)
     await outcome.result.pieces.aclose()
     provider.go()
@@ -300,7 +300,7 @@ async def test_a_leader_that_is_cancelled_is_replaced_at_once_in_its_instance(k:
     provider.go()
     assert answered(await follower).value.text
     assert (provider.asked, provider.closed) == (2, 1)
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 async def test_a_leader_whose_client_leaves_is_replaced_elsewhere_at_the_next_look(k: Kit) -> None:
@@ -403,7 +403,7 @@ async def test_an_invalidation_ends_a_flight_in_its_instance(k: Kit) -> None:
     await provider.until_asked(2)
     provider.go()
     assert [answered(o).value.text for o in (await leader, await late)] == ["old", "new"]
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 async def test_an_invalidation_ends_a_flight_elsewhere(k: Kit) -> None:
@@ -518,7 +518,7 @@ async def test_redis_gone_between_ask_and_claim_is_no_failure(k: Kit) -> None:
     assert made.limits.mode == "local"
     k.faults.clear()
     assert provider.asked == 1
-    assert not made.guard.computing.flights
+    assert not made.guard.computing.leading.flights
 
 
 # Across processes, on the real edge

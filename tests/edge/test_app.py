@@ -15,6 +15,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from api.ai import supervisor
+from api.v1.chat import completions
 from dev.supabase import SigningKey, sign_user_token
 from lib.app.wiring import Parts
 from lib.base.clock import Clock
@@ -23,7 +25,7 @@ from lib.base.log import log
 from lib.edge.app import endpoint
 from lib.edge.problems import BadSettings
 from lib.edge.request import Reply, Request
-from tests.built import Built
+from tests.built import Built, routes
 from tests.conftest import SupabaseStandIn
 from tests.guardkit import Rig, leaving, left_when, together
 from tests.rig.callers import a_caller
@@ -158,6 +160,20 @@ async def test_misconfigured(rig: Rig, caplog: pytest.LogCaptureFixture) -> None
     assert (reply.status_code, reply.json()["code"], reply.json()["source"]) == (500, "misconfigured", "guard")
     assert "CLOUD_RUN_AI_URL: missing" in reply.json()["detail"]
     assert [json.loads(line)["status"] for line in caplog.messages] == [500]
+
+
+@pytest.mark.parametrize("path", [supervisor.ROUTE, completions.ROUTE])
+async def test_ai_routes_without_a_provider(rig: Rig, path: str) -> None:
+    """They answer 500 with what to set, before a body is read; nothing is counted."""
+    instance = rig.instance(CLOUD_RUN_AI_URL=None)
+    transport = httpx.ASGITransport(app=routes(instance.parts))
+    async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as http:
+        rig.forget_counts()
+        reply = await http.post(path, content=b"not JSON")
+    text = reply.text
+    assert (reply.status_code, "misconfigured" in text) == (500, True)
+    assert all(name in text for name in ("CLOUD_RUN_AI_URL", "GEMINI_API_KEY", "GROQ_API_KEY", "OPENAI_API_KEY"))
+    assert rig.cost() == (0, 0)
 
 
 async def test_bug_is_told_and_logged(rig: Rig) -> None:

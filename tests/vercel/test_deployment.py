@@ -186,15 +186,21 @@ def test_a_client_that_leaves(tree: Path, stack: Stack) -> None:
         assert '"decision": "client_left"' in deployment.printed
 
 
-def test_without_an_environment(tree: Path, stack: Stack) -> None:
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        pytest.param({}, "KV_REST_API_URL", id="nothing"),
+        pytest.param({"REDIS_ENABLED": "false"}, "CLOUD_RUN_AI_URL", id="no AI provider"),
+    ],
+)
+def test_without_an_environment(tree: Path, stack: Stack, environ: dict[str, str], name: str) -> None:
     """A deployment that was not configured says which variables to set."""
     assert stack.control
-    with Deployment(tree, {}) as deployment:
+    with Deployment(tree, environ) as deployment:
         reply = ask(deployment, "CPU?")
     assert (reply.status_code, reply.headers["content-type"]) == (500, "application/problem+json")
     assert reply.json()["code"] == "misconfigured"
-    for name in ("KV_REST_API_URL", "CLOUD_RUN_AI_URL"):
-        assert name in reply.json()["detail"]
+    assert name in reply.json()["detail"]
 
 
 def test_what_a_browser_gets(tree: Path, stack: Stack) -> None:

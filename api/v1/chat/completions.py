@@ -19,8 +19,9 @@ async def complete(request: Request, parts: "Parts") -> Reply:
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
     from lib.ai.openai import ChatFormat
+    from lib.ai.openai_schemas import ChatCompletion
     from lib.ai.respond import guarded
-    from lib.ai.schemas import MAX_BODY_BYTES, ChatCompletion
+    from lib.ai.schemas import MAX_BODY_BYTES
     from lib.cache.freshness import directives
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)

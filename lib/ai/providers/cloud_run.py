@@ -6,11 +6,12 @@ answer in server-sent events instead: ``{delta}`` for each piece, then the whole
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import httpx
 
+from ...base.values import dataclass
 from ..question import Question
 from .port import End, Piece, ProviderFailed
 from .registry import ProviderSettings

@@ -1,13 +1,14 @@
 """Google's Gemini API: ``generateContent`` and ``streamGenerateContent``, as "Gemini API reference" describes them."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from ...base.values import dataclass
 from ..question import Message, Question
 from .port import End, Kind, Piece, ProviderFailed
 from .registry import ProviderSettings

@@ -1,10 +1,10 @@
 """A provider that is made when it is first called: an answer from the cache needs neither its module nor a client."""
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ...base.values import dataclass
 from ..question import Question
 from .port import Piece, Provider
 from .registry import BY_NAME, ProviderSettings

@@ -5,11 +5,12 @@ Sources: OpenAI's "API reference, Chat Completions" and "Rate limits"; GroqDocs,
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import httpx
 
+from ...base.values import dataclass
 from ..question import Question
 from .port import End, Kind, Piece, ProviderFailed
 from .registry import ProviderSettings

@@ -1,9 +1,9 @@
 """What every provider is to the guard: something that is asked once and answers in pieces, or fails with a reason."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ...base.values import dataclass
 from ...pieces import Fault, SourceFailed
 from ..question import Question
 

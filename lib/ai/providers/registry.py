@@ -6,16 +6,16 @@ which is imported when the provider is first called (``lazy.py``).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...base import env
 from ...base.env import Secret, Variable
+from ...base.values import dataclass
 from ...limits.grammar import parse_budget
 from ...limits.window import Layout
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ProviderSettings:
     """What one provider is configured with, as its module's ``build`` gets it."""
 
@@ -34,7 +34,7 @@ class ProviderSettings:
     """Processors that a second of answering occupies; 0 where they are not billed to us."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Declaration:
     """One provider. ``variables`` are its settings, by the field of :class:`ProviderSettings` that each fills."""
 
