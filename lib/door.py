@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import field
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Unpack, cast, overload
 
 from .afterwards import Afterwards
 from .app.instance import Instance as ProcessInstance
@@ -21,8 +21,9 @@ from .cache.freshness import CacheRules
 from .call import Answered, Call, Failed, Finish
 from .data.circuits import CircuitOpen, guarded
 from .data.functions import Function, Raised, run
+from .data.options import RouteOptions, Scope, check, names, rules
 from .data.pages import Held, HeldCodec
-from .data.routes import WORDING, Asked, RouteFunction, Scope, name_of, route
+from .data.routes import WORDING, Asked, RouteFunction, name_of, route
 from .edge import headers
 from .edge.app import Endpoint, Instance
 from .edge.current import current
@@ -44,29 +45,6 @@ __all__ = ["Asked", "Breakwater", "CircuitOpen", "Verdict"]
 _PATIENCE_S = 30.0
 """How long a guarded call outside of a request may take, beside what it computes."""
 _CODEC = HeldCodec()
-
-
-class RouteOptions(TypedDict, total=False):
-    """What a route may say of itself."""
-
-    limit: str | None
-    """``"30/minute,500/day"``; None: no limit. Without it, the table of limits by path holds."""
-    cache: float | CacheRules | None
-    """Seconds for which a value is fresh. Without it, the function is called for each request."""
-    stale: float
-    """Seconds for which an older value is served as well, while it is computed anew or when that fails."""
-    scope: Scope
-    """``caller`` (as it is without it): each caller has values of its own; ``shared``: all have the same."""
-    vary: str | Sequence[str]
-    """Request headers that the value depends on."""
-    tags: str | Sequence[str]
-    """Names by which values can be invalidated."""
-    methods: str | Sequence[str]
-    """``("GET",)`` unless it says otherwise; what is cached is read with GET."""
-    name: str
-    """Names the route in keys and in its limit's variable; else its file's place below ``api/`` does."""
-    dry_run: bool
-    """Nothing is refused: what would have been is logged and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +101,7 @@ class Breakwater:
         The function gets the request; with ``cache``, an :class:`Asked`. It returns what JSON can hold, bytes, or a
         Response. The options are in :class:`RouteOptions`. Raises ValueError for what cannot be.
         """
-        _check(options)
+        check(options)
         if function is None:
             return lambda decorated: self.route(decorated, **options)
         name = options.get("name") or name_of(function)
@@ -135,11 +113,11 @@ class Breakwater:
             self.instance,
             function,
             limit=limit,
-            cache=cache if isinstance(cache, CacheRules) else _rules(cache, options.get("stale", 0)),
+            cache=cache if isinstance(cache, CacheRules) else rules(cache, options.get("stale", 0)),
             scope=options.get("scope", "caller"),
-            vary=_each(options.get("vary", ())),
-            tags=_each(options.get("tags", ())),
-            methods=_each(options.get("methods", "GET")),
+            vary=names(options.get("vary", ())),
+            tags=names(options.get("tags", ())),
+            methods=names(options.get("methods", "GET")),
             name=name,
         )
 
@@ -185,7 +163,7 @@ class Breakwater:
         seconds, and served for ``stale`` more while it is computed anew or when that fails. ``scope="caller"``: one
         value for each caller, inside a route. Raises what ``fill`` raised, and Problem where that took too long.
         """
-        rules = _rules(fresh, stale)
+        cache = rules(fresh, stale)
         parts = await self.instance()
         async with self._work(parts) as work:
             owner = ""
@@ -198,10 +176,10 @@ class Breakwater:
                 route="cached",
                 subject=Subject("", Layout(())),
                 key=keys.value("cached", hashed),
-                epochs=epochs.of_tags("cached", _each(tags)),
+                epochs=epochs.of_tags("cached", names(tags)),
                 request_id=work.request_id,
                 deadline=work.deadline,
-                cache=rules,
+                cache=cache,
                 after=work.after,
             )
             outcome = await parts.guard.handle(call, Function(_held(fill), parts.guard.limits.left_s), _CODEC)
@@ -269,33 +247,6 @@ class _Work:
     after: Afterwards
     request: Request | None
     later: list[Finish] = field(default_factory=list)
-
-
-def _check(options: RouteOptions) -> None:
-    if unknown := sorted(options.keys() - RouteOptions.__annotations__.keys()):
-        raise TypeError(f"a route has no option {', '.join(unknown)}")
-    if options.get("cache") is None and (given := sorted(options.keys() & {"stale", "scope", "vary", "tags"})):
-        raise ValueError(f"{', '.join(given)}: only together with cache")
-    if isinstance(options.get("cache"), CacheRules) and "stale" in options:
-        raise ValueError("stale: is in the CacheRules that are given as cache")
-
-
-def _each(names: str | Sequence[str]) -> tuple[str, ...]:
-    """One name or several."""
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-@overload
-def _rules(fresh: float, stale: float) -> CacheRules: ...
-@overload
-def _rules(fresh: float | None, stale: float) -> CacheRules | None: ...
-def _rules(fresh: float | None, stale: float) -> CacheRules | None:
-    if fresh is None:
-        return None
-    if fresh <= 0 or stale < 0:
-        raise ValueError("a value is fresh for more than 0 seconds, and stale for 0 or more")
-    stale_ms = round(stale * 1000)
-    return CacheRules(max(1, round(fresh * 1000)), stale_ms, stale_ms)
 
 
 def _held[T](fill: Callable[[], Awaitable[T] | T]) -> Callable[[], Awaitable[Held]]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import QueryParams
@@ -29,12 +29,12 @@ from ..limits.admission import Subject
 from ..limits.window import Layout
 from ..redis import keys
 from .functions import Function, Raised, run
+from .options import Scope
 from .pages import Page, PageCodec, headers_of, page_of
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
 
-type Scope = Literal["caller", "shared"]
 type RouteFunction = Callable[[Any], Awaitable[object] | object]
 
 _CODEC = PageCodec()
