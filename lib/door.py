@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import field
-from typing import TYPE_CHECKING, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .afterwards import Afterwards
 from .app.instance import Instance as ProcessInstance
@@ -146,16 +146,38 @@ class Breakwater:
         remaining = quota.tightest.remaining if quota.tightest else 0
         return Verdict(quota.allowed or dry_run, remaining, retry_after_s, counted.reason, counted.mode, found)
 
+    @overload
     async def cached[T](
         self,
         key: str,
-        fill: Callable[[], Awaitable[T] | T],
+        fill: Callable[[], Awaitable[T]],
         *,
         fresh: float,
         stale: float = 0,
         scope: Scope = "shared",
         tags: str | Sequence[str] = (),
-    ) -> T:
+    ) -> T: ...
+    @overload
+    async def cached[T](
+        self,
+        key: str,
+        fill: Callable[[], T],
+        *,
+        fresh: float,
+        stale: float = 0,
+        scope: Scope = "shared",
+        tags: str | Sequence[str] = (),
+    ) -> T: ...
+    async def cached(
+        self,
+        key: str,
+        fill: Callable[[], Any],
+        *,
+        fresh: float,
+        stale: float = 0,
+        scope: Scope = "shared",
+        tags: str | Sequence[str] = (),
+    ) -> Any:
         """A value from the cache, or from ``fill``, which is called once for all who want it at the same time.
 
         ``key`` names everything that the value depends on. The value is whatever JSON can hold; what JSON does not
@@ -186,7 +208,7 @@ class Breakwater:
             work.later.append(outcome.after)
         match outcome.result:
             case Answered(Held(value)):
-                return cast("T", value)
+                return value
             case Failed(Raised() as raised, _):
                 raise raised.error
             case Failed(failure, _):
@@ -249,7 +271,7 @@ class _Work:
     later: list[Finish] = field(default_factory=list)
 
 
-def _held[T](fill: Callable[[], Awaitable[T] | T]) -> Callable[[], Awaitable[Held]]:
+def _held(fill: Callable[[], Any]) -> Callable[[], Awaitable[Held]]:
     async def compute() -> Held:
         return Held.of(await run(fill))
 

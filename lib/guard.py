@@ -94,16 +94,20 @@ class Guard:
         return Outcome(refused, known.mode, known.quota, known.spent, now_ms, 0, (), _nothing)
 
     async def count(self, subject: Subject, cost: int, deadline: float, after: Afterwards) -> Counted:
-        """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing."""
+        """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing.
+
+        Nobody is asked where there is no limit.
+        """
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         if (known := self._refusal(subject, cost, watch, now_ms)) is not None:
             return known
+        if not subject.layout.windows:
+            return Counted(Quota(True, "unlimited", ()), "off", "unlimited", now_ms, watch.read())
         admission, _ = await self.limits.admit(Charge(subject, now_ms, deadline, cost), constant(None), after)
         self._time(watch, admission)
         if not admission.quota.allowed:
             self._remember_refusal(admission)
-        mode = admission.mode if subject.layout.windows else "off"
-        return Counted(admission.quota, mode, admission.quota.reason, now_ms, watch.read())
+        return Counted(admission.quota, admission.mode, admission.quota.reason, now_ms, watch.read())
 
     def _refusal(self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int) -> Counted | None:
         """What is known without asking anybody: a refusal that still stands, or a cost that never fits."""

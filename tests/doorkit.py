@@ -1,5 +1,6 @@
 """What the tests of the door share: a Breakwater on an instance of the rig, and clients of what it guards."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -59,6 +60,24 @@ class Counted:
         if self.error is not None:
             raise self.error
         return self.value
+
+
+class Gate:
+    """Holds whoever comes, until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        """Somebody is held."""
+        self._open = asyncio.Event()
+
+    async def __call__(self) -> None:
+        """Wait until it is open."""
+        self.reached.set()
+        await self._open.wait()
+
+    def open(self) -> None:
+        """Let everybody go."""
+        self._open.set()
 
 
 @asynccontextmanager
