@@ -6,11 +6,12 @@ import pytest
 
 from tests.faults.fleet import Servers, servers
 from tests.faults.rig import Rig, rigged
+from tests.rig.clock import PatientLoop
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {"loop_factory": PatientLoop}
 
 
 @pytest.fixture(scope="package")
