@@ -1,10 +1,10 @@
 """Every fault at every step of a request, what has to come of it, and the playing of one case."""
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.faults.rig import Instance, Rig, Step
+from tests.rig.clock import patient
 
 REDIS_MS, FALLBACK_MS, CONNECT_MS, PROVIDER_MS = 300, 800, 1_000, 1_500
 SLACK_MS = 100
@@ -141,7 +141,7 @@ async def play(rig: Rig, case: Case) -> Played:
             rig.break_at(case.at, rig.redis, case.redis)
         if case.supabase:
             rig.break_at(case.at, rig.supabase, case.supabase)
-        loop = asyncio.get_running_loop()
+        loop = patient()
         started = loop.time()
         if case.leaves:
             await instance.ask_and_leave()

@@ -1,4 +1,4 @@
-"""What stands around the instance of a fault test: a door before each store, and a provider that fails as it is told."""
+"""Around the instance of a fault test: a door before each store, and a provider that fails as it is told."""
 
 import asyncio
 import json

@@ -31,7 +31,7 @@ from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
 from tests.faults.fleet import Servers
 from tests.faults.parts import Door, ScriptedProvider, Waits
-from tests.rig.clock import PatientLoop, Time
+from tests.rig.clock import Time, patient
 
 TEN = parse_limits("10/minute,100/day")
 TOKEN, SECRET = "rig-token", "s" * 40
@@ -148,9 +148,7 @@ class Rig:
     @asynccontextmanager
     async def instance(self, **environ: str) -> AsyncIterator["Instance"]:
         """A new instance, warm: connections made, modules imported, as after its first request."""
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, PatientLoop)
-        self.waits.loop = loop
+        self.waits.loop = patient()
         parts = build(Settings.from_env({**self.environ, **environ}), self.time.clock, (self.events.append,))
 
         async def built() -> Parts:

@@ -8,6 +8,7 @@ from lib.base.events import ModeSwitched, RequestDone, StoreFailed, StoreSwitche
 from tests.faults import load
 from tests.faults.cases import PROVIDER_FAULTS, Case, cases, play
 from tests.faults.rig import Rig
+from tests.rig.clock import patient
 
 pytestmark = pytest.mark.anyio
 
@@ -41,9 +42,9 @@ async def test_a_dead_redis_costs_one_timeout_a_cool_down(rig: Rig) -> None:
     async with rig.instance() as instance:
         rig.redis.set("tcp hang")
         for _ in range(2):
-            began = now()
+            began = patient().time()
             assert {(await instance.ask()).headers["x-guard-mode"] for _ in range(5)} == {"supabase"}
-            assert 0.3 <= now() - began < 0.3 + WORK_S
+            assert 0.3 <= patient().time() - began < 0.3 + WORK_S
             rig.time.ms += 6_000
         assert [each.phase for each in failures(rig)] == ["ask", "ask"]
 
@@ -57,10 +58,10 @@ async def test_a_slow_redis_is_handled_as_a_dead_one(rig: Rig) -> None:
         # Three round trips a call: windows, the provider's budget, the write-back.
         assert 3 <= seen.count("redis") <= 4
         rig.time.ms += 6_000
-        began = now()
+        began = patient().time()
         for _ in range(5):
             assert (await instance.ask()).status_code in (200, 429)
-        assert now() - began < 3 * 0.2 + WORK_S
+        assert patient().time() - began < 3 * 0.2 + WORK_S
 
 
 async def test_more_than_one_percent_of_failures_switches_by_itself(rig: Rig) -> None:
@@ -141,10 +142,10 @@ async def test_the_deadline_is_shared(rig: Rig) -> None:
         rig.redis.set("tcp hang")
         rig.supabase.set("tcp hang")
         rig.provider.how = "hang"
-        began = now()
+        began = patient().time()
         response = await instance.ask()
         assert (response.status_code, response.headers["x-guard-mode"]) == (504, "local")
-        assert 1.5 < now() - began < 3.0
+        assert 1.5 < patient().time() - began < 3.0
 
 
 async def test_a_deadline_that_is_near_is_no_outage(rig: Rig) -> None:
@@ -196,11 +197,6 @@ def test_load_while_redis_is_killed_and_returns(rig: Rig) -> None:
     report = asyncio.run(load.run(rig, 9.0, load.only_redis(rig, 9.0)))
     assert load.faults_of(report) == [], report.text()
     assert {"redis", "supabase"} <= set(report.modes)
-
-
-def now() -> float:
-    """Seconds by the loop of the instance."""
-    return asyncio.get_running_loop().time()
 
 
 def failures(rig: Rig) -> list[StoreFailed]:

@@ -43,7 +43,7 @@ class PatientLoop(asyncio.SelectorEventLoop):
     either: it calls :meth:`jump` when it begins to, and the next timer is due. The durations that a test measures by
     this loop are those timers', almost exactly.
 
-    As fixture: ``anyio_backend`` returns ``("asyncio", {"loop_factory": PatientLoop})``.
+    As fixture: ``anyio_backend`` returns ``PATIENT_BACKEND``; in a test the loop is ``patient()``.
     """
 
     SLOWER = 100
@@ -99,3 +99,14 @@ class PatientLoop(asyncio.SelectorEventLoop):
     def _pending(self) -> list[asyncio.TimerHandle]:
         now = self.time()
         return [timer for timer in self._timers if not timer.cancelled() and timer.when() > now]
+
+
+PATIENT_BACKEND: tuple[str, dict[str, object]] = ("asyncio", {"loop_factory": PatientLoop})
+"""For the fixture ``anyio_backend``."""
+
+
+def patient() -> PatientLoop:
+    """The loop that runs this test."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, PatientLoop)
+    return loop
