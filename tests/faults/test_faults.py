@@ -56,11 +56,11 @@ async def test_a_slow_redis_is_handled_as_a_dead_one(rig: Rig) -> None:
         seen = [(await instance.ask()).headers["x-guard-mode"] for _ in range(9)]
         assert seen == ["redis"] * seen.count("redis") + ["supabase"] * seen.count("supabase")
         # Three round trips a call: windows, the provider's budget, the write-back.
-        assert 3 <= seen.count("redis") <= 4
+        assert seen.count("redis") == 3
         rig.time.ms += 6_000
         began = patient().time()
-        for _ in range(5):
-            assert (await instance.ask()).status_code in (200, 429)
+        # One is left of the ten a minute.
+        assert [(await instance.ask()).status_code for _ in range(5)] == [200] + [429] * 4
         assert patient().time() - began < 3 * 0.2 + WORK_S
 
 
@@ -186,8 +186,8 @@ async def test_no_reply_is_a_server_error_of_ours(rig: Rig) -> None:
         rig.redis.set("http not_json")
         rig.supabase.set("http cut")
         rig.provider.how = "not_json"
-        for _ in range(4):
-            assert (await instance.ask()).status_code in (502, 503, 429)
+        # Memory grants a quarter of the ten a minute.
+        assert [(await instance.ask()).status_code for _ in range(4)] == [502, 502, 429, 429]
         assert len([each for each in rig.events if isinstance(each, RequestDone)]) == 5
         assert not [each for each in rig.events if each.event == "crashed"]
 
