@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi cases vercel cold faults bench clean
+.PHONY: help setup run test check lock openapi cases places vercel cold faults bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ lock: setup ## pin requirements*.in into requirements*.txt
 
 openapi: setup ## write the OpenAPI description anew
 	$(PYTHON_VENV) -m dev.openapi
+
+places: setup ## note the places of new counters of the ledger (tests/ledger/places.golden)
+	$(PYTHON_VENV) -m tests.ledger.golden
 
 cases: setup ## list anew, in docs/cases.md, which tests name which case
 	$(PYTHON_VENV) -m dev.cases

@@ -33,6 +33,12 @@ def post(path: str, body: object, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
 
+def get(path: str, headers: Mapping[str, str]) -> bytes:
+    """The bytes of a GET request."""
+    lines = [f"GET {path} HTTP/1.1", "host: bench", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
 class Connection:
     """A kept connection, used by one caller at a time; blocking."""
 

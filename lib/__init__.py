@@ -1,9 +1,53 @@
-"""Breakwater: what stands between callers and an AI backend on free tiers."""
+"""Breakwater: one guard in front of whatever costs something.
 
-import os
+    from lib import Breakwater            # installed elsewhere: from breakwater import Breakwater
+
+Importing this has no side effect; what the names below need is imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .app.middleware import GuardMiddleware
+    from .cache.freshness import CacheRules
+    from .data.circuits import CircuitOpen
+    from .data.routes import Asked
+    from .door import Breakwater, Verdict
+    from .edge.problems import BadSettings, Problem
+    from .limits.strict_windows import StrictWindows
 
 __version__ = "0.2.0"
 """The one place of the version: the distribution and the API's description read it here."""
 
-# Pydantic would look through the metadata of every installed package for plugins: a tenth of its part in a cold start.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+__all__ = [
+    "Asked",
+    "BadSettings",
+    "Breakwater",
+    "CacheRules",
+    "CircuitOpen",
+    "GuardMiddleware",
+    "Problem",
+    "StrictWindows",
+    "Verdict",
+    "__version__",
+]
+
+_WHERE = {
+    "Asked": "data.routes",
+    "BadSettings": "edge.problems",
+    "Breakwater": "door",
+    "CacheRules": "cache.freshness",
+    "CircuitOpen": "data.circuits",
+    "GuardMiddleware": "app.middleware",
+    "Problem": "edge.problems",
+    "StrictWindows": "limits.strict_windows",
+    "Verdict": "door",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)

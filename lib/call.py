@@ -1,56 +1,78 @@
-"""What the guard is asked, and what becomes of it."""
+"""What the guard is asked to do, and what came of it."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from typing import Literal
 
-from .ai.chain import Attempt
-from .ai.providers.port import Piece, ProviderFailed
-from .ai.question import Answer, Question
-from .base.caller import Caller
+from .afterwards import Afterwards
 from .base.events import Mode, Spent
 from .base.leaving import WhileHere, in_any_case
-from .cache.freshness import Directives
-from .decide import Code
+from .base.values import dataclass
+from .cache.freshness import CacheRules, Directives
+from .decide import Code, Deny
+from .limits.admission import Subject
 from .limits.judge import Quota
-from .policy import Policy
+from .lookup import Lookup, constant
+from .pieces import Piece, SourceFailed
+
+NO_VETO: Lookup[Deny | None] = constant(None)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, ready to be decided. ``deadline`` is on the monotonic clock, in seconds."""
+    """One request, ready to be decided."""
 
     route: str
-    caller: Caller
-    question: Question
-    asked: Directives
-    policy: Policy
+    """The route's name, as the ledger and the epochs know it: its path without ``/api/``."""
+    subject: Subject
+    """Whom the call counts for, and by which windows; without windows nothing is counted."""
+    key: str
+    """The cache key: names everything that the value may depend on."""
+    epochs: tuple[str, ...]
+    """The keys of the invalidation epochs that the value belongs to."""
     request_id: str
     deadline: float
+    """On the monotonic clock, in seconds."""
+    directives: Directives = field(default_factory=Directives)
+    """What the request's Cache-Control wants."""
+    cache: CacheRules | None = field(default_factory=CacheRules)
+    """How long a value may be served; None: neither read from the cache nor kept."""
     stream: bool = False
     cost: int = 1
     while_here: WhileHere = in_any_case
+    veto: Lookup[Deny | None] = NO_VETO
+    """A reason to refuse that is read along with everything else."""
+    after: Afterwards = field(default_factory=Afterwards)
+    """Where the request collects what is sent to Redis when its reply is out."""
+    finish_abandoned: bool = False
+    """Whether a value is computed to its end, for the cache, although the client has left."""
+
+    @property
+    def wants_own(self) -> bool:
+        """Whether only a value computed for this very request will do."""
+        return self.cache is None or self.directives.no_cache or self.directives.no_store
 
 
 type CacheState = Literal["hit", "stale", "collapsed", "miss", "bypass"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer, and where it came from: ``collapsed`` is another request's, waited for."""
+class Answered[V]:
+    """A whole value, and where it came from: ``collapsed`` is another request's, waited for."""
 
-    answer: Answer
+    value: V
     cache: CacheState
     reason: str
+    stored_at_ms: int
     stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Streaming:
-    """An answer that is being given. The pieces end with an End, or raise ProviderFailed."""
+class Streaming[P, V]:
+    """A value that is being given. The pieces end with a Done, or raise SourceFailed."""
 
-    pieces: AsyncGenerator[Piece]
-    provider: str
+    pieces: AsyncGenerator[Piece[P, V]]
+    name: str
     cache: CacheState
     reason: str
 
@@ -66,21 +88,26 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Providers were asked and none gave a usable answer; this is how the last one failed."""
+    """The source was asked and gave no usable value; this is how it failed last."""
 
-    failure: ProviderFailed
+    failure: SourceFailed
     retry_at_ms: int | None = None
-    """When the first provider may be asked again, where none may be now."""
-
-
-type Result = Answered | Streaming | Refused | Failed
+    """When the source may be asked again, where it may not be now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What to reply, and what to do once the reply has gone out: always, and once, even if the client has left."""
+class Attempt:
+    """What became of one part of a source: ``answered``, or why it was passed over or failed."""
 
-    result: Result
+    name: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome[P, V]:
+    """What to reply, and what to do once the reply is out: always, and once, even if the client has left."""
+
+    result: Answered[V] | Streaming[P, V] | Refused | Failed
     mode: Mode
     quota: Quota
     spent: Spent

@@ -1,21 +1,27 @@
 """The one place where a guarded request is decided. No I/O; the guard does what this says."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from .ai.question import Answer
+from .base.values import dataclass
 from .breaker.circuit import Circuit, view
-from .cache.freshness import Directives, freshness
+from .cache.freshness import CacheRules, Directives, freshness
 from .limits.judge import Quota
-from .policy import Policy
 
-type Code = Literal["rate_limited", "circuit_open", "budget_spent", "not_cached"]
+type Code = Literal["rate_limited", "circuit_open", "budget_spent", "not_cached", "closed"]
+
+
+class Stored(Protocol):
+    """Anything that was stored at a time."""
+
+    @property
+    def stored_at_ms(self) -> int:
+        """When."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether one provider may be asked: its circuit, and until when its budget is known to be spent."""
+    """Whether one part of a source may be asked: its circuit, and until when its budget is known to be spent."""
 
     circuit: Circuit
     spent_until_ms: int = 0
@@ -31,10 +37,10 @@ class Deny:
 
 
 @dataclass(frozen=True, slots=True)
-class Serve:
-    """Answer from the cache, and refresh the entry afterwards by one of ``refresh``, if there are any."""
+class Serve[E: Stored]:
+    """Serve the entry, and refresh it afterwards by one of the places in ``refresh``, if there are any."""
 
-    answer: Answer
+    entry: E
     stale: bool
     reason: str
     refresh: tuple[int, ...] = ()
@@ -42,50 +48,50 @@ class Serve:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Ask the providers at these places of the chain, in this order, until one answers."""
+    """Ask the source's parts at these places, in this order, until one answers."""
 
     reason: str
     order: tuple[int, ...]
 
 
-type Decision = Deny | Serve | Compute
-
-
-def decide(
+def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
     quota: Quota,
-    answer: Answer | None,
+    veto: Deny | None,
+    entry: E | None,
     standings: Sequence[Standing],
     now_ms: int,
-    policy: Policy,
-    asked: Directives,
-) -> Decision:
+    rules: CacheRules | None,
+    directives: Directives,
+) -> Deny | Serve[E] | Compute:
     """What to do with one request, given all that was read for it in one round trip."""
     if not quota.allowed:
         return Deny("rate_limited", quota.reason, quota.retry_at_ms)
-    usable = freshness(answer, now_ms, policy.cache, asked) if answer else "unwanted"
-    if answer and usable == "fresh":
-        return Serve(answer, stale=False, reason="fresh")
+    if veto is not None:
+        return veto
+    usable = freshness(entry.stored_at_ms, now_ms, rules, directives) if entry and rules else "unwanted"
+    if entry and usable == "fresh":
+        return Serve(entry, stale=False, reason="fresh")
     order = tuple(place for place, each in enumerate(standings) if may_be_asked(each, now_ms))
-    if answer and usable == "aging":
-        return Serve(answer, stale=True, reason="aging", refresh=order)
-    if asked.only_if_cached:
+    if entry and usable == "aging":
+        return Serve(entry, stale=True, reason="aging", refresh=order)
+    if directives.only_if_cached:
         return Deny("not_cached", "only-if-cached")
     if order:
-        return Compute("expired" if usable == "stale" else "bypassed" if answer else "missing", order)
-    older = Serve(answer, stale=True, reason="no_provider") if answer and usable == "stale" else None
-    return older or without_providers(standings, now_ms)
+        return Compute("expired" if usable == "stale" else "bypassed" if entry else "missing", order)
+    older = Serve(entry, stale=True, reason="no_provider") if entry and usable == "stale" else None
+    return older or nobody_to_ask(standings, now_ms)
 
 
 def may_be_asked(standing: Standing, now_ms: int) -> bool:
-    """Whether neither the circuit nor the budget of a provider keeps a call away."""
+    """Whether neither the circuit nor the budget keeps a call away."""
     return standing.spent_until_ms <= now_ms and view(standing.circuit, now_ms) != "refuse"
 
 
-def without_providers(standings: Sequence[Standing], now_ms: int) -> Deny:
-    """No provider may be asked, and there is no answer: when the first may be asked again."""
-    # A provider is back when neither its circuit nor its budget keeps it away.
-    back = [(max(_open_until(each, now_ms), each.spent_until_ms), each) for each in standings]
-    retry_at_ms, first = min(back, key=lambda pair: pair[0])
+def nobody_to_ask(standings: Sequence[Standing], now_ms: int) -> Deny:
+    """No part of the source may be asked, and nothing is stored: when the first may be asked again."""
+    # A part can be asked again when neither its circuit nor its budget keeps a call away.
+    again = [(max(_open_until(each, now_ms), each.spent_until_ms), each) for each in standings]
+    retry_at_ms, first = min(again, key=lambda pair: pair[0])
     if first.spent_until_ms > now_ms:
         return Deny("budget_spent", "budget", retry_at_ms)
     return Deny("circuit_open", first.circuit.reason or first.circuit.state, retry_at_ms)

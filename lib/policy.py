@@ -1,11 +1,13 @@
-"""The limits, by route. Change a default here; a deployment overrides it by environment (``RATELIMIT_*``)."""
+"""Limits and lifetimes, by route. Change a default here; the environment overrides a limit (``RATELIMIT_*``)."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from .base.values import dataclass
 from .cache.freshness import CacheRules
-from .limits.window import Layout, window
+from .limits.grammar import parse_limits
+from .limits.window import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class Group:
     pattern: str
     variable: str
     default: str
+    cache: CacheRules | None = None
+    """How long values of these routes are served; without it, as the ``CACHE_*`` variables say."""
 
 
 # The first match decides.
@@ -25,23 +29,6 @@ GROUPS = (
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
     Group("api", r".*", "RATELIMIT_API", "100/minute"),
 )
-
-OFF = "off"
-
-
-def parse_limits(text: str) -> Layout:
-    """Read ``10/minute,100/day``, or ``off`` for no limit. Raises ValueError with what to write instead."""
-    if text.strip().lower() == OFF:
-        return Layout(())
-    windows = []
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,10})\s*/\s*(minute|hour|day)\s*", part)
-        if not found:
-            raise ValueError("not a limit: write for example '10/minute,100/day', or 'off'")
-        windows.append(window(found[2], int(found[1])))
-    if len({each.name for each in windows}) != len(windows):
-        raise ValueError("each of minute, hour and day may be given once")
-    return Layout(tuple(windows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +40,23 @@ class Policy:
     cache: CacheRules = field(default_factory=CacheRules)
 
 
+SIGN_INS = Policy("sign-in", parse_limits("20/minute,100/day"))
+"""How often an address may send a wrong ``ADMIN_TOKEN`` or ``CRON_SECRET``; a right one is never counted."""
+
+
 def group_of(path: str) -> Group:
     """The group whose limit covers a path."""
     return next(group for group in GROUPS if re.fullmatch(group.pattern, path, re.DOTALL))
+
+
+def policy_of(group: Group, layout: Layout, cache: CacheRules) -> Policy:
+    """The policy of a group with the limit and the lifetimes that are configured."""
+    return Policy(group.name, layout, group.cache or cache)
+
+
+def variable_of(name: str) -> str:
+    """The environment variable that overrides the limit of a route with a limit of its own: ``RATELIMIT_MY_ROUTE``."""
+    return "RATELIMIT_" + re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")
 
 
 def defaults() -> Mapping[str, str]:

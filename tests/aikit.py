@@ -17,20 +17,18 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from api.ai.supervisor import ask
-from api.v1.chat.completions import complete
 from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
-from lib.ai import question
+from lib.afterwards import Afterwards, Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
-from lib.ai.openai import error_body
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
-from lib.ai.question import Message, Question
+from lib.ai.question import Answer, AnswerCodec, Message, Question, hash_of
+from lib.ai.tries import Asking
 from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import Late, build
 from lib.base import caller
 from lib.base.caller import Caller
 from lib.base.clock import Clock
@@ -38,20 +36,25 @@ from lib.base.events import Event, RequestDone
 from lib.base.http import new_pool
 from lib.breaker.circuit import BreakerPolicy
 from lib.breaker.gate import Gate
+from lib.breaker.shared import SharedCircuits
 from lib.breaker.vitals import VitalsPolicy
+from lib.cache import epochs
 from lib.cache.freshness import CacheRules, Directives
-from lib.cache.single_flight import FlightRules
+from lib.cache.lock import LockRules
 from lib.call import Answered, Call, Outcome, Streaming
-from lib.edge.app import endpoint
+from lib.claims import Claims
+from lib.computing import Computing
 from lib.guard import Guard
+from lib.leading import Leading
+from lib.limits.admission import Subject
 from lib.limits.grammar import parse_budget, parse_limits
 from lib.limits.limiter import Limits
 from lib.limits.local import LocalLimits
-from lib.policy import Policy
 from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
+from tests.built import routes as all_routes
 from tests.rig.clock import until
 
 NOON_MS = 1_795_262_401_000
@@ -185,6 +188,7 @@ class Instance:
     """One instance of the functions, below the HTTP edge, and what it sent to Redis."""
 
     guard: Guard
+    chain: Chain
     sent: list[Sequence[Command]]
     _changed: asyncio.Event
     events: list[Event]
@@ -207,13 +211,13 @@ class Instance:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def handle(self, call: Call) -> Outcome:
+    async def handle(self, asked: "Asked") -> "AnswerOutcome":
         """As the edge does, up to the reply."""
-        return await self.guard.handle(call)
+        return await self.guard.handle(asked.call, Asking(self.chain, asked.question), AnswerCodec())
 
-    async def whole(self, call: Call) -> Outcome:
+    async def whole(self, asked: "Asked") -> "AnswerOutcome":
         """As the edge does, write-back included; a stream is read to its end."""
-        outcome = await self.handle(call)
+        outcome = await self.handle(asked)
         try:
             if isinstance(outcome.result, Streaming):
                 async for _ in outcome.result.pieces:
@@ -227,6 +231,18 @@ class Instance:
     def seen[E: Event](self, kind: type[E]) -> list[E]:
         """The events of one kind so far."""
         return [event for event in self.events if isinstance(event, kind)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request: what the guard is asked to do, and the question."""
+
+    call: Call
+    question: Question
+    caller: Caller
+
+
+type AnswerOutcome = Outcome[str, Answer]
 
 
 @dataclass
@@ -244,7 +260,7 @@ class Kit:
         *providers: FakeProvider | Link,
         limits: str = "9/minute,225/day",
         breaker: BreakerPolicy = BreakerPolicy(),  # noqa: B008 - frozen
-        flight: FlightRules = FlightRules(),  # noqa: B008 - frozen
+        rules: LockRules = LockRules(),  # noqa: B008 - frozen
         clock: Clock | None = None,
         redis: bool = True,
     ) -> Instance:
@@ -266,8 +282,12 @@ class Kit:
         links = tuple(
             each if isinstance(each, Link) else Link(each, Budget(parse_budget(limits)), breaker) for each in providers
         )
-        chain = Chain(links, store, counts, clock, events.append)
-        return Instance(Guard(chain, counts, store, clock, events.append, flight), sent, changed, events)
+        chain = Chain(links, SharedCircuits(store, clock, events.append), counts, clock, events.append)
+        outbox = Outbox(store, events.append, counts.due)
+        claims = Claims(counts, store, outbox, clock, rules)
+        computing = Computing(counts, store, claims, clock, Leading(clock, rules))
+        guard = Guard(counts, computing, outbox, clock)
+        return Instance(guard, chain, sent, changed, events)
 
     def call(
         self,
@@ -275,40 +295,51 @@ class Kit:
         query: str = "which disk is fullest?",
         *,
         stream: bool = False,
-        asked: Directives = Directives(),  # noqa: B008 - frozen
+        directives: Directives = Directives(),  # noqa: B008 - frozen
         limits: str = "10/minute,100/day",
         cache: CacheRules = CacheRules(),  # noqa: B008 - frozen
         left_s: float = 60.0,
         session: str = "s",
         parameters: dict[str, Any] | None = None,
-    ) -> Call:
+    ) -> Asked:
         """One request of ``who``, with an id of its own."""
-        return Call(
+        who, layout = who or somebody(), parse_limits(limits)
+        question = Question(session, (Message("user", query),), parameters or {})
+        call = Call(
             route=ROUTE,
-            caller=who or somebody(),
-            question=Question(session, (Message("user", query),), parameters or {}),
-            asked=asked,
-            policy=Policy("ai/supervisor", parse_limits(limits), cache),
+            subject=Subject(caller.subject(who, "ai/supervisor", layout.tag), layout, "ai/supervisor", who.id),
+            key=keys.answer(ROUTE, session, hash_of(ROUTE, who.id, question)),
+            epochs=epochs.of_session(ROUTE, session),
+            directives=directives,
+            cache=cache,
             request_id=f"r{next(_numbers)}",
             deadline=self.time.clock.monotonic() + left_s,
             stream=stream,
         )
+        return Asked(call, question, who)
 
-    def again(self, call: Call, **about: Any) -> Call:
+    def later(self, ms: int) -> None:
+        """Let time pass. Redis' own time does not: locks that have run out meanwhile are removed."""
+        self.time.ms += ms
+        for key in self.redis.keys("lock:*") if ms >= 10_000 else ():
+            self.redis.delete(key)
+
+    def another(self, asked: Asked, query: str) -> Asked:
+        """Another question by the same caller in the same session."""
+        question = replace(asked.question, messages=(Message("user", query),))
+        key = keys.answer(ROUTE, question.session, hash_of(ROUTE, asked.caller.id, question))
+        return replace(self.again(asked, key=key), question=question)
+
+    def again(self, asked: Asked, **about: Any) -> Asked:
         """The same question by the same caller, as another request."""
-        return replace(call, request_id=f"r{next(_numbers)}", **about)
+        return replace(asked, call=replace(asked.call, request_id=f"r{next(_numbers)}", after=Afterwards(), **about))
 
-    def answer_key(self, call: Call) -> str:
-        """Where the call's answer is kept."""
-        hashed = question.query_hash(call.route, call.caller.id, call.question)
-        return keys.answer(call.route, call.question.session, hashed)
-
-    def sleepers_wait_for(self, call: Call) -> None:
+    def sleepers_wait_for(self, asked: Asked) -> None:
         """From now on a sleep lasts, where somebody holds the answer's lock, until the answer has been stored anew.
 
         Time that is set by hand would else be over before a real round trip is.
         """
-        key = self.answer_key(call)
+        key = asked.call.key
         before = self.redis.get(key)
 
         async def stored() -> None:
@@ -317,10 +348,16 @@ class Kit:
 
         self.time.on_sleep = stored
 
+    def executed(self, command: str) -> int:
+        """How often Redis itself has executed a command, by its lower-case name."""
+        stats: Any = self.redis.info("commandstats")
+        calls: int = stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
+        return calls
+
     def without_ttl(self) -> list[str]:
-        """Keys that would never expire."""
+        """Keys that would never expire, and are not among the bounded number of epochs."""
         found: Any = self.redis.keys("*")
-        return [key for key in found if self.redis.ttl(key) == -1]
+        return [key for key in found if self.redis.ttl(key) == -1 and not key.startswith("epoch:2")]
 
 
 @asynccontextmanager
@@ -334,7 +371,7 @@ async def kit() -> AsyncIterator[Kit]:
         parts.faults.clear()
 
 
-def answered(outcome: Outcome) -> Answered:
+def answered(outcome: AnswerOutcome) -> Answered[Answer]:
     """The outcome's answer; fails the test where there is none."""
     assert isinstance(outcome.result, Answered), outcome.result
     return outcome.result
@@ -350,29 +387,10 @@ def routes(made: Instance, k: Kit, **environ: str) -> Any:
     settings = Settings.from_env(
         {"KV_REST_API_URL": k.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9", **environ}
     )
-    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard)
+    chain = Late(lambda: made.chain)
+    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard, late_chain=chain)
     k.closing.push_async_callback(parts.aclose)
-    return routes_of(parts)
-
-
-def routes_of(parts: Parts) -> Any:
-    """The AI routes as one app, by path."""
-
-    async def built() -> Parts:
-        return parts
-
-    apps = {
-        "/api/ai/supervisor": endpoint(built, post=ask),
-        "/api/v1/chat/completions": endpoint(built, errors=error_body, post=complete),
-    }
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await lifespan(receive, send)
-            return
-        await apps[scope["path"]](scope, receive, send)
-
-    return app
+    return all_routes(parts)
 
 
 async def lifespan(receive: Any, send: Any) -> None:
@@ -384,4 +402,4 @@ async def lifespan(receive: Any, send: Any) -> None:
 
 async def over(made: Instance, requests: int) -> None:
     """Until so many requests are over, write-back included; 10 s at most."""
-    await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard._flights)
+    await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard.computing.leading.flights)

@@ -10,13 +10,8 @@ from typing import Any
 
 import httpx
 import redis as redis_py
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from api.admin import admin
-from api.ai.supervisor import ask
-from api.cron.daily import run as run_daily
-from api.metrics import metrics
-from api.overview import overview
 from dev.faults import Fault, Faults, read_body
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
@@ -25,7 +20,7 @@ from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
 from lib.base.events import Event
-from lib.edge.app import endpoint
+from tests.built import routes
 
 MIDMONTH_MS = int(datetime(2025, 11, 14, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
 ADMIN = {"authorization": "Bearer admin-token"}
@@ -124,7 +119,7 @@ class World:
         merged = {name: value for name, value in {**self.environ, **environ}.items() if value is not None}
         events: list[Event] = []
         parts = build(Settings.from_env(merged), self._clock, (events.append,))
-        transport: Any = httpx.ASGITransport(app=_routes(parts))
+        transport: Any = httpx.ASGITransport(app=routes(parts))
         made = Instance(parts, httpx.AsyncClient(transport=transport, base_url="http://breakwater"), events)
         self.instances.append(made)
         return made
@@ -145,24 +140,6 @@ class World:
     def redis_down(self) -> None:
         """Let every request to Redis fail."""
         self.faults.set(Fault(kind="refuse"))
-
-
-def _routes(parts: Parts) -> ASGIApp:
-    async def built() -> Parts:
-        return parts
-
-    apps = {
-        "/api/ai/supervisor": endpoint(built, post=ask),
-        "/api/metrics": endpoint(built, get=metrics),
-        "/api/overview": endpoint(built, get=overview),
-        "/api/admin": endpoint(built, post=admin),
-        "/api/cron/daily": endpoint(built, get=run_daily),
-    }
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await apps[scope["path"]](scope, receive, send)
-
-    return app
 
 
 @dataclass(frozen=True)

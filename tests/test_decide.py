@@ -4,23 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from lib.ai.question import Answer
 from lib.breaker.circuit import Circuit
+from lib.cache.entry import Entry
 from lib.cache.freshness import CacheRules, Directives
-from lib.decide import Compute, Decision, Deny, Serve, Standing, decide, may_be_asked, without_providers
-from lib.limits.grammar import parse_limits
+from lib.decide import Compute, Deny, Serve, Standing, decide, may_be_asked, nobody_to_ask
 from lib.limits.judge import Quota
-from lib.policy import Policy
 
 NOW_MS = 1_795_262_401_000
-POLICY = Policy("g", parse_limits("10/minute"), CacheRules(3_600_000, 600_000, 86_400_000))
+RULES = CacheRules(3_600_000, 600_000, 86_400_000)
 YES = Quota(True, "admitted", ())
 NO = Quota(False, "minute", (), NOW_MS + 20_000)
 PLAIN = Directives()
 
-FRESH = Answer("text", "m", "p", NOW_MS - 3_599_999)
+FRESH = Entry("value", NOW_MS - 3_599_999)
 AGING = replace(FRESH, stored_at_ms=NOW_MS - 3_600_000)
 STALE = replace(FRESH, stored_at_ms=NOW_MS - 4_200_000)
+ENDED = replace(FRESH, stored_at_ms=NOW_MS - 90_000_000)
 
 OPEN = Standing(Circuit("open", 1, until_ms=NOW_MS + 30_000, reason="timeout"))
 PROBED = Standing(Circuit("half_open", 2, until_ms=NOW_MS + 65_000, owner="another", reason="timeout"))
@@ -31,7 +30,7 @@ WELL = Standing(Circuit())
 
 
 @pytest.mark.parametrize(
-    ("quota", "answer", "standings", "asked", "expected"),
+    ("quota", "entry", "standings", "directives", "expected"),
     [
         pytest.param(NO, FRESH, [WELL], PLAIN, Deny("rate_limited", "minute", NOW_MS + 20_000), id="over the limit"),
         pytest.param(YES, FRESH, [WELL], PLAIN, Serve(FRESH, False, "fresh"), id="fresh"),
@@ -39,6 +38,7 @@ WELL = Standing(Circuit())
         pytest.param(YES, AGING, [OPEN, WELL], PLAIN, Serve(AGING, True, "aging", (1,)), id="aging: served, refreshed"),
         pytest.param(YES, AGING, [OPEN], PLAIN, Serve(AGING, True, "aging"), id="aging, nobody to refresh it"),
         pytest.param(YES, STALE, [WELL], PLAIN, Compute("expired", (0,)), id="past its grace"),
+        pytest.param(YES, ENDED, [OPEN], PLAIN, Deny("circuit_open", "timeout", NOW_MS + 30_000), id="past its end"),
         pytest.param(YES, STALE, [OPEN, SPENT], PLAIN, Serve(STALE, True, "no_provider"), id="stale if nobody can"),
         pytest.param(YES, None, [WELL, WELL], PLAIN, Compute("missing", (0, 1)), id="missing: in order"),
         pytest.param(YES, None, [OPEN, WELL, SPENT, DUE], PLAIN, Compute("missing", (1, 3)), id="who may be asked"),
@@ -55,10 +55,32 @@ WELL = Standing(Circuit())
     ],
 )  # fmt: skip
 def test_decisions(
-    quota: Quota, answer: Answer | None, standings: list[Standing], asked: Directives, expected: Decision
+    quota: Quota,
+    entry: Entry[str] | None,
+    standings: list[Standing],
+    directives: Directives,
+    expected: Deny | Serve[Entry[str]] | Compute,
 ) -> None:
     """What is decided, given all that was read in one round trip."""
-    assert decide(quota, answer, standings, NOW_MS, POLICY, asked) == expected
+    assert decide(quota, None, entry, standings, NOW_MS, RULES, directives) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "entry", "expected"),
+    [
+        pytest.param(YES, FRESH, Deny("closed", "by hand"), id="a veto refuses what is stored as well"),
+        pytest.param(NO, FRESH, Deny("rate_limited", "minute", NOW_MS + 20_000), id="the limit is named first"),
+    ],
+)
+def test_a_veto(quota: Quota, entry: Entry[str] | None, expected: Deny) -> None:
+    """Whatever is read along may refuse a call."""
+    veto = Deny("closed", "by hand")
+    assert decide(quota, veto, entry, [WELL], NOW_MS, RULES, PLAIN) == expected
+
+
+def test_nothing_is_served_without_rules_for_the_cache() -> None:
+    """A route that caches nothing computes, whatever is stored."""
+    assert decide(YES, None, FRESH, [WELL], NOW_MS, None, PLAIN) == Compute("bypassed", (0,))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +95,7 @@ def test_decisions(
 )
 def test_when_the_first_may_be_asked_again(standings: list[Standing], expected: Deny) -> None:
     """With everything closed: the earliest time, and what it waits for."""
-    assert without_providers(standings, NOW_MS) == expected
+    assert nobody_to_ask(standings, NOW_MS) == expected
 
 
 @pytest.mark.parametrize(

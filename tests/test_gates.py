@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 
-import api.ai.supervisor as route
 from bench.calling import Connection
 from bench.processes import function
 from bench.profile_hit import ask as call
@@ -25,9 +24,10 @@ from bench.subjects import ask as question
 from dev.redis_server import RedisServer
 from dev.serve import GatheringProtocol, ThreadedServer
 from dev.upstash import upstash_app
+from lib.app.instance import start
 from lib.app.settings import Settings
 from lib.app.wiring import build
-from lib.edge.app import endpoint
+from tests.built import routes
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "gates"
@@ -96,13 +96,11 @@ def servers() -> Iterator[tuple[str, str]]:
 async def an_instance(servers: tuple[str, str]) -> AsyncIterator[Rig]:
     """A new instance, in the running event loop."""
     environ = {"KV_REST_API_URL": servers[0], "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": servers[1], "VERCEL": "1"}
+    start(on_vercel=False)
     parts = build(Settings.from_env({**environ, **PATIENT}))
 
-    async def built() -> Any:
-        return parts
-
     try:
-        yield Rig(endpoint(built, post=route.ask), servers[0])
+        yield Rig(routes(parts), servers[0])
     finally:
         await parts.aclose()
 

@@ -7,6 +7,7 @@ import pytest
 
 from dev.faults import Fault
 from lib.ai.providers.port import ProviderFailed
+from lib.cache import epochs
 from lib.cache.freshness import CacheRules
 from lib.call import Answered
 from lib.redis import keys
@@ -34,14 +35,14 @@ async def test_an_answer_past_its_hour_is_served_at_once_and_refreshed_afterward
     provider = FakeProvider(texts=("old",))
     made, call = k.instance(provider), k.call()
     await made.whole(call)
-    k.time.ms += HOUR_MS
+    k.later(HOUR_MS)
     provider.texts = ("new",)
     outcome = await made.handle(k.again(call))
-    assert (answered(outcome).cache, answered(outcome).answer.text, provider.asked) == ("stale", "old", 1)
+    assert (answered(outcome).cache, answered(outcome).value.text, provider.asked) == ("stale", "old", 1)
     await outcome.after()
     assert provider.asked == 2
     fresh = answered(await made.whole(k.again(call)))
-    assert (fresh.cache, fresh.answer.text) == ("hit", "new")
+    assert (fresh.cache, fresh.value.text) == ("hit", "new")
 
 
 async def test_one_instance_refreshes(k: Kit) -> None:
@@ -49,7 +50,7 @@ async def test_one_instance_refreshes(k: Kit) -> None:
     provider = FakeProvider()
     call = k.call()
     await k.instance(provider).whole(call)
-    k.time.ms += HOUR_MS
+    k.later(HOUR_MS)
     instances = [k.instance(provider) for _ in range(4)]
     outcomes = await together([each.whole(k.again(call)) for each in instances])
     assert {answered(o).cache for o in outcomes} <= {"stale", "hit"}
@@ -61,12 +62,12 @@ async def test_a_refresh_that_fails_changes_nothing(k: Kit) -> None:
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(call)
-    k.time.ms += HOUR_MS
+    k.later(HOUR_MS)
     provider.fails = SERVER
     for asked in (2, 3):
         assert answered(await made.whole(k.again(call))).cache == "stale"
         assert provider.asked == asked
-    assert k.redis.get(keys.lock(k.answer_key(call))) is None
+    assert k.redis.get(keys.lock(call.call.key)) is None
     provider.fails = None
     await made.whole(k.again(call))
     assert answered(await made.whole(k.again(call))).cache == "hit"
@@ -77,7 +78,7 @@ async def test_a_refresh_that_meets_an_outage_is_no_failure(k: Kit) -> None:
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(call)
-    k.time.ms += HOUR_MS
+    k.later(HOUR_MS)
     outcome = await made.handle(k.again(call))
     k.faults.set(Fault(kind="status", status=500))
     await outcome.after()
@@ -110,7 +111,7 @@ async def test_the_grace_is_configurable(k: Kit) -> None:
     provider, rules = FakeProvider(), CacheRules(60_000, 30_000, 120_000)
     call = k.call(cache=rules)
     await k.instance(provider).whole(call)
-    left = k.redis.pttl(k.answer_key(call))
+    left = k.redis.pttl(call.call.key)
     assert isinstance(left, int)
     assert 170_000 < left <= 180_000
 
@@ -120,8 +121,8 @@ async def test_a_stale_answer_is_never_served_across_an_invalidation(k: Kit) -> 
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(call)
-    k.time.ms += HOUR_MS
-    k.redis.incr(keys.epoch_session(ROUTE, "s"))
+    k.later(HOUR_MS)
+    k.redis.set(epochs.session_key(ROUTE, "s"), "another")
     provider.fails = SERVER
     assert not isinstance((await made.whole(k.again(call))).result, Answered)
 
@@ -131,12 +132,12 @@ async def test_a_refresh_across_an_invalidation_is_not_served(k: Kit) -> None:
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(call)
-    k.time.ms += HOUR_MS
+    k.later(HOUR_MS)
     outcome = await made.handle(k.again(call))
     provider.held = True
     after = asyncio.ensure_future(outcome.after())
     await provider.until_asked(2)
-    k.redis.incr(keys.epoch_route(ROUTE))
+    k.redis.set(keys.epoch_route(ROUTE), "another")
     provider.go()
     await after
     assert answered(await made.whole(k.again(call))).cache == "miss"
@@ -147,7 +148,7 @@ async def test_a_followers_stale_answer_is_marked(k: Kit) -> None:
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(call)
-    k.time.ms += HOUR_MS + 600_000
+    k.later(HOUR_MS + 600_000)
     provider.fails, provider.held = SERVER, True
     asks = asyncio.gather(*(made.whole(k.again(call)) for _ in range(3)))
     await provider.until_asked(2)
@@ -159,7 +160,7 @@ async def test_what_a_refresh_costs(k: Kit) -> None:
     """Nothing before the reply but the hit's 1 and 2; then budget and lock, then the store."""
     made, call = k.instance(FakeProvider()), k.call()
     await made.whole(call)
-    k.time.ms += HOUR_MS
+    k.later(HOUR_MS)
     made.counts()
     outcome = await made.handle(k.again(call))
     assert made.counts() == (1, 2)

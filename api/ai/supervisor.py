@@ -3,8 +3,10 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lib.app.instance import parts
-from lib.edge.app import Reply, Request, endpoint
+from lib.app.instance import instance
+from lib.edge.app import endpoint
+from lib.edge.limits import BY_GUARD
+from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
@@ -14,6 +16,7 @@ ROUTE = "/api/ai/supervisor"
 
 async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
+    parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
     from lib.ai.respond import Supervisor, guarded
     from lib.ai.schemas import MAX_BODY_BYTES, Ask
@@ -23,19 +26,19 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     caller = await request.identify(parts)
     # Without a session of its own a caller has one that follows from who it is: stable, and not to be guessed.
     question = body.question(default_session=f"s-{caller.id[:16]}")
-    asked = directives(request.header("cache-control"))
+    wanted = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":
-        asked = replace(asked, no_cache=True)
+        wanted = replace(wanted, no_cache=True)
     return await guarded(
         request,
         parts,
         path=ROUTE,
         caller=caller,
         question=question,
-        asked=asked,
+        directives=wanted,
         form=Supervisor(question.session),
         stream=body.wants_stream(request.header("accept")),
     )
 
 
-app = endpoint(parts, post=ask)
+app = endpoint(instance, limit=BY_GUARD, post=ask)

@@ -145,13 +145,13 @@ def durations_are_as_configured(output: Output, tree: Tree) -> list[str]:
     for function in output.functions:
         path, built = f"{function.name}.py", function.max_duration_s
         rules = tree.config.get("functions", {}).items()
-        asked = next((rule.get("maxDuration") for pattern, rule in rules if _glob(pattern).fullmatch(path)), None)
-        if asked is None:
+        wanted = next((rule.get("maxDuration") for pattern, rule in rules if _glob(pattern).fullmatch(path)), None)
+        if wanted is None:
             faults.append(f"{function.name}: vercel.json sets no maxDuration for it")
-        elif built != asked:
-            faults.append(f"{function.name}: may run for {built} s, and vercel.json says {asked} s")
-        elif asked > MAX_DURATION_S:
-            faults.append(f"{function.name}: asks for {asked} s, and the plan allows {MAX_DURATION_S} s")
+        elif built != wanted:
+            faults.append(f"{function.name}: may run for {built} s, and vercel.json says {wanted} s")
+        elif wanted > MAX_DURATION_S:
+            faults.append(f"{function.name}: asks for {wanted} s, and the plan allows {MAX_DURATION_S} s")
     return faults
 
 
@@ -174,6 +174,23 @@ def crons_are_sound(output: Output, tree: Tree) -> list[str]:
             faults.append(f"cron {path}: names no function")
         if fault := _schedule_fault(schedule):
             faults.append(f"cron {path}: {schedule!r} {fault}")
+    return faults
+
+
+def rewrites_are_sound(output: Output, tree: Tree) -> list[str]:
+    """Every rewrite of vercel.json leads to a function, and nothing else answers its path."""
+    site, faults = _site(output), []
+    for rewrite in tree.config.get("rewrites", ()):
+        source, destination = rewrite["source"], rewrite["destination"].partition("?")[0]
+        if ":" in destination or "$" in destination:
+            continue  # it depends on the path
+        leads_to = site.resolve(destination)
+        if not isinstance(leads_to, Call):
+            faults.append(f"rewrite {source}: {destination} is no function")
+        elif not re.search(r"[:(]", source):
+            answers = site.resolve(source)
+            if not isinstance(answers, Call) or answers.function != leads_to.function:
+                faults.append(f"rewrite {source}: something else than {destination} answers this path, or nothing")
     return faults
 
 
@@ -215,6 +232,7 @@ CHECKS: tuple[Check, ...] = (
     bundles_hold_packages,
     bundles_are_small_enough,
     durations_are_as_configured,
+    rewrites_are_sound,
     crons_are_sound,
 )
 

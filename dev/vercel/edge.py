@@ -2,6 +2,7 @@
 
 The routes are a flat list in phases that `handle` entries begin. First those before any `handle` (redirects, headers),
 then whatever exists under exactly that path, then those after `filesystem` (rewrites, `[segment]` functions, 404).
+A rewrite whose destination does not exist is no answer: the routes that follow are compared with the rewritten path.
 Where a path leads nowhere, the `miss` phase may still name it differently (`/api/health.py`); `error` has the page
 for a 404.
 """
@@ -10,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 type Route = Mapping[str, Any]
 
@@ -77,12 +78,16 @@ class Site:
         return self._there(path, {}, headers) or self._later(path, headers)
 
     def _later(self, path: str, headers: Mapping[str, str]) -> Target:
-        for route, found in self._matches("filesystem", path):
+        target = path
+        added: dict[str, str] = {}
+        for route in self._phases.get("filesystem", ()):
+            if (found := _match(route, target)) is None:
+                continue
             if "dest" not in route:
                 return self._error(route.get("status", 404), path, headers)
-            dest, _, query = _filled(route["dest"], found).partition("?")
-            added = {name: unquote(value) for name, value in parse_qsl(query, keep_blank_values=True)}
-            if there := self._there(dest, added, headers):
+            target, _, query = _filled(route["dest"], found).partition("?")
+            added |= dict(parse_qsl(query, keep_blank_values=True))
+            if there := self._there(target, added, headers):
                 return there
         return self._error(404, path, headers)
 
@@ -107,9 +112,13 @@ class Site:
 
     def _matches(self, phase: str | None, path: str) -> Iterator[tuple[Route, re.Match[str]]]:
         for route in self._phases.get(phase, ()):
-            # The patterns are JavaScript's, which writes named groups without the P.
-            if found := re.match(re.sub(r"\(\?<(?=\w)", "(?P<", route["src"]), path):
+            if found := _match(route, path):
                 yield route, found
+
+
+def _match(route: Route, path: str) -> re.Match[str] | None:
+    # The patterns are JavaScript's, which writes named groups without the P.
+    return re.match(re.sub(r"\(\?<(?=\w)", "(?P<", route["src"]), path)
 
 
 def _filled(text: str, found: re.Match[str]) -> str:
@@ -122,3 +131,10 @@ def _filled(text: str, found: re.Match[str]) -> str:
         return found.groupdict().get(group) or ""
 
     return re.sub(r"\$(\d+|[A-Za-z_]\w*)", value, text)
+
+
+def joined(sent: str, added: Mapping[str, str]) -> str:
+    """The client's query, and what the routes add to it; the client's own parameter of a name wins."""
+    taken = {name for name, _ in parse_qsl(sent, keep_blank_values=True)}
+    extra = urlencode({name: value for name, value in added.items() if name not in taken})
+    return "&".join(filter(None, (sent, extra)))

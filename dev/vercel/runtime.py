@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote
 
 import httpx
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
@@ -32,7 +32,7 @@ from starlette.types import Receive, Scope, Send
 from dev.faults import CLOSE
 from dev.serve import HOST, serve
 from dev.vercel.build import real_python
-from dev.vercel.edge import Call, Missing, Page, Redirect, Site
+from dev.vercel.edge import Call, Missing, Page, Redirect, Site, joined
 from dev.vercel.instance import Instance, unpack
 from dev.vercel.output import read_output
 from dev.vercel.thread import InThread
@@ -162,7 +162,7 @@ class Edge:
         match self._site.resolve(path):
             case Call(name, added):
                 exchange = _Exchange(self._client, *next(self._turns[name]), scope, receive, send)
-                await exchange.run(path, _query(scope["query_string"].decode("latin-1"), added))
+                await exchange.run(path, joined(scope["query_string"].decode("latin-1"), added))
             case Redirect(location, status):
                 query = scope["query_string"].decode("latin-1")
                 target = f"{location}?{query}" if query else location
@@ -282,13 +282,6 @@ class _Exchange:
             self._scope["extensions"][CLOSE]()
         else:
             await _failure(status, code)(self._scope, self._receive, self._send)
-
-
-def _query(sent: str, added: Mapping[str, str]) -> str:
-    """The client's query, and what the routes add; the client's own parameter of a name wins."""
-    taken = {name for name, _ in parse_qsl(sent, keep_blank_values=True)}
-    extra = urlencode({name: value for name, value in added.items() if name not in taken})
-    return "&".join(filter(None, (sent, extra)))
 
 
 def _failure(status: int, code: str, headers: Mapping[str, str] | None = None) -> Response:

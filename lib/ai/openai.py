@@ -1,15 +1,16 @@
 """Answers and errors in the shapes of OpenAI's chat completions, so that its SDKs work unchanged."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 
 from ..base.encode import to_json
-from ..call import Answered, Outcome
-from ..edge.app import Request
+from ..base.values import dataclass
+from ..call import Answered
 from ..edge.replies import ProblemBody
+from ..edge.request import Request
 from . import streams
-from .providers.port import Piece
-from .respond import provenance
+from .question import Answer
+from .respond import AnswerOutcome, provenance
+from .streams import AnswerPiece
 
 _TYPES = {400: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error"}
 _TYPES |= {422: "invalid_request_error", 405: "invalid_request_error", 429: "rate_limit_error"}
@@ -36,9 +37,9 @@ class ChatFormat:
     model: str
     usage: bool
 
-    def whole(self, request: Request, outcome: Outcome, result: Answered) -> bytes:
+    def whole(self, request: Request, outcome: AnswerOutcome, result: Answered[Answer]) -> bytes:
         """A chat completion."""
-        answer = result.answer
+        answer = result.value
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": answer.text, "refusal": None},
@@ -49,7 +50,7 @@ class ChatFormat:
             {
                 "id": f"chatcmpl-{request.id}",
                 "object": "chat.completion",
-                "created": answer.stored_at_ms // 1000,
+                "created": result.stored_at_ms // 1000,
                 "model": answer.model,
                 "choices": [choice],
                 "usage": streams.usage_of(answer.tokens),
@@ -58,7 +59,7 @@ class ChatFormat:
         )
 
     def stream(
-        self, request: Request, outcome: Outcome, pieces: AsyncGenerator[Piece]
+        self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
     ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
         """The same in chunks."""
         common = {

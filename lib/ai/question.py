@@ -1,18 +1,14 @@
-"""What is asked, and what is answered."""
+"""What is asked of an AI, and what it answers."""
 
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from ..base.values import dataclass
+
 type Json = bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None
-
-
-MAX_STORED_CHARS = 262_144
-"""Longer answers are served but not kept: a few of them would fill a free tier's storage and bandwidth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +40,6 @@ class Answer:
     text: str
     model: str
     provider: str = ""
-    stored_at_ms: int = 0
     tokens: int | None = None
     """What the provider says it cost."""
     took_ms: int = 0
@@ -53,44 +48,52 @@ class Answer:
     """False: cut by a limit or a fallback text; such an answer is never stored."""
 
 
-_SPACE = re.compile(r"\s+")
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
-_LATIN_CAPITALS = re.compile("[A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u024f\u1e00-\u1eff]+")
+def hash_of(route: str, identity: str, question: Question) -> str:
+    """A hash of exactly what is sent, and of who may see the answer; 32 hexadecimal digits.
 
-
-def normalise(text: str) -> str:
-    """One text for all spellings of a question: white space, Unicode composition and the case of Latin letters.
-
-    NFC, not NFKC: compatibility forms differ in meaning ('2²' is not '22'). Only Latin letters lose their case, because
-    only there was sameness asked for; other scripts' case rules depend on language.
-    """
-    composed = unicodedata.normalize("NFC", _SPACE.sub(" ", text).strip())
-    return _LATIN_CAPITALS.sub(lambda found: found[0].lower(), composed)
-
-
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
-
-
-def query_hash(route: str, identity: str, question: Question) -> str:
-    """A stable hash of everything the answer may depend on; 32 hexadecimal digits.
-
-    Canonical JSON through SHA-256, so that instances, processes and releases agree (tests hold golden values). The
-    identity is part of it: an answer never reaches another caller.
+    Nothing is normalised: a provider can tell every two texts apart that differ, so their answers may differ. Only the
+    order of an object's members does not count. Canonical JSON through SHA-256, so that instances, processes and
+    releases agree (tests hold golden values). ``identity`` is whoever the answer belongs to.
     """
     canonical = _canonical(
         {
-            "v": 1,
+            "v": 2,
             "route": route,
             "identity": identity,
             "session": question.session,
-            "history": [[turn.role, normalise(turn.content)] for turn in question.messages],
+            "messages": [[turn.role, turn.content] for turn in question.messages],
             "parameters": question.parameters,
         }
     )
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def storable(answer: Answer) -> bool:
-    """Whether there is anything in it, and not too much."""
-    return bool(answer.text.strip()) and len(answer.text) <= MAX_STORED_CHARS
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+class AnswerCodec:
+    """How an answer is stored: its text, model, provider, tokens and time, as a JSON array."""
+
+    def dump(self, value: Answer) -> str:
+        """The answer as text; empty where there is nothing in it that is worth keeping."""
+        if not value.whole or not value.text.strip():
+            return ""
+        fields = [value.text, value.model, value.provider, value.tokens, value.took_ms]
+        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+
+    def load(self, text: str) -> Answer | None:
+        """The answer that a text stores; None where it stores none."""
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        match values:
+            # Half a surrogate pair is no character: no reply could carry it.
+            case [str(answer), str(model), str(provider), int() | None as tokens, int(took_ms)] if (
+                answer and not _HALF.search(answer + model + provider)
+            ):
+                return Answer(answer, model, provider, tokens, took_ms)
+        return None

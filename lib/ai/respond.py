@@ -1,38 +1,54 @@
-"""From a question to the guard, and from its outcome to a reply.
-
-Computes nothing: every number comes with the outcome.
-"""
+"""From a question to the guard, and from its outcome to a reply, whole or streamed."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..base.caller import Caller
 from ..base.encode import to_json
+from ..base.values import dataclass
+from ..cache import epochs
 from ..cache.freshness import Directives
 from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
-from ..edge import headers
-from ..edge.app import Reply, Request
-from ..edge.problems import Problem
-from ..edge.replies import AnswerBody, AttemptBody, Provenance
+from ..edge import outcomes
+from ..edge.limits import subject_of
+from ..edge.outcomes import Wording
+from ..edge.replies import AnswerBody, Provenance
+from ..edge.request import Reply, Request
+from ..redis import keys
 from . import streams
-from .providers.port import Piece, ProviderFailed
-from .question import Question
+from .question import Answer, AnswerCodec, Question, hash_of
+from .streams import AnswerPiece
+from .tries import Asking
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
 
 EVENT_STREAM = "text/event-stream"
+CODEC = AnswerCodec()
+
+type AnswerOutcome = Outcome[str, Answer]
+
+WORDING = Wording(
+    "The AI backend",
+    {
+        "timeout": ("backend_timeout", "The AI backend gave no answer in time. Try again, or ask for less."),
+        "rejected": ("backend_rejected", "The AI backend refused the question as it is. Change it."),
+        "throttled": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
+        "quota": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
+        "unauthorized": ("backend_unauthorized", "Set the AI backend's secret or key to the one that it expects."),
+    },
+    ("backend_failed", "The AI backend failed or sent something unusable. Try again."),
+)
 
 
 class Format(Protocol):
     """How a route words answers."""
 
-    def whole(self, request: Request, outcome: Outcome, result: Answered) -> bytes:
+    def whole(self, request: Request, outcome: AnswerOutcome, result: Answered[Answer]) -> bytes:
         """The body of an answer."""
 
     def stream(
-        self, request: Request, outcome: Outcome, pieces: AsyncGenerator[Piece]
+        self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
     ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
         """The events of an answer that is being given, and headers of their own."""
 
@@ -43,31 +59,31 @@ class Supervisor:
 
     session: str
 
-    def whole(self, request: Request, outcome: Outcome, result: Answered) -> bytes:
+    def whole(self, request: Request, outcome: AnswerOutcome, result: Answered[Answer]) -> bytes:
         """The answer, where it came from, and what that cost or saved."""
         body: AnswerBody = {
-            "answer": result.answer.text,
+            "answer": result.value.text,
             "sessionId": self.session,
-            "model": result.answer.model,
+            "model": result.value.model,
             "requestId": request.id,
             **provenance(outcome),
         }
         return to_json(body)
 
     def stream(
-        self, request: Request, outcome: Outcome, pieces: AsyncGenerator[Piece]
+        self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
     ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
         """The same as a UI message stream."""
         metadata = {"sessionId": self.session, "requestId": request.id, **provenance(outcome)}
         return streams.ui_messages(pieces, request.id, metadata), {"x-vercel-ai-ui-message-stream": "v1"}
 
 
-def provenance(outcome: Outcome) -> Provenance:
+def provenance(outcome: AnswerOutcome) -> Provenance:
     """Where an answer came from, and what that cost or saved."""
     result = outcome.result
     if not isinstance(result, Answered | Streaming):
         raise TypeError("only an answer comes from anywhere")
-    provider = result.provider if isinstance(result, Streaming) else result.answer.provider
+    provider = result.name if isinstance(result, Streaming) else result.value.provider
     cached = result.cache in ("hit", "stale")
     found: Provenance = {
         "cached": cached,
@@ -75,12 +91,12 @@ def provenance(outcome: Outcome) -> Provenance:
         "mode": outcome.mode,
         "provider": provider,
     }
-    if made := _attempts(outcome):
+    if made := outcomes.attempts_of(outcome):
         found["attempts"] = made
     if isinstance(result, Answered) and (cached or result.cache == "collapsed"):
-        found["saved"] = {"provider": provider, "ms": result.answer.took_ms}
-        if result.answer.tokens is not None:
-            found["saved"]["tokens"] = result.answer.tokens
+        found["saved"] = {"provider": provider, "ms": result.value.took_ms}
+        if result.value.tokens is not None:
+            found["saved"]["tokens"] = result.value.tokens
     return found
 
 
@@ -91,108 +107,47 @@ async def guarded(
     path: str,
     caller: Caller,
     question: Question,
-    asked: Directives,
+    directives: Directives,
     form: Format,
     stream: bool,
 ) -> Reply:
     """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
+    route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
+    subject = subject_of(caller, policy)
+    if (refused := parts.guard.refusal(subject)) is not None:
+        return respond(request, refused, form, stream=stream)
     call = Call(
-        route=path.removeprefix("/api/"),
-        caller=caller,
-        question=question,
-        asked=asked,
-        policy=parts.settings.policy_for(path),
+        route=route,
+        subject=subject,
+        key=keys.answer(route, question.session, hash_of(route, caller.id, question)),
+        epochs=epochs.of_session(route, question.session),
         request_id=request.id,
         deadline=request.deadline,
+        directives=directives,
+        cache=policy.cache,
         stream=stream,
         while_here=request.while_here,
+        after=request.after,
+        finish_abandoned=parts.settings.ai_finish_abandoned,
     )
-    outcome = await parts.guard.handle(call)
+    outcome = await parts.guard.handle(call, Asking(parts.chain, question), CODEC)
     return respond(request, outcome, form, stream=stream)
 
 
-def respond(request: Request, outcome: Outcome, form: Format, *, stream: bool) -> Reply:
+def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: bool) -> Reply:
     """The reply to one guarded request. Raises Problem for what is no answer, with the same headers."""
-    spent, tightest = outcome.spent, outcome.quota.tightest
-    timings = (
-        ("guard", spent.guard),
-        ("redis", spent.redis),
-        ("fallback", spent.fallback),
-        ("backend", spent.backend),
-    )
-    common = {
-        **headers.rate_limit(outcome.quota, outcome.now_ms),
-        **headers.server_timing(timings),
-        **headers.attempts([(each.provider, each.outcome) for each in outcome.attempts]),
-        "x-guard-mode": outcome.mode,
-    }
-    notes = request.notes
-    notes.mode, notes.spent, notes.remaining = outcome.mode, spent, tightest.remaining if tightest else None
+    common = outcomes.common(request, outcome)
     match outcome.result:
-        case Refused(code, reason, retry_at_ms):
-            notes.decision, notes.reason = "refuse", f"{code}:{reason}"
-            wait = None if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
-            common |= headers.cache("none", None, 0, stored=False, detail=code)
-            made = _attempts(outcome)
-            raise Problem(code, _why(code, reason, wait), wait, attempts=made, headers=common, after=outcome.after)
-        case Failed(failure, retry_at_ms):
-            notes.decision, notes.reason = "fail", str(failure)
-            common |= headers.cache("miss", None, 0, stored=False)
-            raise _failed(failure, retry_at_ms, common, outcome)
+        case Refused() | Failed() as refused:
+            raise outcomes.problem(request, outcome, refused, WORDING, common)
         case Answered() as answered:
-            notes.decision = "serve" if answered.cache in ("hit", "stale", "collapsed") else "compute"
-            notes.reason, notes.cache, notes.provider = answered.reason, answered.cache, answered.answer.provider
-            common |= _cache_headers(answered, outcome)
+            common |= outcomes.answered(request, outcome, answered, answered.value.provider)
             if not stream:
                 return Reply(200, form.whole(request, outcome, answered), common, after=outcome.after)
-            pieces = streams.replay(answered.answer)
+            pieces = streams.replay(answered.value)
         case Streaming() as streaming:
-            notes.decision, notes.reason = "compute", streaming.reason
-            notes.cache, notes.provider = streaming.cache, streaming.provider
-            common |= headers.cache(streaming.cache, None, 0, stored=False, detail=streaming.reason)
+            common |= outcomes.streaming(request, streaming)
             pieces = streaming.pieces
     body, own = form.stream(request, outcome, pieces)
     # Proxies that gather a reply before they pass it on are asked not to.
     return Reply(200, body, {**common, **own, "x-accel-buffering": "no"}, EVENT_STREAM, outcome.after)
-
-
-def _cache_headers(result: Answered, outcome: Outcome) -> dict[str, str]:
-    age_ms = max(0, outcome.now_ms - result.answer.stored_at_ms) if result.cache in ("hit", "stale") else None
-    return headers.cache(result.cache, age_ms, outcome.fresh_ms, stored=result.stored, detail=result.reason)
-
-
-def _attempts(outcome: Outcome) -> list[AttemptBody]:
-    return [{"provider": each.provider, "outcome": each.outcome} for each in outcome.attempts]
-
-
-def _why(code: str, reason: str, wait: int | None) -> str:
-    if code == "not_cached":
-        return "The request allows a cached answer only, and there is none. Leave out Cache-Control: only-if-cached."
-    if code == "circuit_open":
-        return f"The AI backend failed several times ({reason}) and is not asked for now. Try again in {wait} s."
-    if code == "budget_spent":
-        return f"The AI backend's free allowance is used up for now. Try again in {wait} s."
-    if wait is None:
-        return "The call costs more than its limit can ever hold."
-    if reason == "blocked":
-        return f"This caller is over its limit. Try again in {wait} s."
-    return f"This caller has used up its calls for one {reason}. Try again in {wait} s."
-
-
-_FAILURES = {
-    "timeout": ("backend_timeout", "The AI backend gave no answer in time. Try again, or ask for less."),
-    "rejected": ("backend_rejected", "The AI backend refused the question as it is. Change it."),
-    "throttled": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
-    "quota": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
-    "unauthorized": ("backend_unauthorized", "Set the AI backend's secret or key to the one that it expects."),
-}
-
-
-def _failed(failure: ProviderFailed, retry_at_ms: int | None, common: dict[str, str], outcome: Outcome) -> Problem:
-    default = ("backend_failed", "The AI backend failed or sent something unusable. Try again.")
-    code, detail = _FAILURES.get(failure.kind, default)
-    wait = None
-    if code == "backend_throttled":
-        # None: another provider may be asked at once, or this one, which did not say when it will be back.
-        wait = 1 if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
-    return Problem(code, detail, wait, attempts=_attempts(outcome), headers=common, after=outcome.after)

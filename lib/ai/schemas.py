@@ -1,7 +1,10 @@
-"""What a request may hold. What replies look like is in ``replies.py``; the OpenAPI description comes from both."""
+"""What a request may hold; OpenAI's own shape is in ``openai_schemas.py``.
+
+What replies look like is in ``edge/replies.py``; the OpenAPI description comes from all three.
+"""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -60,7 +63,8 @@ class ChatMessage(BaseModel):
 type Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
 
 
-def _check_last(messages: list[ChatMessage]) -> None:
+def check_last(messages: list[ChatMessage]) -> None:
+    """Raise PydanticCustomError unless a conversation ends with something that the user says."""
     if messages[-1].role != "user":
         raise PydanticCustomError("last_not_user", "messages: the last one must be the user's")
     last = messages[-1].text
@@ -70,7 +74,8 @@ def _check_last(messages: list[ChatMessage]) -> None:
         raise PydanticCustomError("blank", "messages: there is no text in the last one")
 
 
-def _check_numbers(name: str, values: object) -> None:
+def check_numbers(name: str, values: object) -> None:
+    """Raise PydanticCustomError where a number is none that JSON has; ``name`` is the field to tell."""
     try:
         # The hash of a question is made of its canonical JSON, and NaN and Infinity have none.
         json.dumps(values, allow_nan=False)
@@ -104,10 +109,10 @@ class Ask(BaseModel):
             if not self.query.strip():
                 raise PydanticCustomError("blank", "query: there is nothing in it but white space")
         elif self.messages:
-            _check_last(self.messages)
+            check_last(self.messages)
         else:
             raise PydanticCustomError("missing", "query: missing; send query, or messages")
-        _check_numbers("parameters", self.parameters)
+        check_numbers("parameters", self.parameters)
         return self
 
     def question(self, default_session: str) -> Question:
@@ -122,43 +127,3 @@ class Ask(BaseModel):
         if self.stream is not None:
             return self.stream
         return self.trigger is not None or "text/event-stream" in accept.lower()
-
-
-class StreamOptions(BaseModel):
-    """OpenAI's ``stream_options``."""
-
-    include_usage: bool = False
-
-
-class ChatCompletion(BaseModel):
-    """A request as OpenAI's SDKs send it. Parameters that are not named here are passed on to the provider."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
-
-    model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    messages: Conversation
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
-    user: str | None = Field(None, max_length=512)
-
-    @model_validator(mode="after")
-    def _asks_something(self) -> Self:
-        if any(part.type not in ("text", "refusal") for turn in self.messages for part in turn.pieces):
-            raise PydanticCustomError("unsupported", "messages: only text is supported")
-        _check_last(self.messages)
-        for name in ("tools", "functions", "audio"):
-            if (self.model_extra or {}).get(name):
-                raise PydanticCustomError("unsupported", f"{name}: not supported")
-        _check_numbers("body", self.model_extra)
-        return self
-
-    def wants_stream(self, accept: str) -> bool:
-        """Whether the answer is to be streamed."""
-        return self.stream if self.stream is not None else "text/event-stream" in accept.lower()
-
-    def question(self, session: str) -> Question:
-        """What is asked, in the terms of the rules."""
-        turns = tuple(turn.message for turn in self.messages)
-        parameters: dict[str, Any] = {"model": self.model, **(self.model_extra or {})}
-        return Question(session, turns, parameters)

@@ -4,11 +4,13 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from ..base.encode import to_json
-from .providers.port import Delta, End, Piece, ProviderFailed
+from ..pieces import Delta, Done, Piece, SourceFailed
 from .question import Answer
 
 _REPLAY_CHARS = 256
 """A kept answer goes out in pieces of this size: clients that show pieces as they come see it grow."""
+
+type AnswerPiece = Piece[str, Answer]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -18,15 +20,15 @@ def event(data: object) -> bytes:
     return b"data: " + to_json(data) + b"\n\n"
 
 
-async def replay(answer: Answer) -> AsyncGenerator[Piece]:
+async def replay(answer: Answer) -> AsyncGenerator[AnswerPiece]:
     """A kept answer as if it were being given."""
     for at in range(0, len(answer.text), _REPLAY_CHARS):
         yield Delta(answer.text[at : at + _REPLAY_CHARS])
-    yield End(answer.model, whole=True, tokens=answer.tokens)
+    yield Done(answer)
 
 
 async def ui_messages(
-    pieces: AsyncGenerator[Piece], message_id: str, metadata: Mapping[str, object]
+    pieces: AsyncGenerator[AnswerPiece], message_id: str, metadata: Mapping[str, object]
 ) -> AsyncGenerator[bytes]:
     """The UI message stream of Vercel's AI SDK (version 1 of the protocol), which ``useChat`` reads.
 
@@ -38,17 +40,17 @@ async def ui_messages(
         try:
             async for piece in pieces:
                 if isinstance(piece, Delta):
-                    yield event({"type": "text-delta", "id": message_id, "delta": piece.text})
+                    yield event({"type": "text-delta", "id": message_id, "delta": piece.part})
                 else:
                     yield event({"type": "text-end", "id": message_id})
-                    yield event({"type": "finish", "messageMetadata": {"model": piece.model}})
+                    yield event({"type": "finish", "messageMetadata": {"model": piece.value.model}})
                     yield DONE
-        except ProviderFailed as e:
+        except SourceFailed as e:
             yield event({"type": "error", "errorText": f"The answer broke off ({e.kind}). Ask again."})
 
 
 async def chat_chunks(
-    pieces: AsyncGenerator[Piece], common: Mapping[str, object], provenance: Mapping[str, object], *, usage: bool
+    pieces: AsyncGenerator[AnswerPiece], common: Mapping[str, object], provenance: Mapping[str, object], *, usage: bool
 ) -> AsyncGenerator[bytes]:
     """The chunks of OpenAI's chat completions. A stream that breaks ends with an error and without ``[DONE]``.
 
@@ -63,13 +65,13 @@ async def chat_chunks(
         try:
             async for piece in pieces:
                 if isinstance(piece, Delta):
-                    yield event(chunk({"content": piece.text}))
+                    yield event(chunk({"content": piece.part}))
                     continue
-                yield event(chunk({}, "stop" if piece.whole else "length"))
+                yield event(chunk({}, "stop" if piece.value.whole else "length"))
                 if usage:
-                    yield event({**common, "choices": [], "usage": usage_of(piece.tokens)})
+                    yield event({**common, "choices": [], "usage": usage_of(piece.value.tokens)})
                 yield DONE
-        except ProviderFailed as e:
+        except SourceFailed as e:
             message = f"The answer broke off ({e.kind}). Ask again."
             error = {"message": message, "type": "server_error", "code": "backend_failed", "param": None}
             yield event({"error": error})

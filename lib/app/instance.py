@@ -1,35 +1,105 @@
 """What an instance keeps between requests: its parts, imported and built with the first one.
 
-What a request needs is half of a cold start (pydantic is most of it), and nothing before the first request needs it.
+Nothing before the first request needs them, and importing this module changes nothing: what an instance changes in its
+process happens in :func:`start`.
 """
 
 import asyncio
+import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from ..base.absent import hidden, spare_searching
+from ..base.values import dataclass
 
 if TYPE_CHECKING:
     from .wiring import Parts
 
-_built: "tuple[asyncio.AbstractEventLoop, Parts] | None" = None
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Built:
+    """A set of parts, and what it was built for: connections belong to the event loop they were made in."""
+
+    loop: asyncio.AbstractEventLoop
+    environ: Mapping[str, str]
+    parts: "Parts"
 
 
-async def parts(environ: Mapping[str, str] = os.environ) -> "Parts":
-    """The parts of this instance, built on its first request. Raises BadSettings.
+_built: list[_Built] = []
 
-    A request in a new event loop gets new parts: connections belong to the loop they were made in.
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """The parts of this process, for an environment: the same for every file and route that asks."""
+
+    environ: Mapping[str, str]
+
+    async def __call__(self) -> "Parts":
+        """The parts for the running event loop, built with its first call. Raises BadSettings."""
+        loop = asyncio.get_running_loop()
+        for each in _built:
+            if each.loop is loop and each.environ is self.environ:
+                return each.parts
+        return _parts(loop, self.environ)
+
+    async def goodbye(self) -> None:
+        """The process ends: flush what every set of parts of this event loop has counted."""
+        loop = asyncio.get_running_loop()
+        for each in _built:
+            if each.loop is loop:
+                await each.parts.ledger.close()
+
+
+instance = Instance(os.environ)
+"""What the files of ``api/`` use."""
+
+
+def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Parts":
+    for each in _built:
+        if each.loop is loop and each.environ == environ:
+            return each.parts
+    with _uncollected():
+        from .settings import Settings
+
+        settings = Settings.from_env(environ)
+        start(on_vercel=settings.on_vercel)
+        from .wiring import build
+
+        made = build(settings)
+    if settings.on_vercel:
+        # What is loaded now stays: whoever looks for garbage from here on need not look at it.
+        gc.freeze()
+    # A loop that has ended took its connections along.
+    _built[:] = [each for each in _built if not each.loop.is_closed()]
+    _built.append(_Built(loop, environ, made))
+    return made
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without looking for garbage while modules are imported: there is none, and looking is a tenth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def start(*, on_vercel: bool) -> None:
+    """What is done once in a process, before anything heavy is imported; doing it again changes nothing.
+
+    More of it in a function, whose process is ours alone, than where others run beside us.
     """
-    from .settings import Settings
-    from .wiring import build
-
-    global _built  # noqa: PLW0603 - the one thing an instance keeps between requests
-    loop = asyncio.get_running_loop()
-    if _built is None or _built[0] is not loop:
-        _built = (loop, build(Settings.from_env(environ)))
-    return _built[1]
-
-
-async def goodbye() -> None:
-    """The instance ends: hand over what it has counted."""
-    if _built is not None and _built[0] is asyncio.get_running_loop():
-        await _built[1].ledger.close()
+    spare_searching()
+    if not on_vercel:
+        return
+    # Pydantic would look through the metadata of every installed package for plugins: a tenth of its part in a cold
+    # start.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    with hidden("h2"):
+        # It loads its HTTP/2 where it finds this, and Redis is spoken to in HTTP/1.1: ten milliseconds of a cold start.
+        import httpcore  # noqa: F401

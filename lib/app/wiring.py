@@ -1,43 +1,46 @@
 """Builds the real things. Imported with an instance's first request (``instance.py``)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpcore
-import httpx
 
-from ..ai.budgets import Budget
-from ..ai.chain import Chain, Link
-from ..ai.providers.port import Provider
-from ..base.absent import spare_searching
+from ..afterwards import Outbox
 from ..base.clock import Clock
-from ..base.events import Listener, ThriftChanged, broadcast, log
+from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
+from ..base.log import broadcast, log
+from ..base.values import dataclass
 from ..breaker.gate import Gate
+from ..breaker.shared import SharedCircuits
 from ..breaker.vitals import VitalsPolicy
-from ..cache.single_flight import FlightRules
+from ..cache.lock import LockRules
+from ..claims import Claims
+from ..computing import Computing
 from ..edge.signin import SignIn
 from ..guard import Guard
+from ..leading import Leading
 from ..ledger.ledger import Ledger
 from ..limits.limiter import Limits, StockLimits
 from ..limits.local import LocalLimits
 from ..limits.supabase import Supabase
 from ..limits.supabase_store import SupabaseStore
-from ..ops.health import Health
 from ..redis.rest import Upstash
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
+    import httpx
 
+    from ..ai.chain import Chain
+    from ..base.env import Secret
     from ..ops.alerts import Alerts
+    from ..ops.health import Health
     from ..ops.overview import Overview
     from .settings import Settings
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Late[T]:
     """Something that is imported and made when it is first needed: most requests need it never."""
 
@@ -51,21 +54,34 @@ class Late[T]:
         return self.made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parts:
     """All that a handler needs."""
 
     settings: "Settings"
     guard: Guard
-    health: Health
+    circuits: SharedCircuits
     signin: SignIn
     clock: Clock
     emit: Listener
-    client: httpx.AsyncClient
+    client: "Late[httpx.AsyncClient]"
+    """For every party we call but Redis."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
+    late_chain: "Late[Chain]"
+    late_health: "Late[Health]"
     late_overview: "Late[Overview]"
     late_alerts: "Late[Alerts]"
+
+    @property
+    def chain(self) -> "Chain":
+        """The AI providers."""
+        return self.late_chain.get()
+
+    @property
+    def health(self) -> "Health":
+        """What checks the parts."""
+        return self.late_health.get()
 
     @property
     def overview(self) -> "Overview":
@@ -74,23 +90,24 @@ class Parts:
 
     @property
     def alerts(self) -> "Alerts":
-        """What tells a person."""
+        """What sends alerts."""
         return self.late_alerts.get()
 
     async def aclose(self) -> None:
         """Hang up on everybody."""
-        await self.client.aclose()
+        if self.client.made is not None:
+            await self.client.made.aclose()
         await self.pool.aclose()
 
     async def settle(self) -> None:
-        """What is left when a reply has gone out and belongs to no request: counts to hand over, alerts to send."""
+        """After a reply, what belongs to no request: counts to flush, alerts to send."""
         await self.ledger.settle()
         self.notice()
         if self.late_alerts.made is not None:
             await self.late_alerts.made.settle()
 
     def notice(self) -> int:
-        """Look at what is new for what is worth an alert; how many wait to be sent."""
+        """Apply the rules of alerts to what is new; returns how many alerts wait to be sent."""
         if self.ledger.news:
             news = list(self.ledger.news)
             self.ledger.news.clear()
@@ -101,46 +118,83 @@ class Parts:
 
 def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
     """Wire the parts for one event loop. Connects to nothing yet."""
-    spare_searching()
     heard = list(listeners)
-    clock, emit, client, pool = clock or Clock(), broadcast(heard), new_client(), new_pool()
+    clock, emit, client, pool = clock or Clock(), broadcast(heard), Late(new_client), new_pool()
     thrift = Thrift(lambda before, after: emit(ThriftChanged(before, after)))
     ledger = _ledger(settings, clock, thrift)
     heard.append(ledger.listen)
     redis = ledger.redis = _redis(settings, pool, clock, emit, ledger)
     supabase = _supabase(settings, client, clock, emit, ledger)
     stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
-    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift, ledger.take)
-    chain = Chain(tuple(_links(settings, client)), redis, limits, clock, emit)
-    guard = Guard(chain, limits, redis, clock, emit, FlightRules(settings.flight_lease_ms))
+    limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
+    circuits = SharedCircuits(redis, clock, emit)
+    outbox = Outbox(redis, emit, limits.due, ledger.take)
+    rules = LockRules(settings.flight_lease_ms)
+    claims = Claims(limits, redis, outbox, clock, rules)
+    computing = Computing(limits, redis, claims, clock, Leading(clock, rules))
+    guard = Guard(limits, computing, outbox, clock)
     timeout_s = settings.fallback_timeout_ms / 1000
-    signin = SignIn(client, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
-    late_overview = Late(lambda: _overview(settings, guard, ledger))
-    late_alerts = Late(lambda: _alerts(settings, guard, client, late_overview.get()))
-    health = Health(chain, limits, clock, emit)
-    return Parts(settings, guard, health, signin, clock, emit, client, pool, ledger, late_overview, late_alerts)
+    signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    late_chain = Late(lambda: _chain(settings, client, circuits, limits))
+    late_health = Late(lambda: _health(late_chain.get(), limits))
+    late_overview = Late(lambda: _overview(settings, late_chain.get(), limits, ledger))
+    late_alerts = Late(lambda: _alerts(settings, limits, client, late_overview.get()))
+    return Parts(
+        settings,
+        guard,
+        circuits,
+        signin,
+        clock,
+        emit,
+        client,
+        pool,
+        ledger,
+        late_chain,
+        late_health,
+        late_overview,
+        late_alerts,
+    )
 
 
-def _overview(settings: "Settings", guard: Guard, ledger: Ledger) -> "Overview":
+def _chain(
+    settings: "Settings", client: "Late[httpx.AsyncClient]", circuits: SharedCircuits, limits: Limits
+) -> "Chain":
+    from ..ai.budgets import Budget
+    from ..ai.chain import Chain, Link
+    from ..ai.providers.lazy import LazyProvider
+
+    links = [
+        Link(LazyProvider(each, client.get), Budget(each.limits, each.month_s, each.vcpus), settings.breaker)
+        for each in settings.providers
+    ]
+    return Chain(tuple(links), circuits, limits, limits.clock, limits.emit)
+
+
+def _health(chain: "Chain", limits: Limits) -> "Health":
+    from ..ops.health import Health
+
+    return Health(chain, limits, limits.clock, limits.emit)
+
+
+def _overview(settings: "Settings", chain: "Chain", limits: Limits, ledger: Ledger) -> "Overview":
     from ..ops.overview import Overview
 
-    return Overview(guard.chain, guard.limits, ledger, ledger.thrift, guard.clock, settings.supabase_mb)
+    return Overview(chain, limits, ledger, ledger.thrift, limits.clock, settings.supabase_mb)
 
 
-def _alerts(settings: "Settings", guard: Guard, client: httpx.AsyncClient, overview: "Overview") -> "Alerts":
+def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClient]", overview: "Overview") -> "Alerts":
+    from ..ops.alert_rules import Thresholds
     from ..ops.alerts import Alerts
 
     return Alerts(
-        guard.redis,
-        guard.limits.supabase,
-        client,
-        guard.clock,
-        guard.emit,
+        limits.redis,
+        limits.supabase,
+        client.get,
+        limits.clock,
+        limits.emit,
         overview.ledger,
-        settings.redis_month_percents,
-        settings.alert_error_percent,
-        settings.redis_slow_ms,
-        guard.limits.is_out,
+        Thresholds(settings.redis_month_percents, settings.alert_error_percent, settings.redis_slow_ms),
+        limits.is_out,
         _open(settings.slack_webhook),
         _open(settings.alert_webhook),
     )
@@ -154,7 +208,7 @@ def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
         settings.ledger_flush_commands,
         settings.redis_month_commands,
         settings.redis_month_percents,
-        {"cloud-run": settings.cloud_run_vcpus},
+        {each.name: each.vcpus for each in settings.providers},
     )
 
 
@@ -173,7 +227,7 @@ def _redis(
 
 
 def _supabase(
-    settings: "Settings", client: httpx.AsyncClient, clock: Clock, emit: Listener, ledger: Ledger
+    settings: "Settings", client: "Late[httpx.AsyncClient]", clock: Clock, emit: Listener, ledger: Ledger
 ) -> SupabaseStore | None:
     key = _open(settings.supabase_key)
     if settings.supabase_url is None or key is None:
@@ -181,7 +235,7 @@ def _supabase(
     timeout_ms = settings.fallback_timeout_ms
     # There is nothing better to switch to when it is slow.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
-    return SupabaseStore(Supabase(client, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
+    return SupabaseStore(Supabase(client.get, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
 
 
 def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
@@ -192,39 +246,5 @@ def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
     return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
 
 
-def _links(settings: "Settings", client: httpx.AsyncClient) -> list[Link]:
-    return [
-        Link(_provider(name, settings, client), _budget(name, settings), settings.breaker) for name in settings.chain
-    ]
-
-
-def _provider(name: str, settings: "Settings", client: httpx.AsyncClient) -> Provider:
-    # Each is imported where it is configured: most deployments have one.
-    timeouts = (settings.ai_timeout_ms / 1000, settings.ai_connect_timeout_ms / 1000)
-    if name == "cloud-run":
-        from ..ai.providers.cloud_run import CloudRun
-
-        return CloudRun(client, settings.cloud_run_url or "", _open(settings.cloud_run_secret), *timeouts)
-    if name == "gemini":
-        from ..ai.providers.gemini import Gemini
-
-        key = _open(settings.gemini_key) or ""
-        return Gemini(client, key, settings.gemini_model, *timeouts, base_url=settings.gemini_url)
-    from ..ai.providers.openai_chat import OpenAIChat
-
-    if name == "groq":
-        key, url, model = _open(settings.groq_key) or "", settings.groq_url, settings.groq_model
-    else:
-        key, url, model = _open(settings.openai_key) or "", settings.openai_url, settings.openai_model
-    return OpenAIChat(client, url, key, model, *timeouts, name=name)
-
-
-def _budget(name: str, settings: "Settings") -> Budget:
-    if name == "cloud-run":
-        return Budget(settings.cloud_run_limits, settings.cloud_run_month_s, settings.cloud_run_vcpus)
-    layouts = {"gemini": settings.gemini_limits, "groq": settings.groq_limits, "openai": settings.openai_limits}
-    return Budget(layouts[name])
-
-
-def _open(secret: "SecretStr | None") -> str | None:
-    return secret.get_secret_value() if secret else None
+def _open(secret: "Secret | None") -> str | None:
+    return secret.value if secret else None

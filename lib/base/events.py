@@ -1,13 +1,16 @@
-"""What happened, as frozen values. The guard and the edge emit them; the log and the ledger listen.
+"""What happened, as frozen values. The guard and the edge emit them; the log (``log.py``) and the ledger listen.
 
 No event holds a token, an address in clear, or the text of a question or an answer.
 """
 
-import json
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import field
 from typing import ClassVar, Literal
+
+from .values import dataclass
+
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+"""Levels, with the numbers of Python's ``logging``."""
 
 type Mode = Literal["redis", "supabase", "local", "off"]
 type StorePhase = Literal[
@@ -20,7 +23,7 @@ class Event:
     """Base of all events: the name it is logged under, and how loudly."""
 
     event: ClassVar[str]
-    level: ClassVar[int] = logging.INFO
+    level: ClassVar[int] = INFO
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class ModeSwitched(Event):
     """Limits are now counted elsewhere; once for each switch of an instance."""
 
     event: ClassVar[str] = "mode_switched"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     before: Mode
     after: Mode
     reason: str
@@ -72,7 +75,7 @@ class StoreFailed(Event):
     """Redis or Supabase gave no usable reply."""
 
     event: ClassVar[str] = "store_failed"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     store: Literal["redis", "supabase"]
     phase: StorePhase
     reason: str
@@ -83,7 +86,7 @@ class StoreSwitched(Event):
     """This instance leaves a store alone from now on, or asks it again; once for each switch."""
 
     event: ClassVar[str] = "store_switched"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     store: Literal["redis", "supabase"]
     now: Literal["left alone", "asked again"]
     reason: str
@@ -94,7 +97,7 @@ class RedisSlow(Event):
     """A round trip to Redis took longer than ``REDIS_SLOW_MS``."""
 
     event: ClassVar[str] = "redis_slow"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     ms: float
 
 
@@ -103,7 +106,7 @@ class CircuitChanged(Event):
     """This instance moved a provider's circuit."""
 
     event: ClassVar[str] = "circuit_changed"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     provider: str
     before: str
     after: str
@@ -115,7 +118,7 @@ class ProviderFailure(Event):
     """A provider gave no usable answer."""
 
     event: ClassVar[str] = "provider_failed"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     provider: str
     reason: str
     fault: str
@@ -126,7 +129,7 @@ class ProviderAsked(Event):
     """A call went out to a provider, which counts it, whatever comes of it."""
 
     event: ClassVar[str] = "provider_asked"
-    level: ClassVar[int] = logging.DEBUG
+    level: ClassVar[int] = DEBUG
     provider: str
 
 
@@ -135,7 +138,7 @@ class ProviderAnswered(Event):
     """A provider answered to the end."""
 
     event: ClassVar[str] = "provider_answered"
-    level: ClassVar[int] = logging.DEBUG
+    level: ClassVar[int] = DEBUG
     provider: str
     ms: float
 
@@ -145,7 +148,7 @@ class ThriftChanged(Event):
     """This instance uses Redis more or less sparingly from now on: a step of ``redis/thrift.py``."""
 
     event: ClassVar[str] = "thrift_changed"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     before: int
     after: int
 
@@ -155,7 +158,7 @@ class Alerted(Event):
     """Something was told to whoever looks after this deployment; once for all instances."""
 
     event: ClassVar[str] = "alert"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     kind: str
     about: str
     text: str
@@ -166,7 +169,7 @@ class WebhookFailed(Event):
     """An alert could not be delivered."""
 
     event: ClassVar[str] = "webhook_failed"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     to: Literal["slack", "webhook"]
     reason: str
 
@@ -176,7 +179,7 @@ class VendorUnavailable(Event):
     """Upstash did not say how many commands it has billed."""
 
     event: ClassVar[str] = "vendor_unavailable"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     reason: str
 
 
@@ -185,11 +188,22 @@ class AdminActed(Event):
     """Somebody with the token changed something by hand. ``about`` names no caller in clear."""
 
     event: ClassVar[str] = "admin"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     request_id: str
     action: str
     about: str
     done: str
+
+
+@dataclass(frozen=True, slots=True)
+class WouldRefuse(Event):
+    """A limit in a dry run would have refused a call."""
+
+    event: ClassVar[str] = "would_refuse"
+    level: ClassVar[int] = WARNING
+    group: str
+    reason: str
+    caller: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +219,7 @@ class SignInKeysUnavailable(Event):
     """Supabase's published keys could not be fetched."""
 
     event: ClassVar[str] = "sign_in_keys_unavailable"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     reason: str
 
 
@@ -214,46 +228,9 @@ class Crashed(Event):
     """An exception nobody expected reached the edge: a bug of ours."""
 
     event: ClassVar[str] = "crashed"
-    level: ClassVar[int] = logging.ERROR
+    level: ClassVar[int] = ERROR
     request_id: str
     traceback: str
 
 
 type Listener = Callable[[Event], None]
-
-_log = logging.getLogger("breakwater")
-
-
-def log(event: Event) -> None:
-    """Log an event as one line of JSON, which Vercel shows as a structured record."""
-    if not _log.isEnabledFor(event.level):
-        return
-    record: dict[str, object] = {"event": event.event, "level": logging.getLevelName(event.level).lower()}
-    for each in fields(event):
-        if (value := getattr(event, each.name)) is not None:
-            record[each.name] = _short(value)
-    _log.log(event.level, _to_line(record))
-
-
-_to_line = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def _short(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, 2)
-    if isinstance(value, Spent):
-        return {each.name: round(ms, 2) for each in fields(value) if (ms := getattr(value, each.name))}
-    return value
-
-
-def broadcast(listeners: Sequence[Listener]) -> Listener:
-    """One listener that tells all of them; one that fails is logged and disturbs neither the others nor the request."""
-
-    def emit(event: Event) -> None:
-        for listener in listeners:
-            try:
-                listener(event)
-            except Exception:  # noqa: BLE001 - whatever it is, observing must not break what is observed
-                _log.exception("a listener failed on %s", event.event)
-
-    return emit

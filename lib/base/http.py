@@ -3,12 +3,12 @@
 import logging
 import ssl
 from functools import cache
+from typing import TYPE_CHECKING
 
 import httpcore
-import httpx
 
-# It logs a line of plain text for each call, at the level that Vercel shows; what matters of it our own events tell.
-logging.getLogger("httpx").setLevel(logging.WARNING)
+if TYPE_CHECKING:
+    import httpx
 
 _MOST_CONNECTIONS, _MOST_KEPT, _KEPT_S = 100, 20, 55.0
 
@@ -19,8 +19,15 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def new_client() -> httpx.AsyncClient:
+def new_client() -> "httpx.AsyncClient":
     """A client for every party we call but Redis. Each call names its own timeouts; none could hang by default."""
+    # An answer from the cache needs none of this.
+    import httpx
+
+    logger = logging.getLogger("httpx")
+    if logger.level == logging.NOTSET:
+        # It logs the address of each call, and a webhook's address is a secret; our own events say what matters.
+        logger.setLevel(logging.WARNING)
     return httpx.AsyncClient(
         verify=_tls(),
         timeout=httpx.Timeout(5.0),
@@ -34,7 +41,7 @@ def new_client() -> httpx.AsyncClient:
 
 
 def new_pool() -> httpcore.AsyncConnectionPool:
-    """Connections to Redis, for :class:`lib.wire.upstash.Upstash`."""
+    """Connections to Redis, for :class:`lib.redis.rest.Upstash`."""
     return httpcore.AsyncConnectionPool(
         ssl_context=_tls(),
         max_connections=_MOST_CONNECTIONS,

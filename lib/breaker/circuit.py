@@ -12,9 +12,10 @@ result counts only while that is still the state: late results change nothing.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from ..base.values import dataclass
 from ..redis.op import Op, Reply, as_int, as_list, as_text
 
 type State = Literal["closed", "open", "half_open"]

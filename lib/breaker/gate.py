@@ -6,11 +6,12 @@ States and transitions are those of ``circuit.py``; what opens it is ``vitals.py
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from ..base.clock import Clock
 from ..base.events import Listener, StoreSwitched
+from ..base.values import dataclass
 from . import circuit as breaker
 from .circuit import BreakerPolicy, Circuit, State, Ticket
 from .vitals import Outcome, VitalsPolicy, verdict
@@ -25,7 +26,7 @@ class Resting(Exception):
     """The store failed a moment ago and is not asked for now. The message says why."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Gate:
     """Decides whether a call may go to a store, and learns from how it went. One event loop: nothing can race."""
 
@@ -94,7 +95,7 @@ class Gate:
             self._outcomes.clear()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Passage:
     """One call's way through a gate."""
 

@@ -1,8 +1,9 @@
 """Whether a store is well enough to be asked, from how its last calls went."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from ..base.values import dataclass
 
 type Outcome = Literal["ok", "slow", "failed"]
 

@@ -1,66 +1,68 @@
-"""Single flight within an instance: who computes what now. Across instances: single_flight.py."""
+"""Single flight within an instance: who computes which value now. Across instances: lock.py."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from ..base.bounded import Bounded
+from ..base.values import dataclass
 from ..call import Answered, Failed, Refused
 
-type Landed = Answered | Failed | Refused | None
-"""What became of an answer; None: nothing was computed, or it was given up."""
+type Landed[V] = Answered[V] | Failed | Refused | None
+"""What became of a value; None: it was given up, and whoever waits has to see to it."""
 
 
 @dataclass(eq=False, slots=True)
-class Flight:
-    """An answer that this instance may be computing, from the moment it is asked for.
+class Flight[V]:
+    """A value that this instance computes, or waits for another instance to compute."""
 
-    Only the request that opens it leaves a note in Redis: replies may overtake each other, and of two of this instance
-    the one that was told to wait could be the one that all others here wait for.
-    """
+    generation: str
+    """The epochs that were read for it: it answers nobody who asks after an invalidation."""
+    result: asyncio.Future[Landed[V]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    followers: int = 0
 
-    epochs: asyncio.Future[tuple[int, ...]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    """The epochs that were read for it."""
-    result: asyncio.Future[Landed] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    def is_followed(self) -> bool:
+        """Whether anybody waits for it."""
+        return self.followers > 0
+
+    async def follow(self, timeout_s: float) -> Landed[V]:
+        """Wait for the result. Raises TimeoutError."""
+        self.followers += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                # Shielded: one follower that leaves must not end it for the others.
+                return await asyncio.shield(self.result)
+        finally:
+            self.followers -= 1
 
 
 @dataclass(slots=True)
-class Flights:
-    """The flights of an instance, by the key of the answer."""
+class Flights[V]:
+    """The flights of an instance, by cache key."""
 
-    _flying: dict[str, Flight] = field(default_factory=dict)
-    _over: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
+    _flying: dict[str, Flight[V]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._flying)
 
-    def get(self, key: str) -> Flight | None:
-        """The flight that is to be found now."""
-        return self._flying.get(key)
+    def get(self, key: str, generation: str) -> Flight[V] | None:
+        """The flight that a request of this generation may follow."""
+        flight = self._flying.get(key)
+        return flight if flight is not None and flight.generation == generation else None
 
-    def begin(self, key: str) -> Flight:
-        """A new one, to be found from now on."""
-        self._flying[key] = flight = Flight()
+    def begin(self, key: str, generation: str) -> Flight[V]:
+        """A new flight, which others find from now on."""
+        flight: Flight[V] = Flight(generation)
+        self._flying[key] = flight
         return flight
 
-    def land(self, key: str, flight: Flight, epochs: tuple[int, ...], result: Landed) -> None:
-        """Tell those who wait, once. An answer that is being stored stays to be found until it is in Redis."""
+    def land(self, key: str, flight: Flight[V], result: Landed[V]) -> None:
+        """Give the result to those who wait, once. A value that is being stored is found until it is in Redis."""
         if flight.result.done():
             return
-        if not flight.epochs.done():
-            flight.epochs.set_result(epochs)
         flight.result.set_result(result)
         if not (isinstance(result, Answered) and result.stored and result.cache != "stale"):
             self.end(key, flight)
 
-    def end(self, key: str, flight: Flight) -> None:
-        """To be found no longer."""
+    def end(self, key: str, flight: Flight[V]) -> None:
+        """The flight is not found any more."""
         if self._flying.get(key) is flight:
             del self._flying[key]
-
-    def leave_note(self, key: str, value: int) -> None:
-        """Remember the note that a request left in Redis, and that the request is over."""
-        self._over.put(key, value)
-
-    def is_over(self, key: str, value: int) -> bool:
-        """Whether that note is one of this instance, of a request that is over."""
-        return self._over.get(key) == value

@@ -1,23 +1,27 @@
 """When a stored value may be served, and what the request's ``Cache-Control`` asks for."""
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
-from ..ai.question import Answer
+from ..base.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class CacheRules:
-    """How long an answer is fresh, and what for it is kept longer.
+    """How long a value is fresh, and what for it is kept longer.
 
     For ``refresh_ms`` past its time it is served at once while one instance refreshes it (stale-while-revalidate); for
-    ``stale_ms`` it is served when no provider can be asked (stale-if-error; both RFC 5861).
+    ``stale_ms`` it is served when the source cannot be asked (stale-if-error; both RFC 5861).
     """
 
     fresh_ms: int = 3_600_000
     refresh_ms: int = 600_000
     stale_ms: int = 86_400_000
+
+    @property
+    def ends_ms(self) -> int:
+        """The age from which a value is never served."""
+        return self.fresh_ms + max(self.refresh_ms, self.stale_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,12 @@ def directives(header: str) -> Directives:
 type Freshness = Literal["fresh", "aging", "stale", "unwanted"]
 
 
-def freshness(answer: Answer, now_ms: int, rules: CacheRules, asked: Directives) -> Freshness:
+def freshness(stored_at_ms: int, now_ms: int, rules: CacheRules, directives: Directives) -> Freshness:
     """Whether an entry may be served as it is, while it is refreshed, only for want of another, or not at all."""
-    if asked.no_cache or asked.no_store:
+    if directives.no_cache or directives.no_store:
         return "unwanted"
-    age_ms = max(0, now_ms - answer.stored_at_ms)
-    if asked.max_age_s is not None and age_ms > asked.max_age_s * 1000:
+    age_ms = max(0, now_ms - stored_at_ms)
+    if age_ms >= rules.ends_ms or (directives.max_age_s is not None and age_ms > directives.max_age_s * 1000):
         return "unwanted"
     if age_ms < rules.fresh_ms:
         return "fresh"

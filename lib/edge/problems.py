@@ -1,17 +1,22 @@
 """Errors that a caller sees, as values: a stable code, whose fault, and what to change (RFC 9457)."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import field
+from typing import TYPE_CHECKING, Literal
 
-from .replies import AttemptBody, FieldError
+from ..base.values import dataclass
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from .replies import AttemptBody, FieldError
 
 type Source = Literal["client", "guard", "upstream", "store"]
 
 TYPE_BASE = "urn:breakwater:problem:"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
     """A kind of error. ``README.md`` has a row for each; a test compares the two."""
 
@@ -28,19 +33,20 @@ KINDS = {
         Kind("origin_not_allowed", 403, "This origin may not call", "client"),
         Kind("unauthorized", 401, "The token is missing or wrong", "client"),
         Kind("closed", 403, "The route is closed", "guard"),
+        Kind("not_found", 404, "There is nothing at this path", "client"),
         Kind("method_not_allowed", 405, "Method not allowed", "client"),
         Kind("body_too_large", 413, "The body is too large", "client"),
         Kind("unsupported_media_type", 415, "The body is not declared as JSON", "client"),
         Kind("invalid_request", 422, "The request does not have the expected shape", "client"),
         Kind("rate_limited", 429, "Too many requests", "guard"),
         Kind("not_cached", 504, "Not in the cache", "guard"),
-        Kind("circuit_open", 503, "The AI backend is resting", "upstream"),
-        Kind("budget_spent", 503, "The AI backend's allowance is used up", "guard"),
-        Kind("backend_rejected", 422, "The AI backend refuses this question", "upstream"),
-        Kind("backend_throttled", 503, "The AI backend has no capacity", "upstream"),
-        Kind("backend_timeout", 504, "The AI backend took too long", "upstream"),
-        Kind("backend_failed", 502, "The AI backend gave no usable answer", "upstream"),
-        Kind("backend_unauthorized", 502, "The AI backend does not accept our secret", "guard"),
+        Kind("circuit_open", 503, "What answers this is not asked for now", "upstream"),
+        Kind("budget_spent", 503, "An allowance is used up", "guard"),
+        Kind("backend_rejected", 422, "The backend refuses this request", "upstream"),
+        Kind("backend_throttled", 503, "The backend has no capacity", "upstream"),
+        Kind("backend_timeout", 504, "The backend took too long", "upstream"),
+        Kind("backend_failed", 502, "The backend gave no usable answer", "upstream"),
+        Kind("backend_unauthorized", 502, "The backend does not accept our secret", "guard"),
         Kind("store_unavailable", 503, "Redis cannot be reached", "store"),
         Kind("misconfigured", 500, "The deployment is not configured", "guard"),
         Kind("internal_error", 500, "Something broke in Breakwater", "guard"),
@@ -50,13 +56,13 @@ KINDS = {
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """One error to be told to the caller."""
+    """An error that is reported to the caller."""
 
     code: str
     detail: str
     retry_after_s: int | None = None
-    errors: Sequence[FieldError] = ()
-    attempts: Sequence[AttemptBody] = ()
+    errors: "Sequence[FieldError]" = ()
+    attempts: "Sequence[AttemptBody]" = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     after: Callable[[], Awaitable[None]] | None = None
     """What is left to do when the reply has gone out."""
@@ -73,3 +79,22 @@ class BadSettings(Exception):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
         self.faults = faults
+
+
+def invalid(error: "ValidationError") -> Problem:
+    """What is wrong with a body, field by field."""
+    items = error.errors(include_url=False, include_input=False, include_context=False)
+    if items[0]["type"] == "json_invalid":
+        return Problem("invalid_json", f"Send valid JSON: {items[0]['msg']}.")
+    errors = [_field_error(item["loc"], item["msg"], item["type"]) for item in items[:20]]
+    detail = "; ".join(f"{each['field']}: {each['message']}" for each in errors[:3])
+    return Problem("invalid_request", detail, errors=errors)
+
+
+def _field_error(loc: tuple[int | str, ...], message: str, kind: str) -> "FieldError":
+    # Errors of the model as a whole name their field in front of the message.
+    field_name, _, rest = message.partition(": ")
+    if not loc and rest:
+        return {"field": field_name, "message": rest, "type": kind}
+    # A client may name a field anything; it is shown, not trusted.
+    return {"field": ".".join(str(part) for part in loc)[:200] or "body", "message": message, "type": kind}

@@ -1,10 +1,10 @@
 """What replies look like. Typed dictionaries: checked by mypy where they are built, free at a cold start."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from ..base.events import Mode
+from ..base.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ A token that is not counts as no token: its bearer is limited by address, as an 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
-import httpx
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
 
 from ..base.events import Event, SignInKeysUnavailable, TokenRefused
+from ..base.values import dataclass
+
+if TYPE_CHECKING:
+    import httpx
 
 _KEYS_FOR_S = 600.0
 _RETRY_AFTER_S = 60.0
@@ -19,11 +21,12 @@ _MAX_TOKEN = 8_192
 _ALGORITHMS = ("ES256", "RS256", "EdDSA")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SignIn:
     """Verifies with the project's shared secret where one is set, else with the project's published keys."""
 
-    client: httpx.AsyncClient
+    client: "Callable[[], httpx.AsyncClient]"
+    """Makes the client with its first use: most requests carry no token of a user."""
     url: str | None
     secret: str | None
     timeout_s: float
@@ -75,6 +78,7 @@ class SignIn:
         return found, [str(header["alg"])]
 
     async def _published(self, kid: object) -> Any:
+        import httpx
         import jwt
 
         loop = asyncio.get_running_loop()
@@ -86,7 +90,7 @@ class SignIn:
                 try:
                     # In all, not for each read: whoever has a token waits here.
                     async with asyncio.timeout(self.timeout_s):
-                        response = await self.client.get(
+                        response = await self.client().get(
                             f"{self.url}/auth/v1/.well-known/jwks.json", timeout=self.timeout_s
                         )
                     response.raise_for_status()

@@ -4,32 +4,31 @@ import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
 
-from pydantic import SecretStr
-
-from .app import Request
+from ..base.env import Secret
 from .problems import Problem
+from .request import Request
 
 
-def require(request: Request, secret: SecretStr | None, variable: str) -> None:
+def require(request: Request, secret: Secret | None, variable: str) -> None:
     """Let a request with ``Authorization: Bearer <secret>`` pass. Raises Problem."""
     if secret is None:
         raise Problem("closed", f"Set {variable} and deploy again to open this route.")
     scheme, _, token = request.header("authorization").partition(" ")
-    if scheme.lower() != "bearer" or not _same(token.strip(), secret.get_secret_value()):
+    if scheme.lower() != "bearer" or not _same(token.strip(), secret.value):
         detail = f"Send Authorization: Bearer with the value of {variable}."
         raise Problem("unauthorized", detail, headers={"www-authenticate": "Bearer"})
 
 
-def view_of(secret: SecretStr, day: str) -> str:
+def view_of(secret: Secret, day: str) -> str:
     """The key that opens the overview, and nothing else, on one UTC day: an HMAC of the day (``2026-11-20``).
 
     It travels in the address, because an edge does not cache replies to requests with an Authorization header.
     """
     text = f"breakwater overview {day}".encode()
-    return f"{day}.{hmac.new(secret.get_secret_value().encode(), text, hashlib.sha256).hexdigest()}"
+    return f"{day}.{hmac.new(secret.value.encode(), text, hashlib.sha256).hexdigest()}"
 
 
-def may_view(view: str, secret: SecretStr | None, now_ms: int) -> bool:
+def may_view(view: str, secret: Secret | None, now_ms: int) -> bool:
     """Whether a key opens the overview now; the neighbouring days' do as well, for clocks that differ."""
     if secret is None:
         return False

@@ -1,14 +1,15 @@
-"""What every free tier has left, when it is whole again on its own clock, and when it runs out at the present rate."""
+"""What every free tier has left, when it resets on its own clock, and when it runs out at the present rate."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from ..ai.budgets import Budget
 from ..base.calendar import month_ends_ms
+from ..base.values import dataclass
 from ..limits.window import DAY_MS, Window
-from . import counters
-from .counters import HOUR_MS, Reading
+from .places import PROVIDERS, SUPABASE_AT, SUPABASE_BYTES, VENDOR_AT, known
+from .reading import Reading
+from .table import HOUR_MS, last_hours
 
 type Source = Literal["counted", "vendor", "estimated", "measured"]
 
@@ -23,12 +24,12 @@ class Allowance:
     limit: int
     used: int
     resets_at_ms: int | None
-    """When its whole limit is back; for a rolling window, when all that is used now has left it. None: never."""
+    """When its whole limit is available again; of a rolling window, when all current use has left it. None: never."""
     runs_out_at_ms: int | None
     """When nothing is left at the present rate, if that is before it resets."""
     source: Source
     as_of_ms: int | None = None
-    """Where the figure was measured by somebody else: when."""
+    """When the figure was measured, where we do not count it ourselves."""
 
     @property
     def left(self) -> int:
@@ -46,9 +47,9 @@ def rate_per_hour(by_hour: Sequence[int], now_ms: int) -> float:
     first = next((at for at, count in enumerate(by_hour) if count), None)
     if first is None:
         return 0.0
-    began_ms = counters.hours(now_ms)[first]
+    began_ms = last_hours(now_ms)[first]
     elapsed_ms = min(max(now_ms - began_ms, HOUR_MS), DAY_MS)
-    # The oldest hour is whole, while only its last part lies within the 24 hours; counting it whole errs to more.
+    # Only the last part of the oldest hour lies within the 24 hours. Counting all of it errs to a higher rate.
     return sum(by_hour) * HOUR_MS / elapsed_ms
 
 
@@ -65,8 +66,8 @@ def runs_out_ms(used: float, limit: float, per_hour: float, now_ms: int, resets_
 def commands(reading: Reading, limit: int) -> Allowance:
     """The month of Upstash Redis."""
     now_ms, used = reading.now_ms, reading.commands
-    ends_ms, vendor_s = month_ends_ms(now_ms), reading.total(*counters.VENDOR_AT)
-    per_hour = rate_per_hour(reading.hours("commands"), now_ms)
+    ends_ms, vendor_s = month_ends_ms(now_ms), reading.total(*VENDOR_AT)
+    per_hour = rate_per_hour(reading.by_hour("commands"), now_ms)
     out_ms = runs_out_ms(used, limit, per_hour, now_ms, ends_ms)
     source: Source = "vendor" if vendor_s else "counted"
     return Allowance(
@@ -78,17 +79,17 @@ def computing(reading: Reading, provider: str, budget: Budget, used_ms: str | No
     """A provider's month of computing, in vCPU-seconds, estimated from how long its calls took."""
     now_ms, ends_ms = reading.now_ms, month_ends_ms(reading.now_ms)
     written = int(used_ms) if used_ms and used_ms.isascii() and used_ms.isdigit() else 0
-    # What the guard goes by is written in portions: the ledger's own count may be ahead of it.
-    used = max(written, reading.total("vcpu_ms", counters.known(provider, counters.PROVIDERS))) // 1000
-    per_hour = rate_per_hour(reading.hours("vcpu_ms"), now_ms) / 1000
+    # The guard's own figure is written now and then only: the ledger's count may be ahead of it.
+    used = max(written, reading.total("vcpu_ms", known(provider, PROVIDERS))) // 1000
+    per_hour = rate_per_hour(reading.by_hour("vcpu_ms"), now_ms) / 1000
     out_ms = runs_out_ms(used, budget.month_s, per_hour, now_ms, ends_ms)
     return Allowance(provider, "vCPU-seconds", "month", budget.month_s, used, ends_ms, out_ms, "estimated")
 
 
 def calls(reading: Reading, provider: str, window: Window) -> Allowance:
     """A provider's day of calls, rolling or by the calendar of its zone."""
-    now_ms, by_hour = reading.now_ms, reading.hours(f"calls.{provider}")
-    begins = counters.hours(now_ms)
+    now_ms, by_hour = reading.now_ms, reading.by_hour(f"calls.{provider}")
+    begins = last_hours(now_ms)
     per_hour = rate_per_hour(by_hour, now_ms)
     if window.zone is not None:
         covered = window.covered(now_ms)
@@ -99,7 +100,7 @@ def calls(reading: Reading, provider: str, window: Window) -> Allowance:
         used = sum(by_hour)
         newest = max((at for at, n in zip(begins, by_hour, strict=True) if n), default=None)
         resets_ms = None if newest is None else newest + HOUR_MS + window.length_ms
-        # What leaves the window makes room: a steady rate below the limit never runs out.
+        # What leaves the window makes room, so a steady rate below the limit never runs out.
         lasts = per_hour * window.length_ms / HOUR_MS <= window.limit
         out_ms = None if lasts and used < window.limit else runs_out_ms(used, window.limit, per_hour, now_ms, None)
     period = f"day, {window.zone}" if window.zone else "24 hours"
@@ -108,7 +109,7 @@ def calls(reading: Reading, provider: str, window: Window) -> Allowance:
 
 def storage(reading: Reading, limit_mb: int) -> Allowance:
     """Supabase's database, as it was last measured."""
-    used, at_s = reading.total(*counters.SUPABASE_BYTES), reading.total(*counters.SUPABASE_AT)
+    used, at_s = reading.total(*SUPABASE_BYTES), reading.total(*SUPABASE_AT)
     return Allowance(
         "supabase",
         "MB",
@@ -129,11 +130,11 @@ def ledger(
     used_ms: Mapping[str, str | None],
     supabase_mb: int | None,
 ) -> list[Allowance]:
-    """Every free tier that is configured, Redis first. Limits a minute are the guard's to keep."""
+    """Every free tier that is configured, Redis first. Limits a minute are not shown: they reset at once."""
     found = [commands(reading, month_commands)]
     for name, budget in providers:
         if budget.month_s:
             found.append(computing(reading, name, budget, used_ms.get(name)))
         days = [each for each in budget.layout.windows if each.unit == "calls" and each.length_ms == DAY_MS]
-        found += [calls(reading, counters.known(name, counters.PROVIDERS), each) for each in days]
+        found += [calls(reading, known(name, PROVIDERS), each) for each in days]
     return found if supabase_mb is None else [*found, storage(reading, supabase_mb)]

@@ -1,18 +1,19 @@
-"""Counts what happens in this instance, and hands it over to Redis in one command every so many.
+"""Counts what happens in this instance, and adds it to Redis in one command every ``LEDGER_FLUSH_COMMANDS`` commands.
 
-It listens to events and is told of every command that is sent. What it has gathered goes out after a response, beside
-the write-back if there is one. An instance that is killed loses what it had not handed over: less than
+It listens to events, and the transports report every command they send. A flush follows a response, in the same round
+trip as the write-back where there is one. An instance that is killed loses what it had not flushed: less than
 ``LEDGER_FLUSH_COMMANDS`` billed commands and ``_MOST_REQUESTS`` requests, and nothing else (docs/ledger.md).
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 from ..base.calendar import month_ends_ms, month_of
 from ..base.clock import Clock
 from ..base.events import (
+    WARNING,
     CircuitChanged,
     Event,
     Mode,
@@ -24,37 +25,36 @@ from ..base.events import (
     RequestDone,
     StoreFailed,
 )
+from ..base.values import dataclass
 from ..redis import keys, thrift
 from ..redis.errors import RedisDown
 from ..redis.op import Command, Op, Reply, UnreadableReply, gather, ignored
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
-from . import counters
+from . import places, reading, upgrade
 from .bill import billed
-from .counters import (
+from .counts import Counts, Timed, Totals
+from .places import (
     GUARD_DURATION,
     HTTP_DURATION,
     PROVIDER_DURATION,
     REDIS_DURATION,
-    Counts,
     Name,
-    Reading,
-    Spot,
-    Timed,
-    Totals,
     known,
 )
+from .reading import Reading, Written
+from .table import Place, months
 
 _MOST_REQUESTS = 1_000
-"""Requests that cost no command are handed over at the latest after so many."""
-_LANDS_WITHIN_S = 10.0
-"""Longer than any round trip may take: what has not arrived by then is handed over again."""
+"""Requests that cost no command are flushed after so many at the latest."""
+_REPLY_WITHIN_S = 10.0
+"""Longer than any round trip may take: a flush without a reply by then is repeated."""
 _FLUSH_S = 2.0
 _LEAST_AT_END = 8
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _Flush:
     """Counts on their way to Redis."""
 
     counts: Counts
@@ -75,30 +75,31 @@ class Ledger:
     percents: Sequence[int]
     vcpus: Mapping[str, float]
     news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=100))
-    """What may be worth an alert: fresh readings, and events. Looked at after responses, so that no request waits."""
-    landed: int = 0
-    """How often counts have arrived: a reading of before is out of date."""
+    """Fresh readings and events that are logged as warnings: the rules of alerts see them after the response."""
+    flushes: int = 0
+    """How many flushes have reached Redis: a reading from before the last of them is out of date."""
     _pending: Counts = field(default_factory=Counts)
     _commands: int = 0
     _requests: int = 0
-    _flying: list[_Flight] = field(default_factory=list)
-    _owed: list[Op[None]] = field(default_factory=list)
+    _in_flight: list[_Flush] = field(default_factory=list)
+    _follow_ups: list[Op[None]] = field(default_factory=list)
+    """What the reply to a flush calls for: TTLs, another step."""
 
     # Count
 
     def sent(self, commands: Sequence[Command]) -> None:
-        """Commands are on their way to Redis."""
+        """Count commands that are on their way to Redis."""
         number = billed(commands)
         self._commands += number
         totals, timed = self._pending.at(self.clock.now_ms())
-        totals[counters.COMMANDS] += number
+        totals[places.COMMANDS] += number
         totals["redis_round_trips",] += 1
         timed["commands"] += number
 
     def called(self) -> None:
-        """A call is on its way to Supabase."""
+        """Count a call that is on its way to Supabase."""
         totals, timed = self._pending.at(self.clock.now_ms())
-        totals[counters.RPC_CALLS] += 1
+        totals[places.RPC_CALLS] += 1
         timed["rpc_calls"] += 1
 
     def listen(self, event: Event) -> None:
@@ -109,111 +110,126 @@ class Ledger:
                 self._requests += 1
                 _count_request(event, totals, timed)
             case ProviderAsked(provider):
-                name = known(provider, counters.PROVIDERS)
+                name = known(provider, places.PROVIDERS)
                 totals["provider_calls", name] += 1
                 timed[f"calls.{name}"] += 1
             case ProviderAnswered(provider, ms):
-                name = known(provider, counters.PROVIDERS)
+                name = known(provider, places.PROVIDERS)
                 vcpu_ms = round(ms * self.vcpus.get(provider, 0.0))
                 _observe(totals, PROVIDER_DURATION.counts(ms, name))
                 totals["vcpu_ms", name] += vcpu_ms
                 timed["vcpu_ms"] += vcpu_ms
             case ProviderFailure(provider):
-                totals["provider_failures", known(provider, counters.PROVIDERS)] += 1
-            case StoreFailed("redis", _, reason):
-                totals["redis_errors", known(reason.partition(":")[0], counters.ERRORS)] += 1
-            case StoreFailed():
-                totals["supabase_errors",] += 1
+                totals["provider_failures", known(provider, places.PROVIDERS)] += 1
+            case StoreFailed(store, _, reason):
+                totals[_store_error(store, reason)] += 1
             case RedisSlow():
                 totals["redis_slow",] += 1
-                self.news.append(event)
-            case CircuitChanged(provider, _, after) if after in counters.STATES:
-                totals["circuits", known(provider, counters.PROVIDERS), after] += 1
-                self.news.append(event)
-            case ModeSwitched(after=after) if after != "off":
+            case CircuitChanged(provider, _, after) if after in places.STATES:
+                totals["circuits", known(provider, places.PROVIDERS), after] += 1
+            case ModeSwitched(after=after) if after in places.COUNTING_MODES:
                 totals["mode_switches", after] += 1
-                self.news.append(event)
             case _:
                 pass
+        if event.level >= WARNING:
+            self.news.append(event)
 
-    # Hand over
+    # Flush
 
-    def pending(self) -> Mapping[Spot, int]:
+    def pending(self) -> Mapping[Place, int]:
         """What is counted of the present month and not yet in Redis, as far as this instance knows."""
         counts = Counts()
-        for each in [self._pending, *(flight.counts for flight in self._flying)]:
+        for each in [self._pending, *(flush.counts for flush in self._in_flight)]:
             counts.add(each)
         return counts.places().get(month_of(self.clock.now_ms()), {})
 
     def take(self, least: int | None = None) -> Op[None] | None:
-        """The command that hands everything over, if enough has been counted; 2 on the last day of a month."""
+        """The command that writes all counts, if enough has been counted; 2 on the last day of a month."""
         if self.redis is None or self.redis.gate.rests():
             return None
-        self._recover()
+        self._take_back()
         now_ms = self.clock.now_ms()
-        commands = len(counters.months(now_ms))
+        commands = len(months(now_ms))
         due = self.flush_commands * self.thrift.step(now_ms).flush * commands
         if self._commands < (due if least is None else least) and self._requests < _MOST_REQUESTS * commands:
             return None
-        flight = _Flight(self._pending, self._commands, self._requests, self.clock.monotonic())
-        write = counters.write(flight.counts.places(), now_ms)
-        # Its own commands are counted like all others, but are no reason for the next.
+        flush = _Flush(self._pending, self._commands, self._requests, self.clock.monotonic())
+        write = reading.write(flush.counts.places(), now_ms)
+        # The commands of a flush are counted like all others, but bring the next flush no nearer.
         self._pending, self._commands, self._requests = Counts(), -len(write.commands), 0
-        self._flying.append(flight)
+        self._in_flight.append(flush)
 
         def read(replies: Sequence[Reply]) -> None:
             try:
                 written = write.read(replies)
             except UnreadableReply:
-                # The string is not what it should be; what rides along must not suffer for it.
+                # The key holds something else. Other commands of the same round trip must not fail because of it.
                 return
-            if flight in self._flying:
-                self._flying.remove(flight)
-                self._arrived(written, now_ms)
+            if flush in self._in_flight:
+                self._in_flight.remove(flush)
+                self._confirm(written, now_ms)
 
         return Op(write.commands, read)
 
-    def _recover(self) -> None:
-        """Take back what did not arrive. After a lost reply it counts twice: rather too much than too little."""
-        lost = [each for each in self._flying if self.clock.monotonic() - each.started > _LANDS_WITHIN_S]
-        for flight in lost:
-            self._flying.remove(flight)
-            self._commands, self._requests = self._commands + flight.commands, self._requests + flight.requests
-            self._pending.add(flight.counts)
+    def _take_back(self) -> None:
+        """Count again what got no reply. Where only the reply was lost, it counts twice, which is the safer side."""
+        lost = [each for each in self._in_flight if self.clock.monotonic() - each.started > _REPLY_WITHIN_S]
+        for flush in lost:
+            self._in_flight.remove(flush)
+            self._commands, self._requests = self._commands + flush.commands, self._requests + flush.requests
+            self._pending.add(flush.counts)
 
-    def _arrived(self, written: counters.Written, now_ms: int) -> None:
-        self.landed += 1
-        if (ttls := counters.ttls(written.touches, now_ms)).commands:
-            self._owed.append(ttls)
-        if written.reading is not None:
-            self.read(written.reading)
+    def _confirm(self, written: Written, now_ms: int) -> None:
+        self.flushes += 1
+        if (expiring := reading.expire_new(written.writes, now_ms)).commands:
+            self._follow_ups.append(expiring)
+        if written.reading is None:
+            return
+        month = written.reading.month
+        is_new = written.writes[month] <= reading.FIRST_WRITES
+        if is_new:
+            earlier = upgrade.commands(month)
+            self._follow_ups.append(Op(earlier.commands, lambda replies: self._upgrade(earlier.read(replies), month)))
+        self.learn(written.reading, lowers=not is_new)
 
-    def read(self, reading: Reading) -> None:
-        """Learn from a reading of the whole ledger: how sparing to be, and what to tell."""
-        now_ms = reading.now_ms
-        step = thrift.step_of(reading.commands, self.month_commands, self.percents)
-        if step != self.thrift.number(now_ms):
+    def _upgrade(self, commands: int, month: str) -> None:
+        if commands:
+            noted = reading.set_totals({places.EARLIER_COMMANDS: commands}, month)
+            self._follow_ups.append(Op(noted.commands, ignored))
+
+    def learn(self, seen: Reading, *, lowers: bool = True) -> None:
+        """Take the step of thrift from a reading, and keep the reading for alerts. ``lowers``: a lower step counts."""
+        now_ms = seen.now_ms
+        before = self.thrift.number(now_ms)
+        step = thrift.step_of(seen.commands, self.month_commands, self.percents)
+        if step > before or (step < before and lowers):
             self.thrift.set(step, now_ms)
             lasts_ms = month_ends_ms(now_ms) - now_ms
-            self._owed.append(Op((("SET", keys.thrift(reading.month), step, "PX", lasts_ms),), ignored))
-        self.news.append(reading)
+            self._follow_ups.append(Op((("SET", keys.thrift(seen.month), step, "PX", lasts_ms),), ignored))
+        self.news.append(seen)
 
     async def settle(self, least: int | None = None) -> None:
-        """After a response: hand over what is due. Raises nothing; what fails is tried again later."""
+        """After a response: flush if it is due. Raises nothing; what fails is tried again later."""
         if self.redis is None:
             return
         try:
             if op := self.take(least):
                 await self.redis.run(op, "ledger", _FLUSH_S)
-            if self._owed:
-                owed, self._owed = self._owed, []
-                await self.redis.run(gather(owed), "ledger", _FLUSH_S)
+            while self._follow_ups:
+                ops, self._follow_ups = self._follow_ups, []
+                await self.redis.run(gather(ops), "ledger", _FLUSH_S)
         except RedisDown:
             return
 
     async def close(self) -> None:
-        """The instance ends: hand over what is worth a command."""
+        """The instance ends: flush what is worth a command."""
         await self.settle(_LEAST_AT_END)
+
+
+def _store_error(store: str, reason: str) -> Name:
+    if store == "supabase":
+        return ("supabase_errors",)
+    return ("redis_errors", known(reason.partition(":")[0], places.ERRORS))
 
 
 def _count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
@@ -226,7 +242,7 @@ def _count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
         if done.mode == "redis" and spent.redis:
             _observe(totals, REDIS_DURATION.counts(spent.redis))
             timed["redis_us"] += round(spent.redis * 1000)
-            timed["redis_asked"] += 1
+            timed["redis_timed"] += 1
     if done.cache in ("hit", "stale", "collapsed"):
         timed["cached"] += 1
     if labels.timed_route is not None:
@@ -246,18 +262,19 @@ class _Labels:
 
 @lru_cache(maxsize=256)
 def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str | None, reason: str) -> _Labels:
-    route = known(path.removeprefix("/api/"), counters.ROUTES)
-    decision = known(decided, counters.DECISIONS)
-    group = "429" if status == 429 else known(f"{status // 100}xx", counters.STATUSES)
+    route = known(path.removeprefix("/api/"), places.ROUTES)
+    decision = known(decided, places.DECISIONS, "none")
+    group = "429" if status == 429 else known(f"{status // 100}xx", places.STATUSES, "5xx")
     counted: list[Name] = [("requests", route, decision), ("statuses", route, group)]
     if mode is not None:
         counted.append(("modes", mode))
     if cache is not None:
-        counted.append(("caches", known(cache, counters.CACHES)))
+        counted.append(("caches", known(cache, places.CACHES, "none")))
     if decision == "refuse":
         code, _, why = reason.partition(":")
-        counted.append(("refusals", "blocked" if why == "blocked" else known(code, counters.REFUSALS)))
-    is_timed = route in counters.TIMED_ROUTES and decision in counters.FIVES
+        counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
+    is_guarded = mode is not None or route != places.OTHER
+    is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
     return _Labels(tuple(counted), route if is_timed else None)
 
 

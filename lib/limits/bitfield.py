@@ -1,16 +1,21 @@
-"""Strict windows as operations on one Redis string a subject and day."""
+"""Strict windows as operations on one Redis string a subject and day.
+
+A day's string begins with one byte (how often it was written, and whether its TTL is known to be set) and 48 reserved
+bytes, then holds an array of small unsigned counters for each window (:class:`~.window.Layout`). One ``BITFIELD`` adds
+a call to the current bucket of every window and reads all buckets that the windows cover, atomically, as one billed
+command.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..base.values import dataclass
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, as_int, as_list, ignored
-from .window import _SLOT_BITS, _SLOTS_AT, DAY_MS, SKEW_MS, Buckets, Layout, Usage, _Pack, covering
+from .window import DAY_MS, SKEW_MS, Buckets, Layout, Pack, Usage, covering
 
 # The first byte: how often the key was written, and by how many calls whose instance had set its TTL, both up to 15.
 _TOUCH: Command = ("u4", 0)
-
-
 _CONFIRMED: Command = ("u4", 4)
 
 
@@ -37,8 +42,6 @@ class Tally:
     confirmed: bool
     """Whether some instance is known to have set the key's TTL."""
     known: Known
-    slot: int | None = None
-    """What the slot held before, where one was set."""
 
 
 def _days(layout: Layout, now_ms: int) -> list[int]:
@@ -46,19 +49,6 @@ def _days(layout: Layout, now_ms: int) -> list[int]:
     today = now_ms // DAY_MS
     low = min(each.covered(now_ms).start * each.bucket_ms for each in layout.windows) // DAY_MS
     return [day for day in range(low, (now_ms + SKEW_MS) // DAY_MS + 1) if day != today]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A value to leave in one of a subject's slots."""
-
-    slot: int
-    value: int
-
-    @property
-    def part(self) -> Command:
-        """The part of a BITFIELD that sets the slot and yields what it held."""
-        return ("SET", f"u{_SLOT_BITS}", _SLOTS_AT + self.slot * _SLOT_BITS, self.value)
 
 
 def spend(
@@ -69,7 +59,6 @@ def spend(
     known: Known | None = None,
     *,
     tokens: int = 0,
-    mark: Mark | None = None,
 ) -> Op[Tally]:
     """Add ``cost`` to every window and read what they hold then: 1 command, and 1 for each other day not yet known.
 
@@ -82,16 +71,14 @@ def spend(
     parts += ["OVERFLOW", "FAIL"]
     for each, (kind, offset) in zip(layout.windows, layout.spots(now_ms), strict=True):
         parts += ["INCRBY", kind, offset, each.price(cost, tokens)]
-    if mark is not None:
-        parts += mark.part
-    return _read(subject, layout, now_ms, known, parts, increments=len(layout.windows), marked=mark is not None)
+    return _read(subject, layout, now_ms, known, parts, increments=len(layout.windows))
 
 
 def peek(subject: str, layout: Layout, now_ms: int, known: Known | None = None) -> Op[Tally]:
     """Read every window without writing anything or creating a key."""
     parts: list[str | int] = ["BITFIELD_RO", keys.windows(subject, now_ms // DAY_MS)]
     parts += ["GET", *_TOUCH, "GET", *_CONFIRMED]
-    return _read(subject, layout, now_ms, known or Known(), parts, increments=0, marked=False)
+    return _read(subject, layout, now_ms, known or Known(), parts, increments=0)
 
 
 def _read(
@@ -102,7 +89,6 @@ def _read(
     parts: list[str | int],
     *,
     increments: int,
-    marked: bool,
 ) -> Op[Tally]:
     today = now_ms // DAY_MS
     own = layout.packs(today, now_ms)
@@ -118,9 +104,9 @@ def _read(
         commands.append(tuple(read_only))
 
     def read(replies: Sequence[Reply]) -> Tally:
-        items = as_list(replies[0], 2 + increments + marked + len(own))
+        items = as_list(replies[0], 2 + increments + len(own))
         usage: list[dict[int, int]] = [{} for _ in layout.windows]
-        _fill(usage, own, items[2 + increments + marked :])
+        _fill(usage, own, items[2 + increments :])
         days = {day: buckets for day, buckets in known.days.items() if day in other}
         for (day, packs), reply in zip(unread, replies[1:], strict=True):
             found: list[dict[int, int]] = [{} for _ in layout.windows]
@@ -133,14 +119,13 @@ def _read(
             if day in known.days:
                 _merge(usage, covering(layout.windows, known.days[day], now_ms))
         added = tuple(item is not None for item in items[2 : 2 + increments])
-        slot = as_int(items[2 + increments]) if marked else None
         touch, confirmed = as_int(items[0]), as_int(items[1]) > 0
-        return Tally(tuple(usage), added, touch, confirmed, Known(days, known.ttl_day), slot)
+        return Tally(tuple(usage), added, touch, confirmed, Known(days, known.ttl_day))
 
     return Op(tuple(commands), read)
 
 
-def _fill(usage: list[dict[int, int]], packs: Sequence[_Pack], values: Sequence[Reply]) -> None:
+def _fill(usage: list[dict[int, int]], packs: Sequence[Pack], values: Sequence[Reply]) -> None:
     for pack, value in zip(packs, values, strict=True):
         if number := as_int(value):
             usage[pack.which].update(pack.unpack(number))
@@ -166,7 +151,6 @@ def refund(
     added: Sequence[bool] | None = None,
     *,
     tokens: int = 0,
-    mark: Mark | None = None,
 ) -> Op[Refunded]:
     """Take a call back out of the windows that took it, at the ``now_ms`` it was added.
 
@@ -180,23 +164,7 @@ def refund(
         if was_added and (price := each.price(cost, tokens)):
             parts += ["INCRBY", kind, offset, -price]
             taken += 1
-    if mark is not None:
-        parts += mark.part
-        taken += 1
     return Op((tuple(parts),), lambda replies: Refunded(as_int(as_list(replies[0], 1 + taken)[0]) == 1))
-
-
-def set_slot(subject: str, mark: Mark, now_ms: int) -> Op[int]:
-    """Leave a value in a slot of the key of ``now_ms``; yields what it held: 1 command."""
-    command = ("BITFIELD", keys.windows(subject, now_ms // DAY_MS), *mark.part)
-    return Op((command,), lambda replies: as_int(as_list(replies[0], 1)[0]))
-
-
-def get_slot(subject: str, slot: int, now_ms: int) -> Op[int]:
-    """What a slot holds: 1 command."""
-    at = _SLOTS_AT + slot * _SLOT_BITS
-    command = ("BITFIELD_RO", keys.windows(subject, now_ms // DAY_MS), "GET", f"u{_SLOT_BITS}", at)
-    return Op((command,), lambda replies: as_int(as_list(replies[0], 1)[0]))
 
 
 def needs_ttl(tally: Tally, now_ms: int) -> bool:

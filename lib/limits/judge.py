@@ -1,8 +1,8 @@
 """The verdict on a call, from what the windows hold: one rule for Redis, Supabase and memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..base.values import dataclass
 from .window import Buckets, Usage, Window
 
 

@@ -1,72 +1,76 @@
-"""Who counts a call: Redis, else Supabase, else this instance, without an allowance growing on the way.
+"""Who counts a call: Redis, else Supabase, else this instance; and what every request learns from Redis meanwhile.
 
-What Redis was last known to hold goes along to Supabase as a floor. When Redis returns, each call is for a while
-counted by Supabase still and given to Redis at once, so that it does not matter that some instances are back and some
-are not. docs/failure-modes.md derives the bound.
+An admitted call takes one ``BITFIELD``, joined with the ``MGET`` of everything else that the request reads. What
+happens while Redis is away is in ``elsewhere.py``, what happens when it returns in ``coming_back.py``.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import field, replace
 from typing import Protocol
 
+from ..afterwards import Afterwards
 from ..base.bounded import Bounded
+from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Listener, Mode, ModeSwitched
+from ..base.values import dataclass
+from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Op, gather, ignored, join
+from ..redis.op import Op, Reply, join
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
-from . import bitfield, settlement
-from .bitfield import Known, Mark, Tally
-from .judge import Quota, certain, judge, without
+from . import bitfield
+from .admission import Admission, Charge
+from .coming_back import NOTHING, ComingBack, Outage
+from .counting import Counting
+from .elsewhere import Elsewhere
+from .judge import Quota, too_costly
 from .local import LocalLimits
-from .settlement import Given, holds, less
-from .supabase import SupabaseDown
+from .remembered import Memory
 from .supabase_store import SupabaseStore
-from .window import DAY_MS, SKEW_MS, Layout, Usage, Window, covering, highest, plus
+from .window import SKEW_MS, Layout, Window
 
-_REMEMBERED = 10_000
-_LATEST_S = 2.5
-"""A call that found Redis away is counted elsewhere within this time at the latest, then the cool-down follows."""
-_PATIENCE = 6
-"""So many times the grace a subject is counted by both at most, when somebody goes on counting it in Supabase."""
+_LONGEST_S = 2.5
+"""A call that found Redis away is counted elsewhere within this time; then the cool-down follows."""
 
 
 class StockLimits(Protocol):
-    """The limiter of ``upstash_ratelimit``, for installations that share its counters. Raises RedisDown."""
+    """The limiter of ``upstash_ratelimit``, for installations that share its counters."""
 
     async def spend(self, caller_id: str, group: str, limits: Sequence[Window], cost: int) -> Quota:
-        """Admit a call or refuse it."""
+        """Admit a call or refuse it. Raises RedisDown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """Whom a call counts for, and by which windows. ``stock_id`` where ``upstash_ratelimit`` may count instead."""
+class Marks:
+    """What instances and operators leave in Redis for every request to see."""
 
-    id: str
-    layout: Layout
-    group: str = ""
-    stock_id: str | None = None
+    outage_ms: int = 0
+    """When an instance last reported an outage; 0 for never."""
+    thrift: str | None = None
+    """How sparingly Redis is to be used."""
+    reset_ms: int = 0
+    """When the subject's counts were last reset by hand; 0 for never."""
 
 
-@dataclass(slots=True)
-class Admission:
-    """The verdict on a call, who gave it, and what is still owed to Redis."""
+def marks(subject_id: str, now_ms: int) -> Lookup[Marks]:
+    """The marks that concern a subject."""
 
-    subject: Subject
-    now_ms: int
-    quota: Quota
-    mode: Mode
-    owed: list[Op[object]] = field(default_factory=list)
-    sets_ttl: bool = False
-    slot: int | None = None
-    """What the subject's slot held before, where Redis answered and a mark was left."""
+    def read(texts: Texts) -> Marks:
+        outage, thrift, reset = texts
+        return Marks(_number(outage), thrift, _number(reset))
+
+    return Lookup((keys.OUTAGE, keys.thrift(month_of(now_ms)), keys.reset(subject_id)), read, Marks)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else 0
 
 
 @dataclass(slots=True)
 class Limits:
-    """Counts calls wherever they can be counted now. One per instance; what it remembers may be forgotten."""
+    """Counts calls wherever they can be counted now. One for each instance; what it remembers may be forgotten."""
 
     redis: RedisStore | None
     supabase: SupabaseStore | None
@@ -75,83 +79,78 @@ class Limits:
     emit: Listener
     stock: StockLimits | None = None
     thrift: Thrift = field(default_factory=Thrift)
-    riding: Callable[[], Op[None] | None] = lambda: None
-    """What is due to go to Redis on its own account, and rides along with a write-back."""
     mode: Mode = field(init=False)
     since_ms: int = field(init=False)
     reason: str = "start"
-    _outage_ms: int = 0
-    """When an instance last came back to Redis, or this one was last away: subjects are settled once for each."""
-    _untold: bool = False
-    """This instance has counted elsewhere since it last said so in Redis."""
-    _settled: Bounded[str, int] = field(default_factory=lambda: Bounded(_REMEMBERED))
-    _known: Bounded[str, Known] = field(default_factory=lambda: Bounded(_REMEMBERED))
-    _unsure: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
-    """Subjects whose call may have made a key, at the time given, without our having learned of it: they need a TTL."""
-    _given: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
-    """What of a subject's counts in Redis is Supabase's."""
-    _floors: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
-    """What Redis itself was last seen to have admitted: the rest of these counts."""
-    _seen: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
-    """What was last known to be counted, whoever counted it."""
-    _alone: Bounded[str, Usage] = field(default_factory=lambda: Bounded(_REMEMBERED))
-    """What this instance admitted by itself and has told nobody of."""
-    _share_s: float = field(init=False)
-    _grace_ms: int = field(init=False)
+    counting: Counting = field(init=False)
+    _memory: Memory = field(default_factory=Memory)
+    _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
+    """The resets by hand that this instance knows of."""
+    _outage: Outage = field(default_factory=Outage)
+    _elsewhere: Elsewhere = field(init=False)
+    _coming_back: ComingBack = field(init=False)
+    _longest_s: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.mode = "redis" if self.redis else "supabase" if self.supabase else "local"
-        self.since_ms = self.clock.now_ms()
         redis, supabase = self.redis, self.supabase
-        self._share_s = (redis.longest_s if redis else 0.0) + (supabase.longest_s if supabase else 0.0)
-        # For so long after one instance is back another may still count elsewhere.
+        self.mode = "redis" if redis else "supabase" if supabase else "local"
+        self.since_ms = self.clock.now_ms()
+        self._longest_s = (redis.longest_s if redis else 0.0) + (supabase.longest_s if supabase else 0.0)
         cooldown_ms = redis.gate.policy.cooldown_ms if redis else 0
-        self._grace_ms = cooldown_ms + int(max(_LATEST_S, self._share_s) * 1000) + SKEW_MS
+        grace_ms = cooldown_ms + int(max(_LONGEST_S, self._longest_s) * 1000) + SKEW_MS
+        self.counting = Counting(self._memory)
+        self._elsewhere = Elsewhere(supabase, self.local, self._memory, self.clock)
+        self._coming_back = ComingBack(
+            self._memory,
+            self.counting,
+            self._elsewhere,
+            self._outage,
+            self.clock,
+            grace_ms,
+            lambda reason: self._switch("supabase", reason),
+        )
 
-    async def spend[T](
-        self,
-        subject: Subject,
-        cost: int,
-        now_ms: int,
-        ride: Op[tuple[int, T]],
-        deadline: float,
-        *,
-        tokens: int = 0,
-        mark: Mark | None = None,
-    ) -> tuple[Admission, T | None]:
-        """Admit a call or refuse it, and read ``ride`` on the way; None unless Redis answers. Raises nothing.
+    async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
+        """Admit a call or refuse it, and read what else the request wants in the same round trip. Raises nothing.
 
-        ``ride`` yields the outage marker (:data:`keys.OUTAGE`, 0 for none) beside what its owner wants. Takes no longer
-        than the stores' own times together, nor than there is until the deadline.
+        Takes no longer than the stores' own times together, nor than there is until the deadline.
         """
-        if not subject.layout.windows and not ride.commands:
-            # Nothing to ask anyone: it says nothing of who answers either.
-            return Admission(subject, now_ms, Quota(True, "unlimited", ()), self.mode), None
-        deadline = min(deadline, self.clock.monotonic() + self._share_s)
-        if self.redis is None:
-            return await self._spend_elsewhere(subject, cost, now_ms, deadline, "redis is disabled"), None
-        if (spared := self.spares(now_ms)) is not None:
-            # As in an outage: what is admitted meanwhile is settled when Redis counts again.
-            self._outage_ms, self._untold = max(self._outage_ms, now_ms), True
-            return await self._spend_elsewhere(subject, cost, now_ms, deadline, spared), None
-        if self.redis.failed_ms > self._outage_ms:
-            # It failed at something else: a write-back, a circuit. Whether it has lost its data is not known.
-            self._outage_ms, self._untold = self.redis.failed_ms, True
-        try:
-            admission, rode = await self._spend_redis(self.redis, subject, cost, now_ms, ride, deadline, tokens, mark)
-        except RedisDown as e:
-            # What one subject's key holds is no outage.
-            ill = e.kind == "command"
-            if not ill:
-                self._outage_ms, self._untold = max(self._outage_ms, now_ms), True
-            return await self._spend_elsewhere(subject, cost, now_ms, deadline, str(e), switch=not ill), None
-        if self._untold:
-            self._untold = False
-            admission.owed.append(self._tell(now_ms))
-        if admission.mode == "redis" and not self.redis.gate.rests():
-            # A late reply from before the outage does not end it.
-            self._switch("redis", "redis answers again")
-        return admission, rode
+        lookup = both(marks(charge.subject.id, charge.now_ms), wanted)
+        admission, found = await self._count(charge, lookup.op(), after)
+        if found is None:
+            return admission, wanted.unread()
+        self.thrift.seen(found[0].thrift, charge.now_ms)
+        if not self._is_new_reset(charge.subject.id, found[0]) or admission.quota.allowed:
+            return admission, found[1]
+        # Refused by what this instance remembered of the time before the reset.
+        again, found_again = await self._count(charge, lookup.op(), after)
+        return again, (found_again or found)[1]
+
+    async def spend[T](self, charge: Charge, ride: Op[T], after: Afterwards) -> tuple[Admission, T | None]:
+        """Admit a call or refuse it; ``ride`` goes along, and yields None unless Redis answers. Raises nothing."""
+        windows = charge.subject.layout.windows
+        if (never := too_costly(windows, charge.cost, charge.now_ms, tokens=charge.tokens)) is not None:
+            # It will never fit: nothing is counted, but what goes along is still sent.
+            charge = replace(charge, subject=replace(charge.subject, layout=Layout(())))
+        admission, found = await self._count(charge, Op(ride.commands, lambda r: (Marks(), ride.read(r))), after)
+        admission = admission if never is None else replace(admission, quota=never)
+        return admission, None if found is None else found[1]
+
+    def give_back(self, admission: Admission, after: Afterwards) -> None:
+        """Give a call back that was admitted and did not take place."""
+        charge = admission.charge
+        if admission.mode == "redis" and admission.quota.allowed and charge.subject.layout.windows:
+            self.counting.refund(charge, after)
+
+    def correct(self, admission: Admission, tokens: int, after: Afterwards) -> None:
+        """Let an admitted call have taken this many tokens instead of those that were reserved for it."""
+        if admission.mode == "redis":
+            self.counting.correct(admission.charge, tokens, after)
+
+    def due(self, after: Afterwards) -> None:
+        """Add what earlier requests could not send. While Redis is away, nothing can be sent."""
+        if self.mode == "redis":
+            self.counting.due(after)
 
     def spares(self, now_ms: int) -> str | None:
         """Why Redis is left alone although it answers, if it is: its month is nearly over, and Supabase can count."""
@@ -160,323 +159,99 @@ class Limits:
         return "redis's month is nearly used up"
 
     def is_out(self) -> bool:
-        """Whether Redis was not there for the last call."""
+        """Whether Redis did not answer the last call."""
         return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
 
     def forget(self, subject_id: str) -> None:
         """Know nothing of a subject any more."""
-        for memory in (self._known, self._given, self._floors, self._seen, self._alone):
-            memory.drop(subject_id)
+        self._memory.forget(subject_id)
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline on the monotonic clock; never negative."""
         return max(0.0, deadline - self.clock.monotonic())
 
-    def debt(self, subject: Subject, owed: list[Op[object]], now_ms: int) -> Admission:
-        """Something to be written back that belongs to no verdict."""
-        return Admission(subject, now_ms, Quota(True, "owed", ()), "redis", owed)
+    def _is_new_reset(self, subject_id: str, found: Marks) -> bool:
+        """Whether the subject was reset by hand since this instance last looked; then it forgets what it knew."""
+        if found.reset_ms <= (self._resets.get(subject_id) or 0):
+            return False
+        self._resets.put(subject_id, found.reset_ms)
+        self.forget(subject_id)
+        return True
 
-    async def finish(self, admissions: Sequence[Admission], deadline: float) -> None:
-        """Send all that is owed in one round trip. Raises RedisDown, after which none of it is tried again."""
-        owed = [(each, op) for each in admissions for op in each.owed]
-        for each in admissions:
-            each.owed = []
-        # While it is out there is nobody to tell.
-        unsure = self._unsure.take() if self.mode == "redis" else []
-        for subject_id, at_ms in unsure:
-            subject = Subject(subject_id, Layout(()))
-            owed.append((self.debt(subject, [], at_ms), bitfield.set_ttl(subject_id, at_ms)))
-        if not owed or self.redis is None:
-            return
-        owed += self._passengers()
+    async def _count[T](
+        self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards
+    ) -> tuple[Admission, tuple[Marks, T] | None]:
+        if not charge.subject.layout.windows and not ride.commands:
+            # Nobody is asked, and nothing is learned of who answers.
+            return Admission(charge, Quota(True, "unlimited", ()), self.mode), None
+        # Not by dataclasses.replace(), which takes as long as judging the call.
+        deadline = min(charge.deadline, self.clock.monotonic() + self._longest_s)
+        charge = Charge(charge.subject, charge.now_ms, deadline, charge.cost, charge.tokens)
+        now_ms = charge.now_ms
+        if self.redis is None:
+            return await self._count_elsewhere(charge, "redis is disabled"), None
+        if (spared := self.spares(now_ms)) is not None:
+            # As in an outage: what is admitted meanwhile is settled when Redis counts again.
+            self._outage.happened(now_ms)
+            return await self._count_elsewhere(charge, spared), None
+        if self.redis.failed_ms > self._outage.at_ms:
+            # It failed at something else: a write-back, a circuit. Whether it has lost its data is not known.
+            self._outage.happened(self.redis.failed_ms)
         try:
-            results = await self.redis.run(gather([op for _, op in owed]), "write_back", self.left_s(deadline))
-        except BaseException:
-            for subject_id, at_ms in [*unsure, *((a.subject.id, a.now_ms) for a, _ in owed if a.sets_ttl)]:
-                self._unsure.put(subject_id, at_ms)
-            raise
-        late: dict[str, Op[None]] = {}
-        for (each, _), result in zip(owed, results, strict=True):
-            known = self._known.get(each.subject.id) or Known()
-            if each.sets_ttl:
-                self._known.put(each.subject.id, replace(known, ttl_day=each.now_ms // DAY_MS))
-            elif isinstance(result, bitfield.Refunded) and result.made_key:
-                # The key went between the call and its refund, which made it anew.
-                late[each.subject.id] = bitfield.set_ttl(each.subject.id, each.now_ms)
-        if late:
-            await self.redis.run(gather(list(late.values())), "write_back", self.left_s(deadline))
+            admission, rode = await self._count_in_redis(self.redis, charge, ride, after)
+        except RedisDown as e:
+            # What one subject's key holds is no outage.
+            outage = e.kind != "command"
+            if outage:
+                self._outage.happened(now_ms)
+            return await self._count_elsewhere(charge, str(e), switch=outage), None
+        if self._outage.unreported:
+            self._report_outage(now_ms, after)
+        if admission.mode == "redis" and not self.redis.gate.rests():
+            # A late reply from before the outage does not end it.
+            self._switch("redis", "redis answers again")
+        return admission, rode
 
-    def _passengers(self) -> list[tuple[Admission, Op[object]]]:
-        riding = self.riding()
-        return [] if riding is None else [(self.debt(Subject("", Layout(())), [], 0), riding)]
+    def _report_outage(self, now_ms: int, after: Afterwards) -> None:
+        def lost() -> None:
+            self._outage.unreported = True
 
-    # Redis
+        self._outage.unreported = False
+        after.add(self._outage.report(now_ms), lost=lost)
 
-    async def _spend_redis[T](
-        self,
-        redis: RedisStore,
-        subject: Subject,
-        cost: int,
-        now_ms: int,
-        ride: Op[tuple[int, T]],
-        deadline: float,
-        tokens: int,
-        mark: Mark | None,
-    ) -> tuple[Admission, T | None]:
-        layout, left_s = subject.layout, self.left_s(deadline)
-        if not layout.windows:
-            _, rode = await redis.run(ride, "ask", left_s)
-            return Admission(subject, now_ms, Quota(True, "unlimited", ()), "redis"), rode
+    async def _count_in_redis[T](
+        self, redis: RedisStore, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards
+    ) -> tuple[Admission, tuple[Marks, T]]:
+        subject, left_s = charge.subject, self.left_s(charge.deadline)
+        if not subject.layout.windows:
+            return Admission(charge, Quota(True, "unlimited", ()), "redis"), await redis.run(ride, "ask", left_s)
         if self.stock is not None and subject.stock_id is not None:
-            stock, stock_id = self.stock, subject.stock_id
-            quota = await redis.call(lambda: stock.spend(stock_id, subject.group, layout.windows, cost), "ask")
-            _, rode = await redis.run(ride, "ask", self.left_s(deadline))
-            return Admission(subject, now_ms, quota, "redis"), rode
-        asked = _Asked(subject, cost, tokens, now_ms, deadline, mark)
-        if self._unsettled(subject, now_ms):
-            return await self._spend_both(redis, asked, ride, _NOTHING)
+            stock, stock_id, windows = self.stock, subject.stock_id, subject.layout.windows
+            quota = await redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
+            return Admission(charge, quota, "redis"), await redis.run(ride, "ask", self.left_s(charge.deadline))
+        if self._coming_back.concerns(charge):
+            return await self._coming_back.admit(redis, charge, _with_outage(ride), NOTHING, after)
         try:
-            tally, (outage_ms, rode) = await redis.run(join(self._spend_op(asked), ride), "ask", left_s)
+            tally, rode = await redis.run(join(self.counting.op(charge), ride), "ask", left_s)
         except BaseException as e:
             if not (isinstance(e, RedisDown) and e.kind == "resting"):
-                self._unsure.put(subject.id, now_ms)
+                self.counting.lost(subject.id, charge.now_ms)
             raise
-        self._outage_ms = max(self._outage_ms, outage_ms)
-        if self._unsettled(subject, now_ms):
-            # Learned of it by this very reply: taken back, and counted as those do who knew.
-            back = bitfield.refund(subject.id, layout, cost, now_ms, tally.added, tokens=tokens)
-            admission, _ = await self._spend_both(redis, asked, ride, back)
+        self._outage.heard(rode[0].outage_ms)
+        if self._coming_back.concerns(charge):
+            # Learned by this very reply: the call is taken back, and counted as whoever knew of the outage counts it.
+            back = bitfield.refund(
+                subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
+            )
+            admission, _ = await self._coming_back.admit(redis, charge, _with_outage(ride), back, after)
             return admission, rode
-        return self._admit(asked, tally, _empty(layout.windows)), rode
+        return self.counting.admit(charge, tally, after), rode
 
-    def _spend_op(self, asked: "_Asked", known: Known | None = None) -> Op[Tally]:
-        subject, known = asked.subject, known or self._known.get(asked.subject.id)
-        return bitfield.spend(
-            subject.id, subject.layout, asked.cost, asked.now_ms, known, tokens=asked.tokens, mark=asked.mark
-        )
-
-    def _admit(self, asked: "_Asked", tally: Tally, elsewhere: Usage) -> Admission:
-        """Judge a call that Redis has counted; ``elsewhere`` is known to be counted and not in Redis."""
-        subject, cost, tokens, now_ms, mark = asked.subject, asked.cost, asked.tokens, asked.now_ms, asked.mark
-        limits = subject.layout.windows
-        usage = plus(tally.usage, elsewhere) if any(elsewhere) else tally.usage
-        quota = judge(limits, usage, cost, now_ms, tally.added, tokens=tokens)
-        admission = Admission(subject, now_ms, quota, "redis", slot=tally.slot)
-        self._known.put(subject.id, tally.known)
-        if not quota.allowed:
-            # What was noted there before goes back as well: a refused call computes nothing.
-            erased = Mark(mark.slot, tally.slot or 0) if mark else None
-            refund = bitfield.refund(subject.id, subject.layout, cost, now_ms, tally.added, tokens=tokens, mark=erased)
-            admission.owed.append(refund)
-            usage = without(limits, usage, cost, now_ms, tally.added, tokens=tokens)
-        self._remember(subject, usage, now_ms)
-        if bitfield.needs_ttl(tally, now_ms):
-            admission.owed.append(bitfield.set_ttl(subject.id, now_ms))
-            admission.sets_ttl = True
-        return admission
-
-    def _remember(self, subject: Subject, usage: Usage, now_ms: int) -> None:
-        usage = certain(subject.layout.windows, usage, now_ms)
-        self._seen.put(subject.id, usage)
-        given = self._given.get(subject.id)
-        self._floors.put(subject.id, usage if given is None else less(usage, given))
-
-    def _recall(self, memory: Bounded[str, Usage], subject: Subject, now_ms: int) -> Usage:
-        limits = subject.layout.windows
-        return covering(limits, memory.get(subject.id) or _empty(limits), now_ms)
-
-    # Coming back
-
-    def _tell(self, now_ms: int) -> Op[None]:
-        """Tell every instance that calls may have been admitted elsewhere: 1 command, once an instance and outage."""
-        self._outage_ms = max(self._outage_ms, now_ms)
-        # As long as an admitted call can count.
-        return Op((("SET", keys.OUTAGE, self._outage_ms, "PX", DAY_MS + 3_600_000),), ignored)
-
-    def _unsettled(self, subject: Subject, now_ms: int) -> bool:
-        """Whether Redis may lack calls of a subject that were admitted elsewhere."""
-        if self._alone.get(subject.id):
-            return True
-        outage_ms = self._outage_ms
-        if not outage_ms or (self._settled.get(subject.id) or 0) >= outage_ms:
-            return False
-        return settlement.lasts(subject.layout, outage_ms, now_ms)
-
-    async def _spend_both[T](
-        self, redis: RedisStore, asked: "_Asked", ride: Op[tuple[int, T]], back: Op[bitfield.Refunded] | Op[None]
-    ) -> tuple[Admission, T]:
-        """Count a call in Supabase and give it to Redis at once; in Redis alone where Supabase need not be asked.
-
-        Raises RedisDown. Whatever fails on the way may be done again without counting anything twice, but what this
-        instance admitted by itself: of that, a lost reply counts twice, which admits nothing.
-        """
-        subject, now_ms = asked.subject, asked.now_ms
-        first = join(self._tell(now_ms) if self._untold else _NOTHING, back)
-        # What was given is read before what is counted: a gift in between must not look like calls that Redis lacks.
-        counted = join(
-            settlement.read(subject.id, subject.layout, now_ms), bitfield.peek(subject.id, subject.layout, now_ms)
-        )
-        op = join(join(first, counted), ride)
-        (_, (given, tally)), (outage_ms, rode) = await redis.run(op, "ask", self.left_s(asked.deadline))
-        self._untold, self._outage_ms = False, max(self._outage_ms, outage_ms)
-        heard = given.settled_ms >= self._outage_ms or not _of_calls(subject.layout.windows)
-        if self.supabase is not None and not heard:
-            floor = highest(
-                less(certain(subject.layout.windows, tally.usage, now_ms), given.usage),
-                self._recall(self._floors, subject, now_ms),
-            )
-            try:
-                quota, total, spent = await self._ask_supabase(self.supabase, asked, floor)
-            except SupabaseDown:
-                pass
-            else:
-                return await self._give(redis, asked, given, tally, quota, total, spent), rode
-        return await self._spend_restored(redis, asked, given, tally, heard=heard or self.supabase is None), rode
-
-    async def _give(
-        self,
-        redis: RedisStore,
-        asked: "_Asked",
-        given: Given,
-        tally: Tally,
-        quota: Quota,
-        total: Usage,
-        spent: Usage,
-    ) -> Admission:
-        """Give Redis what Supabase has admitted, this call included, before anybody hears of it.
-
-        Whoever counts in Redis alone by now is seen here, or sees this call there.
-        """
-        subject, cost, tokens, now_ms = asked.subject, asked.cost, asked.tokens, asked.now_ms
-        layout, limits, outage_ms = subject.layout, subject.layout.windows, self._outage_ms
-        admission = Admission(subject, now_ms, quota, "redis")
-        one = _one(limits, cost, tokens, now_ms)
-        waited_ms = abs(now_ms - outage_ms)
-        quiet = holds(plus(given.usage, one) if quota.allowed else given.usage, spent)
-        if waited_ms >= self._grace_ms * (1 if quiet else _PATIENCE):
-            self._settled.put(subject.id, outage_ms)
-            admission.owed.append(settlement.settle_for_good(subject.id, outage_ms, now_ms))
-        gift = {"spent": spent, "carried": less(total, spent), "alone": _empty(limits)}
-        self._floors.put(subject.id, gift["carried"])
-        if not quota.allowed:
-            if not (holds(given.usage, spent) and holds(less(tally.usage, given.usage), gift["carried"])):
-                admission.owed.append(settlement.restore(subject.id, layout, now_ms, **gift))
-            return admission
-        # Tokens are counted by Redis alone.
-        gift["alone"] = tuple(own if each.unit == "tokens" else {} for each, own in zip(limits, one, strict=True))
-        peek = bitfield.peek(subject.id, layout, now_ms)
-        try:
-            op = join(settlement.restore(subject.id, layout, now_ms, **gift), peek)
-            _, tally = await redis.run(op, "settle", self.left_s(asked.deadline))
-        except RedisDown as e:
-            # Admitted and counted all the same.
-            self._outage_ms, self._untold = max(self._outage_ms, now_ms), True
-            self._switch("supabase", str(e))
-            return replace(admission, mode="supabase", owed=[])
-        self._known.put(subject.id, replace(tally.known, ttl_day=now_ms // DAY_MS))
-        counted = [True] * len(limits)
-        admission.quota = judge(limits, tally.usage, cost, now_ms, counted, tokens=tokens)
-        if not admission.quota.allowed and tokens:
-            admission.owed.append(bitfield.refund(subject.id, layout, 0, now_ms, tokens=tokens))
-        self._seen.put(subject.id, highest(tally.usage, total))
-        return admission
-
-    async def _spend_restored(
-        self, redis: RedisStore, asked: "_Asked", given: Given, tally: Tally, *, heard: bool
-    ) -> Admission:
-        """Count a call in Redis, once that holds what this instance knows it should."""
-        subject, now_ms, outage_ms = asked.subject, asked.now_ms, self._outage_ms
-        layout = subject.layout
-        floor, alone = self._recall(self._floors, subject, now_ms), self._recall(self._alone, subject, now_ms)
-        known = given.usage if heard else highest(given.usage, self._recall(self._given, subject, now_ms))
-        self._given.put(subject.id, known)
-        # What Supabase has admitted counts as far as this instance was told; it is asked again next time.
-        elsewhere = less(known, given.usage)
-        spend, nothing = self._spend_op(asked, Known()), _NOTHING
-        if any(alone) or not holds(less(tally.usage, given.usage), floor):
-            nothing = settlement.restore(subject.id, layout, now_ms, spent=given.usage, carried=floor, alone=alone)
-        self._alone.drop(subject.id)
-        try:
-            _, tally = await redis.run(join(nothing, spend), "ask", self.left_s(asked.deadline))
-        except RedisDown:
-            self._owe(subject, alone, now_ms)
-            raise
-        if heard:
-            self._settled.put(subject.id, outage_ms)
-        return self._admit(asked, tally, elsewhere)
-
-    def _owe(self, subject: Subject, alone: Usage, now_ms: int) -> None:
-        """Remember what this instance admitted by itself and nobody has heard of."""
-        if any(alone):
-            self._alone.put(subject.id, plus(alone, self._recall(self._alone, subject, now_ms)))
-
-    # Elsewhere
-
-    async def _spend_elsewhere(
-        self, subject: Subject, cost: int, now_ms: int, deadline: float, reason: str, *, switch: bool = True
-    ) -> Admission:
-        limits = _of_calls(subject.layout.windows)
-        if not limits:
-            # Nobody is asked; who would be, is not known to have failed.
-            mode: Mode = self.mode if self.mode != "redis" else "supabase" if self.supabase else "local"
-            quota = Quota(True, "unlimited", ())
-        elif self.supabase is not None:
-            asked = _Asked(subject, cost, 0, now_ms, deadline, None)
-            try:
-                quota, _, _ = await self._ask_supabase(
-                    self.supabase, asked, self._recall(self._floors, subject, now_ms)
-                )
-                mode = "supabase"
-            except SupabaseDown as e:
-                quota, mode, reason = self._spend_local(subject, cost, now_ms), "local", f"{reason}; {e}"
-        else:
-            quota, mode = self._spend_local(subject, cost, now_ms), "local"
+    async def _count_elsewhere(self, charge: Charge, reason: str, *, switch: bool = True) -> Admission:
+        admission, reason = await self._elsewhere.admit(charge, self.mode, reason)
         if switch:
-            self._switch(mode, reason)
-        return Admission(subject, now_ms, quota, mode)
-
-    async def _ask_supabase(self, supabase: SupabaseStore, asked: "_Asked", floor: Usage) -> tuple[Quota, Usage, Usage]:
-        """Let Supabase decide; yields what it counts then, and what of it it has admitted. Raises SupabaseDown."""
-        subject, now_ms = asked.subject, asked.now_ms
-        # Tokens are counted in Redis only; a calendar day counts as the last 24 hours, which is never more.
-        limits = subject.layout.windows
-        places = _of_calls(limits)
-        alone = self._recall(self._alone, subject, now_ms)
-        # Taken before it is told, so that no two calls tell it.
-        self._alone.drop(subject.id)
-        try:
-            quota, counted = await supabase.spend(
-                subject.id,
-                tuple(replace(limits[place], zone=None) for place in places),
-                asked.cost,
-                now_ms,
-                tuple(floor[place] for place in places),
-                tuple(alone[place] for place in places),
-                self.left_s(asked.deadline),
-            )
-        except SupabaseDown:
-            self._owe(subject, alone, now_ms)
-            raise
-        total = covering(limits, _spread(limits, places, counted.total), now_ms)
-        spent = covering(limits, _spread(limits, places, counted.spent), now_ms)
-        self._seen.put(subject.id, total)
-        self._given.put(subject.id, spent)
-        return quota, total, spent
-
-    def _spend_local(self, subject: Subject, cost: int, now_ms: int) -> Quota:
-        """A share of the limit, and never more than what is known to be left of the whole."""
-        all_limits = subject.layout.windows
-        places = _of_calls(all_limits)
-        limits = tuple(replace(all_limits[place], zone=None) for place in places)
-        alone = self._recall(self._alone, subject, now_ms)
-        counted = plus(self._recall(self._seen, subject, now_ms), alone)
-        whole = judge(limits, [counted[place] for place in places], cost, now_ms)
-        if not whole.allowed:
-            return whole
-        quota = self.local.spend(subject.id, limits, cost, now_ms)
-        if quota.allowed and cost:
-            self._owe(subject, _one(all_limits, cost, 0, now_ms), now_ms)
-        return quota
+            self._switch(admission.mode, reason)
+        return admission
 
     def _switch(self, mode: Mode, reason: str) -> None:
         if mode != self.mode:
@@ -484,36 +259,11 @@ class Limits:
             self.mode, self.since_ms, self.reason = mode, self.clock.now_ms(), reason
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A call to be decided."""
+def _with_outage[T](ride: Op[tuple[Marks, T]]) -> Op[tuple[int, tuple[Marks, T]]]:
+    """The same, with the time of the last reported outage in front."""
 
-    subject: Subject
-    cost: int
-    tokens: int
-    now_ms: int
-    deadline: float
-    mark: Mark | None
+    def read(replies: Sequence[Reply]) -> tuple[int, tuple[Marks, T]]:
+        found = ride.read(replies)
+        return found[0].outage_ms, found
 
-
-_NOTHING: Op[None] = Op((), ignored)
-
-
-def _empty(limits: Sequence[Window]) -> Usage:
-    return ({},) * len(limits)
-
-
-def _one(limits: Sequence[Window], cost: int, tokens: int, now_ms: int) -> Usage:
-    """One call, as usage."""
-    prices = [(each, each.price(cost, tokens)) for each in limits]
-    return tuple({now_ms // each.bucket_ms: price} if price else {} for each, price in prices)
-
-
-def _of_calls(limits: Sequence[Window]) -> list[int]:
-    return [place for place, each in enumerate(limits) if each.unit == "calls"]
-
-
-def _spread(limits: Sequence[Window], places: Sequence[int], usage: Usage) -> Usage:
-    """The usage of some windows as the usage of all."""
-    by_place = dict(zip(places, usage, strict=True))
-    return tuple(by_place.get(place, {}) for place in range(len(limits)))
+    return Op(ride.commands, read)

@@ -7,8 +7,8 @@ anyone knows holds, for a Redis that has lost its data. ``docs/failure-modes.md`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..base.values import dataclass
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, UnreadableReply, as_list, as_text, gather, ignored
 from .bitfield import set_ttl

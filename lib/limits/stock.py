@@ -7,11 +7,12 @@ been counted in the first.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from upstash_ratelimit.asyncio import Ratelimit, Response, SlidingWindow
 from upstash_redis.asyncio import Redis
 
+from ..base.values import dataclass
 from ..redis.errors import RedisDown
 from ..redis.op import Command
 from .judge import Quota, WindowState

@@ -7,15 +7,14 @@ as long, at the moment when Redis has just failed and the caller waits (docs/dec
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import httpx
-
+from ..base.values import dataclass
 from .judge import Quota, judge
 from .window import SKEW_MS, Buckets, Usage, Window, window
 
 if TYPE_CHECKING:
+    import httpx
     from postgrest import AsyncPostgrestClient
 
 type Kind = Literal["timeout", "connection", "unauthorized", "throttled", "server", "protocol", "resting"]
@@ -41,7 +40,8 @@ class Counted:
 class Supabase:
     """Strict windows in Postgres: the same buckets and the same rule as in Redis, decided in one transaction."""
 
-    client: httpx.AsyncClient
+    client: "Callable[[], httpx.AsyncClient]"
+    """Makes the client with its first use: while Redis answers there is none."""
     url: str
     key: str
     timeout_s: float
@@ -101,13 +101,14 @@ class Supabase:
         return _number(await self._call("breakwater_size", {}, left_s), "breakwater_size")
 
     async def _call(self, function: str, arguments: dict[str, object], left_s: float) -> object:
+        import httpx
         from postgrest import AsyncPostgrestClient
         from postgrest.exceptions import APIError
 
         if self._rpc is None:
             headers = {"apikey": self.key, "Authorization": f"Bearer {self.key}"}
             self._rpc = AsyncPostgrestClient(
-                f"{self.url}/rest/v1", headers=headers, http_client=self.client, retry_enabled=False
+                f"{self.url}/rest/v1", headers=headers, http_client=self.client(), retry_enabled=False
             )
         self.sent()
         try:

@@ -1,9 +1,9 @@
 """Supabase behind its gate: whoever asks learns at once when it is left alone."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from ..base.events import Listener, StoreFailed, StorePhase
+from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
 from .judge import Quota
 from .supabase import Counted, Supabase, SupabaseDown

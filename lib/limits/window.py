@@ -1,9 +1,6 @@
-"""Strict sliding windows in one Redis command.
+"""Strict sliding windows: what they cover, and where their buckets lie in a day's string.
 
-A window is cut into buckets of equal length, aligned to the UTC day. One key holds one subject's day: a touch counter,
-a few slots that say what the subject asked last (``flight.py``), then, for each window, an array with one small
-unsigned integer a bucket. ``BITFIELD`` increments the current bucket of every window and reads all buckets that the
-windows cover, atomically, as one billed command.
+A window is cut into buckets of equal length, aligned to the UTC day; ``bitfield.py`` keeps them in Redis.
 
 The rule. At time ``t`` a window of length ``W`` counts, in full, every bucket from the one that holds
 ``t - W - SKEW_MS`` to the one that holds ``t + SKEW_MS``. A call admitted at any true time within the closed interval
@@ -12,17 +9,20 @@ holds more than the limit. The price: a call counts for longer than ``W``, by at
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from ..base.values import dataclass
 from ..redis.op import Command
 
 DAY_MS = 86_400_000
 SKEW_MS = 2_500
 """How far two instances' clocks may differ without a window ever holding more than its limit."""
 
-_SLOTS_AT, SLOTS, _SLOT_BITS = 8, 8, 48
+_WINDOWS_AT = 8 + 8 * 48
+"""Where the windows begin, in bits. The 48 bytes before held notes in release 0.1; they stay reserved, so that both
+releases count in the same keys during a deployment."""
 _PACK_BITS = 48
 """Buckets are read in packs of up to 48 bits: fewer parts than one ``GET`` a bucket, and exact in any JSON parser."""
 
@@ -118,7 +118,7 @@ class Layout:
     """Names the layout; part of the subject, so that a changed width never misreads old counts."""
 
     def __post_init__(self) -> None:
-        at, offsets = _SLOTS_AT + SLOTS * _SLOT_BITS, dict.fromkeys(self.windows, 0)
+        at, offsets = _WINDOWS_AT, dict.fromkeys(self.windows, 0)
         for each in sorted(self.windows, key=lambda w: w.bucket_ms, reverse=True):
             offsets[each] = at
             at += -(-DAY_MS // each.bucket_ms * each.bits // 8) * 8
@@ -137,7 +137,7 @@ class Layout:
             for each, offset in zip(self.windows, self.offsets, strict=True)
         ]
 
-    def packs(self, day: int, now_ms: int) -> list["_Pack"]:
+    def packs(self, day: int, now_ms: int) -> list["Pack"]:
         """The reads that fetch every bucket of ``day`` that counts at ``now_ms``."""
         packs = []
         for which, (each, offset) in enumerate(zip(self.windows, self.offsets, strict=True)):
@@ -146,12 +146,12 @@ class Layout:
             low, high = max(covered.start - first, 0), min(covered.stop - first, per_day)
             for at in range(low, high, per_pack):
                 count = min(per_pack, high - at)
-                packs.append(_Pack(which, first + at, count, each.bits, offset + at * each.bits))
+                packs.append(Pack(which, first + at, count, each.bits, offset + at * each.bits))
         return packs
 
 
 @dataclass(frozen=True, slots=True)
-class _Pack:
+class Pack:
     """A run of neighbouring buckets, read as one unsigned integer, the first bucket in its highest bits."""
 
     which: int
@@ -162,9 +162,11 @@ class _Pack:
 
     @property
     def part(self) -> Command:
+        """The part of a BITFIELD that reads it."""
         return ("GET", f"u{self.count * self.bits}", self.offset)
 
     def unpack(self, value: int) -> Iterable[tuple[int, int]]:
+        """Index and count of each bucket in it that is not empty."""
         mask = (1 << self.bits) - 1
         for k in range(self.count):
             if found := value >> self.bits * (self.count - 1 - k) & mask:
@@ -192,3 +194,25 @@ def plus(a: Sequence[Buckets], b: Sequence[Buckets]) -> Usage:
 def highest(a: Sequence[Buckets], b: Sequence[Buckets]) -> Usage:
     """Bucket by bucket, the greater of two usages."""
     return tuple({i: max(x.get(i, 0), y.get(i, 0)) for i in x.keys() | y.keys()} for x, y in zip(a, b, strict=True))
+
+
+def empty(windows: Sequence[Window]) -> Usage:
+    """No usage at all."""
+    return ({},) * len(windows)
+
+
+def of_one_call(windows: Sequence[Window], cost: int, tokens: int, now_ms: int) -> Usage:
+    """One call, as usage."""
+    prices = [(each, each.price(cost, tokens)) for each in windows]
+    return tuple({now_ms // each.bucket_ms: price} if price else {} for each, price in prices)
+
+
+def of_calls(windows: Sequence[Window]) -> list[int]:
+    """The places of the windows that count calls, not tokens."""
+    return [place for place, each in enumerate(windows) if each.unit == "calls"]
+
+
+def spread(windows: Sequence[Window], places: Sequence[int], usage: Usage) -> Usage:
+    """The usage of the windows at some places as a usage of all windows."""
+    by_place = dict(zip(places, usage, strict=True))
+    return tuple(by_place.get(place, {}) for place in range(len(windows)))

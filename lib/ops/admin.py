@@ -1,26 +1,27 @@
 """What a person with the token may change by hand. Keys are named one by one: nothing here searches Redis."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
-from ..app.wiring import Parts
 from ..base import caller
 from ..base.caller import Caller, Trust
-from ..base.events import AdminActed, CircuitChanged
-from ..breaker import circuit as breaker
+from ..base.events import AdminActed
 from ..breaker.circuit import Circuit
+from ..cache import epochs
 from ..edge.problems import Problem
 from ..limits import bitfield
 from ..limits.supabase import SupabaseDown
 from ..limits.window import DAY_MS
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Command, Op, as_text, gather, ignored
+from ..redis.op import Command, Op, gather, ignored
+
+if TYPE_CHECKING:
+    from ..app.wiring import Parts
 
 _WAIT_S = 2.0
-_TRIES = 5
 _RESET_SHOWS_MS = 3 * DAY_MS
 """As long as any instance may remember a finished day."""
 
@@ -29,14 +30,15 @@ type Route = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9/_-]{0,8
 
 
 class Invalidate(BaseModel):
-    """Let no answer of before be served again: of a session, of a route, or none at all."""
+    """Let no stored value of before be served again: of a session, a tag, a route, or none at all."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     action: Literal["invalidate"]
-    scope: Literal["session", "route", "everything"]
+    scope: Literal["session", "tag", "route", "everything"]
     route: Route = "ai/supervisor"
     session: Text | None = None
+    tag: Text | None = None
 
 
 class Reset(BaseModel):
@@ -65,7 +67,7 @@ class Action(RootModel[Annotated[Invalidate | Reset | Turn, Field(discriminator=
     """One thing to be done by hand."""
 
 
-async def act(parts: Parts, action: Action, request_id: str) -> str:
+async def act(parts: "Parts", action: Action, request_id: str) -> str:
     """Do it, log it, and say what was done. Raises Problem."""
     match action.root:
         case Invalidate() as invalidate:
@@ -78,26 +80,27 @@ async def act(parts: Parts, action: Action, request_id: str) -> str:
     return done
 
 
-async def _invalidate(parts: Parts, asked: Invalidate) -> tuple[str, str]:
-    """Count the epoch up: 2 commands."""
-    if asked.scope == "session":
-        if asked.session is None:
+async def _invalidate(parts: "Parts", wanted: Invalidate) -> tuple[str, str]:
+    """Replace the epoch: 1 command."""
+    if wanted.scope == "session":
+        if wanted.session is None:
             raise Problem("invalid_request", "session: missing, while scope is session")
-        key, about = keys.epoch_session(asked.route, asked.session), f"a session of {asked.route}"
-    elif asked.scope == "route":
-        key, about = keys.epoch_route(asked.route), asked.route
+        key, about = epochs.session_key(wanted.route, wanted.session), f"a session of {wanted.route}"
+    elif wanted.scope == "tag":
+        if wanted.tag is None:
+            raise Problem("invalid_request", "tag: missing, while scope is tag")
+        key, about = epochs.tag_key(wanted.tag), "a tag"
+    elif wanted.scope == "route":
+        key, about = keys.epoch_route(wanted.route), wanted.route
     else:
         key, about = keys.EPOCH_ALL, "everything"
-    cache = parts.settings.policy_for(f"/api/{asked.route}").cache
-    # Longer than any answer of before can be kept: only then may the count begin anew.
-    lasts_s = (cache.fresh_ms + max(cache.refresh_ms, cache.stale_ms)) // 1000 + 86_400
-    await _send(parts, ("INCR", key), ("EXPIRE", key, lasts_s))
-    return about, f"answers of before are invalid: {about}"
+    await _send(parts, *epochs.replace(key).commands)
+    return about, f"values of before are invalid: {about}"
 
 
-async def _reset(parts: Parts, asked: Reset) -> tuple[str, str]:
+async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
     """Forget the caller's counts in every group of routes, in both stores; other instances learn of it by a note."""
-    who = _caller(parts, asked)
+    who = _caller(parts, wanted)
     subjects = [
         caller.subject(who, each.group, each.layout.tag) for each in parts.settings.policies() if each.layout.windows
     ]
@@ -123,9 +126,9 @@ async def _reset(parts: Parts, asked: Reset) -> tuple[str, str]:
     return who.id, f"reset in {', '.join(done) or 'this instance'}"
 
 
-def _caller(parts: Parts, asked: Reset) -> Caller:
+def _caller(parts: "Parts", wanted: Reset) -> Caller:
     secret = parts.settings.identity_key
-    match asked:
+    match wanted:
         case Reset(user=str(user), address=None, caller=None):
             return caller.identify("user", user, secret)
         case Reset(user=None, address=str(address), caller=None):
@@ -138,46 +141,31 @@ def _caller(parts: Parts, asked: Reset) -> Caller:
     raise Problem("invalid_request", "send one of user, address and caller")
 
 
-async def _turn(parts: Parts, asked: Turn) -> tuple[str, str]:
-    """Move a circuit by compare-and-swap, as the instances do."""
-    chain, now_ms = parts.guard.chain, parts.clock.now_ms()
-    place = next((at for at, link in enumerate(chain.links) if link.name == asked.provider), None)
-    if place is None:
-        raise Problem("invalid_request", f"provider: one of {', '.join(link.name for link in chain.links)}")
-    redis, key = parts.guard.redis, keys.circuit(asked.provider)
-    before = after = chain.circuits[place]
-    if redis is None:
-        after = _turned(before, asked, now_ms)
-    else:
-        try:
-            text = await redis.run(Op((("GET", key),), lambda replies: as_text(replies[0])), "admin", _WAIT_S)
-            for _ in range(_TRIES):
-                before = breaker.parse(text)
-                after = _turned(before, asked, now_ms)
-                swapped, text = await redis.run(breaker.swap(key, text, after, now_ms), "admin", _WAIT_S)
-                if swapped:
-                    break
-            else:
-                raise Problem("store_unavailable", "The circuit kept moving. Try again.", 1)
-        except RedisDown as e:
-            raise _down(e) from e
-    chain.circuits[place] = after
-    if before.state != after.state:
-        parts.emit(CircuitChanged(asked.provider, before.state, after.state, "by hand"))
-    scope = "" if redis else " in this instance"
-    return asked.provider, f"the circuit of {asked.provider} is {after.state}{scope}"
+async def _turn(parts: "Parts", wanted: Turn) -> tuple[str, str]:
+    """Move a circuit as the instances do."""
+    name, now_ms = wanted.provider, parts.clock.now_ms()
+    names = [link.name for link in parts.chain.links]
+    if name not in names:
+        raise Problem("invalid_request", f"provider: one of {', '.join(names)}")
+    try:
+        reading = await parts.circuits.read(name, "admin", _WAIT_S)
+        await parts.circuits.move_now(reading, lambda circuit: _turned(circuit, wanted, now_ms), "by hand", "admin")
+    except RedisDown as e:
+        raise _down(e) from e
+    scope = "" if reading.shared else " in this instance"
+    return name, f"the circuit of {name} is {reading.circuit.state}{scope}"
 
 
-def _turned(circuit: Circuit, asked: Turn, now_ms: int) -> Circuit:
+def _turned(circuit: Circuit, wanted: Turn, now_ms: int) -> Circuit:
     # A new generation: what was under way before says nothing of this state.
-    if asked.state == "closed":
+    if wanted.state == "closed":
         return Circuit(generation=circuit.generation + 1)
-    until_ms = now_ms + asked.seconds * 1000
+    until_ms = now_ms + wanted.seconds * 1000
     return replace(Circuit("open", circuit.generation + 1), until_ms=until_ms, since_ms=now_ms, reason="by hand")
 
 
-async def _send(parts: Parts, *commands: Command) -> None:
-    redis = parts.guard.redis
+async def _send(parts: "Parts", *commands: Command) -> None:
+    redis = parts.guard.limits.redis
     if redis is None:
         raise Problem("store_unavailable", "Redis is switched off, so there is nothing to change there.")
     try:

@@ -1,35 +1,29 @@
-"""What is worth telling a person, and how often: each alert once a level and period, whoever notices it first."""
+"""What people are alerted to, as rules: each alert once a level and period, whichever instance notices first.
+
+An alert has a kind (``ledger/places.py``) and a rule here: in :func:`of_reading` where the figures say it, in
+:func:`of_event` where an event does. Every event that is logged as a warning gets here.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from ..base.calendar import month_ends_ms, month_of
+from ..base.events import CircuitChanged, Event, ModeSwitched, RedisSlow
+from ..base.values import dataclass
 from ..ledger.allowances import Allowance
-from ..ledger.counters import Reading
-from ..limits.window import DAY_MS
+from ..ledger.places import COUNTING_MODES, AlertKind
+from ..ledger.reading import Reading
 from ..redis import keys, thrift
 
 type Severity = Literal["info", "warning", "critical"]
 
-_MINUTE_MS = 60_000
-_PERIODS_MS = {
-    "runs_out": DAY_MS,
-    "circuit_open": 15 * _MINUTE_MS,
-    "circuit_closed": 15 * _MINUTE_MS,
-    "mode": 15 * _MINUTE_MS,
-    "error_rate": 60 * _MINUTE_MS,
-    "redis_slow": 60 * _MINUTE_MS,
-}
-"""How long an alert stands for all of its kind. ``redis_month`` stands for the month."""
-
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing to be told. ``kind`` and ``about`` are one of ``counters.ALERTS``; ``text`` is in English."""
+    """One thing that people should know. ``about`` is empty where the kind says it all; ``text`` is in English."""
 
-    kind: str
+    kind: AlertKind
     about: str
     at_ms: int
     severity: Severity
@@ -38,96 +32,129 @@ class Alert:
     @property
     def period(self) -> str:
         """The period it is sent once in."""
-        length_ms = _PERIODS_MS.get(self.kind)
+        length_ms = self.kind.period_ms
         return month_of(self.at_ms) if length_ms is None else str(self.at_ms // length_ms)
 
     @property
     def key(self) -> str:
         """The key that whoever sends it holds."""
-        return keys.alert(self.kind, self.about, self.period)
+        return keys.alert(self.kind.label, self.about, self.period)
 
     @property
     def ends_ms(self) -> int:
         """When its period ends."""
-        length_ms = _PERIODS_MS.get(self.kind)
-        if length_ms is None:
-            return month_ends_ms(self.at_ms)
-        return (self.at_ms // length_ms + 1) * length_ms
+        length_ms = self.kind.period_ms
+        return month_ends_ms(self.at_ms) if length_ms is None else (self.at_ms // length_ms + 1) * length_ms
 
 
-_LEAST_REQUESTS = 50
-"""An error rate of fewer requests says nothing."""
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From when on something is worth an alert."""
+
+    month_percents: Sequence[int]
+    """Shares of the month's Redis commands, ascending."""
+    error_percent: float
+    slow_ms: float
 
 
-def of_reading(
-    reading: Reading, ledger: Sequence[Allowance], percents: Sequence[int], error_percent: float
-) -> list[Alert]:
-    """What the numbers themselves say."""
-    now_ms, found = reading.now_ms, list[Alert]()
-    redis = next(each for each in ledger if each.service == "upstash")
-    step = thrift.step_of(reading.commands, redis.limit, percents)
-    if step:
-        found.append(_month(redis, step, percents[step - 1], now_ms))
-    found += [_runs_out(each, now_ms) for each in ledger if each.runs_out_at_ms is not None]
-    failed = sum(reading.fives("fail"))
-    asked = failed + sum(sum(reading.fives(field)) for field in ("serve", "compute"))
-    if asked >= _LEAST_REQUESTS and failed * 100 > error_percent * asked:
-        text = f"{failed} of the last hour's {asked} requests failed ({failed * 100 / asked:.1f} %)."
-        found.append(Alert("error_rate", "", now_ms, "critical", text))
-    return found
+def of_reading(reading: Reading, ledger: Sequence[Allowance], thresholds: Thresholds) -> list[Alert]:
+    """The alerts that the figures call for."""
+    found = [
+        _month(reading, ledger, thresholds.month_percents),
+        *(_runs_out(each, reading.now_ms) for each in ledger),
+        _error_rate(reading, thresholds.error_percent),
+    ]
+    return [each for each in found if each is not None]
+
+
+EVENTS_KEPT = 16
+"""Of so many events of one kind the times are kept."""
+
+
+def of_event(event: Event, at_ms: Sequence[int], thresholds: Thresholds) -> Alert | None:
+    """The alert that an event calls for. ``at_ms``: when events of its kind came lately, this one last."""
+    match event:
+        case CircuitChanged(provider, _, after, reason):
+            return _circuit(provider, after, reason, at_ms[-1])
+        case ModeSwitched(after=after, reason=reason) if after in COUNTING_MODES:
+            return _mode(after, reason, at_ms[-1])
+        case RedisSlow(ms):
+            return _slow(at_ms, ms, thresholds.slow_ms)
+    return None
 
 
 _STEPS = (
     "",
-    "Refusals are now believed for longer, and counts written less often.",
+    "Refusals are now remembered for longer, and counts are flushed less often.",
     "Answers are no longer refreshed in the background either.",
-    "Limits now come from Supabase, and Redis is left alone until the month ends.",
+    "Limits now come from Supabase, and Redis is not used until the month ends.",
 )
 
 
-def _month(redis: Allowance, step: int, percent: int, now_ms: int) -> Alert:
-    text = f"{percent} % of the month's Redis commands are used: {redis.used:,} of {redis.limit:,}. {_STEPS[step]}"
-    return Alert("redis_month", str(step), now_ms, "critical" if step == 3 else "warning", text)
+def _month(reading: Reading, ledger: Sequence[Allowance], percents: Sequence[int]) -> Alert | None:
+    redis = next(each for each in ledger if each.service == "upstash")
+    step = thrift.step_of(reading.commands, redis.limit, percents)
+    if not step:
+        return None
+    used = f"{redis.used:,} of {redis.limit:,}"
+    text = f"{percents[step - 1]} % of the month's Redis commands are used: {used}. {_STEPS[step]}"
+    severity: Severity = "critical" if step == 3 else "warning"
+    return Alert(AlertKind.REDIS_MONTH, str(step), reading.now_ms, severity, text)
 
 
-def _runs_out(each: Allowance, now_ms: int) -> Alert:
+def _runs_out(each: Allowance, now_ms: int) -> Alert | None:
+    if each.runs_out_at_ms is None:
+        return None
     used = f"{each.used:,} of {each.limit:,} {each.unit}"
     if each.left == 0:
         text = f"{each.service}: the allowance is used up ({used})."
     else:
         text = f"{each.service}: at the present rate the allowance ends {_when(each.runs_out_at_ms)} ({used} used)."
     if each.resets_at_ms is not None:
-        text += f" It is whole again {_when(each.resets_at_ms)}."
-    return Alert("runs_out", each.service, now_ms, "warning", text)
+        text += f" It resets {_when(each.resets_at_ms)}."
+    return Alert(AlertKind.RUNS_OUT, each.service, now_ms, "warning", text)
 
 
-def _when(at_ms: int | None) -> str:
-    return datetime.fromtimestamp((at_ms or 0) / 1000, UTC).strftime("on %-d %B at %H:%M UTC")
+def _when(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("on %-d %B at %H:%M UTC")
 
 
-def circuit(provider: str, state: str, reason: str, now_ms: int) -> Alert | None:
-    """A provider's circuit moved; a probe on its way is no news."""
+_LEAST_REQUESTS = 50
+"""An error rate of fewer requests says nothing."""
+
+
+def _error_rate(reading: Reading, percent: float) -> Alert | None:
+    failed = sum(reading.by_five_minutes("fail"))
+    requests = failed + sum(sum(reading.by_five_minutes(field)) for field in ("serve", "compute"))
+    if requests < _LEAST_REQUESTS or failed * 100 <= percent * requests:
+        return None
+    text = f"{failed} of the last hour's {requests} requests failed ({failed * 100 / requests:.1f} %)."
+    return Alert(AlertKind.ERROR_RATE, "", reading.now_ms, "critical", text)
+
+
+def _circuit(provider: str, state: str, reason: str, now_ms: int) -> Alert | None:
+    # A probe on its way is nothing that people need to know.
     if state == "open":
-        text = f"{provider} is left alone: its circuit opened ({reason})."
-        return Alert("circuit_open", provider, now_ms, "warning", text)
+        text = f"{provider} is not called for now: its circuit opened ({reason})."
+        return Alert(AlertKind.CIRCUIT_OPEN, provider, now_ms, "warning", text)
     if state == "closed":
-        return Alert("circuit_closed", provider, now_ms, "info", f"{provider} is asked again: its circuit closed.")
+        text = f"{provider} is called again: its circuit closed."
+        return Alert(AlertKind.CIRCUIT_CLOSED, provider, now_ms, "info", text)
     return None
 
 
-def mode(after: str, reason: str, now_ms: int) -> Alert:
-    """Limits are counted elsewhere than before."""
+def _mode(after: str, reason: str, now_ms: int) -> Alert:
     text = f"Limits are now counted by {after} ({reason[:200]})."
-    return Alert("mode", after, now_ms, "info" if after == "redis" else "warning", text)
+    return Alert(AlertKind.MODE, after, now_ms, "info" if after == "redis" else "warning", text)
 
 
-SLOW_REPLIES = 3
-_SLOW_WITHIN_MS = 5 * _MINUTE_MS
+_SLOW_REPLIES = 3
+_SLOW_WITHIN_MS = 5 * 60_000
 
 
-def slow(at_ms: Sequence[int], ms: float, slow_ms: float, now_ms: int) -> Alert | None:
-    """Redis took long for the last ``SLOW_REPLIES`` of ``at_ms``; a single one may be a new connection's."""
-    if len(at_ms) < SLOW_REPLIES or now_ms - at_ms[-SLOW_REPLIES] > _SLOW_WITHIN_MS:
+def _slow(at_ms: Sequence[int], ms: float, slow_ms: float) -> Alert | None:
+    # A single slow reply may be due to a new connection.
+    if len(at_ms) < _SLOW_REPLIES or at_ms[-1] - at_ms[-_SLOW_REPLIES] > _SLOW_WITHIN_MS:
         return None
     text = f"Redis took {ms:.0f} ms for a reply; more than {slow_ms:.0f} ms is slow."
-    return Alert("redis_slow", "", now_ms, "warning", text)
+    return Alert(AlertKind.REDIS_SLOW, "", at_ms[-1], "warning", text)

@@ -1,74 +1,71 @@
-"""Tells a person, once for all instances. Runs after responses and in the daily job; nothing here reaches a request."""
+"""Sends alerts, each once for all instances. Runs after responses and in the daily job; nothing here reaches a request.
+
+What is worth an alert is decided in ``alert_rules.py``.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-
-import httpx
+from dataclasses import field
+from typing import TYPE_CHECKING
 
 from ..base.bounded import Bounded
 from ..base.calendar import month_of
 from ..base.clock import Clock
-from ..base.events import Alerted, CircuitChanged, Event, Listener, ModeSwitched, RedisSlow, WebhookFailed
-from ..ledger import counters
+from ..base.events import Alerted, Event, Listener, WebhookFailed
+from ..base.values import dataclass
 from ..ledger.allowances import Allowance
-from ..ledger.counters import Name, Reading, known
+from ..ledger.places import Name
+from ..ledger.reading import Reading, expire_new, set_totals
 from ..limits.supabase import SupabaseDown
 from ..limits.supabase_store import SupabaseStore
 from ..limits.window import DAY_MS, window
 from ..redis.errors import RedisDown
 from ..redis.op import Op, Reply, as_text, ignored
 from ..redis.store import RedisStore
-from . import alert_rules as alerts
-from .alert_rules import Alert
+from . import alert_rules as rules
+from .alert_rules import Alert, Thresholds
+
+if TYPE_CHECKING:
+    import httpx
 
 _TIMEOUT_S = 2.0
 
 
 @dataclass(slots=True)
 class Alerts:
-    """Gathers what may be worth telling, and tells what nobody has told yet in its period."""
+    """Collects alerts and sends those that no instance has sent yet in their period."""
 
     redis: RedisStore | None
     supabase: SupabaseStore | None
-    client: httpx.AsyncClient
+    client: "Callable[[], httpx.AsyncClient]"
     clock: Clock
     emit: Listener
     ledger: Callable[[Reading], list[Allowance]]
-    percents: Sequence[int]
-    error_percent: float
-    slow_ms: float
+    thresholds: Thresholds
     is_out: Callable[[], bool]
     """Whether Redis gave this instance's last request no reply."""
     slack: str | None = None
     webhook: str | None = None
-    _slow_at_ms: deque[int] = field(default_factory=lambda: deque(maxlen=alerts.SLOW_REPLIES))
+    _seen_ms: dict[type[Event], deque[int]] = field(default_factory=dict)
+    """When events of each kind came lately."""
     _queue: list[Alert] = field(default_factory=list)
-    _notes: dict[Name, int] = field(default_factory=dict)
-    """When what was told, as far as it is not in Redis."""
+    _sent_s: dict[Name, int] = field(default_factory=dict)
+    """When alerts were sent, as far as it is not in Redis."""
     _settled: Bounded[str, bool] = field(default_factory=lambda: Bounded(200))
     """Alerts that this instance knows to have been sent in their period, by it or by another."""
 
     def notice(self, what: Reading | Event) -> None:
-        """Look at a fresh reading or an event."""
-        now_ms = self.clock.now_ms()
-        match what:
-            case Reading():
-                found: list[Alert | None] = [
-                    *alerts.of_reading(what, self.ledger(what), self.percents, self.error_percent)
-                ]
-            case CircuitChanged(provider, _, after, reason):
-                found = [alerts.circuit(known(provider, counters.PROVIDERS), after, reason, now_ms)]
-            case ModeSwitched(after=after, reason=reason):
-                found = [alerts.mode(after, reason, now_ms)]
-            case RedisSlow(ms):
-                self._slow_at_ms.append(now_ms)
-                found = [alerts.slow(self._slow_at_ms, ms, self.slow_ms, now_ms)]
-            case _:
-                found = []
+        """Apply the rules to a fresh reading or an event."""
+        if isinstance(what, Reading):
+            found = rules.of_reading(what, self.ledger(what), self.thresholds)
+        else:
+            seen_ms = self._seen_ms.setdefault(type(what), deque(maxlen=rules.EVENTS_KEPT))
+            seen_ms.append(self.clock.now_ms())
+            alert = rules.of_event(what, tuple(seen_ms), self.thresholds)
+            found = [alert] if alert else []
         queued = {each.key for each in self._queue}
-        self._queue += [each for each in found if each and each.key not in queued and not self._settled.get(each.key)]
+        self._queue += [each for each in found if each.key not in queued and not self._settled.get(each.key)]
 
     @property
     def waiting(self) -> int:
@@ -79,31 +76,32 @@ class Alerts:
         """Send what waits. Raises nothing."""
         if self._queue:
             queue, self._queue = self._queue, []
-            await asyncio.gather(*(self._tell(each) for each in queue))
-        if self._notes:
+            await asyncio.gather(*(self._send(each) for each in queue))
+        if self._sent_s:
             await self._note()
 
-    async def _tell(self, alert: Alert) -> None:
+    async def _send(self, alert: Alert) -> None:
         if not await self._is_first(alert):
             return
-        self.emit(Alerted(alert.kind, alert.about, alert.text))
+        self.emit(Alerted(alert.kind.label, alert.about, alert.text))
         if not await self._deliver(alert):
-            # So that whoever notices it next tries again.
+            # Whoever notices it next tries again.
             await self._on_redis(Op((("DEL", alert.key),), ignored))
             self._settled.drop(alert.key)
             return
-        self._notes["alert_s", alert.kind, alert.about] = alert.at_ms // 1000
+        self._sent_s[alert.kind.counter(alert.about)] = alert.at_ms // 1000
 
     async def _note(self) -> None:
-        """Write down when what was told; later, while Redis is out."""
+        """Write down when alerts were sent; later, while Redis is out."""
         now_ms = self.clock.now_ms()
-        touch = await self._on_redis(counters.note(self._notes, now_ms))
-        if touch is None:
+        month = month_of(now_ms)
+        number = await self._on_redis(set_totals(self._sent_s, month))
+        if number is None:
             return
-        self._notes = {}
-        ttls = counters.ttls({month_of(now_ms): touch}, now_ms)
-        if ttls.commands:
-            await self._on_redis(ttls)
+        self._sent_s = {}
+        expiring = expire_new({month: number}, now_ms)
+        if expiring.commands:
+            await self._on_redis(expiring)
 
     async def _is_first(self, alert: Alert) -> bool:
         """Whether nobody has sent it in its period: by Redis, else by Supabase's limits, else as far as we know."""
@@ -136,7 +134,7 @@ class Alerts:
             return None
 
     async def _deliver(self, alert: Alert) -> bool:
-        """Whether anybody has taken it, if there is anybody."""
+        """Whether any receiver has taken it, if there is one."""
         from . import webhook
 
         bodies = (
@@ -148,7 +146,7 @@ class Alerts:
             if url is None:
                 continue
             try:
-                await webhook.post(self.client, url, body)
+                await webhook.post(self.client(), url, body)
             except webhook.WebhookDown as e:
                 self.emit(WebhookFailed("slack" if to == "slack" else "webhook", str(e)))
                 failed += 1
@@ -163,7 +161,7 @@ _SIGNS = {"info": ":white_check_mark:", "warning": ":warning:", "critical": ":ro
 def _body(alert: Alert) -> dict[str, object]:
     return {
         "source": "breakwater",
-        "kind": alert.kind,
+        "kind": alert.kind.label,
         "about": alert.about,
         "severity": alert.severity,
         "text": alert.text,

@@ -6,19 +6,19 @@ just shown. Only when none has lately are they read (1 command). Concurrent call
 
 import asyncio
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from ..ai.chain import Chain
 from ..base.clock import Clock
 from ..base.events import Listener, Mode, StoreFailed
+from ..base.values import dataclass
 from ..breaker import circuit as breaker
 from ..edge.replies import HealthBody, ProviderHealth, RedisHealth, SupabaseHealth
 from ..limits.limiter import Limits
 from ..limits.supabase import SupabaseDown
 from ..redis.errors import RedisDown
-from ..redis.op import Op, Reply, as_list, as_text
+from ..redis.op import Op, ignored, join
 
 _FRESH_MS = 1_000
 """A report is told again to whoever asks within this time."""
@@ -52,7 +52,8 @@ class Health:
             # Shared: one caller's leaving must not cancel it for the others.
             await asyncio.shield(self._running)
         providers = self._providers()
-        serving = any("retryAfter" not in each for each in providers)
+        # Where no provider is configured only data is served, and the stores alone decide.
+        serving = not providers or any("retryAfter" not in each for each in providers)
         whole = self._redis["state"] == "up" or (self._redis["state"] == "disabled" and self._supabase["state"] == "up")
         status: Literal["ok", "degraded", "down"] = "down" if not serving else "ok" if whole else "degraded"
         return {
@@ -68,7 +69,8 @@ class Health:
 
     def _providers(self) -> list[ProviderHealth]:
         now_ms, found = self.clock.now_ms(), list[ProviderHealth]()
-        for link, circuit in zip(self.chain.links, self.chain.circuits, strict=True):
+        for link in self.chain.links:
+            circuit = self.chain.circuits.known(link.name)
             each: ProviderHealth = {"name": link.name, "circuit": circuit.state, "failures": circuit.failures}
             if breaker.view(circuit, now_ms) == "refuse":
                 each["retryAfter"] = math.ceil((circuit.until_ms - now_ms) / 1000)
@@ -92,19 +94,17 @@ class Health:
         store, now_ms = self.limits.redis, self.clock.now_ms()
         if store is None:
             return
-        names = self.chain.keys(now_ms) if now_ms - self.chain.seen_ms >= _CIRCUITS_FRESH_MS else []
-        commands = (("PING",), ("MGET", *names)) if names else (("PING",),)
+        ping, stale = Op((("PING",),), ignored), now_ms - self.chain.circuits.seen_ms >= _CIRCUITS_FRESH_MS
         started = self.clock.monotonic()
         try:
             # Past the gate: whether Redis is back is what is asked.
-            values = await store.redis.run(Op(commands, lambda replies: _read(replies, len(names))))
+            wanted = join(ping, self.chain.lookup(now_ms).op()) if stale and self.chain.links else ping
+            await store.redis.run(wanted, math.inf)
         except RedisDown as e:
             self.emit(StoreFailed("redis", "health", str(e)))
             self._redis = {"state": "down", "reason": e.kind}
             return
         self._redis = {"state": "up", "roundTripMs": round((self.clock.monotonic() - started) * 1000, 2)}
-        if values:
-            self.chain.view(values, now_ms)
 
     async def _check_supabase(self) -> None:
         store, now_ms = self.limits.supabase, self.clock.now_ms()
@@ -122,8 +122,3 @@ class Health:
             self._supabase = {"state": "down", "reason": e.kind}
             return
         self._supabase = {"state": "up", "roundTripMs": round((self.clock.monotonic() - started) * 1000, 2)}
-
-
-def _read(replies: Sequence[Reply], names: int) -> list[str | None]:
-    as_text(replies[0])
-    return [as_text(each) for reply in replies[1:] for each in as_list(reply, names)]

@@ -11,8 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ..ledger import counters
-from ..ledger.counters import Histogram, Reading
+from ..ledger import places
+from ..ledger.places import Histogram
+from ..ledger.reading import Reading
 from .overview import Snapshot, named
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -45,10 +46,10 @@ class _Ledger(Collector):
 _COUNTERS = (
     ("requests", "breakwater_requests", "Requests, by route and what was decided.", ("http_route", "decision")),
     ("statuses", "breakwater_responses", "Responses, by route and class of status.", ("http_route", "status")),
-    ("modes", "breakwater_admissions", "Guarded requests, by who counted them.", ("mode",)),
-    ("caches", "breakwater_answers", "Guarded requests, by what the answer cache did.", ("cache",)),
-    ("refusals", "breakwater_refusals", "Requests refused by the guard, by why.", ("reason",)),
-    ("provider_calls", "breakwater_provider_calls", "Calls that went out to a provider.", ("gen_ai_provider_name",)),
+    ("modes", "breakwater_admissions", "Guarded requests, by the store that counted them.", ("mode",)),
+    ("caches", "breakwater_answers", "Guarded requests, by the state of the cache.", ("cache",)),
+    ("refusals", "breakwater_refusals", "Requests refused by the guard, by reason.", ("reason",)),
+    ("provider_calls", "breakwater_provider_calls", "Calls that were sent to a provider.", ("gen_ai_provider_name",)),
     (
         "provider_failures",
         "breakwater_provider_failures",
@@ -87,15 +88,15 @@ def _route(route: str) -> str:
 def _histograms(reading: Reading) -> Iterator[Metric]:
     yield _histogram(
         reading,
-        counters.HTTP_DURATION,
+        places.HTTP_DURATION,
         "http_server_request_duration_seconds",
         "How long guarded requests took.",
         ("http_request_method", "http_route"),
-        [((route,), ("POST", _route(route))) for route in counters.TIMED_ROUTES],
+        [((route,), (method, _route(route))) for route, method in places.TIMED_ROUTES.items()],
     )
     yield _histogram(
         reading,
-        counters.REDIS_DURATION,
+        places.REDIS_DURATION,
         "db_client_operation_duration_seconds",
         "How long the round trip to Redis took that decides a request.",
         ("db_system_name",),
@@ -103,15 +104,15 @@ def _histograms(reading: Reading) -> Iterator[Metric]:
     )
     yield _histogram(
         reading,
-        counters.PROVIDER_DURATION,
+        places.PROVIDER_DURATION,
         "gen_ai_client_operation_duration_seconds",
         "How long whole answers took.",
         ("gen_ai_operation_name", "gen_ai_provider_name"),
-        [((provider,), ("chat", provider)) for provider in counters.PROVIDERS],
+        [((provider,), ("chat", provider)) for provider in places.PROVIDERS],
     )
     yield _histogram(
         reading,
-        counters.GUARD_DURATION,
+        places.GUARD_DURATION,
         "breakwater_guard_duration_seconds",
         "Our own time in a guarded request: neither stores nor providers.",
         (),
@@ -141,7 +142,7 @@ def _circuits(snapshot: Snapshot) -> Iterator[Metric]:
         "breakwater_circuit_state", "1 for the state that a circuit is in.", labels=("gen_ai_provider_name", "state")
     )
     for provider, circuit in snapshot.circuits:
-        for state in counters.STATES:
+        for state in places.STATES:
             family.add_metric([provider, state], float(circuit.state == state))
     yield family
 
@@ -160,10 +161,10 @@ def _allowances(snapshot: Snapshot) -> Iterator[Metric]:
     found = snapshot.ledger
     yield gauge("limit", "What a free tier allows.", lambda at: found[at].limit)
     yield gauge("used", "What of it is used.", lambda at: found[at].used)
-    yield gauge("reset_timestamp_seconds", "When the whole of it is back.", lambda at: _s(found[at].resets_at_ms))
+    yield gauge("reset_timestamp_seconds", "When it resets.", lambda at: _s(found[at].resets_at_ms))
     yield gauge(
         "exhausted_timestamp_seconds",
-        "When nothing is left at the present rate; no sample: it lasts.",
+        "When nothing is left at the present rate; no sample: it lasts until it resets.",
         lambda at: _s(found[at].runs_out_at_ms),
     )
     yield GaugeMetricFamily(

@@ -1,23 +1,28 @@
-"""Reads the whole ledger, with the circuits, in 2 commands at most, and tells the same again for a while."""
+"""Reads the whole ledger and the circuits, in 2 commands at most, and reuses a reading for a while."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from ..ai.chain import Chain
 from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Mode
+from ..base.values import dataclass
 from ..breaker.circuit import Circuit
 from ..edge.replies import AlertBody, AllowanceBody, CircuitBody, HitRateBody, OverviewBody, QuantilesBody, SliceBody
-from ..ledger import allowances, counters
+from ..ledger import allowances, places
+from ..ledger import reading as readings
 from ..ledger.allowances import Allowance
-from ..ledger.counters import Histogram, Name, Reading
 from ..ledger.ledger import Ledger
+from ..ledger.places import AlertKind, Histogram, Name
+from ..ledger.reading import Reading
+from ..ledger.table import TOTALS, last_five_minutes, last_hours
 from ..limits.limiter import Limits
+from ..lookup import Lookup, both
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Op, Reply, as_list, as_text, join
+from ..redis.op import join
 from ..redis.thrift import Thrift
 
 _READ_S = 2.0
@@ -40,7 +45,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Overview:
-    """Reads for metrics and page alike. One per instance."""
+    """Reads for both metrics and page. One per instance."""
 
     chain: Chain
     limits: Limits
@@ -49,25 +54,25 @@ class Overview:
     clock: Clock
     supabase_mb: int | None
     fresh_s: int | None = None
-    """Instead of the step's own time."""
+    """How long a reading is reused, instead of the thrift step's own time."""
     _last: tuple[int, int, Reading] | None = None
-    """When Redis was read, after how many arrivals, and what it said."""
+    """When Redis was read, after how many flushes, and the reading."""
     _used: Mapping[str, str | None] = field(default_factory=dict)
 
     async def snapshot(self) -> Snapshot:
         """The present state; read anew when the last reading is too old. Raises nothing."""
         now_ms = self.clock.now_ms()
         fresh_s = self.thrift.step(now_ms).read_s if self.fresh_s is None else self.fresh_s
-        if self._last is None or now_ms - self._last[0] >= fresh_s * 1000 or self._last[1] != self.counts.landed:
+        if self._last is None or now_ms - self._last[0] >= fresh_s * 1000 or self._last[1] != self.counts.flushes:
             await self._read(now_ms)
         if self._last is None:
             at_ms, source = now_ms, "instance"
-            reading = Reading(now_ms, month_of(now_ms), dict.fromkeys(counters.wanted_now(now_ms), 0))
+            reading = readings.empty(now_ms)
         else:
             at_ms, source, reading = self._last[0], "redis", self._last[2]
-        # What this instance has not handed over yet is no news to it.
+        # This instance knows what it has not flushed yet.
         reading = reading.plus(self.counts.pending())
-        circuits = [(link.name, circuit) for link, circuit in zip(self.chain.links, self.chain.circuits, strict=True)]
+        circuits = [(link.name, self.chain.circuits.known(link.name)) for link in self.chain.links]
         return Snapshot(
             at_ms,
             "redis" if source == "redis" else "instance",
@@ -92,47 +97,41 @@ class Overview:
         return "supabase" if self.limits.supabase else "local"
 
     async def _read(self, now_ms: int) -> None:
-        redis, landed = self.limits.redis, self.counts.landed
+        redis, flushes = self.limits.redis, self.counts.flushes
         if redis is None:
             return
-        chain_keys = self.chain.keys(now_ms)
-        names = [keys.thrift(month_of(now_ms)), *chain_keys]
-
-        def texts(replies: Sequence[Reply]) -> list[str | None]:
-            return [as_text(each) for each in as_list(replies[0], len(names))]
-
-        both = join(counters.read(now_ms), Op((("MGET", *names),), texts))
+        step = Lookup((keys.thrift(month_of(now_ms)),), lambda texts: texts[0], lambda: None)
+        wanted = join(readings.read(now_ms), both(step, self.chain.lookup(now_ms)).op())
         try:
-            reading, (step, *shared) = await redis.run(both, "read", _READ_S)
+            reading, (thrift, view) = await redis.run(wanted, "read", _READ_S)
         except RedisDown:
-            # What was read before is no longer the present; the instance's own view is at least that.
+            # The last reading is out of date by now; this instance's own counts are at least current.
             self._last = None
             return
-        self.thrift.seen(step, now_ms)
-        self.chain.view(shared, now_ms)
-        months = shared[len(self.chain.links) :]
-        self._used = {link.name: used for link, used in zip(self.chain.links, months, strict=True)}
-        self._last = (now_ms, landed, reading)
+        self.thrift.seen(thrift, now_ms)
+        self._used = {link.name: used for link, used in zip(self.chain.links, view.used, strict=True)}
+        self._last = (now_ms, flushes, reading)
 
 
-# What the page gets
+# JSON for the page
 
 
 def body(snapshot: Snapshot) -> OverviewBody:
-    """The snapshot as JSON has it."""
+    """The snapshot as JSON."""
     reading = snapshot.reading
-    hours, fives = counters.hours(reading.now_ms), counters.fives(reading.now_ms)
-    by_hour = {name: reading.hours(name) for name in counters.HOURLY}
-    by_five = {name: reading.fives(name) for name in counters.FIVES}
+    hours, fives = last_hours(reading.now_ms), last_five_minutes(reading.now_ms)
+    by_hour = {name: reading.by_hour(name) for name in places.HOUR_FIELDS}
+    by_five = {name: reading.by_five_minutes(name) for name in places.FIVE_MINUTE_FIELDS}
     hour, day = {k: sum(v) for k, v in by_five.items()}, {k: sum(v) for k, v in by_hour.items()}
     cached_hour = sum(by_hour["cached"][-2:])
     answered_hour = sum(sum(by_hour[name][-2:]) for name in ("serve", "compute"))
     alerts: list[AlertBody] = [
-        {"kind": kind, "about": about, "at": at}
-        for kind, about in counters.ALERTS
-        if (at := reading.total("alert_s", kind, about))
+        {"kind": kind.label, "about": about, "at": at}
+        for kind in AlertKind
+        for about in kind.abouts
+        if (at := reading.total(*kind.counter(about)))
     ]
-    redis_by_hour = zip(by_hour["redis_us"], by_hour["redis_asked"], strict=True)
+    redis_by_hour = zip(by_hour["redis_us"], by_hour["redis_timed"], strict=True)
     return {
         "at": snapshot.at_ms // 1000,
         "source": snapshot.source,
@@ -148,10 +147,10 @@ def body(snapshot: Snapshot) -> OverviewBody:
         },
         "errorRate": _failed(hour, day),
         "latency": {
-            "request": quantiles(reading, counters.HTTP_DURATION, [(route,) for route in counters.TIMED_ROUTES]),
-            "redis": quantiles(reading, counters.REDIS_DURATION),
-            "guard": quantiles(reading, counters.GUARD_DURATION),
-            "redisByHour": [round(us / asked / 1000, 2) if asked else None for us, asked in redis_by_hour],
+            "request": quantiles(reading, places.HTTP_DURATION, [(route,) for route in places.TIMED_ROUTES]),
+            "redis": quantiles(reading, places.REDIS_DURATION),
+            "guard": quantiles(reading, places.GUARD_DURATION),
+            "redisByHour": [round(us / timed / 1000, 2) if timed else None for us, timed in redis_by_hour],
         },
         "circuits": [_circuit(name, circuit) for name, circuit in snapshot.circuits],
         "alerts": sorted(alerts, key=lambda each: -each["at"]),
@@ -215,7 +214,7 @@ def _circuit(provider: str, circuit: Circuit) -> CircuitBody:
 
 
 def quantiles(reading: Reading, histogram: Histogram, labels: Sequence[tuple[str, ...]] = ((),)) -> QuantilesBody:
-    """Half and 95 %, by the buckets of all ``labels`` together."""
+    """Median and p95, from the buckets of all ``labels`` together."""
     rows = [[reading.total(*name) for name in histogram.names(*each)[:-1]] for each in labels]
     buckets = [sum(column) for column in zip(*rows, strict=True)]
     return {"p50": _quantile(histogram.bounds_ms, buckets, 0.5), "p95": _quantile(histogram.bounds_ms, buckets, 0.95)}
@@ -234,5 +233,5 @@ def _quantile(bounds_ms: Sequence[float], buckets: Sequence[int], share: float) 
 
 
 def named(reading: Reading, name: str) -> list[tuple[Name, int]]:
-    """All totals of one kind, with what they are of."""
-    return [(each[1:], reading.total(*each)) for each in counters.TABLE if each[0] == name]
+    """All totals of one name, each with the values of its labels."""
+    return [(each[1:], reading.total(*each)) for each in TOTALS if each[0] == name]

@@ -6,11 +6,12 @@ key as Basic authentication (https://upstash.com/docs/devops/developer-api).
 """
 
 import asyncio
-from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic_core import from_json
+
+from ..base.values import dataclass
 
 _TIMEOUT_S = 10.0
 

@@ -25,6 +25,11 @@ def answer(route: str, session: str, query_hash: str) -> str:
     return f"{route.replace('/', ':')}:{quote(session, safe='')}:{query_hash}"
 
 
+def value(route: str, value_hash: str) -> str:
+    """A stored value of a route or function that is not ours; ``route`` may hold anything."""
+    return f"v:{quote(route, safe='')}:{value_hash}"
+
+
 def lock(answer_key: str) -> str:
     """Held by whoever computes this answer now."""
     return f"lock:{answer_key}"
@@ -33,6 +38,11 @@ def lock(answer_key: str) -> str:
 def circuit(provider: str) -> str:
     """The circuit breaker of one provider."""
     return f"cb:{provider}"
+
+
+def circuit_of_app(name: str) -> str:
+    """The name of a circuit of somebody else's code, apart from the providers' names."""
+    return f"app:{quote(name, safe='')}"
 
 
 def budget(provider: str) -> str:
@@ -50,17 +60,27 @@ OUTAGE = "outage"
 
 
 def epoch_route(route: str) -> str:
-    """Counts invalidations of every answer of a route."""
-    return f"epoch:{route.replace('/', ':')}"
+    """The epoch of every value of a route."""
+    return f"epoch:2:{route.replace('/', ':')}"
 
 
-def epoch_session(route: str, session: str) -> str:
-    """Counts invalidations of the answers of one session."""
-    return f"epoch:{route.replace('/', ':')}:{quote(session, safe='')}"
+def epoch_session(route: str, bucket: int) -> str:
+    """The epoch that the sessions of one bucket share."""
+    return f"epoch:2:{route.replace('/', ':')}:s{bucket}"
+
+
+def epoch_tag(bucket: int) -> str:
+    """The epoch that the tags of one bucket share."""
+    return f"epoch:2::t{bucket}"
 
 
 def ledger(month: str) -> str:
     """Everything that is counted across instances in one calendar month. The number names the layout of its places."""
+    return f"ledger:2:{month}"
+
+
+def ledger_1(month: str) -> str:
+    """The same as version 0.1 counts it, with other places (``ledger/upgrade.py``)."""
     return f"ledger:1:{month}"
 
 
@@ -71,11 +91,11 @@ def thrift(month: str) -> str:
 
 def alert(kind: str, about: str, period: str) -> str:
     """Held for a period by whoever has sent this alert."""
-    return f"alert:{kind}:{about}:{period}"
+    return f"alert:{kind}:{quote(about, safe='')}:{period}"
 
 
-EPOCH_ALL = "epoch"
-"""Counts invalidations of every answer there is."""
+EPOCH_ALL = "epoch:2"
+"""The epoch of every stored value there is. The number names the scheme: release 0.1 counted its epochs."""
 
 
 def reset(subject: str) -> str:

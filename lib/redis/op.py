@@ -5,7 +5,8 @@ connection in tests and have no synchronous and asynchronous twins.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from ..base.values import dataclass
 
 type Command = tuple[str | int, ...]
 type Reply = str | int | list[Reply] | CommandError | None
@@ -26,7 +27,7 @@ class UnreadableReply(Exception):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Op[T]:
     """The commands to send, and how to read their replies (as many, in the same order).
 

@@ -10,16 +10,17 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import httpcore
 
 from ..base.encode import to_json
+from ..base.values import dataclass
 from .errors import Kind, RedisDown
 from .op import Command, CommandError, Op, Reply, UnreadableReply
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Upstash:
     """A Redis reached by REST. ``sent`` is told how many commands each round trip carried, once it is on its way."""
 

@@ -1,21 +1,36 @@
-"""Redis and Supabase behind their gates: whoever asks learns at once when a store is left alone."""
+"""Redis behind its gate: whoever asks learns at once when it is left alone."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 from ..base.clock import Clock
 from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
+from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
 from .errors import RedisDown
 from .op import Op
-from .rest import Upstash
 
 
-@dataclass(slots=True)
+class Redis(Protocol):
+    """A way to a Redis."""
+
+    @property
+    def timeout_s(self) -> float:
+        """What a round trip may take."""
+
+    @property
+    def connect_timeout_s(self) -> float:
+        """What a new connection may take in addition."""
+
+    async def run[T](self, op: Op[T], left_s: float) -> T:
+        """Send an operation in one round trip of at most ``left_s`` seconds and read its replies. Raises RedisDown."""
+
+
+@dataclass(slots=True, eq=False)
 class RedisStore:
-    """Redis, as long as it is well. A slow reply is told of; a failure counts against it, a lack of time does not."""
+    """Redis, as long as it is well. A slow reply is reported; a failure counts against it, a lack of time does not."""
 
-    redis: Upstash
+    redis: Redis
     gate: Gate
     clock: Clock
     emit: Listener

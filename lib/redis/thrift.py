@@ -5,12 +5,12 @@ that every request makes anyway), and a new month begins with the first step aga
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from ..base.calendar import month_of
+from ..base.values import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """What is done at one step."""
 
@@ -55,7 +55,7 @@ def parse_step(text: str | None) -> int:
     return int(text) if text in ("1", "2", "3") else 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Thrift:
     """The present step, one of :data:`STEPS`. A new month begins with the first."""
 

@@ -40,7 +40,7 @@ async def k() -> AsyncIterator[Kit]:
 
 async def used(k: Kit, made: Instance, place: int = 0) -> list[int]:
     """What a provider's windows have counted."""
-    link, redis = made.guard.chain.links[place], made.guard.redis
+    link, redis = made.chain.links[place], made.limits.redis
     assert redis is not None
     tally = await redis.run(bitfield.peek(link.subject.id, link.budget.layout, k.time.ms), "ask", 5)
     return [sum(buckets.values()) for buckets in tally.usage]
@@ -175,7 +175,7 @@ async def test_a_hit_costs_no_budget_and_says_what_it_saved(k: Kit) -> None:
     await made.whole(call)
     for _ in range(9):
         hit = answered(await made.whole(k.again(call)))
-        assert (hit.cache, hit.answer.tokens, hit.answer.provider) == ("hit", 100, provider.name)
+        assert (hit.cache, hit.value.tokens, hit.value.provider) == ("hit", 100, provider.name)
     assert await used(k, made) == [1, 1]
 
 
@@ -225,7 +225,7 @@ async def test_a_leaver_before_the_call_gives_the_budget_back(k: Kit) -> None:
         await asking
     assert provider.asked == 0
     assert await used(k, made) == [0, 0]
-    assert not made.guard._flights
+    assert not made.guard.computing.leading.flights
 
 
 async def test_a_leaver_during_the_first_question_leaves_no_note(k: Kit) -> None:
@@ -239,7 +239,7 @@ async def test_a_leaver_during_the_first_question_leaves_no_note(k: Kit) -> None
         await asking
     assert answered(await k.instance(provider).whole(k.again(call))).cache == "miss"
     assert k.time.slept == []
-    assert not made.guard._flights
+    assert not made.guard.computing.leading.flights
 
 
 def _cloud_run(provider: FakeProvider, month_s: int = 10) -> Link:

@@ -8,7 +8,7 @@ import pytest
 from dev.faults import Fault
 from lib.ai.budgets import Budget
 from lib.ai.chain import Link
-from lib.ai.providers.port import Delta, End, ProviderFailed
+from lib.ai.providers.port import End, ProviderFailed
 from lib.base.events import CircuitChanged
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import BreakerPolicy, Circuit
@@ -16,6 +16,7 @@ from lib.cache.freshness import CacheRules
 from lib.call import Answered, Failed, Refused, Streaming
 from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
+from lib.pieces import Delta, Done
 from lib.redis import keys
 from tests.aikit import FakeProvider, Instance, Kit, answered, kit
 from tests.rig.clock import until
@@ -51,7 +52,7 @@ async def test_the_next_provider_answers_where_one_fails(k: Kit, kind: str, stre
     first, second = FakeProvider(fails=ProviderFailed(kind, "no")), FakeProvider()  # type: ignore[arg-type]
     outcome = await k.instance(first, second).whole(k.call(stream=stream))
     assert isinstance(outcome.result, Answered | Streaming)
-    assert [(a.provider, a.outcome) for a in outcome.attempts] == [(first.name, kind), (second.name, "answered")]
+    assert [(a.name, a.outcome) for a in outcome.attempts] == [(first.name, kind), (second.name, "answered")]
 
 
 async def test_an_open_circuit_and_an_empty_budget_are_passed_over(k: Kit) -> None:
@@ -62,12 +63,12 @@ async def test_an_open_circuit_and_an_empty_budget_are_passed_over(k: Kit) -> No
     await made.whole(k.call())
     outcome = await made.whole(k.call())
     assert (first.asked, second.asked, third.asked) == (0, 1, 1)
-    assert [(a.provider, a.outcome) for a in outcome.attempts] == [
+    assert [(a.name, a.outcome) for a in outcome.attempts] == [
         (second.name, "budget_spent"),
         (third.name, "answered"),
     ]
     # From now on the instance knows, and spends nothing to hear it again.
-    assert [a.provider for a in (await made.whole(k.call())).attempts] == [third.name]
+    assert [a.name for a in (await made.whole(k.call())).attempts] == [third.name]
 
 
 async def test_three_failures_open_a_providers_own_circuit(k: Kit) -> None:
@@ -111,8 +112,8 @@ async def test_a_provider_that_announces_its_end_is_closed_after_its_answer(k: K
     """Groq's x-ratelimit-* of a good reply: the answer counts, the next call goes elsewhere."""
     nearly, good = FakeProvider(end=End("m", whole=True, rests_s=6.0)), FakeProvider()
     made = k.instance(nearly, good)
-    assert answered(await made.whole(k.call())).answer.provider == nearly.name
-    assert answered(await made.whole(k.call())).answer.provider == good.name
+    assert answered(await made.whole(k.call())).value.provider == nearly.name
+    assert answered(await made.whole(k.call())).value.provider == good.name
     assert circuit(k, nearly.name).until_ms == k.time.ms + 6_000
 
 
@@ -174,7 +175,7 @@ async def test_a_stream_does_not_fail_over_after_its_first_token(k: Kit) -> None
     with pytest.raises(ProviderFailed):
         await made.whole(call)
     assert second.asked == 0
-    assert k.redis.get(k.answer_key(call)) is None
+    assert k.redis.get(call.call.key) is None
     assert circuit(k, first.name).failures == 1
 
 
@@ -211,7 +212,7 @@ async def test_one_of_many_probes(k: Kit) -> None:
 
 async def used(k: Kit, made: Instance) -> list[int]:
     """What the first provider's windows have counted."""
-    link, redis = made.guard.chain.links[0], made.guard.redis
+    link, redis = made.chain.links[0], made.limits.redis
     assert redis is not None
     tally = await redis.run(bitfield.peek(link.subject.id, link.budget.layout, k.time.ms), "ask", 5)
     return [sum(buckets.values()) for buckets in tally.usage]
@@ -221,40 +222,41 @@ async def used(k: Kit, made: Instance) -> list[int]:
 
 
 async def test_what_a_request_costs_in_round_trips_and_commands(k: Kit) -> None:
-    """Hit 1 and 2; miss 2 before the reply and at most 5 commands in all; a provider more, one more."""
+    """Hit 1 and 2; miss 2 before the reply and 5 commands in all; a provider more, one more."""
     first, second = FakeProvider(), FakeProvider()
     made, call = k.instance(first, second), k.call(limits="50/minute")
     await made.whole(call)
     made.counts()
-    outcome = await made.handle(k.again(call, question=k.call(query="another").question))
-    assert made.counts() == (2, 3)
+    outcome = await made.handle(k.another(call, "another"))
+    # The count and the look; the first provider's budget and the lock.
+    assert made.counts() == (2, 2 + 2)
     await outcome.after()
     assert made.counts() == (1, 1)
     assert answered(await made.whole(k.again(call))).cache == "hit"
     assert made.counts() == (1, 2)
     first.fails = SERVER
-    await made.whole(k.again(call, question=k.call(query="a third").question))
+    await made.whole(k.another(call, "a third"))
     trips, commands = made.counts()
-    # Ask, two budgets, the failure's swap (billed as 3), the store; and the second one's first sight and TTL.
-    assert commands == 2 + 2 + 3 + 1 + 1 + 1
+    # As above, the failure's swap (billed as 3), the second one's budget, first sight and TTL.
+    assert commands == 2 + 2 + 3 + 1 + 1 + 1 + 1
     assert trips == 5
 
 
 async def test_the_first_sight_of_everything_costs_yesterday_and_ttls(k: Kit) -> None:
-    """A new caller on a new instance: yesterday's buckets of caller and provider once, two TTLs."""
+    """A new caller on a new instance: yesterday's buckets of caller and provider once, two TTLs, three epochs."""
     made = k.instance(FakeProvider())
     outcome = await made.handle(k.call())
-    assert made.counts() == (2, 3 + 2)
+    assert made.counts() == (2, 3 + 3)
     await outcome.after()
-    assert made.counts() == (1, 1 + 2)
+    assert made.counts() == (1, 1 + 2 + 3)
     assert k.without_ttl() == []
 
 
-async def test_an_expired_entry_costs_the_lock_more(k: Kit) -> None:
-    """In the same two round trips: ask 2, budget and lock 2, store 1."""
+async def test_an_expired_entry_costs_what_a_miss_does(k: Kit) -> None:
+    """Count and look 2, budget and lock 2, store 1."""
     made, call = k.instance(FakeProvider()), k.call(cache=CacheRules(60_000, 0, 3_600_000))
     await made.whole(call)
-    k.time.ms += 61_000
+    k.later(61_000)
     made.counts()
     outcome = await made.handle(k.again(call))
     assert made.counts() == (2, 4)
@@ -263,14 +265,14 @@ async def test_an_expired_entry_costs_the_lock_more(k: Kit) -> None:
 
 
 async def test_cloud_run_costs_its_computing(k: Kit) -> None:
-    """No limits of calls, so no second round trip; the month's use goes with the store, in portions."""
+    """No limits of calls: the lock goes alone; the month's use goes with the store, in portions."""
     provider = FakeProvider()
     made = k.instance(Link(provider, Budget(parse_budget("off"), 180_000, write_ms=0), BreakerPolicy()))
     call = k.call()
     await made.whole(call)
     made.counts()
-    outcome = await made.handle(k.again(call, question=k.call(query="another").question))
-    assert made.counts() == (1, 2)
+    outcome = await made.handle(k.another(call, "another"))
+    assert made.counts() == (2, 3)
     await outcome.after()
     assert made.counts() == (1, 2)
 
@@ -296,7 +298,9 @@ async def test_pieces_and_the_whole_are_the_same_answer(k: Kit) -> None:
     outcome = await made.handle(call)
     assert isinstance(outcome.result, Streaming)
     pieces = [piece async for piece in outcome.result.pieces]
-    assert pieces == [Delta("a "), Delta("b "), Delta("c"), provider.end]
+    assert pieces[:-1] == [Delta("a "), Delta("b "), Delta("c")]
+    assert isinstance(pieces[-1], Done)
+    assert pieces[-1].value.text == "a b c"
     await outcome.after()
-    assert answered(await made.whole(k.again(call))).answer.text == "a b c"
+    assert answered(await made.whole(k.again(call))).value.text == "a b c"
     assert provider.streamed == 1

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from dev.serve import serve
-from lib.ai.providers.port import Delta, End, ProviderFailed
+from lib.ai.providers.port import End, ProviderFailed
 from lib.ai.streams import replay
 from lib.app.settings import Settings
 from lib.app.wiring import build
@@ -18,8 +18,10 @@ from lib.base.clock import Clock
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
 from lib.call import Streaming
+from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes, routes_of
+from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes
+from tests.built import routes as all_routes
 from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio
@@ -132,7 +134,8 @@ async def test_a_cut_stream_ends_with_an_error_event(
     assert "[DONE]" not in found
     assert not any("finish" in json.dumps(each.get("type", "")) for each in found)
     await over(made, 1)
-    assert [key for key in k.redis.keys("*") if "s-" in key or ":s:" in key] == []
+    # Nothing is kept, and the lock is free.
+    await until(lambda: not [key for key in k.redis.keys("*") if "s-" in key or ":s:" in key])
 
 
 @ROUTES
@@ -188,10 +191,44 @@ async def test_a_stream_that_nobody_began_to_read_is_ended_all_the_same(k: Kit) 
     await outcome.result.pieces.aclose()
     await outcome.after()
     assert provider.closed == 1
-    assert not made.guard._flights
+    assert not made.guard.computing.leading.flights
     provider.held = False
     assert answered(await made.whole(k.again(call, stream=False))).cache == "miss"
     assert k.time.slept == []
+
+
+async def test_a_setting_has_an_answer_computed_although_its_client_has_left(
+    k: Kit, made: Instance, provider: FakeProvider
+) -> None:
+    """With ``AI_FINISH_ABANDONED`` the provider's call goes on to its end, and the next request is a hit."""
+    app, leaves = routes(made, k, AI_FINISH_ABANDONED="true"), asyncio.Event()
+    sent = [{"type": "http.request", "body": json.dumps(body(SUPERVISOR)).encode()}]
+
+    async def receive() -> dict[str, Any]:
+        if sent:
+            return sent.pop()
+        await provider.until_asked()
+        leaves.set()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        """Nobody is there to read it."""
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": SUPERVISOR, "query_string": b"", "headers": headers}
+    abandoned = asyncio.ensure_future(app({**scope, "client": ("127.0.0.1", 1)}, receive, send))
+    await leaves.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not abandoned.done()
+    provider.go()
+    await abandoned
+    served = await serve(app)
+    async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
+        reply = await client.post(SUPERVISOR, json=body(SUPERVISOR))
+    await served.stop()
+    assert (reply.status_code, reply.headers["x-cache"]) == (200, "HIT")
+    assert (provider.asked, provider.closed) == (1, 0)
 
 
 class _Slow:
@@ -226,7 +263,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
         "OPENAI_BASE_URL": upstream.url,
     }
     parts = build(Settings.from_env(environ), listeners=())
-    served = await serve(routes_of(parts))
+    served = await serve(all_routes(parts))
     async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
         async with client.stream("POST", CHAT, json=body(CHAT, stream=True)) as response:
             async for chunk in response.aiter_text():
@@ -234,7 +271,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
                     break
         async with asyncio.timeout(10):
             await slow.left.wait()
-        await until(lambda: not parts.guard._flights)
+        await until(lambda: not parts.guard.computing.leading.flights)
     await served.stop()
     await upstream.stop()
     await parts.aclose()
@@ -264,8 +301,8 @@ async def test_an_answer_that_was_cut_by_its_length_is_not_kept(
 async def test_a_replay_is_the_answer_in_pieces(k: Kit) -> None:
     """Long answers grow; nothing is lost between two pieces."""
     provider = FakeProvider(texts=("가나다 " * 200,))
-    answer = answered(await k.instance(provider).whole(k.call())).answer
+    answer = answered(await k.instance(provider).whole(k.call())).value
     pieces = [piece async for piece in replay(answer)]
-    assert "".join(p.text for p in pieces if isinstance(p, Delta)) == answer.text
+    assert "".join(p.part for p in pieces if isinstance(p, Delta)) == answer.text
     assert len(pieces) > 2
-    assert isinstance(pieces[-1], End)
+    assert isinstance(pieces[-1], Done)

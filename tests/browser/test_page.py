@@ -17,7 +17,6 @@ import pytest
 import redis as redis_py
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.overview import overview
 from dev.faults import respond
 from dev.routes import routes_app
 from dev.serve import ThreadedServer
@@ -26,9 +25,10 @@ from lib.app.wiring import Parts, build
 from lib.base.calendar import month_of
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
-from lib.edge.app import endpoint
-from lib.ledger import counters
+from lib.ledger import places, table
+from lib.ledger.places import AlertKind
 from lib.redis import keys
+from tests.built import routes
 from tests.ledgerkit import grounded
 
 ROOT = Path(__file__).parents[2]
@@ -72,21 +72,17 @@ class Served:
             if self.status != 200:
                 await respond(send, self.status, b"{}")
                 return
-            await self._overview()(scope, receive, send)
+            await self._served()(scope, receive, send)
             return
         await self.files(scope, receive, send)
         if scope["type"] == "lifespan" and self._parts is not None:
             await self._parts.aclose()
 
-    def _overview(self) -> ASGIApp:
+    def _served(self) -> ASGIApp:
         if self._api is None:
             # Here, because connections belong to the event loop that they are made in.
             self._parts = parts = build(Settings.from_env(self.environ))
-
-            async def built() -> Parts:
-                return parts
-
-            self._api = endpoint(built, get=overview)
+            self._api = routes(parts)
         return self._api
 
 
@@ -112,36 +108,36 @@ def seed(redis_url: str) -> None:
     """A day as a deployment might have had it."""
     now_ms = time.time_ns() // 1_000_000
     month = month_of(now_ms)
-    adds: list[tuple[counters.Spot, int]] = []
-    for back, at_ms in enumerate(reversed(counters.hours(now_ms))):
+    adds: list[tuple[table.Place, int]] = []
+    for back, at_ms in enumerate(reversed(table.last_hours(now_ms))):
         busy = 40 + (back * 37) % 90
         found = {"serve": busy * 2, "compute": busy, "refuse": busy // 3, "fail": busy // 20, "cached": busy * 2}
         found |= {
             "commands": busy * 9,
             "redis_us": busy * 3 * 4_200,
-            "redis_asked": busy * 3,
+            "redis_timed": busy * 3,
             "calls.gemini": busy // 9,
         }
         found |= {"calls.groq": busy // 2, "vcpu_ms": busy * 1_900}
-        adds += [(counters.hour_spot(name, at_ms, month), n) for name, n in found.items()]
-    for back, at_ms in enumerate(reversed(counters.fives(now_ms))):
+        adds += [(table.hour_place(name, at_ms, month), n) for name, n in found.items()]
+    for back, at_ms in enumerate(reversed(table.last_five_minutes(now_ms))):
         busy = 3 + (back * 5) % 11
         found = {"serve": busy * 2, "compute": busy, "refuse": back % 3, "fail": back % 5 == 4}
-        adds += [(counters.five_spot(name, at_ms, month), int(n)) for name, n in found.items()]
-    totals: dict[counters.Name, int] = {
-        counters.COMMANDS: 412_345,
+        adds += [(table.five_minute_place(name, at_ms, month), int(n)) for name, n in found.items()]
+    totals: dict[places.Name, int] = {
+        places.COMMANDS: 412_345,
         ("vcpu_ms", "cloud-run"): 71_234_000,
-        ("alert_s", "redis_month", "1"): now_ms // 1000 - 7_200,
-        ("alert_s", "circuit_open", "gemini"): now_ms // 1000 - 600,
-        ("alert_s", "mode", "supabase"): now_ms // 1000 - 90_000,
+        AlertKind.REDIS_MONTH.counter("1"): now_ms // 1000 - 7_200,
+        AlertKind.CIRCUIT_OPEN.counter("gemini"): now_ms // 1000 - 600,
+        AlertKind.MODE.counter("supabase"): now_ms // 1000 - 90_000,
     }
     for name, ms, count in (("http", 60.0, 900), ("http", 900.0, 400)):
-        assert name == counters.HTTP_DURATION.name
-        for place, each in counters.HTTP_DURATION.counts(ms, "ai/supervisor"):
+        assert name == places.HTTP_DURATION.name
+        for place, each in places.HTTP_DURATION.counts(ms, "ai/supervisor"):
             totals[place] = totals.get(place, 0) + each * count
-    totals[counters.REDIS_DURATION.names()[1]] = 5_000
-    totals[counters.GUARD_DURATION.names()[0]] = 5_000
-    adds += [(counters.spot(name), value) for name, value in totals.items()]
+    totals[places.REDIS_DURATION.names()[1]] = 5_000
+    totals[places.GUARD_DURATION.names()[0]] = 5_000
+    adds += [(table.place(name), value) for name, value in totals.items()]
     with redis_py.Redis.from_url(redis_url, protocol=2, driver_info=None) as server:
         field_ops = server.bitfield(keys.ledger(month))
         for (kind, offset), value in adds:
@@ -205,7 +201,7 @@ def test_shows_everything(visit: Visit) -> None:
     redis = page.get_by_role("meter", name="upstash, commands a month")
     expect(redis).to_have_attribute("aria-valuenow", "82.5")
     expect(redis).to_have_attribute("aria-valuetext", re.compile(r"412,3\d\d of 500,000 commands used"))
-    for text in ("Counted by", "Hit rate, last hour", "cloud-run", "groq", "open: left alone until", "(timeout)"):
+    for text in ("Counted by", "Hit rate, last hour", "cloud-run", "groq", "open: no calls until", "(timeout)"):
         expect(page.get_by_text(text).first).to_be_visible()
     expect(page.get_by_text("First threshold of the month's Redis commands")).to_be_visible()
     assert page.locator("#hour canvas").count() == 1

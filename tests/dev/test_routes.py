@@ -10,8 +10,11 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message
 
-from dev.routes import discover, routes_app, source_pattern
+from dev.routes import discover, routes_app, served
 from dev.serve import ThreadedServer
+from dev.vercel_json import source_pattern
+from tests.vercel import rewrites
+from tests.vercel.rewrites import Case
 
 # Answers with what the function sees: its own name, and the request's path and query.
 ECHO = """
@@ -156,7 +159,7 @@ SITE = {
         pytest.param("/api/servers/a%2Fb", "api/servers/[id].py", "id=a%2Fb", id="encoded-slash-is-one-segment"),
         pytest.param("/api/servers/all/metrics", "api/servers/[id]/metrics.py", "id=all", id="segment-in-the-middle"),
         pytest.param("/api/jobs/all", "api/[kind]/all.py", "kind=jobs", id="dynamic-directory"),
-        pytest.param("/api/system/cpu", "api/system.py", "section=cpu", id="rewrite-hands-over-its-segment"),
+        pytest.param("/api/system/cpu", "api/system.py", "section=cpu", id="rewrite-adds-its-segment"),
         pytest.param("/status/9", "api/servers/[id].py", "from=status&id=9", id="rewrite-to-a-dynamic-route"),
         pytest.param("/old/api/system", "api/system.py", "", id="rewrite-with-a-path"),
     ],
@@ -249,6 +252,30 @@ async def test_trailing_slash(tree: Tree, path: str, location: str) -> None:
     assert dict(start["headers"])[b"location"] == location.encode()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("case", rewrites.CASES.values(), ids=rewrites.CASES)
+async def test_rewrites(tree: Tree, case: Case) -> None:
+    """A rewrite leads where the real build's does; the function sees the path as it was sent, and a longer query."""
+    reply = await get(routes_app(tree(rewrites.FILES)), case.sent)
+    if case.function is None:
+        assert (reply.status_code, reply.headers["x-vercel-error"]) == (404, "NOT_FOUND")
+    else:
+        path = case.sent.partition("?")[0]
+        assert reply.json() == {
+            "function": case.function,
+            "path": httpx.URL(path).path,
+            "raw_path": path,
+            "query": case.query,
+        }
+
+
+def test_the_paths_of_the_api(tree: Tree) -> None:
+    """A function that rewrites lead to has their paths; every other one has its own."""
+    rules = [{"source": "/api/admin", "destination": "/api/ops"}, {"source": "/api/metrics", "destination": "/api/ops"}]
+    root = tree({"api/ops.py": ECHO, "api/health.py": ECHO, "vercel.json": json.dumps({"rewrites": rules})})
+    assert served(root) == {"/api/admin", "/api/metrics", "/api/health"}
+
+
 @pytest.mark.parametrize(
     ("source", "path", "groups"),
     [
@@ -257,15 +284,19 @@ async def test_trailing_slash(tree: Tree, path: str, location: str) -> None:
         pytest.param("/a/:x*", "/a", {"x": None}, id="none"),
         pytest.param("/a/:x*", "/a/1/2", {"x": "1/2"}, id="many"),
         pytest.param("/a/:x+", "/a", None, id="at-least-one"),
+        pytest.param("/a/:x?", "/a", {"x": None}, id="optional"),
+        pytest.param("/a/:x?", "/a/1/2", None, id="one-at-most"),
+        pytest.param("/a/:x(b|c)", "/a/c", {"x": "c"}, id="one-of"),
+        pytest.param("/a/:x(b|c)", "/a/d", None, id="none-of"),
         pytest.param(r"/a/:x(\d+)", "/a/12", {"x": "12"}, id="pattern"),
         pytest.param(r"/a/:x(\d+)", "/a/b", None, id="pattern-refuses"),
-        pytest.param("/(.*)", "/a/b", {"_1": "a/b"}, id="group"),
+        pytest.param("/(.*)", "/a/b", {}, id="group"),
         pytest.param("/((?!api).*)", "/api/x", None, id="lookahead"),
         pytest.param("/a.b", "/aXb", None, id="dot-is-a-dot"),
     ],
 )
 def test_source_patterns(source: str, path: str, groups: dict[str, str | None] | None) -> None:
-    """The sources of vercel.json that this project uses."""
+    """The sources of vercel.json, as far as they are supported here."""
     found = source_pattern(source).fullmatch(path)
     assert (found.groupdict() if found else None) == groups
 
@@ -330,7 +361,7 @@ async def test_an_exception_is_a_plain_500(tree: Tree, caplog: pytest.LogCapture
 
 
 def test_a_cut_response_stays_cut(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
-    """An exception after the response began closes the connection, so that nobody takes the half for the whole."""
+    """An exception after the response began closes the connection, so that nobody takes a part for the whole."""
     code = """
 async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
@@ -387,7 +418,7 @@ app = Starlette(routes=[Route("/api/hello", greet)], lifespan=lifespan)
 
 
 def test_lifespans(tree: Tree) -> None:
-    """A function's lifespan starts once, at its first request, hands its state over and ends with the server."""
+    """A function's lifespan starts once, at its first request, passes its state on and ends with the server."""
     root = tree({"api/hello.py": LIFESPAN, "api/never.py": LIFESPAN.replace('"log"', '"never"')})
     with ThreadedServer(routes_app(root)) as server, httpx.Client(base_url=server.url) as http:
         assert not (root / "api" / "log").exists()

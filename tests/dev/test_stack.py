@@ -121,6 +121,8 @@ def test_starts_and_stops(tmp_path: Path, how: str) -> None:
         origins = {line.split("  ")[0]: line.split()[-1] for line in running.printed if " embedded " in line}
         assert origins.keys() == {"Redis", "Supabase", "AI backend", "API"}
         assert httpx.get(f"{running.url}/no/such/page").headers["x-vercel-error"] == "NOT_FOUND"
+        assert httpx.get(f"{running.url}/api/metrics").json()["code"] == "unauthorized"
+        assert httpx.get(f"{running.url}/api/ops").json()["code"] == "not_found"
         url, body = to_copy(running)
         assert "free" in httpx.post(url, content=body, headers={"content-type": "application/json"}).json()["answer"]
         servers = servers_of(running)

@@ -15,12 +15,17 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from api.ai import supervisor
+from api.v1.chat import completions
 from dev.supabase import SigningKey, sign_user_token
 from lib.app.wiring import Parts
 from lib.base.clock import Clock
-from lib.base.events import Crashed, RequestDone, SignInKeysUnavailable, TokenRefused, log
-from lib.edge.app import Reply, Request, endpoint
+from lib.base.events import Crashed, RequestDone, SignInKeysUnavailable, TokenRefused
+from lib.base.log import log
+from lib.edge.app import endpoint
 from lib.edge.problems import BadSettings
+from lib.edge.request import Reply, Request
+from tests.built import Built, routes
 from tests.conftest import SupabaseStandIn
 from tests.guardkit import Rig, leaving, left_when, together
 from tests.rig.callers import a_caller
@@ -82,7 +87,9 @@ async def test_client_error(
     assert problem["detail"]
     if field is not None:
         assert problem["errors"][0]["field"].startswith(field)
-    assert rig.upstash.requests() == 0
+    # It counts like every other request: the count, and the new key's TTL. No provider is asked.
+    assert (rig.upstash.requests(), rig.script.asked) == (2, 0)
+    assert reply.headers["x-ratelimit-remaining"] == "9"
     assert instance.seen(Crashed) == []
 
 
@@ -98,13 +105,13 @@ NO_NUMBERS = {
 
 @pytest.mark.parametrize("value", NO_NUMBERS.values(), ids=NO_NUMBERS)
 async def test_number_that_is_none(rig: Rig, value: str) -> None:
-    """A parameter that no JSON number can hold is the client's error, by whichever name; it asks nobody."""
+    """A parameter that no JSON number can hold is the client's error, by whichever name; no provider is asked."""
     instance = rig.instance()
     content = f'{{"query":"q","parameters":{{"a":{value}}}}}'.encode()
     reply = await instance.http.post(PATH, content=content, headers=JSON)
     assert (reply.status_code, reply.json()["code"]) in [(400, "invalid_json"), (422, "invalid_request")]
     assert reply.headers["content-type"] == "application/problem+json"
-    assert rig.upstash.requests() == 0
+    assert (rig.upstash.requests(), rig.script.asked) == (2, 0)
     assert instance.seen(Crashed) == []
 
 
@@ -136,16 +143,17 @@ async def test_head_and_options(rig: Rig) -> None:
     assert options.headers["x-request-id"]
 
 
-async def test_misconfigured(caplog: pytest.LogCaptureFixture) -> None:
+async def test_misconfigured(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """A deployment without its variables answers 500 with their names, and never a value."""
 
-    async def none() -> Parts:
-        raise BadSettings(["CLOUD_RUN_AI_URL: missing"])
+    class Misconfigured(Built):
+        async def __call__(self) -> Parts:
+            raise BadSettings(["CLOUD_RUN_AI_URL: missing"])
 
     async def unused(request: Request, parts: Parts) -> Reply:
         raise AssertionError
 
-    transport = httpx.ASGITransport(app=endpoint(none, post=unused))
+    transport = httpx.ASGITransport(app=endpoint(Misconfigured(rig.instance().parts), post=unused))
     async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as http:
         with caplog.at_level(logging.INFO, "breakwater"):
             reply = await http.post(PATH)
@@ -154,17 +162,28 @@ async def test_misconfigured(caplog: pytest.LogCaptureFixture) -> None:
     assert [json.loads(line)["status"] for line in caplog.messages] == [500]
 
 
+@pytest.mark.parametrize("path", [supervisor.ROUTE, completions.ROUTE])
+async def test_ai_routes_without_a_provider(rig: Rig, path: str) -> None:
+    """They answer 500 with what to set, before a body is read; nothing is counted."""
+    instance = rig.instance(CLOUD_RUN_AI_URL=None)
+    transport = httpx.ASGITransport(app=routes(instance.parts))
+    async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as http:
+        rig.forget_counts()
+        reply = await http.post(path, content=b"not JSON")
+    text = reply.text
+    assert (reply.status_code, "misconfigured" in text) == (500, True)
+    assert all(name in text for name in ("CLOUD_RUN_AI_URL", "GEMINI_API_KEY", "GROQ_API_KEY", "OPENAI_API_KEY"))
+    assert rig.cost() == (0, 0)
+
+
 async def test_bug_is_told_and_logged(rig: Rig) -> None:
     """An exception nobody expected is a 500 with an id, an event with the traceback, and a log line of its own."""
     instance = rig.instance()
 
-    async def parts() -> Parts:
-        return instance.parts
-
     async def broken(request: Request, parts: Parts) -> Reply:
         raise ZeroDivisionError("a bug")
 
-    transport = httpx.ASGITransport(app=endpoint(parts, post=broken))
+    transport = httpx.ASGITransport(app=endpoint(Built(instance.parts), post=broken))
     async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as http:
         reply = await http.post(PATH)
     assert (reply.status_code, reply.json()["code"]) == (500, "internal_error")

@@ -40,7 +40,7 @@ def events() -> list[Event]:
 async def signin(script: Script, events: list[Event]) -> AsyncIterator[SignIn]:
     script.reset(body=BODY)
     async with new_client() as client:
-        yield SignIn(client, script.url, None, TIMEOUT_S, events.append)
+        yield SignIn(lambda: client, script.url, None, TIMEOUT_S, events.append)
 
 
 def bearer(key: SigningKey) -> str:
@@ -101,4 +101,4 @@ async def test_unknown_key(signin: SignIn, script: Script) -> None:
 async def test_unconfigured(script: Script, events: list[Event]) -> None:
     """Without a project there is no signing in."""
     async with new_client() as client:
-        assert await SignIn(client, None, None, TIMEOUT_S, events.append).user(bearer(KEYS[0])) is None
+        assert await SignIn(lambda: client, None, None, TIMEOUT_S, events.append).user(bearer(KEYS[0])) is None

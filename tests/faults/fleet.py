@@ -23,16 +23,17 @@ from dev.postgres import Postgres
 from dev.redis_server import RedisServer
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
+from lib.afterwards import Afterwards, Outbox
 from lib.base.events import Event, Mode
 from lib.breaker.gate import Gate
 from lib.breaker.vitals import VitalsPolicy
 from lib.limits import bitfield
-from lib.limits.limiter import Admission, Limits, Subject
+from lib.limits.admission import Admission, Charge, Subject
+from lib.limits.limiter import Limits
 from lib.limits.local import LocalLimits
 from lib.limits.supabase import Supabase
 from lib.limits.supabase_store import SupabaseStore
-from lib.redis.errors import RedisDown
-from lib.redis.op import Op, as_list, as_text
+from lib.lookup import constant
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
 from tests.rig.clock import Time
@@ -95,30 +96,24 @@ class Member:
     """One instance."""
 
     limits: Limits
+    outbox: Outbox
+    pool: httpcore.AsyncConnectionPool
     to_redis: Line
     to_supabase: Line
     events: list[Event]
     time: Time
 
     async def call(self, subject: Subject, cost: int = 1) -> Admission:
-        """Ask for one call and do what is owed after the reply."""
-        admission, _ = await self.limits.spend(subject, cost, self.time.ms, MARKER, math.inf)
-        await self.finish(admission)
+        """Ask for one call and send what is left after the reply; a store that fails then changes nothing."""
+        admission, after = await self.ask(subject, cost)
+        await self.outbox.try_send(after, math.inf)
         return admission
 
-    async def finish(self, admission: Admission) -> None:
-        """What is left to do after the reply; a store that fails then changes nothing."""
-        try:
-            await self.limits.finish([admission], math.inf)
-        except RedisDown:
-            return
-
-
-MARKER: Op[tuple[int, None]] = Op(
-    (("MGET", "outage"),),
-    lambda replies: (int(as_text(as_list(replies[0], 1)[0]) or 0), None),
-)
-"""What the guard reads with every request, as far as the limits need it."""
+    async def ask(self, subject: Subject, cost: int = 1) -> tuple[Admission, Afterwards]:
+        """Ask for one call; what is left to be sent after the reply."""
+        after = Afterwards()
+        admission, _ = await self.limits.admit(Charge(subject, self.time.ms, math.inf, cost), constant(None), after)
+        return admission, after
 
 
 @dataclass
@@ -137,8 +132,10 @@ class Fleet:
         events: list[Event] = []
         to_redis, to_supabase, clock = Line(self.redis_app), Line(self.supabase_app), self.time.clock
         policy = VitalsPolicy(COOLDOWN_MS)
-        upstash = Upstash(PoolOverLine(to_redis), "http://redis", TOKEN, 2.0, 2.0)
-        supabase = Supabase(httpx.AsyncClient(transport=to_supabase), "http://supabase", TOKEN, 3.0)
+        pool = PoolOverLine(to_redis)
+        upstash = Upstash(pool, "http://redis", TOKEN, 2.0, 2.0)
+        client = httpx.AsyncClient(transport=to_supabase)
+        supabase = Supabase(lambda: client, "http://supabase", TOKEN, 3.0)
         limits = Limits(
             RedisStore(upstash, Gate(policy, clock, math.inf), clock, events.append, 1e9)
             if "redis" in stores
@@ -148,7 +145,8 @@ class Fleet:
             clock,
             events.append,
         )
-        member = Member(limits, to_redis, to_supabase, events, self.time)
+        outbox = Outbox(limits.redis, events.append, limits.due)
+        member = Member(limits, outbox, pool, to_redis, to_supabase, events, self.time)
         self.members.append(member)
         return member
 
@@ -199,10 +197,9 @@ async def fleet(running: Servers) -> AsyncIterator[Fleet]:
             made = Fleet(server, running.postgres.uri, upstash, supabase)
             yield made
             for member in made.members:
-                if member.limits.redis:
-                    await member.limits.redis.redis.pool.aclose()
+                await member.pool.aclose()
                 if member.limits.supabase:
-                    await member.limits.supabase.supabase.client.aclose()
+                    await member.limits.supabase.supabase.client().aclose()
 
 
 @asynccontextmanager

@@ -16,11 +16,10 @@ from typing import Any
 
 import httpx
 
-from api.ai.supervisor import ask as ask_supervisor
 from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import build
 from lib.base.events import Event, ModeSwitched, StoreSwitched
-from lib.edge.app import endpoint
+from tests.built import routes
 from tests.faults.rig import Rig
 
 LIMIT, MINUTE_S = 10, 60.0
@@ -145,10 +144,7 @@ async def _instance(environ: dict[str, str], number: int, began: float, seconds:
     events: list[Event] = []
     parts = build(Settings.from_env(environ), listeners=(events.append,))
 
-    async def built() -> Parts:
-        return parts
-
-    transport: Any = httpx.ASGITransport(app=endpoint(built, post=ask_supervisor))
+    transport: Any = httpx.ASGITransport(app=routes(parts))
     replies: list[Reply] = []
     async with httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None) as client:  # noqa: S113
 

@@ -16,8 +16,6 @@ import psycopg
 from redis import Redis
 from starlette.types import ASGIApp
 
-from api.ai.supervisor import ask as ask_supervisor
-from api.health import health
 from dev.faults import Fault, Faults
 from dev.proxy import Proxy
 from dev.serve import ThreadedServer
@@ -26,9 +24,9 @@ from dev.upstash import upstash_app
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.events import Event
-from lib.edge.app import endpoint
 from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
+from tests.built import routes
 from tests.faults.fleet import Servers
 from tests.faults.parts import Door, ScriptedProvider, Waits
 from tests.rig.clock import Time, patient
@@ -151,14 +149,7 @@ class Rig:
         self.waits.loop = patient()
         parts = build(Settings.from_env({**self.environ, **environ}), self.time.clock, (self.events.append,))
 
-        async def built() -> Parts:
-            return parts
-
-        apps = {"/api/ai/supervisor": endpoint(built, post=ask_supervisor), "/api/health": endpoint(built, get=health)}
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await apps[scope["path"]](scope, receive, send)
-
+        app = routes(parts)
         transport: Any = httpx.ASGITransport(app=app)
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None) as client:  # noqa: S113

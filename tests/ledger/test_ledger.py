@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from lib.ledger import counters
+from lib.ledger import places, reading
+from lib.ledger.counts import Counts
+from lib.ledger.reading import Reading
+from lib.ledger.table import months, place
 from tests.ledgerkit import CRON, MIDMONTH_MS, Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
@@ -26,9 +29,9 @@ async def world(ground: Ground) -> AsyncIterator[World]:
 
 def total(world: World, *name: str) -> int:
     """What Redis itself holds of a counter in the present month."""
-    kind, offset = counters.spot(name)
-    month = counters.months(world.now_ms)[0]
-    values = world.server.bitfield(f"ledger:1:{month}").get(kind, offset).execute()
+    kind, offset = place(name)
+    month = months(world.now_ms)[0]
+    values = world.server.bitfield(f"ledger:2:{month}").get(kind, offset).execute()
     return int(values[0])
 
 
@@ -37,7 +40,7 @@ async def test_counts_every_command_that_is_billed(world: World) -> None:
     one = world.instance()
     for number in range(100):
         await one.ask(f"question {number % 40}")
-    pending = one.parts.ledger.pending().get(counters.spot(counters.COMMANDS), 0)
+    pending = one.parts.ledger.pending().get(place(places.COMMANDS), 0)
     assert total(world, "redis_commands") + pending == sum(world.billed().values())
     assert total(world, "redis_commands") > 0
 
@@ -47,7 +50,7 @@ async def test_costs_less_than_two_percent(world: World) -> None:
     instances = [world.instance() for _ in range(4)]
     for number in range(600):
         await instances[number % 4].ask(f"question {number // 4 % 37}")
-    written = world.server.bitfield("ledger:1:2025-11").get(*counters.spot(counters.TOUCH)).execute()[0]
+    written = world.server.bitfield("ledger:2:2025-11").get(*place(places.WRITES)).execute()[0]
     billed = sum(world.billed().values())
     # Each string's TTL is set by its first three writes.
     assert 0 < written + 3 < 0.02 * billed, f"{written} writes in {billed}"
@@ -56,13 +59,13 @@ async def test_costs_less_than_two_percent(world: World) -> None:
 async def test_rides_with_the_write_back(world: World) -> None:
     """Counts that are due when an answer is stored need no round trip of their own."""
     one = world.instance(LEDGER_FLUSH_COMMANDS="2")
-    for number in range(counters.NEW + 1):
+    for number in range(reading.FIRST_WRITES + 1):
         await one.ask(f"question {number}")
-    before, written = world.control.get("/_control/stats").json()["http_requests"], total(world, "touch")
+    before, written = world.control.get("/_control/stats").json()["http_requests"], total(world, "writes")
     await one.ask("another")
     # One round trip asked, the other wrote back.
     assert world.control.get("/_control/stats").json()["http_requests"] - before == 2
-    assert total(world, "touch") == written + 1
+    assert total(world, "writes") == written + 1
 
 
 async def test_nothing_is_lost_while_redis_is_out(world: World) -> None:
@@ -79,7 +82,7 @@ async def test_nothing_is_lost_while_redis_is_out(world: World) -> None:
     world.ahead_s += 60
     await one.ask("after")
     await one.parts.ledger.settle(1)
-    asked = sum(total(world, "requests", "ai/supervisor", decision) for decision in counters.DECISIONS)
+    asked = sum(total(world, "requests", "ai/supervisor", decision) for decision in places.DECISIONS)
     assert asked == 7
     assert total(world, "modes", "local") == 5
 
@@ -89,12 +92,12 @@ async def test_the_bound_on_what_a_killed_instance_loses(world: World) -> None:
     one = world.instance()
     for number in range(150):
         await one.ask(f"question {number % 9}")
-        pending = one.parts.ledger.pending().get(counters.spot(counters.COMMANDS), 0)
+        pending = one.parts.ledger.pending().get(place(places.COMMANDS), 0)
         assert pending < 64 + 6
 
 
 async def test_an_orderly_end_loses_nothing_worth_a_command(world: World) -> None:
-    """An instance that is told to end hands over what it has."""
+    """An instance that is shut down flushes what it has."""
     one = world.instance()
     for number in range(6):
         await one.ask(f"question {number}")
@@ -111,7 +114,7 @@ async def test_every_string_has_a_ttl(world: World) -> None:
             await one.ask(f"question {number}")
     found: Any = world.server.keys("*")
     mine = [key for key in found if not key.startswith("rl:")]
-    assert {"ledger:1:2025-11", "ledger:1:2025-12", "thrift:2025-11"} <= set(mine)
+    assert {"ledger:2:2025-11", "ledger:2:2025-12", "thrift:2025-11"} <= set(mine)
     assert [key for key in mine if world.server.ttl(key) == -1] == []
 
 
@@ -153,7 +156,7 @@ async def test_the_daily_job_takes_the_vendors_figure(world: World) -> None:
 
 @pytest.mark.parametrize("month_requests", ["many", None, -1], ids=["text", "missing", "negative"])
 async def test_a_vendor_that_makes_no_sense_changes_nothing(world: World, month_requests: object) -> None:
-    """A figure that is none is told, and ours stands."""
+    """A figure that is no count is reported as unavailable, and ours stands."""
     world.outside.month_requests = month_requests
     one = world.instance(UPSTASH_EMAIL="me@example.com", UPSTASH_API_KEY="key", UPSTASH_API_URL=world.outside.url)
     reply = await one.http.get("/api/cron/daily", headers=CRON)
@@ -163,7 +166,7 @@ async def test_a_vendor_that_makes_no_sense_changes_nothing(world: World, month_
 
 async def test_a_string_of_another_kind_disturbs_no_request(world: World) -> None:
     """Where the ledger's key holds something else, requests are answered as ever."""
-    world.server.hset("ledger:1:2025-11", "a", "b")
+    world.server.hset("ledger:2:2025-11", "a", "b")
     one = world.instance(LEDGER_FLUSH_COMMANDS="1")
     for number in range(3):
         reply = await one.ask(f"question {number}")
@@ -171,20 +174,85 @@ async def test_a_string_of_another_kind_disturbs_no_request(world: World) -> Non
 
 
 def test_days_without_redis_keep_the_totals_and_the_last_day() -> None:
-    """What waits to be handed over does not grow with the length of an outage."""
-    counts, minutes = counters.Counts(), 3 * 24 * 60
+    """What waits for the next flush does not grow with the length of an outage."""
+    counts, minutes = Counts(), 3 * 24 * 60
     for minute in range(minutes):
         totals, timed = counts.at(MIDMONTH_MS + minute * 60_000)
-        totals[counters.COMMANDS] += 1
+        totals[places.COMMANDS] += 1
         timed["serve"] += 1
     now_ms = MIDMONTH_MS + (minutes - 1) * 60_000
-    places = counts.places()
-    assert list(places) == ["2025-11"]
-    reading = counters.Reading(now_ms, "2025-11", places["2025-11"])
-    assert reading.total(*counters.COMMANDS) == minutes
-    assert sum(reading.hours("serve")[1:]) >= 23 * 60
-    assert sum(reading.fives("serve")[:-1]) == 60
-    assert len(places["2025-11"]) < 400
+    by_place = counts.places()
+    assert list(by_place) == ["2025-11"]
+    seen = Reading(now_ms, "2025-11", by_place["2025-11"])
+    assert seen.total(*places.COMMANDS) == minutes
+    assert sum(seen.by_hour("serve")[1:]) >= 23 * 60
+    assert sum(seen.by_five_minutes("serve")[:-1]) == 60
+    assert len(by_place["2025-11"]) < 400
+
+
+def counted_by_0_1(world: World, commands: int, vendor: tuple[int, int] | None = None) -> None:
+    """As if version 0.1 had counted so many commands this month; the vendor's figure, and what was counted then."""
+    # Its places are 48 bits each: 1 has the commands, 15 to 17 the vendor's figure, what was counted then, and when.
+    string = world.server.bitfield("ledger:1:2025-11").set("u48", "#1", commands)
+    if vendor:
+        string = string.set("u48", "#15", vendor[0]).set("u48", "#16", vendor[1]).set("u48", "#17", 1_762_000_000)
+    string.execute()
+
+
+def in_0_1(world: World) -> tuple[int, list[int]]:
+    """The length of 0.1's string, and its first numbers."""
+    numbers = world.server.bitfield("ledger:1:2025-11")
+    for number in range(20):
+        numbers = numbers.get("u48", f"#{number}")
+    found: Any = numbers.execute()
+    return world.server.strlen("ledger:1:2025-11"), found
+
+
+@pytest.mark.parametrize(
+    ("commands", "vendor", "earlier"),
+    [
+        pytest.param(420_000, None, 420_000, id="as counted"),
+        pytest.param(1_000, (419_500, 500), 420_000, id="by the vendor's figure"),
+    ],
+)
+async def test_a_month_that_version_0_1_began(
+    world: World, commands: int, vendor: tuple[int, int] | None, earlier: int
+) -> None:
+    """Its Redis commands count on, its string stays as it is, and the step of thrift is not lowered meanwhile."""
+    counted_by_0_1(world, commands, vendor)
+    before = in_0_1(world)
+    world.server.set("thrift:2025-11", 1, px=86_400_000)
+    instances = [world.instance(LEDGER_FLUSH_COMMANDS="1") for _ in range(5)]
+    for number in range(4):
+        for each in instances:
+            await each.ask(f"question {number}")
+            assert world.server.get("thrift:2025-11") == "1"
+    redis = (await world.instance().overview())["allowances"][0]
+    assert earlier < redis["used"] < earlier + 300
+    assert total(world, "earlier_commands") == earlier
+    assert in_0_1(world) == before
+
+
+@pytest.mark.parametrize("instances", [1, 4])
+async def test_a_new_month_costs_little(world: World, instances: int) -> None:
+    """The first three writes of a string set its TTL and look for 0.1's counts in one round trip; later ones do not."""
+    made = [world.instance(LEDGER_FLUSH_COMMANDS="1") for _ in range(instances)]
+    for number in range(8):
+        await made[number % instances].ask(f"question {number}")
+    assert total(world, "writes") >= 8
+    assert world.billed()["bitfield_ro"] == reading.FIRST_WRITES
+
+
+async def test_a_string_of_0_1_that_is_none_disturbs_nothing(world: World) -> None:
+    """Where its key holds something else, the month begins at what 0.2 counts."""
+    world.server.hset("ledger:1:2025-11", "a", "b")
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1")
+    for number in range(5):
+        reply = await one.ask(f"question {number}")
+        assert (reply.status_code, reply.headers["x-guard-mode"]) == (200, "redis")
+    assert total(world, "redis_commands") > 0
+    assert total(world, "earlier_commands") == 0
+    assert world.server.ttl("ledger:2:2025-11") > 0
 
 
 async def test_two_instances_add_up(world: World) -> None:
@@ -194,10 +262,10 @@ async def test_two_instances_add_up(world: World) -> None:
         for number in range(4):
             await each.ask(f"question {number}")
         await each.parts.ledger.close()
-    store = one.parts.guard.redis
+    store = one.parts.guard.limits.redis
     assert store is not None
     world.forget()
-    reading = await store.run(counters.read(world.now_ms), "read", 5)
+    seen = await store.run(reading.read(world.now_ms), "read", 5)
     assert world.billed() == {"bitfield_ro": 1}
-    decided = {decision: reading.total("requests", "ai/supervisor", decision) for decision in ("serve", "compute")}
+    decided = {decision: seen.total("requests", "ai/supervisor", decision) for decision in ("serve", "compute")}
     assert decided == {"serve": 4, "compute": 4}

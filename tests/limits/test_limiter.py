@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from lib.base.events import Mode, ModeSwitched
+from lib.limits.admission import Subject
 from lib.limits.grammar import parse_limits
-from lib.limits.limiter import Subject
 from lib.limits.window import DAY_MS, Layout
 from lib.redis import keys
 from tests.faults.fleet import COOLDOWN_MS, Fleet, Line, Member, Servers, fleet, servers

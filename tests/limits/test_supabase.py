@@ -28,7 +28,7 @@ def script() -> Iterator[Script]:
 async def wire(script: Script) -> AsyncIterator[Supabase]:
     script.reset()
     async with new_client() as client:
-        yield Supabase(client, script.url, "the-key", 0.3)
+        yield Supabase(lambda: client, script.url, "the-key", 0.3)
     script.release()
 
 
@@ -96,7 +96,7 @@ async def test_refused_connection() -> None:
     """Nobody listens."""
     async with new_client() as client:
         with pytest.raises(SupabaseDown) as down:
-            await Supabase(client, "http://127.0.0.1:9", "k", 0.3).spend("subject", WINDOWS, 1, NOON_MS)
+            await Supabase(lambda: client, "http://127.0.0.1:9", "k", 0.3).spend("subject", WINDOWS, 1, NOON_MS)
     assert down.value.kind == "connection"
 
 
@@ -106,14 +106,14 @@ async def test_wrong_key(supabase: SupabaseStandIn, which: str) -> None:
     key = {"anon": supabase.anon_key, "wrong": "sb_secret_of_another_project", "user": "not.a.token"}[which]
     async with new_client() as client:
         with pytest.raises(SupabaseDown) as down:
-            await Supabase(client, supabase.url, key, 5).spend("subject", WINDOWS, 1, NOON_MS)
+            await Supabase(lambda: client, supabase.url, key, 5).spend("subject", WINDOWS, 1, NOON_MS)
     assert down.value.kind == "unauthorized"
 
 
 async def test_real_decisions(supabase: SupabaseStandIn, subjects: Callable[[], str]) -> None:
     """Ten pass, the eleventh does not, a floor counts, and a ping writes nothing."""
     async with new_client() as client:
-        wire = Supabase(client, supabase.url, supabase.service_key, 5)
+        wire = Supabase(lambda: client, supabase.url, supabase.service_key, 5)
         subject = subjects()
         quotas = [(await wire.spend(subject, WINDOWS, 1, NOON_MS))[0] for _ in range(11)]
         assert [quota.allowed for quota in quotas] == [True] * 10 + [False]

@@ -1,13 +1,16 @@
-"""Alerts: what is told, once for all instances in a period, and that no request ever notices."""
+"""Alerts: what is sent, once for all instances in a period, and that no request is affected."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from lib.base.events import Alerted, RedisSlow, WebhookFailed
-from lib.ledger import counters
+from lib.ledger import places
+from lib.ledger.places import AlertKind
+from lib.ledger.table import TOTALS, five_minute_place, hour_place, place
 from lib.ops.alert_rules import Alert
 from tests.conftest import SupabaseStandIn
 from tests.ledgerkit import CRON, Ground, Instance, World, grounded, worlds
@@ -28,14 +31,14 @@ async def world(ground: Ground) -> AsyncIterator[World]:
 
 
 def kinds(world: World) -> list[tuple[str, str]]:
-    """What the webhook was told."""
+    """What the webhook was sent."""
     return [(each["kind"], each["about"]) for each in world.outside.alerts()]
 
 
 def used(world: World, commands: int) -> None:
     """As if so many commands had been counted this month."""
-    kind, offset = counters.spot(counters.COMMANDS)
-    world.server.bitfield("ledger:1:2025-11").set(kind, offset, commands).execute()
+    kind, offset = place(places.COMMANDS)
+    world.server.bitfield("ledger:2:2025-11").set(kind, offset, commands).execute()
 
 
 async def daily(instance: Instance) -> None:
@@ -44,20 +47,20 @@ async def daily(instance: Instance) -> None:
     assert reply.status_code == 200
 
 
-async def test_eighty_percent_is_told_once_by_all(world: World) -> None:
-    """At 80 % of the month Slack and the webhook are told once, however many instances notice, and how often."""
+async def test_eighty_percent_is_sent_once_by_all(world: World) -> None:
+    """At 80 % of the month Slack and the webhook get one alert, however many instances notice, and how often."""
     used(world, 400_000)
     instances = [world.instance() for _ in range(5)]
     await asyncio.gather(*(daily(each) for each in instances))
     await asyncio.gather(*(daily(each) for each in instances))
     assert kinds(world).count(("redis_month", "1")) == 1
-    (told,) = [each for each in world.outside.alerts("/slack") if "80 %" in each["text"]]
-    assert "400,0" in told["text"]
-    assert "500,000" in told["text"]
+    (sent,) = [each for each in world.outside.alerts("/slack") if "80 %" in each["text"]]
+    assert "400,0" in sent["text"]
+    assert "500,000" in sent["text"]
 
 
 async def test_each_threshold_has_its_own(world: World) -> None:
-    """90 and 95 % are told as well, each once; 80 % is not told again."""
+    """90 and 95 % have an alert as well, each once; that of 80 % is not sent again."""
     one = world.instance()
     for commands in (400_000, 410_000, 450_000, 475_000, 490_000):
         used(world, commands)
@@ -79,19 +82,19 @@ async def test_noticed_when_counts_are_written(world: World) -> None:
 
 
 async def test_a_budget_that_does_not_last(world: World) -> None:
-    """Half of Gemini's day used within an hour is told, with when it ends and when it is whole again."""
+    """Half of Gemini's day used within an hour: an alert says when it ends and when it resets."""
     one = world.instance(GEMINI_API_KEY="key")
-    spot = counters.hour_spot("calls.gemini", world.now_ms, "2025-11")
-    world.server.bitfield("ledger:1:2025-11").set(*spot, 120).execute()
+    at = hour_place("calls.gemini", world.now_ms, "2025-11")
+    world.server.bitfield("ledger:2:2025-11").set(*at, 120).execute()
     await daily(one)
-    (told,) = [each for each in world.outside.alerts() if each["about"] == "gemini"]
-    assert told["kind"] == "runs_out"
-    assert "120 of 225 requests used" in told["text"]
-    assert "It is whole again on 15 November at 08:00 UTC" in told["text"]
+    (sent,) = [each for each in world.outside.alerts() if each["about"] == "gemini"]
+    assert sent["kind"] == "runs_out"
+    assert "120 of 225 requests used" in sent["text"]
+    assert "It resets on 15 November at 08:00 UTC" in sent["text"]
 
 
 async def test_a_circuit_opens_and_closes(world: World) -> None:
-    """Both are told, by the instance that moved it."""
+    """Both have an alert, sent by the instance that moved it."""
     one = world.instance(BREAKER_COOLDOWN_MS="100")
     world.outside.fails = True
     for number in range(3):
@@ -99,13 +102,13 @@ async def test_a_circuit_opens_and_closes(world: World) -> None:
     world.outside.fails = False
     world.now_ms += 1_000
     await one.ask("the probe")
-    # The webhook failed along with the backend, so the opening is told at its next turn, if there is one.
+    # The webhook failed along with the backend, so the opening is alerted to at its next turn, if there is one.
     assert ("circuit_closed", "cloud-run") in kinds(world)
     assert one.seen(WebhookFailed)
 
 
-async def test_a_switch_of_mode_is_told_while_redis_is_out(world: World, supabase: SupabaseStandIn) -> None:
-    """Without Redis, Supabase's limits see to it that one of many instances tells."""
+async def test_a_switch_of_mode_is_sent_while_redis_is_out(world: World, supabase: SupabaseStandIn) -> None:
+    """Without Redis, Supabase's limits see to it that one of many instances sends it."""
     given = {"SUPABASE_URL": supabase.url, "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key}
     instances = [world.instance(**given) for _ in range(4)]
     world.redis_down()
@@ -122,16 +125,16 @@ async def test_a_switch_of_mode_is_told_while_redis_is_out(world: World, supabas
 
 
 async def test_the_error_rate(world: World) -> None:
-    """More than 1 % of the last hour's requests failed: told, once there were enough to say so."""
+    """More than 1 % of the last hour's requests failed: an alert, once there were enough of them."""
     one = world.instance()
     at = world.now_ms - 600_000
-    few = world.server.bitfield("ledger:1:2025-11")
-    few.set(*counters.five_spot("compute", at, "2025-11"), 30).set(*counters.five_spot("fail", at, "2025-11"), 1)
+    few = world.server.bitfield("ledger:2:2025-11")
+    few.set(*five_minute_place("compute", at, "2025-11"), 30).set(*five_minute_place("fail", at, "2025-11"), 1)
     few.execute()
     await daily(one)
     assert kinds(world) == []
-    many = world.server.bitfield("ledger:1:2025-11")
-    many.set(*counters.five_spot("compute", at, "2025-11"), 98).set(*counters.five_spot("fail", at, "2025-11"), 2)
+    many = world.server.bitfield("ledger:2:2025-11")
+    many.set(*five_minute_place("compute", at, "2025-11"), 98).set(*five_minute_place("fail", at, "2025-11"), 2)
     many.execute()
     await daily(one)
     assert kinds(world) == [("error_rate", "")]
@@ -139,15 +142,15 @@ async def test_the_error_rate(world: World) -> None:
 
 
 async def test_a_slow_redis(world: World) -> None:
-    """Three replies slower than 100 ms within five minutes are told, once an hour; one may be a new connection's."""
+    """Three replies slower than 100 ms within five minutes: an alert, once an hour; one may be a new connection's."""
     one = world.instance(REDIS_SLOW_MS="10000")
-    told = []
+    sent = []
     for wait_ms in (0, 200_000, 200_000, 50_000, 1_000, 3_600_000, 1_000, 1_000):
         world.now_ms += wait_ms
         one.parts.emit(RedisSlow(140.0))
         await one.ask("anything")
-        told.append(kinds(world).count(("redis_slow", "")))
-    assert told == [0, 0, 0, 1, 1, 1, 1, 2]
+        sent.append(kinds(world).count(("redis_slow", "")))
+    assert sent == [0, 0, 0, 1, 1, 1, 1, 2]
 
 
 async def test_an_alert_leaves_no_key_without_a_ttl(world: World) -> None:
@@ -156,7 +159,7 @@ async def test_an_alert_leaves_no_key_without_a_ttl(world: World) -> None:
     for _ in range(3):
         one.parts.emit(RedisSlow(140.0))
     await one.ask("anything")
-    assert world.server.exists("ledger:1:2025-11")
+    assert world.server.exists("ledger:2:2025-11")
     found: Any = world.server.keys("*")
     assert [key for key in found if world.server.ttl(key) == -1] == []
 
@@ -201,17 +204,20 @@ async def test_alerts_are_on_the_page_without_any_webhook(world: World) -> None:
 async def test_the_daily_job_is_not_for_everybody(
     world: World, headers: dict[str, str], environ: dict[str, str | None], status: int
 ) -> None:
-    """Without the platform's secret it is refused, and nothing is sent."""
+    """Without the platform's secret it is refused; a wrong one counts against its sender."""
     one = world.instance(**environ)
     world.forget()
     assert (await one.http.get("/api/cron/daily", headers=headers)).status_code == status
-    assert world.billed() == {}
+    counted = {"bitfield": 1, "bitfield_ro": 1, "mget": 1, "expire": 1}
+    assert world.billed() == (counted if headers and status == 401 else {})
 
 
-async def test_every_alert_has_a_place() -> None:
-    """Whatever the rules make, its time can be kept."""
-    for kind, about in counters.ALERTS:
-        assert counters.spot(("alert_s", kind, about))
-        alert = Alert(kind, about, 1_763_121_601_000, "info", "")
-        assert alert.ends_ms > alert.at_ms
-        assert alert.key.startswith("alert:")
+@pytest.mark.parametrize("kind", AlertKind)
+@pytest.mark.parametrize("about", ["", "gemini", "a server: *web-1*", "other"])
+def test_every_alert_has_a_place(kind: AlertKind, about: str) -> None:
+    """Whatever an alert is about, its time can be kept, and no two kinds or subjects share a key."""
+    assert kind.counter(about) in TOTALS
+    alert = Alert(kind, about, 1_763_121_601_000, "info", "")
+    assert alert.ends_ms > alert.at_ms
+    assert alert.key == f"alert:{kind.label}:{quote(about, safe='')}:{alert.period}"
+    assert ":" not in alert.period

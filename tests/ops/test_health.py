@@ -61,6 +61,20 @@ async def test_states(
     assert report["providers"] == [backend]
 
 
+@pytest.mark.parametrize(
+    ("redis", "expected"),
+    [pytest.param(None, (200, "ok", "redis"), id="up"), pytest.param(OUT, (200, "degraded", "supabase"), id="out")],
+)
+async def test_without_a_provider(rig: Rig, redis: Any, expected: tuple[int, str, str]) -> None:
+    """Where no provider is configured only data is served, and the stores alone decide."""
+    if redis:
+        rig.upstash.fault(**redis)
+    reply = await rig.instance(CLOUD_RUN_AI_URL=None).health()
+    report = reply.json()
+    assert (reply.status_code, report["status"], report["mode"]) == expected
+    assert report["providers"] == []
+
+
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "timeout": ({"kind": "hang"}, "timeout"),
     "connection": ({"kind": "refuse"}, "connection"),

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import SecretStr
 
+from lib.base.env import Secret
 from lib.edge import tokens
-from lib.ledger import counters
+from lib.ledger.places import REDIS_DURATION
 from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ async def test_the_view_key_lets_the_edge_answer(world: World) -> None:
     """With the day's key in the address the reply may be kept at the edge; with the token itself it may not."""
     one = world.instance()
     day = "2025-11-14"
-    key = tokens.view_of(SecretStr("admin-token"), day)
+    key = tokens.view_of(Secret("admin-token"), day)
     reply = await one.http.get("/api/overview", params={"view": key})
     assert reply.status_code == 200
     assert reply.headers["cache-control"] == "max-age=0, s-maxage=120, stale-while-revalidate=120"
@@ -109,7 +109,7 @@ async def test_without_redis(world: World) -> None:
     await one.ask("before")
     world.redis_down()
     await one.ask("meanwhile")
-    key = tokens.view_of(SecretStr("admin-token"), "2025-11-14")
+    key = tokens.view_of(Secret("admin-token"), "2025-11-14")
     reply = await one.http.get("/api/overview", params={"view": key})
     seen = reply.json()
     assert (seen["source"], seen["mode"], seen["hour"][-1]["compute"]) == ("instance", "local", 2)
@@ -152,19 +152,19 @@ async def test_metrics_hold_what_happened(world: World) -> None:
 
 async def test_bounds_of_a_histogram(world: World) -> None:
     """What takes exactly a bound is in its bucket; the sum is kept to the microsecond."""
-    names = counters.REDIS_DURATION.names()
-    assert counters.REDIS_DURATION.counts(5.0) == ((names[1], 1), (names[-1], 5_000))
-    assert counters.REDIS_DURATION.counts(5.001) == ((names[2], 1), (names[-1], 5_001))
-    assert counters.REDIS_DURATION.counts(99_999.0)[0] == (names[-2], 1)
+    names = REDIS_DURATION.names()
+    assert REDIS_DURATION.counts(5.0) == ((names[1], 1), (names[-1], 5_000))
+    assert REDIS_DURATION.counts(5.001) == ((names[2], 1), (names[-1], 5_001))
+    assert REDIS_DURATION.counts(99_999.0)[0] == (names[-2], 1)
 
 
-def test_the_supervisor_does_not_know_prometheus() -> None:
-    """The library of the text format is the metrics route's alone: no cold start but its own pays for it."""
-    code = "import sys, {0}; print('prometheus_client' in sys.modules, 'lib.ops.metrics' in sys.modules)"
-    for route, expected in (("api.ai.supervisor", "False False"), ("api.metrics", "True True")):
-        command = [sys.executable, "-c", code.format(route)]
-        done = subprocess.run(command, cwd=OBSERVABILITY.parents[1], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == expected
+@pytest.mark.parametrize("loaded", ["api.ai.supervisor", "api.ops", "api.ops, lib.app.wiring, lib.ops.admin"])
+def test_only_a_request_for_metrics_loads_prometheus(loaded: str) -> None:
+    """Neither the start of a function nor what other paths need loads the library of the text format."""
+    code = f"import sys, {loaded}; print('prometheus_client' in sys.modules, 'lib.ops.metrics' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=OBSERVABILITY.parents[1], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
 
 
 def _expressions(value: Any) -> Iterator[str]:

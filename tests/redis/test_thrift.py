@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lib.base.events import ModeSwitched, ThriftChanged
-from lib.ledger import counters
+from lib.ledger import places
+from lib.ledger.table import place
 from lib.redis import thrift
 from tests.conftest import SupabaseStandIn
 from tests.ledgerkit import Ground, World, grounded, worlds
@@ -57,7 +58,7 @@ def test_percents_that_make_no_sense(text: str) -> None:
 def at_step(world: World, step: int) -> None:
     """As if another instance had found the month so far used up."""
     used = (0, 410_000, 460_000, 480_000)[step]
-    world.server.bitfield("ledger:1:2025-11").set(*counters.spot(counters.COMMANDS), used).execute()
+    world.server.bitfield("ledger:2:2025-11").set(*place(places.COMMANDS), used).execute()
     world.server.set("thrift:2025-11", step, px=86_400_000)
 
 

@@ -15,10 +15,17 @@ ROUTES: tuple[Mapping[str, Any], ...] = (
     {"src": "^/(.*)/$", "headers": {"Location": "/$1"}, "status": 308},
     {"src": "^(?:/((?!api/).*))$", "headers": HEADERS, "continue": True},
     {"handle": "filesystem"},
+    {"src": "^/api/metrics$", "dest": "/api/ops", "check": True},
+    {"src": "^/api/queries(?:/([^/]+?))$", "dest": "/api/ops?name=$1", "check": True},
     {"src": "^/api(/.*)?$", "status": 404},
 )
 LIBRARY = ("lib/__init__.py", "lib/guard.py")
 PACKAGES = (*check.IMPORTED, "vercel_runtime")
+REWRITES = [
+    {"source": "/api/metrics", "destination": "/api/ops"},
+    {"source": "/api/queries/:name", "destination": "/api/ops"},
+    {"source": "/old/:path*", "destination": "/:path*"},
+]
 CRON = {"path": "/api/cron/report", "schedule": "0 3 * * *"}
 
 TREE = Tree(
@@ -26,6 +33,7 @@ TREE = Tree(
         {
             "api/ai/supervisor.py",
             "api/cron/report.py",
+            "api/ops.py",
             "api/_shared.py",
             *LIBRARY,
             "public/index.html",
@@ -36,6 +44,7 @@ TREE = Tree(
     config={
         "framework": None,
         "functions": {"api/ai/**/*.py": {"maxDuration": 300}, "api/**/*.py": {"maxDuration": 30}},
+        "rewrites": REWRITES,
         "crons": [CRON],
     },
     requirements={"httpx": "0.28.1", "pydantic-core": "2.50.4"},
@@ -55,25 +64,26 @@ def function(name: str, **config: Any) -> Function:
 
 SUPERVISOR = function("api/ai/supervisor", maxDuration=300)
 REPORT = function("api/cron/report", maxDuration=30)
-OUTPUT = Output((SUPERVISOR, REPORT), frozenset({"index.html"}), ROUTES, (CRON,))
+OPS = function("api/ops", maxDuration=30)
+OUTPUT = Output((SUPERVISOR, REPORT, OPS), frozenset({"index.html"}), ROUTES, (CRON,))
 
 
 def with_file(name: str, size: int = 1) -> Output:
     """The good output with one file more in a bundle."""
     more = replace(SUPERVISOR, files={**SUPERVISOR.files, name: File(Path(name), size)})
-    return replace(OUTPUT, functions=(more, REPORT))
+    return replace(OUTPUT, functions=(more, REPORT, OPS))
 
 
 def without_file(name: str) -> Output:
     """The good output with one file less in a bundle."""
     files = {each: file for each, file in SUPERVISOR.files.items() if each != name}
-    return replace(OUTPUT, functions=(replace(SUPERVISOR, files=files), REPORT))
+    return replace(OUTPUT, functions=(replace(SUPERVISOR, files=files), REPORT, OPS))
 
 
 def with_config(**config: Any) -> Output:
     """The good output with one function configured differently."""
     other = replace(SUPERVISOR, config={**SUPERVISOR.config, **config})
-    return replace(OUTPUT, functions=(other, REPORT))
+    return replace(OUTPUT, functions=(other, REPORT, OPS))
 
 
 def with_tree(**config: Any) -> Tree:
@@ -106,13 +116,13 @@ FAULTS: Mapping[str, Fault] = {
     "build-command": (check.nothing_overrides_requirements, OUTPUT, with_tree(buildCommand="make"), "buildCommand"),
     "app-not-seen": (
         check.routes_are_functions,
-        replace(OUTPUT, functions=(REPORT,)),
+        replace(OUTPUT, functions=(REPORT, OPS)),
         TREE,
         "api/ai/supervisor.py: did not become a function",
     ),
     "preset-took-over": (
         check.routes_are_functions,
-        replace(OUTPUT, functions=(SUPERVISOR, REPORT, function("index"))),
+        replace(OUTPUT, functions=(SUPERVISOR, REPORT, OPS, function("index"))),
         TREE,
         "index: a function without a file",
     ),
@@ -199,6 +209,30 @@ FAULTS: Mapping[str, Fault] = {
         with_config(maxDuration=800),
         with_tree(functions={"api/**/*.py": {"maxDuration": 800}}),
         "asks for 800 s",
+    ),
+    "rewrite-nowhere": (
+        check.rewrites_are_sound,
+        OUTPUT,
+        with_tree(rewrites=[{"source": "/api/metrics", "destination": "/api/gone"}]),
+        "rewrite /api/metrics: /api/gone is no function",
+    ),
+    "rewrite-to-a-page": (
+        check.rewrites_are_sound,
+        OUTPUT,
+        with_tree(rewrites=[{"source": "/api/metrics", "destination": "/index.html"}]),
+        "/index.html is no function",
+    ),
+    "rewrite-behind-a-function": (
+        check.rewrites_are_sound,
+        OUTPUT,
+        with_tree(rewrites=[{"source": "/api/ai/supervisor", "destination": "/api/ops"}]),
+        "rewrite /api/ai/supervisor: ",
+    ),
+    "rewrite-lost": (
+        check.rewrites_are_sound,
+        replace(OUTPUT, routes=tuple(route for route in ROUTES if route.get("dest") != "/api/ops")),
+        TREE,
+        "rewrite /api/metrics: ",
     ),
     "cron-lost": (check.crons_are_sound, replace(OUTPUT, crons=()), TREE, "crons: vercel.json has"),
     "cron-nowhere": (check.crons_are_sound, *with_cron("/api/cron/gone", "0 3 * * *"), "names no function"),

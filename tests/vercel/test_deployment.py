@@ -20,11 +20,13 @@ import redis
 
 from dev.stack import Stack
 from dev.vercel import check
-from dev.vercel.build import BUILD, ROOT
+from dev.vercel.build import BUILD, ROOT, build, tools
 from dev.vercel.output import NoOutput, read_output, read_tree
 from dev.vercel.runtime import CLIENT, INSTANCE, Deployment
 from dev.vercel.thread import InThread
 from tests.blackbox.target import ENVIRONMENT
+from tests.vercel import rewrites
+from tests.vercel.rewrites import Case
 
 SSL = ssl.create_default_context()
 ASK = "/api/ai/supervisor"
@@ -185,15 +187,21 @@ def test_a_client_that_leaves(tree: Path, stack: Stack) -> None:
         assert '"decision": "client_left"' in deployment.printed
 
 
-def test_without_an_environment(tree: Path, stack: Stack) -> None:
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        pytest.param({}, "KV_REST_API_URL", id="nothing"),
+        pytest.param({"REDIS_ENABLED": "false"}, "CLOUD_RUN_AI_URL", id="no AI provider"),
+    ],
+)
+def test_without_an_environment(tree: Path, stack: Stack, environ: dict[str, str], name: str) -> None:
     """A deployment that was not configured says which variables to set."""
     assert stack.control
-    with Deployment(tree, {}) as deployment:
+    with Deployment(tree, environ) as deployment:
         reply = ask(deployment, "CPU?")
     assert (reply.status_code, reply.headers["content-type"]) == (500, "application/problem+json")
     assert reply.json()["code"] == "misconfigured"
-    for name in ("KV_REST_API_URL", "CLOUD_RUN_AI_URL"):
-        assert name in reply.json()["detail"]
+    assert name in reply.json()["detail"]
 
 
 def test_what_a_browser_gets(tree: Path, stack: Stack) -> None:
@@ -207,6 +215,43 @@ def test_what_a_browser_gets(tree: Path, stack: Stack) -> None:
             assert (path, browser.get(path).status_code) == (path, 404)
         assert browser.get("/api/health/").headers["location"] == "/api/health"
         assert browser.get("/api/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        pytest.param("GET", "/api/overview", 200, None, id="overview"),
+        pytest.param("GET", "/api/metrics", 200, None, id="metrics"),
+        pytest.param("POST", "/api/admin", 422, "invalid_request", id="admin"),
+        pytest.param("GET", "/api/admin", 405, "method_not_allowed", id="each-has-its-own-methods"),
+        pytest.param("GET", "/api/ops", 404, "not_found", id="the-functions-own-path"),
+        pytest.param("POST", "/api/ops?path=/api/admin", 404, "not_found", id="the-query-chooses-nothing"),
+    ],
+)
+def test_one_function_for_several_paths(
+    observed: httpx.Client, method: str, path: str, status: int, code: str | None
+) -> None:
+    """Rewrites lead three paths to api/ops, which tells them apart; at its own path there is nothing."""
+    reply = observed.request(method, path, headers={"authorization": "Bearer admin-token"}, json={})
+    assert (reply.status_code, reply.json()["code"] if code else None) == (status, code)
+    assert reply.headers["x-request-id"] == reply.headers["x-vercel-id"]
+
+
+@pytest.fixture(scope="module")
+def observed(tree: Path, running: Stack) -> Iterator[httpx.Client]:
+    """A client of one deployment, whose token opens what is not for everybody."""
+    with (
+        deployed(tree, running, instances=1, ADMIN_TOKEN="admin-token") as deployment,
+        httpx.Client(base_url=deployment.url, verify=SSL, timeout=30) as client,
+    ):
+        yield client
+
+
+def test_the_functions_are_few(tree: Path) -> None:
+    """What shares a function is none of its own: the Hobby plan allows 12."""
+    functions = {function.name for function in read_output(tree).functions}
+    assert "api/ops" in functions
+    assert not functions & {"api/admin", "api/metrics", "api/overview"}
 
 
 def test_logs_are_structured(tree: Path, stack: Stack) -> None:
@@ -235,3 +280,40 @@ def test_black_box(tree: Path, stack: Stack) -> None:
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
         deployment.settle()
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{deployment.printed[-4000:]}"
+
+
+@pytest.fixture(scope="module")
+def rewritten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Deployment]]:
+    """A real build of a small project with rewrites of every kind, and its deployment."""
+    if not DEMANDED:
+        pytest.skip("it is a build of its own: `python -m dev.vercel test` runs it")
+    directory = tmp_path_factory.mktemp("rewrites")
+    root, target = directory / "project", directory / "build"
+    for name, text in rewrites.FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    build(root, target, tools(), bytecode=False)
+    with Deployment(target, {}) as deployment:
+        yield target, deployment
+
+
+def test_the_build_of_rewrites(rewritten: tuple[Path, Deployment]) -> None:
+    """The build makes of the rewrites what the tests of routing take for granted."""
+    assert read_output(rewritten[0]).routes == rewrites.BUILT
+
+
+@pytest.mark.parametrize("case", rewrites.CASES.values(), ids=rewrites.CASES)
+def test_rewrites(rewritten: tuple[Path, Deployment], case: Case) -> None:
+    """A function sees the path that the client sent, decoded and undecoded, and the query that a rewrite adds to."""
+    reply = httpx.get(f"{rewritten[1].url}{case.sent}", verify=SSL)
+    if case.function is None:
+        assert (reply.status_code, reply.headers["x-vercel-error"]) == (404, "NOT_FOUND")
+    else:
+        path = case.sent.partition("?")[0]
+        assert reply.json() == {
+            "function": case.function,
+            "path": httpx.URL(path).path,
+            "raw_path": path,
+            "query": case.query,
+        }

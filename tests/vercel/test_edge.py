@@ -2,7 +2,9 @@
 
 import pytest
 
-from dev.vercel.edge import Call, Missing, Page, Redirect, Site, Target
+from dev.vercel.edge import Call, Missing, Page, Redirect, Site, Target, joined
+from tests.vercel import rewrites
+from tests.vercel.rewrites import Case
 
 ROUTES = (
     {"src": "^/(.*)/$", "headers": {"Location": "/$1"}, "status": 308},
@@ -48,3 +50,21 @@ def test_resolve(path: str, target: Target) -> None:
 def test_no_page_for_a_404() -> None:
     """Without a 404.html nothing answers."""
     assert Site(ROUTES, FUNCTIONS, frozenset({"robots.txt"})).resolve("/nowhere") == Missing(404)
+
+
+@pytest.mark.parametrize("case", rewrites.CASES.values(), ids=rewrites.CASES)
+def test_rewrites(case: Case) -> None:
+    """What the real build made of rewrites leads where the table says, with what they add to the query."""
+    path, _, sent = case.sent.partition("?")
+    found = Site(rewrites.BUILT, frozenset(rewrites.FUNCTIONS), frozenset({"robots.txt"})).resolve(path)
+    if case.function is None:
+        assert found == Missing(404)
+    else:
+        assert isinstance(found, Call)
+        assert (found.function, joined(sent, found.query)) == (case.function, case.query)
+
+
+def test_a_rewrite_to_a_file() -> None:
+    """A static file can be rewritten to as well."""
+    site = Site(rewrites.BUILT, frozenset(rewrites.FUNCTIONS), frozenset({"robots.txt"}))
+    assert site.resolve("/old/robots.txt") == Page("robots.txt")

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from lib.app.instance import parts
-from lib.edge.app import Reply, Request, endpoint
+from lib.app.instance import instance
+from lib.edge.app import endpoint
+from lib.edge.limits import BY_GUARD
+from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
@@ -14,10 +16,12 @@ ROUTE = "/api/v1/chat/completions"
 
 async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
+    parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
     from lib.ai.openai import ChatFormat
+    from lib.ai.openai_schemas import ChatCompletion
     from lib.ai.respond import guarded
-    from lib.ai.schemas import MAX_BODY_BYTES, ChatCompletion
+    from lib.ai.schemas import MAX_BODY_BYTES
     from lib.cache.freshness import directives
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
@@ -29,7 +33,7 @@ async def complete(request: Request, parts: "Parts") -> Reply:
         path=ROUTE,
         caller=caller,
         question=body.question(session=f"s-{caller.id[:16]}"),
-        asked=directives(request.header("cache-control")),
+        directives=directives(request.header("cache-control")),
         form=ChatFormat(body.model, usage),
         stream=body.wants_stream(request.header("accept")),
     )
@@ -42,4 +46,4 @@ def errors(problem: "ProblemBody") -> tuple[bytes, str]:
     return error_body(problem)
 
 
-app = endpoint(parts, errors=errors, post=complete)
+app = endpoint(instance, errors, limit=BY_GUARD, post=complete)

@@ -6,13 +6,15 @@ answer in server-sent events instead: ``{delta}`` for each piece, then the whole
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import httpx
 
+from ...base.values import dataclass
 from ..question import Question
 from .port import End, Piece, ProviderFailed
+from .registry import ProviderSettings
 from .replies import Request, count_of, exchange, refused
 
 # Names under which supervisors in use return their text, the documented one first.
@@ -35,6 +37,12 @@ class CloudRun:
         dialect = _Supervisor(self, question, request_id)
         budget_s = min(self.timeout_s, left_s)
         return exchange(self.client, dialect, budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream)
+
+
+def build(settings: ProviderSettings, client: httpx.AsyncClient) -> CloudRun:
+    """The backend that the settings describe."""
+    secret = settings.key.value if settings.key else None
+    return CloudRun(client, settings.url, secret, settings.timeout_s, settings.connect_timeout_s, settings.name)
 
 
 class _Supervisor:

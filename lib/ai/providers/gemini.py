@@ -1,18 +1,18 @@
 """Google's Gemini API: ``generateContent`` and ``streamGenerateContent``, as "Gemini API reference" describes them."""
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from ...base.values import dataclass
 from ..question import Message, Question
 from .port import End, Kind, Piece, ProviderFailed
+from .registry import ProviderSettings
 from .replies import Request, Sampling, count_of, duration_s, error_in, exchange, refused
-
-GEMINI_URL = "https://generativelanguage.googleapis.com"
 
 # FinishReason values that report a mishap of the service. Without text, every other one but STOP is about what was
 # asked: "SAFETY", "RECITATION", "PROHIBITED_CONTENT" and the like, and "MAX_TOKENS" spent before the first word.
@@ -36,7 +36,7 @@ class Gemini:
     model: str
     timeout_s: float
     connect_timeout_s: float
-    base_url: str = GEMINI_URL
+    base_url: str
     name: str = "gemini"
 
     def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
@@ -45,6 +45,12 @@ class Gemini:
         return exchange(
             self.client, _Content(self, question), budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream
         )
+
+
+def build(settings: ProviderSettings, client: httpx.AsyncClient) -> Gemini:
+    """The API that the settings describe."""
+    key, times = settings.key.value if settings.key else "", (settings.timeout_s, settings.connect_timeout_s)
+    return Gemini(client, key, settings.model, *times, settings.url, settings.name)
 
 
 class _Content:

@@ -5,13 +5,15 @@ Sources: OpenAI's "API reference, Chat Completions" and "Rate limits"; GroqDocs,
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import httpx
 
+from ...base.values import dataclass
 from ..question import Question
 from .port import End, Kind, Piece, ProviderFailed
+from .registry import ProviderSettings
 from .replies import Request, Sampling, count_of, duration_s, error_in, exchange, refused, retry_after_s
 
 
@@ -33,6 +35,12 @@ class OpenAIChat:
         dialect = _Completion(self, question, request_id)
         budget_s = min(self.timeout_s, left_s)
         return exchange(self.client, dialect, budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream)
+
+
+def build(settings: ProviderSettings, client: httpx.AsyncClient) -> OpenAIChat:
+    """The API that the settings describe."""
+    key, times = settings.key.value if settings.key else "", (settings.timeout_s, settings.connect_timeout_s)
+    return OpenAIChat(client, settings.url, key, settings.model, *times, name=settings.name)
 
 
 class _Completion:

@@ -1,9 +1,10 @@
 """What every provider is to the guard: something that is asked once and answers in pieces, or fails with a reason."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ...base.values import dataclass
+from ...pieces import Fault, SourceFailed
 from ..question import Question
 
 MAX_REPLY_BYTES = 1_048_576
@@ -45,32 +46,26 @@ type Kind = Literal[
     "empty",  # a reply without text
     "cut",  # a stream that ended without its end
 ]
-type Fault = Literal["ours", "caller", "theirs"]
-
 # Whose fault a failure is decides what the breaker and the reply make of it: only theirs counts against the provider.
 _FAULT: dict[Kind, Fault] = {"rejected": "caller", "unauthorized": "ours"}
 
 
-class ProviderFailed(Exception):
+class ProviderFailed(SourceFailed):
     """The provider gave no usable answer.
 
     ``rests_s``: for how long it asked to be left alone. ``went_out``: whether the call may have reached the provider.
     The message holds no secret, no question and no answer.
     """
 
+    kind: Kind
+
     def __init__(
         self, kind: Kind, detail: str, *, status: int | None = None, rests_s: float | None = None, went_out: bool = True
     ) -> None:
-        super().__init__(f"{kind}: {detail}")
-        self.kind: Kind = kind
+        super().__init__(kind, detail, _FAULT.get(kind, "theirs"))
         self.status = status
         self.rests_s = rests_s
         self.went_out = went_out
-
-    @property
-    def fault(self) -> Fault:
-        """Whose fault it is."""
-        return _FAULT.get(self.kind, "theirs")
 
 
 class Provider(Protocol):

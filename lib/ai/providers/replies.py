@@ -7,7 +7,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Protocol, Self
 
@@ -15,6 +15,7 @@ import httpx
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import from_json, to_json
 
+from ...base.values import dataclass
 from ..question import Question
 from . import sse
 from .port import MAX_REPLY_BYTES, Delta, End, Kind, Piece, ProviderFailed

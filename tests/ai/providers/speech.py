@@ -21,8 +21,9 @@ from dev.faults import CLOSE, read_body
 from lib.ai.providers.cloud_run import CloudRun
 from lib.ai.providers.gemini import Gemini
 from lib.ai.providers.openai_chat import OpenAIChat
-from lib.ai.providers.port import Delta, End, Fault, Kind, Piece, Provider, ProviderFailed
+from lib.ai.providers.port import Delta, End, Kind, Piece, Provider, ProviderFailed
 from lib.ai.question import Json, Message, Question
+from lib.pieces import Fault
 
 KEY: Final = "key-7Zq3-never-shown"
 ASKED: Final = "What is the tallest mountain, Chomolungma?"

@@ -1,0 +1,66 @@
+"""POST /api/admin, GET /api/metrics and GET /api/overview: for people and programs that watch over a deployment.
+
+One function for three paths, by rewrites in ``vercel.json``; its own path, /api/ops, is no route. What only one of the
+paths needs is imported with that path's first request.
+"""
+
+from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
+
+from lib.app.instance import instance
+from lib.edge.limits import UNLIMITED
+from lib.edge.paths import paths
+from lib.edge.replies import AdminBody
+from lib.edge.request import Reply, Request
+from lib.edge.tokens import may_view, require
+from lib.ops.overview import body
+
+if TYPE_CHECKING:
+    from lib.app.wiring import Parts
+
+_MAX_BODY_BYTES = 4 * 1024
+
+
+async def admin(request: Request, parts: "Parts") -> Reply:
+    """Do one thing by hand: invalidate answers, reset a caller, open or close a circuit."""
+    require(request, parts.settings.admin_token, "ADMIN_TOKEN")
+    from lib.ops.admin import Action, act
+
+    action = await request.json(Action, _MAX_BODY_BYTES)
+    done = await act(parts, action, request.id)
+    request.notes.decision, request.notes.reason = "report", action.root.action
+    reply: AdminBody = {"action": action.root.action, "done": done, "requestId": request.id}
+    return Reply(200, to_json(reply))
+
+
+async def metrics(request: Request, parts: "Parts") -> Reply:
+    """All counts in Prometheus' text format. Costs 2 commands at most, and none while the last reading is fresh."""
+    require(request, parts.settings.admin_token, "ADMIN_TOKEN")
+    # It imports prometheus_client, which is heavy and which no other path needs.
+    from lib.ops.metrics import CONTENT_TYPE, render
+
+    snapshot = await parts.overview.snapshot()
+    request.notes.decision, request.notes.reason = "report", snapshot.source
+    return Reply(200, render(snapshot), content_type=CONTENT_TYPE)
+
+
+async def overview(request: Request, parts: "Parts") -> Reply:
+    """What is left and what happened, for the page. With a view key in the address, the edge answers most polls."""
+    secret = parts.settings.admin_token
+    viewed = may_view(request.http.query_params.get("view", ""), secret, parts.clock.now_ms())
+    if not viewed:
+        require(request, secret, "ADMIN_TOKEN")
+    snapshot = await parts.overview.snapshot()
+    request.notes.decision, request.notes.reason = "report", snapshot.source
+    headers = {}
+    if viewed and snapshot.source == "redis":
+        # Whoever has the whole address has the key; an edge keeps replies by the whole address.
+        headers["cache-control"] = f"max-age=0, s-maxage={snapshot.fresh_s}, stale-while-revalidate={snapshot.fresh_s}"
+    return Reply(200, to_json(body(snapshot)), headers)
+
+
+ROUTES = {"/api/admin": {"post": admin}, "/api/metrics": {"get": metrics}, "/api/overview": {"get": overview}}
+
+# Whoever has the token is never refused; a wrong one counts against its sender.
+app = paths(instance, ROUTES, limit=UNLIMITED)

@@ -1,0 +1,158 @@
+"""How settings are declared and read: plain values from plain text, every fault with its variable and without a value.
+
+A :class:`Variable` is one setting: its names in the environment, how its text reads, and its default, written as a
+person would write it. A reader takes a text without white space around it, and raises ValueError with what to write.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .caller import Network
+from .values import dataclass
+
+type Reader[T] = Callable[[str], T]
+
+_STARS = "**********"
+
+
+class Secret:
+    """A text that no log line, error or dump shows. ``value`` is the text itself."""
+
+    # Not a dataclass: dataclasses.asdict() would take it apart.
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> str:
+        """The text itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({_STARS!r})"
+
+    def __str__(self) -> str:
+        return _STARS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variable[T]:
+    """One setting. Of ``names`` the first that is set counts; without ``default`` it has no value where none is set."""
+
+    names: tuple[str, ...]
+    read: Reader[T]
+    default: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that documents and errors use."""
+        return self.names[0]
+
+    def name_in(self, given: Mapping[str, str]) -> str | None:
+        """The name under which it is set, if it is."""
+        return next((name for name in self.names if name in given), None)
+
+
+def given_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """What an environment sets, without white space around it. What is empty counts as unset."""
+    return {name: text for name, value in environ.items() if (text := value.strip())}
+
+
+def read(variables: Mapping[str, Variable[Any]], given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The value of each variable, and a line for each fault: the variable's name and what to write instead."""
+    values, faults = dict[str, Any](), list[str]()
+    for field, variable in variables.items():
+        name = variable.name_in(given)
+        text = variable.default if name is None else given[name]
+        try:
+            values[field] = None if text is None else variable.read(text)
+        except ValueError as e:
+            faults.append(f"{name or variable.name}: {e}")
+    return values, faults
+
+
+# Readers
+
+
+def flag(text: str) -> bool:
+    """``true`` or ``false``, or another common way to say so."""
+    match text.lower():
+        case "true" | "1" | "yes" | "on" | "y" | "t":
+            return True
+        case "false" | "0" | "no" | "off" | "n" | "f":
+            return False
+    raise ValueError("must be true or false")
+
+
+def integer(low: int, high: int | None = None) -> Reader[int]:
+    """A whole number from ``low`` on, up to ``high`` where that is given."""
+
+    def whole(text: str) -> int:
+        try:
+            found = int(text.removesuffix(".0"))
+        except ValueError:
+            # The exception's own text quotes the value.
+            found = low - 1
+        if found < low or (high is not None and found > high):
+            bounds = f", at least {low}" if high is None else f" from {low} to {high}"
+            raise ValueError(f"must be a whole number{bounds}")
+        return found
+
+    return whole
+
+
+def number(above: float, most: float) -> Reader[float]:
+    """A number above ``above`` and at most ``most``."""
+
+    def real(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            # The exception's own text quotes the value.
+            found = above
+        # "nan" is a float, and is neither above nor below anything.
+        if not above < found <= most:
+            raise ValueError(f"must be a number above {above:g} and at most {most:g}")
+        return found
+
+    return real
+
+
+def one_of[S: str](*words: S) -> Reader[S]:
+    """One of a few words."""
+
+    def word(text: str) -> S:
+        for each in words:
+            if each == text:
+                return each
+        raise ValueError("must be " + " or ".join(f"'{each}'" for each in words))
+
+    return word
+
+
+def url(text: str) -> str:
+    """An HTTP address, without the slash at its end."""
+    if not text.startswith(("https://", "http://")):
+        raise ValueError("must be a URL that begins with https:// (or http:// for a local server)")
+    return text.rstrip("/")
+
+
+def secret_url(text: str) -> Secret:
+    """An HTTP address that is a secret, because whoever knows it can write there."""
+    url(text)
+    return Secret(text)
+
+
+def items(text: str) -> tuple[str, ...]:
+    """A list by comma."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """A list of networks by comma."""
+    try:
+        return tuple(ipaddress.ip_network(part, strict=False) for part in items(text))
+    except ValueError:
+        raise ValueError("not a list of networks: write for example '10.0.0.0/8,127.0.0.1/32'") from None

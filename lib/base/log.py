@@ -1,0 +1,45 @@
+"""Events as lines of the log, and for any number of listeners."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+
+from .events import Event, Listener, Spent
+
+_log = logging.getLogger("breakwater")
+
+
+def log(event: Event) -> None:
+    """Log an event as one line of JSON, which Vercel shows as a structured record."""
+    if not _log.isEnabledFor(event.level):
+        return
+    record: dict[str, object] = {"event": event.event, "level": logging.getLevelName(event.level).lower()}
+    for each in fields(event):
+        if (value := getattr(event, each.name)) is not None:
+            record[each.name] = _short(value)
+    _log.log(event.level, _to_line(record))
+
+
+_to_line = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _short(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 2)
+    if isinstance(value, Spent):
+        return {each.name: round(ms, 2) for each in fields(value) if (ms := getattr(value, each.name))}
+    return value
+
+
+def broadcast(listeners: Sequence[Listener]) -> Listener:
+    """One listener that calls all of them; one that fails is logged and disturbs neither the others nor the request."""
+
+    def emit(event: Event) -> None:
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - whatever it is, observing must not break what is observed
+                _log.exception("a listener failed on %s", event.event)
+
+    return emit

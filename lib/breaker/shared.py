@@ -1,0 +1,169 @@
+"""Circuits that all instances share: one small text each in Redis, moved by compare-and-swap only.
+
+While Redis answers, a circuit is read with everything else that a request reads, and a transition is sent after the
+reply, or awaited where the request depends on it (claiming the one probe). Another instance may have moved the circuit
+meanwhile: then the transition is applied to what that instance stored, and tried again. While Redis does not answer,
+each instance goes on from what it last saw, in memory. This is the only place that swaps a circuit.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import field
+
+from ..afterwards import Afterwards, Step
+from ..base.bounded import Bounded
+from ..base.clock import Clock
+from ..base.events import CircuitChanged, Listener, StorePhase
+from ..base.values import dataclass
+from ..lookup import Lookup, Texts
+from ..redis import keys
+from ..redis.errors import RedisDown
+from ..redis.op import Op, as_text
+from ..redis.store import RedisStore
+from . import circuit as rules
+from .circuit import BreakerPolicy, Circuit
+
+type Change = Callable[[Circuit], Circuit]
+
+_TRIES = 5
+"""Each lost swap means that another instance has moved the circuit; an open one takes no further failures."""
+_WAIT_S = 2.0
+
+
+@dataclass(slots=True)
+class Reading:
+    """One circuit as one request knows it; follows the moves that this request makes."""
+
+    name: str
+    circuit: Circuit
+    text: str | None
+    shared: bool
+    """Whether it was read from Redis, and is to be moved there."""
+
+
+@dataclass(slots=True)
+class SharedCircuits:
+    """All circuits that this instance has to do with, by name."""
+
+    redis: RedisStore | None
+    clock: Clock
+    emit: Listener
+    seen_ms: int = 0
+    """When circuits were last read from Redis."""
+    _known: Bounded[str, Circuit] = field(default_factory=lambda: Bounded(1_000))
+
+    def known(self, name: str) -> Circuit:
+        """The circuit as this instance last saw it."""
+        return self._known.get(name) or Circuit()
+
+    def lookup(self, names: Sequence[str], now_ms: int) -> Lookup[list[Reading]]:
+        """Circuits to be read along with a request."""
+
+        def read(texts: Texts) -> list[Reading]:
+            self.seen_ms = now_ms
+            return [self._seen(name, text) for name, text in zip(names, texts, strict=True)]
+
+        return Lookup(tuple(keys.circuit(name) for name in names), read, lambda: [self.local(name) for name in names])
+
+    def _seen(self, name: str, text: str | None) -> Reading:
+        circuit = rules.parse(text)
+        if text is not None or self._known.get(name) is not None:
+            self._known.put(name, circuit)
+        return Reading(name, circuit, text, shared=True)
+
+    def local(self, name: str) -> Reading:
+        """One circuit as this instance knows it, for when Redis cannot be read."""
+        return Reading(name, self.known(name), None, shared=False)
+
+    def move(self, reading: Reading, change: Change, reason: str, after: Afterwards) -> None:
+        """Carry out a transition here at once, and in Redis after the reply."""
+        if not reading.shared:
+            self._move_here(reading, change, reason)
+            return
+        moved = change(reading.circuit)
+        if moved == reading.circuit:
+            return
+        after.steps.append(self._swap(reading.name, reading.text, reading.circuit, moved, change, reason, _TRIES))
+        self._learn(reading, moved, rules.dump(moved) or None)
+
+    async def move_now(self, reading: Reading, change: Change, reason: str, phase: StorePhase = "circuit") -> None:
+        """Carry out a transition and wait until it stands in Redis. Raises RedisDown; here it stands all the same."""
+        if not reading.shared or self.redis is None:
+            self._move_here(reading, change, reason)
+            return
+        before, text = reading.circuit, reading.text
+        for _ in range(_TRIES):
+            moved = change(before)
+            if moved == before:
+                break
+            swap = rules.swap(keys.circuit(reading.name), text, moved, self.clock.now_ms())
+            try:
+                done, held = await self.redis.run(swap, phase, _WAIT_S)
+            except RedisDown:
+                self._learn(reading, moved, text)
+                raise
+            text = held or None
+            if done:
+                self._report(reading.name, before, moved, reason)
+                before = moved
+                break
+            before = rules.parse(text)
+        self._learn(reading, before, text)
+
+    async def claim(self, reading: Reading, owner: str, policy: BreakerPolicy) -> bool:
+        """Whether a call may go: the circuit is closed, or this call has become its one probe."""
+        now_ms = self.clock.now_ms()
+        match rules.view(reading.circuit, now_ms):
+            case "pass":
+                return True
+            case "refuse":
+                return False
+
+        def take(circuit: Circuit) -> Circuit:
+            may = rules.view(circuit, now_ms) == "probe"
+            return rules.claim(circuit, owner, now_ms, policy) if may else circuit
+
+        # Where Redis fails, the circuit stays there as it was; this instance goes on as if the probe were its own.
+        with suppress(RedisDown):
+            await self.move_now(reading, take, "probe")
+        return reading.circuit.state == "closed" or reading.circuit.owner == owner
+
+    async def read(self, name: str, phase: StorePhase, left_s: float = _WAIT_S) -> Reading:
+        """One circuit by itself: 1 command. Raises RedisDown."""
+        if self.redis is None:
+            return self.local(name)
+        op = Op((("GET", keys.circuit(name)),), lambda replies: as_text(replies[0]))
+        return self._seen(name, await self.redis.run(op, phase, left_s))
+
+    def _move_here(self, reading: Reading, change: Change, reason: str) -> None:
+        before = self.known(reading.name)
+        moved = change(before)
+        self._learn(reading, moved, reading.text)
+        self._report(reading.name, before, moved, reason)
+
+    def _learn(self, reading: Reading, circuit: Circuit, text: str | None) -> None:
+        reading.circuit, reading.text = circuit, text
+        self._known.put(reading.name, circuit)
+
+    def _swap(
+        self, name: str, text: str | None, before: Circuit, moved: Circuit, change: Change, reason: str, tries: int
+    ) -> Step[tuple[bool, str]]:
+        """A swap after the reply; where it is lost, its successor applies the change to what won."""
+
+        def then(result: tuple[bool, str]) -> Step[tuple[bool, str]] | None:
+            done, held = result
+            if done:
+                self._report(name, before, moved, reason)
+                return None
+            winner = rules.parse(held)
+            again = change(winner)
+            self._known.put(name, again)
+            if again == winner or tries <= 1:
+                return None
+            return self._swap(name, held or None, winner, again, change, reason, tries - 1)
+
+        return Step(rules.swap(keys.circuit(name), text, moved, self.clock.now_ms()), then)
+
+    def _report(self, name: str, before: Circuit, after: Circuit, reason: str) -> None:
+        if before.state != after.state:
+            self.emit(CircuitChanged(name, before.state, after.state, reason))

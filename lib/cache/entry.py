@@ -1,0 +1,121 @@
+"""What the cache holds of a value: a header, a line break, and the value as its codec writes it.
+
+The header says when the value was stored, under which epochs, and by the owner of which lock. The value itself is not
+parsed here: a large one is served as it lies in Redis.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..afterwards import Afterwards
+from ..base.values import dataclass
+from ..lookup import Lookup, Texts
+from ..redis import keys
+from ..redis.op import Op, ignored
+from . import epochs as epoch_ops
+from .freshness import CacheRules
+
+MAX_STORED_CHARS = 262_144
+"""Longer values are served but not kept: a few of them would fill a free tier's storage and bandwidth."""
+
+_VERSION = 3
+
+
+class Codec[V](Protocol):
+    """How a kind of value is written."""
+
+    def dump(self, value: V) -> str:
+        """The value as text; empty where it is not to be kept."""
+
+    def load(self, text: str) -> V | None:
+        """The value that a text stores; None where it stores none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry[V]:
+    """A stored value."""
+
+    value: V
+    stored_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cached[V]:
+    """What Redis holds of the value that a request wants."""
+
+    entry: Entry[V] | None
+    epochs: tuple[str | None, ...]
+    lock: str | None
+    stored_by: str
+    """The owner of the lock under which the entry was stored, also where the entry is of before an invalidation."""
+    shared: bool
+    """Whether Redis answered."""
+
+    @property
+    def generation(self) -> str:
+        """The epochs as one word."""
+        return ".".join(each or "-" for each in self.epochs)
+
+    @property
+    def computing(self) -> bool:
+        """Whether another instance computes what is wanted now."""
+        lock = self.lock
+        return lock is not None and lock != self.stored_by and lock.startswith(f"{self.generation}|")
+
+
+def lookup[V](key: str, epochs: tuple[str, ...], codec: Codec[V]) -> Lookup[Cached[V]]:
+    """Entry, lock and epochs."""
+
+    def read(texts: Texts) -> Cached[V]:
+        text, lock, *words = texts
+        present = tuple(words)
+        if text is None:
+            return Cached(None, present, lock, "", shared=True)
+        entry, stored_by = _parse(text, present, codec)
+        return Cached(entry, present, lock, stored_by, shared=True)
+
+    unknown = (None,) * len(epochs)
+    return Lookup((key, keys.lock(key), *epochs), read, lambda: Cached(None, unknown, None, "", shared=False))
+
+
+def _parse[V](text: str, present: tuple[str | None, ...], codec: Codec[V]) -> tuple[Entry[V] | None, str]:
+    """The entry, if it is one and of the present epochs, and the owner who stored it."""
+    header, _, body = text.partition("\n")
+    try:
+        values = json.loads(header)
+    except (ValueError, RecursionError):
+        return None, ""
+    match values:
+        case [int(version), int(at_ms), str(generation), str(stored_by)] if version == _VERSION:
+            pass
+        case _:
+            return None, ""
+    if None in present or generation != ".".join(map(str, present)):
+        return None, stored_by
+    value = codec.load(body)
+    return (None if value is None else Entry(value, at_ms)), stored_by
+
+
+def store[V](
+    key: str,
+    epoch_keys: Sequence[str],
+    cached: Cached[V],
+    text: str,
+    now_ms: int,
+    owner: str,
+    lasts_ms: int,
+    after: Afterwards,
+) -> None:
+    """Keep a value, and create the epochs that were missing: 1 command, and 1 for each of these."""
+    words = [word or epoch_ops.new_word() for word in cached.epochs]
+    for name, before, word in zip(epoch_keys, cached.epochs, words, strict=True):
+        if before is None:
+            after.add(epoch_ops.create(name, word))
+    header = json.dumps([_VERSION, now_ms, ".".join(words), owner], separators=(",", ":"))
+    after.add(Op((("SET", key, f"{header}\n{text}", "PX", lasts_ms),), ignored))
+
+
+def lasts_ms(rules: CacheRules, lease_ms: int) -> int:
+    """How long an entry is kept: while it may be served, and for a lease at least, as it ends its lock."""
+    return max(rules.ends_ms, lease_ms)

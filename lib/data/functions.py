@@ -1,0 +1,89 @@
+"""Any function as a source: one part, without a circuit or a budget of its own."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import field
+from typing import Any, Never, cast
+
+from ..afterwards import Afterwards
+from ..base.values import dataclass
+from ..breaker.circuit import Circuit
+from ..call import Attempt, Call
+from ..decide import Standing
+from ..limits.admission import Admission, Subject
+from ..limits.window import Layout
+from ..lookup import Lookup, constant
+from ..pieces import Done, Exhausted, Piece, SourceFailed
+from ..source import Opened, Price
+
+_NO_BUDGET = Subject("", Layout(()))
+_FREE = Price(_NO_BUDGET)
+_READY = (Standing(Circuit()),)
+_RESERVE_S = 1.0
+"""Kept back from the deadline for the reply and what follows it."""
+
+
+class Raised(SourceFailed):
+    """A function raised. ``error`` is what it raised; all who wait for its value get it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("raised", type(error).__name__, "ours")
+        self.error = error
+
+
+@dataclass(slots=True, eq=False)
+class Function[V]:
+    """A function that computes a value. One that is not async runs in a thread, so that it stops nobody else."""
+
+    compute: Callable[[], Awaitable[V] | V]
+    left_s: Callable[[float], float]
+    """Seconds until a deadline."""
+    keeps: Callable[[V], bool] = lambda value: True
+    """Whether a value may be stored."""
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def lookup(self, now_ms: int) -> Lookup["Function[V]"]:
+        """Nothing of it is shared."""
+        return constant(self)
+
+    def standings(self, now_ms: int) -> Sequence[Standing]:
+        """It may always be asked."""
+        return _READY
+
+    def price(self, place: int) -> Price:
+        """Asking it costs nothing of a budget."""
+        return _FREE
+
+    async def open(
+        self, call: Call, order: Sequence[int], first: Admission, after: Afterwards, *, stream: bool
+    ) -> Opened[Never, V]:
+        """Call the function. Raises Exhausted."""
+        timeout_s = max(0.0, self.left_s(call.deadline) - _RESERVE_S)
+        try:
+            async with asyncio.timeout(timeout_s):
+                value = await call.while_here(self._value())
+        except TimeoutError as e:
+            # The function's own would be in a Raised.
+            raise Exhausted(SourceFailed("timeout", f"no value within {timeout_s:.1f} s")) from e
+        except SourceFailed as e:
+            raise Exhausted(e) from e
+        return Opened("", _only(Done(value, self.keeps(value))), _nothing)
+
+    async def _value(self) -> V:
+        try:
+            if inspect.iscoroutinefunction(self.compute):
+                found: Any = self.compute()
+            else:
+                found = await asyncio.to_thread(self.compute)
+            return cast("V", await found if inspect.isawaitable(found) else found)
+        except Exception as e:
+            raise Raised(e) from e
+
+
+async def _only[V](piece: Done[V]) -> AsyncGenerator[Piece[Never, V]]:
+    yield piece
+
+
+async def _nothing() -> None:
+    """Nothing is open."""

@@ -1,0 +1,183 @@
+"""A function as a guarded route: counted, and where it says so cached, before it is called."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import QueryParams
+
+from ..base.caller import Caller
+from ..base.values import dataclass
+from ..cache import epochs
+from ..cache.freshness import CacheRules, directives
+from ..call import Answered, Call, Failed, Refused, Streaming
+from ..edge import outcomes
+from ..edge.app import Endpoint, Instance, endpoint
+from ..edge.errors import problem_json
+from ..edge.limits import UNLIMITED, RouteLimit, subject_of
+from ..edge.outcomes import Wording
+from ..edge.paths import segments
+from ..edge.request import Reply, Request
+from ..limits.admission import Subject
+from ..limits.window import Layout
+from ..redis import keys
+from .functions import Function, Raised
+from .pages import Page, PageCodec, page_of
+
+if TYPE_CHECKING:
+    from ..app.wiring import Parts
+
+type Scope = Literal["caller", "shared"]
+type RouteFunction = Callable[[Any], Awaitable[object] | object]
+
+_CODEC = PageCodec()
+_NOBODY = Subject("", Layout(()))
+_WORDING = Wording(
+    "What this route reads from",
+    {"timeout": ("backend_timeout", "The value was not ready in time. Try again.")},
+    ("backend_failed", "The value could not be read. Try again."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a cached route's function gets: everything that its value may depend on, and nothing else."""
+
+    path: str
+    segments: tuple[str, ...]
+    """The path's segments, each decoded once."""
+    query: QueryParams
+    """In the order of their names."""
+    headers: Mapping[str, str]
+    """Those that ``vary`` names, in lower case; one that was not sent is empty."""
+    caller: Caller | None
+    """Who asks, where the value is one caller's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GuardedFunction:
+    """A route's function and what was said of it."""
+
+    function: RouteFunction
+    name: str
+    limit: RouteLimit
+    cache: CacheRules | None
+    scope: Scope
+    vary: Sequence[str]
+    tags: Sequence[str]
+
+    async def __call__(self, request: Request, parts: "Parts") -> Reply:
+        """Answer one request. Raises Problem, and whatever the function raises."""
+        if self.cache is None:
+            found = self.function(request.http)
+            return _reply(page_of(await found if inspect.isawaitable(found) else found), {})
+        subject = await self._subject(request, parts)
+        outcome = parts.guard.refusal(subject)
+        if outcome is None:
+            call, asked = self._call(request, subject, self.cache)
+            source: Function[Page] = Function(self._compute(asked), parts.guard.limits.left_s, _may_be_stored)
+            outcome = await parts.guard.handle(call, source, _CODEC)
+        common = outcomes.common(request, outcome)
+        match outcome.result:
+            case Failed(Raised() as raised, _):
+                await outcome.after()
+                raise raised.error
+            case Refused() | Failed() as refused:
+                raise outcomes.problem(request, outcome, refused, _WORDING, common)
+            case Answered() as answered:
+                common |= outcomes.answered(request, outcome, answered, "")
+                return replace(_reply(answered.value, common), after=outcome.after)
+            case Streaming():
+                raise AssertionError("a function gives its value whole")
+
+    async def _subject(self, request: Request, parts: "Parts") -> Subject:
+        """Whom the guard is to count; nobody where the edge has counted, or where there is no limit."""
+        policy = self.limit.policy(parts.settings, request.http.scope["path"])
+        counts = self.limit.by_guard and bool(policy.layout.windows)
+        caller = await request.identify(parts) if counts or self.scope == "caller" else None
+        return subject_of(caller, policy) if caller is not None and counts else _NOBODY
+
+    def _call(self, request: Request, subject: Subject, cache: CacheRules) -> tuple[Call, Asked]:
+        scope = request.http.scope
+        pairs = sorted(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True), key=lambda p: p[0])
+        headers = {name: request.header(name) for name in self.vary}
+        owner = request.notes.caller if self.scope == "caller" else None
+        asked = Asked(scope["path"], segments(scope), QueryParams(pairs), headers, owner)
+        call = Call(
+            route=self.name,
+            subject=subject,
+            key=keys.value(self.name, _hash(asked, pairs)),
+            epochs=epochs.of_tags(self.name, self.tags),
+            request_id=request.id,
+            deadline=request.deadline,
+            directives=directives(request.header("cache-control")),
+            cache=cache,
+            while_here=request.while_here,
+            after=request.after,
+        )
+        return call, asked
+
+    def _compute(self, asked: Asked) -> Callable[[], Awaitable[Page] | Page]:
+        function: Any = self.function
+        if inspect.iscoroutinefunction(function):
+
+            async def compute() -> Page:
+                return page_of(await function(asked))
+
+            return compute
+        return lambda: page_of(function(asked))
+
+
+def _may_be_stored(page: Page) -> bool:
+    return page.may_be_stored
+
+
+def _hash(asked: Asked, pairs: Sequence[tuple[str, str]]) -> str:
+    owner = asked.caller.id if asked.caller is not None else ""
+    exactly = [1, owner, asked.path, asked.segments, pairs, dict(asked.headers)]
+    text = json.dumps(exactly, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _reply(page: Page, headers: Mapping[str, str]) -> Reply:
+    return Reply(page.status, page.body, {**page.headers, **headers}, page.media)
+
+
+def route(
+    instance: Instance,
+    function: RouteFunction,
+    *,
+    limit: RouteLimit,
+    cache: CacheRules | None,
+    scope: Scope,
+    vary: Sequence[str],
+    tags: Sequence[str],
+    methods: Sequence[str],
+    name: str,
+) -> Endpoint:
+    """The ASGI application of a function. Raises ValueError for what cannot be."""
+    if scope not in ("caller", "shared"):
+        raise ValueError("scope: 'caller', or 'shared' for a value that all who may call the route get")
+    if cache is not None:
+        if set(methods) != {"GET"}:
+            raise ValueError("cache: only what is read with GET can be cached")
+        if limit is not UNLIMITED and not limit.dry_run:
+            # Counted in the round trip that reads the cache.
+            limit = replace(limit, by_guard=True)
+    handler = GuardedFunction(function, name, limit, cache, scope, tuple(each.lower() for each in vary), tuple(tags))
+    return endpoint(instance, problem_json, limit=limit, **{method.lower(): handler for method in methods})
+
+
+def name_of(function: RouteFunction) -> str:
+    """A name for a route: where its file lies below ``api/``, else its module and its own name."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    parts = PurePath(code.co_filename).with_suffix("").parts if code is not None else ()
+    if "api" in parts:
+        below = parts[len(parts) - parts[::-1].index("api") :]
+        return "/".join(below)
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"

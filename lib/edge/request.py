@@ -1,0 +1,150 @@
+"""One request at the edge: its headers, its body within bounds, who sent it, whether its client is still there."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+import starlette.requests
+from starlette.requests import ClientDisconnect
+
+from ..afterwards import Afterwards
+from ..base import caller as callers
+from ..base.caller import Caller
+from ..base.events import Mode, Spent
+from ..base.leaving import never
+from ..base.values import dataclass
+from .problems import Problem, invalid
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from ..app.wiring import Parts
+    from .replies import ProblemBody
+
+
+@dataclass(slots=True, eq=False)
+class Notes:
+    """What the log line of a request says beyond its status."""
+
+    decision: str = "none"
+    reason: str = ""
+    caller: Caller | None = None
+    cache: str | None = None
+    provider: str | None = None
+    mode: Mode | None = None
+    remaining: int | None = None
+    spent: Spent = field(default_factory=Spent)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """A reply, whole or streamed. ``after`` runs when it has gone out; Vercel keeps the instance until it is done."""
+
+    status: int
+    body: bytes | AsyncGenerator[bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+    after: Callable[[], Awaitable[None]] | None = None
+
+
+type ErrorBody = Callable[[ProblemBody], tuple[bytes, str]]
+"""How a route words its errors: the body and its media type."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request at the edge."""
+
+    http: starlette.requests.Request
+    id: str
+    errors: ErrorBody
+    deadline: float = 0.0
+    """On the monotonic clock, in seconds: when the platform stops the function, or the configured maximum."""
+    notes: Notes = field(default_factory=Notes)
+    after: Afterwards = field(default_factory=Afterwards)
+    """What is sent to Redis when the reply is out."""
+    limit_headers: Mapping[str, str] | None = None
+    """What every reply says of the limit that counted this request; None while nothing has."""
+    _headers: dict[bytes, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        headers: dict[bytes, bytes] = {}
+        self._headers = headers
+        for name, value in self.http.scope["headers"]:
+            headers[name] = headers[name] + b", " + value if name in headers else value
+
+    def header(self, name: str) -> str:
+        """A header, by its name in lower case; a repeated one is one list (RFC 9110, section 5.3); empty for none."""
+        return self._headers.get(name.encode(), b"").decode("latin-1")
+
+    async def identify(self, parts: "Parts") -> Caller:
+        """The signed-in user where a valid token says so, else the client's network."""
+        if self.notes.caller is None:
+            user = await parts.signin.user(self.header("authorization"))
+            if user is None:
+                return self.identify_address(parts)
+            self.notes.caller = callers.identify("user", user, parts.settings.identity_key)
+        return self.notes.caller
+
+    def identify_address(self, parts: "Parts") -> Caller:
+        """The client's network."""
+        peer = self.http.client.host if self.http.client else None
+        address = callers.client_address(self.header, peer, parts.settings.trust)
+        self.notes.caller = callers.identify("address", address, parts.settings.identity_key)
+        return self.notes.caller
+
+    async def json[M: "BaseModel"](self, model: type[M], limit: int) -> M:
+        """The body, read up to ``limit`` bytes and validated. Raises Problem."""
+        media = self.header("content-type").partition(";")[0].strip().lower()
+        if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
+            raise Problem("unsupported_media_type", "Send the header Content-Type: application/json.")
+        if self.header("content-encoding").lower() not in ("", "identity"):
+            raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
+        body = await self.body(limit)
+        from pydantic import ValidationError
+
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as e:
+            raise invalid(e) from None
+
+    async def body(self, limit: int) -> bytes:
+        """The body, read up to ``limit`` bytes. Raises Problem."""
+        too_large = Problem("body_too_large", f"Send at most {limit} bytes.")
+        declared = self.header("content-length")
+        if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+            raise too_large
+        body = bytearray()
+        async for chunk in self.http.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+        return bytes(body)
+
+    async def while_here[T](self, wait: Awaitable[T], /, wanted: Callable[[], bool] = never) -> T:
+        """Await something long, but cancel it when the client leaves and nobody else wants it. Raises ClientDisconnect.
+
+        Costs two tasks, so that what is short is not awaited here (base/leaving.py).
+        """
+        gone = asyncio.ensure_future(self._gone())
+        task: asyncio.Future[T] | None = None
+        try:
+            # One turn of the loop shows who left before; nothing is begun for them.
+            await asyncio.sleep(0)
+            task = asyncio.ensure_future(wait)
+            if not gone.done():
+                await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            if task.done() or wanted():
+                return await task
+            raise ClientDisconnect
+        finally:
+            gone.cancel()
+            if task is not None and not task.done():
+                task.cancel()
+                # What it has begun to clean up is waited for.
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _gone(self) -> None:
+        while (await self.http.receive())["type"] != "http.disconnect":
+            pass

@@ -1,0 +1,263 @@
+"""Every counter of the ledger, with its number: a line here adds a route, a provider, a reason or an alert.
+
+Numbers are chosen by hand, so that nothing depends on the order of lines. A number that is in use stays as it is, and
+the number of a retired entry is not used again: running deployments keep counts there. The numbers hold for one layout,
+which the key names (``keys.ledger``); another layout takes another key.
+
+``make places`` notes new places in ``tests/ledger/places.golden``. A test fails when a noted place moves.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from enum import Enum, unique
+from functools import cache
+
+from ..ai.providers import registry
+from ..base.values import dataclass
+
+type Name = tuple[str, ...]
+"""A counter: what is counted, then the values of its labels."""
+
+OTHER = "other"
+
+# The values of the labels. A value that is not listed is counted as the one that `known` falls back to.
+
+ROUTES: Mapping[str, int] = {
+    OTHER: 0,
+    "ai/supervisor": 1,
+    "v1/chat/completions": 2,
+    "health": 3,
+    "overview": 4,
+    "metrics": 5,
+    "admin": 6,
+    "cron/daily": 7,
+}
+"""Paths without ``/api/``."""
+
+TIMED_ROUTES: Mapping[str, str] = {OTHER: "_OTHER", "ai/supervisor": "POST", "v1/chat/completions": "POST"}
+"""Guarded routes with their method: their durations are kept, and they count by hour and by five minutes.
+
+A guarded route that is not listed in ROUTES, such as one of another program, counts under ``other``."""
+
+PROVIDERS: Mapping[str, int] = {OTHER: 0, **{each.name: each.ledger_id for each in registry.PROVIDERS}}
+
+DECISIONS: Mapping[str, int] = {
+    "none": 0,
+    "serve": 1,
+    "compute": 2,
+    "refuse": 3,
+    "fail": 4,
+    "report": 5,
+    "client_left": 6,
+}
+STATUSES: Mapping[str, int] = {"2xx": 2, "3xx": 3, "4xx": 4, "5xx": 5, "429": 6}
+MODES: Mapping[str, int] = {"off": 0, "redis": 1, "supabase": 2, "local": 3}
+COUNTING_MODES: Mapping[str, int] = {mode: number for mode, number in MODES.items() if mode != "off"}
+CACHES: Mapping[str, int] = {"none": 0, "hit": 1, "stale": 2, "collapsed": 3, "miss": 4, "bypass": 5}
+REFUSALS: Mapping[str, int] = {
+    OTHER: 0,
+    "rate_limited": 1,
+    "blocked": 2,
+    "circuit_open": 3,
+    "budget_spent": 4,
+    "not_cached": 5,
+}
+ERRORS: Mapping[str, int] = {
+    OTHER: 0,
+    "timeout": 1,
+    "connection": 2,
+    "unauthorized": 3,
+    "throttled": 4,
+    "quota": 5,
+    "server": 6,
+    "protocol": 7,
+    "command": 8,
+}
+STATES: Mapping[str, int] = {"closed": 0, "open": 1, "half_open": 2}
+
+_SERVICES: Mapping[str, int] = {**PROVIDERS, "upstash": 16, "supabase": 17}
+"""Whatever has an allowance: the providers by their own numbers, which are below 16, then the stores."""
+
+
+def known(value: str, numbers: Mapping[str, int], fallback: str = OTHER) -> str:
+    """``value`` if it has a number, else ``fallback``."""
+    return value if value in numbers else fallback
+
+
+# Alerts
+
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+_DAY_MS = 24 * _HOUR_MS
+_ABOUT_NOTHING: Mapping[str, int] = {"": 0}
+
+
+@unique
+class AlertKind(Enum):
+    """The kinds of alerts: a number, what an alert can be about, and the period it is sent once in (None: a month).
+
+    Number 0 stands for all that is not listed. A kind about things without numbers of their own, such as servers,
+    lists ``other`` alone: each of them is alerted to, and the time of the last one is kept.
+    """
+
+    REDIS_MONTH = (1, {OTHER: 0, "1": 1, "2": 2, "3": 3}, None)
+    RUNS_OUT = (2, _SERVICES, _DAY_MS)
+    CIRCUIT_OPEN = (3, PROVIDERS, 15 * _MINUTE_MS)
+    CIRCUIT_CLOSED = (4, PROVIDERS, 15 * _MINUTE_MS)
+    MODE = (5, {OTHER: 0, "redis": 1, "supabase": 2, "local": 3}, 15 * _MINUTE_MS)
+    ERROR_RATE = (6, _ABOUT_NOTHING, _HOUR_MS)
+    REDIS_SLOW = (7, _ABOUT_NOTHING, _HOUR_MS)
+
+    def __init__(self, number: int, abouts: Mapping[str, int], period_ms: int | None) -> None:
+        self.number = number
+        self.abouts = abouts
+        self.period_ms = period_ms
+        self.label = self.name.lower()
+        (self._fallback,) = (about for about, at in abouts.items() if at == 0)
+
+    def counter(self, about: str) -> Name:
+        """The place that holds when this was last alerted to, in seconds since the epoch."""
+        return ("alert_s", self.label, known(about, self.abouts, self._fallback))
+
+
+# Histograms
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Ascending bounds in milliseconds; a bucket for each, one above the last, and the sum in microseconds.
+
+    The bounds of a histogram do not change within a layout, but for larger ones that are added at the end.
+    """
+
+    name: str
+    bounds_ms: tuple[float, ...]
+
+    @cache  # noqa: B019 - the instances are the few constants below, and the labels are as few
+    def names(self, *labels: str) -> tuple[Name, ...]:
+        """Its counters: the buckets in ascending order, then the sum."""
+        return tuple((self.name, *labels, part) for part in (*self._buckets(), "inf", "sum_us"))
+
+    def numbers(self) -> Mapping[str, int]:
+        """The numbers of its parts."""
+        return {"sum_us": 0, "inf": 1, **{bucket: 2 + at for at, bucket in enumerate(self._buckets())}}
+
+    def counts(self, ms: float, *labels: str) -> tuple[tuple[Name, int], tuple[Name, int]]:
+        """What one observation adds."""
+        names = self.names(*labels)
+        return (names[bisect_left(self.bounds_ms, ms)], 1), (names[-1], round(ms * 1000))
+
+    def _buckets(self) -> list[str]:
+        return [f"le{bound:g}" for bound in self.bounds_ms]
+
+
+# The bounds that OpenTelemetry's conventions advise for these metrics (in seconds there).
+HTTP_DURATION = Histogram("http", (5, 10, 25, 50, 75, 100, 250, 500, 750, 1_000, 2_500, 5_000, 7_500, 10_000))
+REDIS_DURATION = Histogram("redis_ms", (1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000))
+PROVIDER_DURATION = Histogram(
+    "provider_ms", (10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_240, 20_480, 40_960, 81_920)
+)
+GUARD_DURATION = Histogram("guard_ms", (1, 2.5, 5, 10, 25, 50, 100))
+
+# Totals of the month
+
+WRITES: Name = ("writes",)
+"""How often this string was written: a new one needs a TTL."""
+COMMANDS: Name = ("redis_commands",)
+EARLIER_COMMANDS: Name = ("earlier_commands",)
+"""The month's commands that were counted under the layout before (``upgrade.py``)."""
+VENDOR_TOTAL: Name = ("vendor_total",)
+VENDOR_COUNTED: Name = ("vendor_counted",)
+VENDOR_AT: Name = ("vendor_at_s",)
+SUPABASE_BYTES: Name = ("supabase_bytes",)
+SUPABASE_AT: Name = ("supabase_at_s",)
+RPC_CALLS: Name = ("rpc_calls",)
+
+type Axis = tuple[Mapping[str, int], int]
+"""A label: its values with their numbers, and how many numbers there is room for. The room never changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The counters of one name, one for each combination of its labels, in slots that are reserved from ``first`` on.
+
+    The slot of a combination is ``first`` and its numbers, the last label's counting single slots.
+    """
+
+    first: int
+    name: Name
+    axes: tuple[Axis, ...] = ()
+
+
+_ROUTE: Axis = (ROUTES, 64)
+_TIMED_ROUTE: Axis = ({route: ROUTES[route] for route in TIMED_ROUTES}, 64)
+_PROVIDER: Axis = (PROVIDERS, 16)
+_STATE: Axis = (STATES, 8)
+_MODE: Axis = (MODES, 8)
+_PARTS = 24
+"""Room for the parts of a histogram."""
+ALERT_KINDS, ALERTS_AT, ABOUTS = 64, 4_864, 32
+"""Room for kinds of alerts, and for what each can be about."""
+
+SLOTS = 16_384
+"""Room for totals. 6,912 to the end are free: a new block takes the first of them."""
+
+BLOCKS: tuple[Block, ...] = (
+    # 0 to 127: counters without labels.
+    Block(0, WRITES),
+    Block(1, COMMANDS),
+    Block(2, ("redis_round_trips",)),
+    Block(3, ("redis_slow",)),
+    Block(4, RPC_CALLS),
+    Block(5, ("supabase_errors",)),
+    Block(6, EARLIER_COMMANDS),
+    Block(7, VENDOR_TOTAL),
+    Block(8, VENDOR_COUNTED),
+    Block(9, VENDOR_AT),
+    Block(10, SUPABASE_BYTES),
+    Block(11, SUPABASE_AT),
+    # 128 to 511: counters with one label of a few values.
+    Block(128, ("modes",), (_MODE,)),
+    Block(136, ("mode_switches",), ((COUNTING_MODES, 8),)),
+    Block(144, ("caches",), ((CACHES, 16),)),
+    Block(160, ("refusals",), ((REFUSALS, 32),)),
+    Block(192, ("redis_errors",), ((ERRORS, 32),)),
+    Block(256, (GUARD_DURATION.name,), ((GUARD_DURATION.numbers(), _PARTS),)),
+    Block(280, (REDIS_DURATION.name,), ((REDIS_DURATION.numbers(), _PARTS),)),
+    # 512 to 1,535: by provider. From 560 to 1,023 there is room for 29 more: tokens, money.
+    Block(512, ("provider_calls",), (_PROVIDER,)),
+    Block(528, ("provider_failures",), (_PROVIDER,)),
+    Block(544, ("vcpu_ms",), (_PROVIDER,)),
+    Block(1_024, ("circuits",), (_PROVIDER, _STATE)),
+    Block(1_152, (PROVIDER_DURATION.name,), (_PROVIDER, (PROVIDER_DURATION.numbers(), _PARTS))),
+    # 1,536 to 4,863: by route. 4,608 to the end are free.
+    Block(1_536, ("requests",), (_ROUTE, (DECISIONS, 16))),
+    Block(2_560, ("statuses",), (_ROUTE, (STATUSES, 8))),
+    Block(3_072, (HTTP_DURATION.name,), (_TIMED_ROUTE, (HTTP_DURATION.numbers(), _PARTS))),
+    # 4,864 to 6,911: alerts.
+    *(Block(ALERTS_AT + kind.number * ABOUTS, ("alert_s", kind.label), ((kind.abouts, ABOUTS),)) for kind in AlertKind),
+)
+
+# By time
+
+HOUR_FIELDS: Mapping[str, int] = {
+    "serve": 0,
+    "compute": 1,
+    "refuse": 2,
+    "fail": 3,
+    "commands": 4,
+    "vcpu_ms": 5,
+    "redis_us": 6,
+    "redis_timed": 7,
+    "request_ms": 8,
+    "rpc_calls": 9,
+    "cached": 10,
+    # 32 to 47: calls by provider.
+    **{f"calls.{provider}": 32 + number for provider, number in PROVIDERS.items()},
+}
+"""What each hour counts, in 32 bits each. ``redis_us`` is the time of ``redis_timed`` round trips."""
+HOUR_ROOM = 48
+
+FIVE_MINUTE_FIELDS: Mapping[str, int] = {"serve": 0, "compute": 1, "refuse": 2, "fail": 3}
+"""What each five minutes count, of the same things, in 16 bits each; they stop at 65,535."""
+FIVE_MINUTE_ROOM = 8

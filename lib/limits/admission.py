@@ -1,0 +1,36 @@
+"""A call that is to be counted, and the verdict on it."""
+
+from ..base.events import Mode
+from ..base.values import dataclass
+from .judge import Quota
+from .window import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom calls count for, and by which windows. ``stock_id`` where ``upstash_ratelimit`` may count instead."""
+
+    id: str
+    layout: Layout
+    group: str = ""
+    stock_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One call of a subject, to be admitted or refused. ``deadline`` is on the monotonic clock, in seconds."""
+
+    subject: Subject
+    now_ms: int
+    deadline: float
+    cost: int = 1
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The verdict on a call, and who gave it."""
+
+    charge: Charge
+    quota: Quota
+    mode: Mode

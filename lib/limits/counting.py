@@ -1,0 +1,86 @@
+"""Counting a call in Redis: the verdict, the refund of a refused call, and the TTL of the key.
+
+This is the only place that sets TTLs of counters.
+"""
+
+from collections.abc import Callable
+from dataclasses import field, replace
+from functools import partial
+
+from ..afterwards import Afterwards, Step
+from ..base.bounded import Bounded
+from ..base.values import dataclass
+from ..redis.op import Op
+from . import bitfield
+from .admission import Admission, Charge
+from .bitfield import Known, Refunded, Tally
+from .judge import judge, without
+from .remembered import Memory
+from .window import DAY_MS, Usage, plus
+
+
+@dataclass(slots=True)
+class Counting:
+    """Turns what Redis counted into verdicts, for one instance."""
+
+    memory: Memory
+    _unconfirmed: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
+    """Subjects for whom a call may have created a key, at the time given, without a TTL being known to be set."""
+
+    def op(self, charge: Charge, known: Known | None = None) -> Op[Tally]:
+        """Count a call."""
+        subject = charge.subject
+        if known is None and (seen := self.memory.seen(subject.id)) is not None:
+            known = seen.known
+        return bitfield.spend(subject.id, subject.layout, charge.cost, charge.now_ms, known, tokens=charge.tokens)
+
+    def admit(self, charge: Charge, tally: Tally, after: Afterwards, elsewhere: Usage | None = None) -> Admission:
+        """Judge a call that Redis has counted; ``elsewhere`` is known to be counted and not in Redis."""
+        subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
+        usage = tally.usage if elsewhere is None or not any(elsewhere) else plus(tally.usage, elsewhere)
+        quota = judge(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
+        remembered = self.memory.of(subject.id)
+        remembered.known = tally.known
+        if not quota.allowed:
+            self.refund(charge, after, tally.added)
+            usage = without(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
+        remembered.count(windows, usage, now_ms)
+        if bitfield.needs_ttl(tally, now_ms):
+            self._set_ttl(subject.id, now_ms, after)
+        return Admission(charge, quota, "redis")
+
+    def refund(self, charge: Charge, after: Afterwards, added: tuple[bool, ...] | None = None) -> None:
+        """Take a call back out of the windows that took it."""
+        subject = charge.subject
+        back = bitfield.refund(subject.id, subject.layout, charge.cost, charge.now_ms, added, tokens=charge.tokens)
+        after.add(back, then=self._after_refund(subject.id, charge.now_ms))
+
+    def correct(self, charge: Charge, tokens: int, after: Afterwards) -> None:
+        """Let a call have taken this many tokens instead of the reservation that was made for it."""
+        subject = charge.subject
+        if tokens != charge.tokens and any(each.unit == "tokens" for each in subject.layout.windows):
+            back = bitfield.refund(subject.id, subject.layout, 0, charge.now_ms, tokens=charge.tokens - tokens)
+            after.add(back, then=self._after_refund(subject.id, charge.now_ms))
+
+    def _after_refund(self, subject_id: str, now_ms: int) -> Callable[[Refunded], Step[None] | None]:
+        def then(refunded: Refunded) -> Step[None] | None:
+            # The key had gone between the call and its refund, which created it anew.
+            return Step(bitfield.set_ttl(subject_id, now_ms)) if refunded.made_key else None
+
+        return then
+
+    def _set_ttl(self, subject_id: str, now_ms: int, after: Afterwards) -> None:
+        def confirmed(_: None) -> None:
+            remembered = self.memory.of(subject_id)
+            remembered.known = replace(remembered.known, ttl_day=now_ms // DAY_MS)
+
+        after.add(bitfield.set_ttl(subject_id, now_ms), confirmed, lambda: self.lost(subject_id, now_ms))
+
+    def lost(self, subject_id: str, now_ms: int) -> None:
+        """A call may have created the subject's key, and no reply said so: its TTL is set later."""
+        self._unconfirmed.put(subject_id, now_ms)
+
+    def due(self, after: Afterwards) -> None:
+        """Add the TTLs that no reply has confirmed."""
+        for subject_id, at_ms in self._unconfirmed.take():
+            after.add(bitfield.set_ttl(subject_id, at_ms), lost=partial(self.lost, subject_id, at_ms))

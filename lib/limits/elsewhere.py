@@ -1,0 +1,100 @@
+"""Counting a call while Redis is away: in Supabase, else in this instance's memory at a share of the limit."""
+
+from dataclasses import replace
+
+from ..base.clock import Clock
+from ..base.events import Mode
+from ..base.values import dataclass
+from .admission import Admission, Charge
+from .judge import Quota, judge
+from .local import LocalLimits
+from .remembered import Memory, recall
+from .supabase import SupabaseDown
+from .supabase_store import SupabaseStore
+from .window import Usage, covering, of_calls, of_one_call, plus, spread
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What Supabase decided, and counts after it: ``total``, of which it has itself admitted ``spent``."""
+
+    quota: Quota
+    total: Usage
+    spent: Usage
+
+
+@dataclass(slots=True)
+class Elsewhere:
+    """Where calls are counted when Redis does not count them."""
+
+    supabase: SupabaseStore | None
+    local: LocalLimits
+    memory: Memory
+    clock: Clock
+
+    async def admit(self, charge: Charge, mode: Mode, reason: str) -> tuple[Admission, str]:
+        """Decide a call, and say who did and why. ``mode``: who has counted so far. Raises nothing."""
+        if not of_calls(charge.subject.layout.windows):
+            # Nobody is asked, so nothing is learned of who would be.
+            likely: Mode = mode if mode != "redis" else "supabase" if self.supabase else "local"
+            return Admission(charge, Quota(True, "unlimited", ()), likely), reason
+        if self.supabase is not None:
+            seen = self.memory.seen(charge.subject.id)
+            floor = recall(seen.in_redis if seen else None, charge.subject.layout.windows, charge.now_ms)
+            try:
+                decided = await self.ask_supabase(self.supabase, charge, floor)
+            except SupabaseDown as e:
+                reason = f"{reason}; {e}"
+            else:
+                return Admission(charge, decided.quota, "supabase"), reason
+        return Admission(charge, self._admit_here(charge), "local"), reason
+
+    async def ask_supabase(self, supabase: SupabaseStore, charge: Charge, floor: Usage) -> Decided:
+        """Let Supabase decide a call, told what Redis holds at least. Raises SupabaseDown.
+
+        Tokens are counted in Redis only; a calendar day counts as the last 24 hours, which is never more.
+        """
+        subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
+        places, remembered = of_calls(windows), self.memory.of(subject.id)
+        # Taken before Supabase is told of it, so that no two calls tell it.
+        alone, remembered.alone = recall(remembered.alone, windows, now_ms), None
+        try:
+            quota, counted = await supabase.spend(
+                subject.id,
+                tuple(replace(windows[place], zone=None) for place in places),
+                charge.cost,
+                now_ms,
+                tuple(floor[place] for place in places),
+                tuple(alone[place] for place in places),
+                max(0.0, charge.deadline - self.clock.monotonic()),
+            )
+        except SupabaseDown:
+            self.keep_alone(charge, alone)
+            raise
+        total = covering(windows, spread(windows, places, counted.total), now_ms)
+        spent = covering(windows, spread(windows, places, counted.spent), now_ms)
+        remembered.total, remembered.given = total, spent
+        return Decided(quota, total, spent)
+
+    def _admit_here(self, charge: Charge) -> Quota:
+        """A share of the limit, and never more than what is known to be left of the whole."""
+        windows, now_ms = charge.subject.layout.windows, charge.now_ms
+        places = of_calls(windows)
+        limits = tuple(replace(windows[place], zone=None) for place in places)
+        remembered = self.memory.of(charge.subject.id)
+        total = recall(remembered.total, windows, now_ms)
+        counted = plus(total, recall(remembered.alone, windows, now_ms))
+        whole = judge(limits, [counted[place] for place in places], charge.cost, now_ms)
+        if not whole.allowed:
+            return whole
+        quota = self.local.spend(charge.subject.id, limits, charge.cost, now_ms)
+        if quota.allowed and charge.cost:
+            self.keep_alone(charge, of_one_call(windows, charge.cost, 0, now_ms))
+        return quota
+
+    def keep_alone(self, charge: Charge, usage: Usage) -> None:
+        """Remember what was admitted here and no store has heard of."""
+        if any(usage):
+            remembered = self.memory.of(charge.subject.id)
+            before = recall(remembered.alone, charge.subject.layout.windows, charge.now_ms)
+            remembered.alone = plus(usage, before)

@@ -1,0 +1,42 @@
+"""What a source answers with, and how it fails. Nothing here knows what is asked."""
+
+from typing import Literal
+
+from .base.values import dataclass
+
+type Fault = Literal["ours", "caller", "theirs"]
+
+
+class SourceFailed(Exception):
+    """A source gave no usable value. ``kind`` says how, ``fault`` whose fault it is; the text holds no secret."""
+
+    def __init__(self, kind: str, detail: str, fault: Fault = "theirs") -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.fault: Fault = fault
+
+
+class Exhausted(Exception):
+    """No part of a source could be asked, or all failed. ``failure``: the last one, None where none was asked."""
+
+    def __init__(self, failure: SourceFailed | None) -> None:
+        super().__init__(str(failure) if failure else "nothing could be asked")
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Delta[P]:
+    """A part of a value that can be shown before the value is complete."""
+
+    part: P
+
+
+@dataclass(frozen=True, slots=True)
+class Done[V]:
+    """The complete value; always the last piece. ``keeps``: whether it may be stored in the cache."""
+
+    value: V
+    keeps: bool = True
+
+
+type Piece[P, V] = Delta[P] | Done[V]

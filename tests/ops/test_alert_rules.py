@@ -1,0 +1,85 @@
+"""The rules of alerts: which event calls for which alert, and that every kind is declared, counted and documented."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lib.base.clock import Clock
+from lib.base.events import (
+    WARNING,
+    CircuitChanged,
+    Event,
+    ModeSwitched,
+    ProviderAsked,
+    RedisSlow,
+    StoreFailed,
+    WebhookFailed,
+)
+from lib.ledger.ledger import Ledger
+from lib.ledger.places import AlertKind
+from lib.ops import alert_rules as rules
+from lib.ops.alert_rules import Thresholds
+from lib.redis.thrift import Thrift
+
+NOW_MS = 1_763_121_601_000
+MINUTE_MS = 60_000
+THRESHOLDS = Thresholds((80, 90, 95), 1.0, 100.0)
+DOCS = Path(__file__).parents[2] / "docs" / "alerts.md"
+
+
+@pytest.mark.parametrize(
+    ("event", "before_ms", "expected"),
+    [
+        pytest.param(
+            CircuitChanged("gemini", "closed", "open", "timeout"), (), (AlertKind.CIRCUIT_OPEN, "gemini"), id="opens"
+        ),
+        pytest.param(
+            CircuitChanged("gemini", "half_open", "closed", ""), (), (AlertKind.CIRCUIT_CLOSED, "gemini"), id="closes"
+        ),
+        pytest.param(CircuitChanged("gemini", "open", "half_open", ""), (), None, id="a probe"),
+        pytest.param(
+            CircuitChanged("mine", "closed", "open", ""), (), (AlertKind.CIRCUIT_OPEN, "mine"), id="no number"
+        ),
+        pytest.param(ModeSwitched("redis", "supabase", "timeout"), (), (AlertKind.MODE, "supabase"), id="to supabase"),
+        pytest.param(ModeSwitched("supabase", "redis", "back"), (), (AlertKind.MODE, "redis"), id="back to redis"),
+        pytest.param(ModeSwitched("redis", "off", ""), (), None, id="not limited at all"),
+        pytest.param(RedisSlow(140.0), (), None, id="one slow reply"),
+        pytest.param(
+            RedisSlow(140.0), (-2 * MINUTE_MS, -MINUTE_MS), (AlertKind.REDIS_SLOW, ""), id="three in 2 minutes"
+        ),
+        pytest.param(
+            RedisSlow(140.0), (-5 * MINUTE_MS, -MINUTE_MS), (AlertKind.REDIS_SLOW, ""), id="three in 5 minutes"
+        ),
+        pytest.param(RedisSlow(140.0), (-5 * MINUTE_MS - 1, -1), None, id="three in more than 5 minutes"),
+        pytest.param(StoreFailed("redis", "ask", "timeout"), (-1, -1, -1), None, id="an event without a rule"),
+    ],
+)
+def test_an_event(event: Event, before_ms: tuple[int, ...], expected: tuple[AlertKind, str] | None) -> None:
+    """The alert that an event calls for, with the times of earlier events of its kind."""
+    at_ms = [*(NOW_MS + each for each in before_ms), NOW_MS]
+    alert = rules.of_event(event, at_ms, THRESHOLDS)
+    assert (None if alert is None else (alert.kind, alert.about)) == expected
+    assert alert is None or alert.at_ms == NOW_MS
+
+
+@pytest.mark.parametrize(
+    ("event", "gets_there"),
+    [
+        (WebhookFailed("slack", "reason"), True),
+        (StoreFailed("redis", "ask", "timeout"), True),
+        (ProviderAsked("gemini"), False),
+    ],
+    ids=lambda value: getattr(value, "event", str(value)),
+)
+def test_which_events_the_rules_see(event: Event, gets_there: bool) -> None:
+    """Every event that is logged as a warning gets to the rules; a new rule needs no line elsewhere."""
+    ledger = Ledger(None, Thrift(), Clock(now_ms=lambda: NOW_MS), 64, 500_000, (80, 90, 95), {})
+    ledger.listen(event)
+    assert (event in ledger.news) == gets_there == (event.level >= WARNING)
+
+
+def test_every_kind_is_documented() -> None:
+    """docs/alerts.md has a row for every kind, and for no other."""
+    rows = re.findall(r"^\| (`[^|]*) \|", DOCS.read_text(), re.M)
+    assert {kind for row in rows for kind in re.findall(r"`(\w+)`", row)} == {kind.label for kind in AlertKind}

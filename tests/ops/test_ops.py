@@ -1,0 +1,42 @@
+"""One function for several paths: the rewrites of vercel.json and the function's own table name the same ones."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from api.ops import ROUTES
+from lib.base.events import RequestDone
+from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with grounded() as started:
+        yield started
+
+
+@pytest.fixture
+async def world(ground: Ground) -> AsyncIterator[World]:
+    async with worlds(ground) as made:
+        yield made
+
+
+async def test_rewrites_lead_to_what_is_served() -> None:
+    """Every path of the function is led to it, and no other path is."""
+    rewrites = json.loads((Path(__file__).parents[2] / "vercel.json").read_text())["rewrites"]
+    assert {each["source"] for each in rewrites if each["destination"] == "/api/ops"} == set(ROUTES)
+
+
+async def test_its_own_path_is_no_route(world: World) -> None:
+    """At the function's own path nothing is served, whoever asks; it costs nothing and is logged."""
+    one = world.instance()
+    world.forget()
+    for path in ("/api/ops", "/api/ops/", "/api%2Fmetrics", "/api/metrics/x"):
+        reply = await one.http.get(path, headers=ADMIN)
+        assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
+    assert world.billed() == {}
+    assert [done.status for done in one.seen(RequestDone)] == [404] * 4

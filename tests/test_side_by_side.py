@@ -1,0 +1,118 @@
+"""Release 0.1 and this one on the same Redis, as they are for a while during every deployment.
+
+0.1 is taken from the repository's history and runs as its own processes under Vercel's runtime.
+"""
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.calling import Connection, Got
+from bench.processes import function
+from bench.subjects import ask
+from dev.serve import ThreadedServer
+from tests.conftest import Store, UpstashStandIn
+from tests.rig.callers import a_caller
+from tests.rig.script import Script
+
+ROOT = Path(__file__).parents[1]
+OLD = "3a014c5"
+"""The commit of release 0.1."""
+
+
+@pytest.fixture(scope="module")
+def old_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of release 0.1."""
+    packed = subprocess.run(["git", "archive", OLD, "api", "lib"], cwd=ROOT, capture_output=True, check=False)
+    if packed.returncode:
+        pytest.skip(f"the history of this checkout does not reach back to {OLD}")
+    directory = tmp_path_factory.mktemp("release-0.1")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
+        files.extractall(directory, filter="data")
+    return directory
+
+
+@dataclass(frozen=True)
+class Both:
+    """A running supervisor of each release."""
+
+    old: Connection
+    new: Connection
+    script: Script
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Script]:
+    """The backend of both."""
+    made = Script()
+    with ThreadedServer(made) as served:
+        made.url = served.url
+        yield made
+
+
+@pytest.fixture(scope="module")
+def both(old_tree: Path, script: Script, _upstash: UpstashStandIn) -> Iterator[Both]:
+    """Both, over one Redis and one backend."""
+    environ = {
+        "KV_REST_API_URL": _upstash.url,
+        "KV_REST_API_TOKEN": _upstash.token,
+        "CLOUD_RUN_AI_URL": script.url,
+        "REDIS_TIMEOUT_MS": "10000",
+        "LEDGER_FLUSH_COMMANDS": "1",
+    }
+    with (
+        function("release-0.1", "api/ai/supervisor.py", environ, old_tree) as old,
+        function("this-release", "api/ai/supervisor.py", environ) as new,
+    ):
+        made = Both(Connection(old.port), Connection(new.port), script)
+        yield made
+        made.old.close()
+        made.new.close()
+
+
+def asked(connection: Connection, query: str, caller: str) -> Got:
+    """The reply to a question."""
+    return connection.send(ask(query, caller))
+
+
+def test_a_caller_has_one_limit_in_both(both: Both) -> None:
+    """Six calls of the one and four of the other are ten: neither admits another."""
+    caller = a_caller()
+    replies = [asked(both.old if number % 5 < 3 else both.new, f"question {number}", caller) for number in range(10)]
+    assert [reply.status for reply in replies] == [200] * 10
+    assert [reply.header("x-ratelimit-remaining") for reply in replies] == [str(left) for left in range(9, -1, -1)]
+    assert [asked(each, "one more", caller).status for each in (both.old, both.new)] == [429, 429]
+
+
+def test_neither_reads_what_the_other_keeps(both: Both) -> None:
+    """The same question is a miss for each, then a hit for each; nothing is misread."""
+    caller = a_caller()
+    both.script.reset()
+    found = [asked(each, "the same", caller).header("x-cache") for each in (both.old, both.new) * 2]
+    assert found == ["MISS", "MISS", "HIT", "HIT"]
+    assert both.script.asked == 2
+
+
+def test_a_circuit_that_one_opens_is_open_for_the_other(both: Both, redis: Store) -> None:
+    """The backend fails for 0.1's callers; this release does not call it either, and closes the circuit for both."""
+    both.script.reset(status=500)
+    assert [asked(both.old, "fails", a_caller()).status for _ in range(3)] == [502] * 3
+    reply = asked(both.new, "not asked", a_caller())
+    assert (reply.status, both.script.asked) == (503, 3)
+    redis.command("DEL", "cb:cloud-run")
+    both.script.reset()
+    assert [asked(each, "again", a_caller()).status for each in (both.old, both.new)] == [200, 200]
+
+
+def test_each_has_a_ledger_of_its_own(both: Both, redis: Store) -> None:
+    """Both count, each in the layout that it knows; an invalidation by counting does not reach random epochs."""
+    for each in (both.old, both.new):
+        asked(each, "counted", a_caller())
+    names: Any = redis.command("KEYS", "ledger:*")
+    assert {str(name).split(":")[1] for name in names} == {"1", "2"}
