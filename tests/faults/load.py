@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import httpx
@@ -135,6 +136,19 @@ def unseen(replies: Sequence[Reply]) -> int:
     return sum(worst.values()) + sum(each.mode == "local" and each.admitted for each in replies)
 
 
+_barriers: list[Barrier] = []
+
+
+def _enter(barrier: Barrier) -> None:
+    """A process begins."""
+    _barriers.append(barrier)
+
+
+def _ready() -> None:
+    """In a process of its own: wait until all others are there."""
+    _barriers[0].wait(timeout=120)
+
+
 def instance(environ: dict[str, str], number: int, began: float, seconds: float) -> tuple[list[Reply], int]:
     """In a process of its own: ask until the time is over."""
     return asyncio.run(_instance(environ, number, began, seconds))
@@ -178,10 +192,12 @@ async def run(rig: Rig, seconds: float, acts: Sequence[Act]) -> Report:
     context = multiprocessing.get_context("spawn")
     environ = {**rig.environ, "REDIS_COOLDOWN_MS": "1000", "AI_TIMEOUT_MS": "10000"}
     told: list[str] = []
-    with ProcessPoolExecutor(PROCESSES, mp_context=context) as processes:
+    barrier = context.Barrier(PROCESSES)
+    with ProcessPoolExecutor(PROCESSES, context, _enter, (barrier,)) as processes:
         loop = asyncio.get_running_loop()
         # Importing takes its time, and longest where all do it at once.
-        began = time.monotonic() + 4.0
+        await asyncio.gather(*(loop.run_in_executor(processes, _ready) for _ in range(PROCESSES)))
+        began = time.monotonic() + 0.1
         futures = [
             loop.run_in_executor(processes, instance, environ, number, began, seconds) for number in range(PROCESSES)
         ]
