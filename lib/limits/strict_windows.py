@@ -2,7 +2,7 @@
 
     from upstash_ratelimit import Ratelimit
     from upstash_redis import Redis
-    from ..limiter import StrictWindows
+    from lib import StrictWindows            # installed elsewhere: from breakwater import StrictWindows
 
     ratelimit = Ratelimit(Redis.from_env(), StrictWindows(minute=10, day=100))
     ratelimit.limit("caller")
