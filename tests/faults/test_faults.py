@@ -69,7 +69,7 @@ async def test_more_than_one_percent_of_failures_switches_by_itself(rig: Rig) ->
     from lib.breaker.vitals import VitalsPolicy
 
     # A ledger that is written meanwhile would fail as well, and be the third in a row.
-    async with rig.instance(RATELIMIT_AI_SUPERVISOR="1000/minute", LEDGER_FLUSH_COMMANDS="100000") as instance:
+    async with rig.instance(RATELIMIT_AI_SUPERVISOR="1000/minute", LEDGER_FLUSH_COMMANDS="10000") as instance:
         store = instance.parts.guard.limits.redis
         assert store is not None
         assert store.gate.policy == VitalsPolicy()
