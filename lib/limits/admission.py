@@ -3,6 +3,7 @@
 from ..base.events import Mode
 from ..base.values import dataclass
 from .judge import Quota
+from .shapes import Shapes
 from .window import Layout
 
 
@@ -13,7 +14,10 @@ class Subject:
     id: str
     layout: Layout
     group: str = ""
+    """The group of routes, or the provider."""
     stock_id: str | None = None
+    shapes: Shapes | None = None
+    """For a budget: the layouts that it was counted in lately, where these could be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import bitfield
 from .admission import Admission, Charge
+from .carry_over import CarryOver
 from .coming_back import NOTHING, ComingBack, Outage
 from .counting import Counting
 from .elsewhere import Elsewhere
@@ -87,6 +88,7 @@ class Limits:
     _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
     """The resets by hand that this instance knows of."""
     _outage: Outage = field(default_factory=Outage)
+    _carry_over: CarryOver = field(init=False)
     _elsewhere: Elsewhere = field(init=False)
     _coming_back: ComingBack = field(init=False)
     _longest_s: float = field(init=False)
@@ -99,6 +101,7 @@ class Limits:
         cooldown_ms = redis.gate.policy.cooldown_ms if redis else 0
         grace_ms = cooldown_ms + int(max(_LONGEST_S, self._longest_s) * 1000) + SKEW_MS
         self.counting = Counting(self._memory)
+        self._carry_over = CarryOver(self._memory)
         self._elsewhere = Elsewhere(supabase, self.local, self._memory, self.clock)
         self._coming_back = ComingBack(
             self._memory,
@@ -229,6 +232,9 @@ class Limits:
             stock, stock_id, windows = self.stock, subject.stock_id, subject.layout.windows
             quota = await redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
             return Admission(charge, quota, "redis"), await redis.run(ride, "ask", self.left_s(charge.deadline))
+        if subject.shapes is not None:
+            await self._carry_over.before(redis, charge, left_s, after)
+            left_s = self.left_s(charge.deadline)
         if self._coming_back.concerns(charge):
             return await self._coming_back.admit(redis, charge, _with_outage(ride), NOTHING, after)
         try:

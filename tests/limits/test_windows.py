@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dev.faults import Fault
 from lib.limits import bitfield
 from lib.limits.bitfield import Known, Refunded, Tally
-from lib.limits.grammar import parse_limits
+from lib.limits.grammar import parse_budget, parse_limits
 from lib.limits.judge import Quota, WindowState, judge, too_costly
 from lib.limits.window import DAY_MS, SKEW_MS, Layout, Window, window
 from lib.redis import keys
@@ -549,8 +549,8 @@ def test_a_wrong_type_that_was_reset(redis: Store, subject: str) -> None:
     ("value", "allowed"),
     [
         pytest.param(b"", True, id="empty"),
-        pytest.param(b"garbage", True, id="short: it lies in the slots of what was asked last"),
-        pytest.param(b"\x00" * 49 + b"garbage", False, id="longer: it lies in the first hours' buckets of the day"),
+        pytest.param(b"garbage", False, id="short: it lies in the first hours' buckets of the day"),
+        pytest.param(b"\x00" * 97 + b"garbage", True, id="longer: it lies in the first seconds' buckets of the tail"),
         pytest.param(b"\xff" * 20_000, False, id="all full"),
         pytest.param(b"\x00" * 40_000, True, id="zeros, too long"),
     ],
@@ -631,9 +631,9 @@ def test_an_operation_is_one_round_trip(redis: Store, subjects: Callable[[], str
     [(1, 4), (15, 4), (16, 8), (255, 8), (256, 16), (65_535, 16), (65_536, 32), ((1 << 32) - 1, 32)],
 )
 def test_widths(redis: Store, subject: str, limit: int, bits: int) -> None:
-    """A bucket is as wide as its limit needs; the whole limit fits into one, and not one more."""
+    """A bucket is as wide as its limit needs, a day's at least 16 bits; the whole limit fits in, and not one more."""
     layout = Layout((window("minute", limit), window("hour", limit), window("day", limit)))
-    assert {each.bits for each in layout.windows} == {bits}
+    assert [each.bits for each in layout.windows] == [bits, bits, max(bits, 16)]
     instance = Instance(redis, layout)
     assert instance.call(subject, NOON_MS, cost=limit).allowed
     assert not instance.call(subject, NOON_MS).allowed
@@ -706,10 +706,37 @@ def test_the_retry_time_after_a_limit_was_lowered(redis: Store, subject: str) ->
 
 
 def test_a_changed_width_is_another_layout() -> None:
-    """A layout's tag tells widths and windows apart, so that old counts are never misread; a limit alone does not."""
+    """A tag tells the minutes' and hours' windows and widths apart, so that old counts are never misread."""
     tags = [parse_limits(text).tag for text in ("10/minute", "15/minute", "16/minute", "10/hour", "10/minute,9/day")]
-    assert tags[0] == tags[1]
-    assert len(set(tags)) == 4
+    assert tags == ["cm4", "cm4", "cm8", "ch4", "cm4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        pytest.param("225/day", "head", id="a day alone"),
+        pytest.param("225/day@America/Los_Angeles", "head", id="of a zone"),
+        pytest.param("225/day@Asia/Kolkata", "head", id="of a zone on a half hour"),
+        pytest.param("225/day@Australia/Lord_Howe", "head", id="whose summer time is half an hour"),
+        pytest.param("225/day@Asia/Kathmandu", "cq16", id="of a zone off the half hour"),
+        pytest.param("90000 tokens/day@Pacific/Chatham", "tq32", id="tokens, of a zone off the half hour"),
+        pytest.param("65535/day,4294967295 tokens/day", "head", id="the most that fits"),
+        pytest.param("65536/day", "cd32", id="one more"),
+        pytest.param("9 tokens/minute,100/hour,9/minute,5/day", "cm4-ch8-tm4", id="in any order"),
+        pytest.param("100/hour,5 tokens/day,9/minute,9 tokens/minute", "cm4-ch8-tm4", id="in another order"),
+    ],
+)
+def test_a_tag_names_what_is_not_in_the_head(text: str, tag: str) -> None:
+    """A day's limit and zone never change the tag, up to what the head can hold and where its buckets lie."""
+    assert parse_budget(text).tag == tag
+
+
+def test_the_layout_of_a_key_is_pinned() -> None:
+    """Keys live longer than releases: where a count lies does not change by accident (bits from the beginning)."""
+    caller = parse_limits("10/minute,100/hour,100/day")
+    assert caller.offsets == (776 + 4_608, 776, 8)
+    budget = parse_budget("10/minute,100/hour,100/day,9 tokens/minute,9 tokens/day")
+    assert budget.offsets == (2_312 + 4_608, 2_312, 8, 2_312 + 4_608 + 34_560 * 4, 776)
 
 
 @pytest.mark.parametrize(
