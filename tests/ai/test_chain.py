@@ -243,7 +243,7 @@ async def test_what_a_request_costs_in_round_trips_and_commands(k: Kit) -> None:
 
 
 async def test_the_first_sight_of_everything_costs_yesterday_and_ttls(k: Kit) -> None:
-    """A new caller on a new instance: yesterday's buckets of caller and provider once, two TTLs, three epochs, a shape."""
+    """A new caller on a new instance: both's buckets of yesterday once, two TTLs, three epochs, a shape."""
     made = k.instance(FakeProvider())
     outcome = await made.handle(k.call())
     assert made.counts() == (2, 3 + 3)

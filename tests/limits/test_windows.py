@@ -681,16 +681,54 @@ def test_windows_of_a_layout_do_not_overlap() -> None:
         pytest.param("10/minute", "12/minute", 3, False, id="raised: not more than the rest"),
         pytest.param("10/minute", "5/minute", 1, False, id="lowered below what is spent"),
         pytest.param("10/minute", "11/minute", 1, True, id="raised by one"),
+        pytest.param("10/day", "300/day", 290, True, id="a day raised beyond eight bits: the rest passes"),
+        pytest.param("10/day", "300/day", 291, False, id="a day raised: not more than the rest"),
+        pytest.param("300/day", "10/day", 1, False, id="a day lowered"),
+        pytest.param("10/minute,20/day", "20/day", 10, True, id="the minute goes: the day stays"),
+        pytest.param("10/minute,20/day", "20/day", 11, False, id="the minute goes: the day counts on"),
+        pytest.param("10/minute", "10/minute,100/day", 1, False, id="a day comes: the minute stays"),
+        pytest.param("10/hour,11/minute", "11/minute,10/hour", 1, False, id="in another order"),
+        pytest.param("10/minute,100/day", "200/minute,100/day", 100, True, id="another width: a new day"),
+        pytest.param("100/hour", "100/minute", 100, True, id="another length: begins anew"),
     ],
 )
 def test_a_limit_changed_between_calls(
     redis: Store, subject: str, before: str, after: str, cost: int, passes: bool
 ) -> None:
-    """Counts stay as long as the width does; remaining is never below zero."""
-    assert Instance(redis, parse_limits(before)).call(subject, NOON_MS, cost=10).allowed
-    changed = Instance(redis, parse_limits(after)).call(subject, NOON_MS, cost)
-    assert changed.allowed is passes
-    assert all(state.remaining >= 0 for state in changed.states)
+    """Counts stay as long as the layout does, and are never misread by another; remaining is never below zero."""
+    for text, calls in ((before, 10), (after, cost)):
+        layout = parse_limits(text)
+        quota = Instance(redis, layout).call(f"{subject}-{layout.tag}", NOON_MS, calls)
+    assert quota.allowed is passes
+    assert all(state.remaining >= 0 for state in quota.states)
+
+
+LIMITS = ("10/minute", "10/minute,100/day", "300/day", "200/minute,100/day", "20/hour,300/day", "12/minute,70000/day")
+
+
+@settings(max_examples=60, **FEW)  # type: ignore[arg-type]
+@given(st.lists(st.tuples(st.sampled_from(LIMITS), st.integers(0, 5), st.integers(1, 9)), min_size=2, max_size=20))
+def test_any_sequence_of_changed_limits(
+    redis: Store, subjects: Callable[[], str], calls: list[tuple[str, int, int]]
+) -> None:
+    """Of a caller each layout decides as if it were alone: a change costs nothing that is due, and adds one limit."""
+    subject, now_ms, record = subjects(), MIDNIGHT_MS - MINUTE_MS, dict[str, list[tuple[int, int, set[str]]]]()
+    for text, step, cost in calls:
+        now_ms += (0, 1_000, 30_000, 70_000, 3_600_000, 40_000_000)[step]
+        layout = parse_limits(text)
+        counted = record.setdefault(layout.tag, [])
+        usage = [
+            {
+                at: sum(c for then, c, names in counted if each.name in names and then // each.bucket_ms == at)
+                for at in {then // each.bucket_ms for then, _, _ in counted} & set(each.covered(now_ms))
+            }
+            for each in layout.windows
+        ]
+        expected = judge(layout.windows, usage, cost, now_ms)
+        quota = Instance(redis, layout).call(f"{subject}-{layout.tag}", now_ms, cost)
+        assert (quota.allowed, remaining(quota)) == (expected.allowed, remaining(expected))
+        if quota.allowed:
+            counted.append((now_ms, cost, {each.name for each in layout.windows}))
 
 
 def test_the_retry_time_after_a_limit_was_lowered(redis: Store, subject: str) -> None:
