@@ -1,4 +1,4 @@
-"""Budgets that change while they are in use, on a real Redis: what was counted before goes along (case 33).
+"""Budgets that change while they are in use, on a real Redis: what was counted before goes along (CASE 33).
 
 Every change is a new instance with other settings, as a deployment makes it.
 """
