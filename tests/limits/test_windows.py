@@ -710,7 +710,7 @@ LIMITS = ("10/minute", "10/minute,100/day", "300/day", "200/minute,100/day", "20
 def test_any_sequence_of_changed_limits(
     redis: Store, subjects: Callable[[], str], calls: list[tuple[str, int, int]]
 ) -> None:
-    """CASE 33: of a caller each layout decides as if it were alone: a change costs nothing that is due, and adds one limit."""
+    """CASE 33: of a caller each layout decides as if it were alone: nothing that is due is lost by a change."""
     subject, now_ms, record = subjects(), MIDNIGHT_MS - MINUTE_MS, dict[str, list[tuple[int, int, set[str]]]]()
     for text, step, cost in calls:
         now_ms += (0, 1_000, 30_000, 70_000, 3_600_000, 40_000_000)[step]

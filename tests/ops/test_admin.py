@@ -87,7 +87,7 @@ async def test_reset_reaches_what_others_remember_of_yesterday(world: World) -> 
     ],
 )
 async def test_reset_of_a_provider(world: World, supabase: SupabaseStandIn, before: str, after: str) -> None:
-    """CASE 33: a provider's whole budget is there again, in both stores, in every instance, and stays so for a new one."""
+    """CASE 33: a provider's whole budget is there again, in both stores and every instance, a new one too."""
     given = {"SUPABASE_URL": supabase.url, "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key}
     first = world.instance(CLOUD_RUN_LIMITS=before, **given)
     for number in range(3):
