@@ -17,7 +17,6 @@ from ..breaker.shared import Reading, SharedCircuits
 from ..decide import Standing
 from ..limits.admission import Subject
 from ..limits.limiter import Limits
-from ..limits.shapes import Shapes
 from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
@@ -104,7 +103,12 @@ class Chain:
     def subject(self, place: int, view: View) -> Subject:
         """Whom a provider's calls are counted for, and what its budget was counted in before."""
         subject = self.links[place].subject
-        return replace(subject, shapes=Shapes(view.marks[-1])) if view.shared and view.marks else subject
+        if not (view.shared and view.marks):
+            return subject
+        # Not loaded by a hit from the cache.
+        from ..limits.shapes import Shapes
+
+        return replace(subject, shapes=Shapes(view.marks[-1]))
 
     def standings(self, view: View, now_ms: int) -> list[Standing]:
         """Who may be asked."""

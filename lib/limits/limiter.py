@@ -6,7 +6,7 @@ happens while Redis is away is in ``elsewhere.py``, what happens when it returns
 
 from collections.abc import Sequence
 from dataclasses import field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..afterwards import Afterwards
 from ..base.bounded import Bounded
@@ -22,7 +22,6 @@ from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import bitfield
 from .admission import Admission, Charge
-from .carry_over import CarryOver
 from .coming_back import NOTHING, ComingBack, Outage
 from .counting import Counting
 from .elsewhere import Elsewhere
@@ -31,6 +30,9 @@ from .local import LocalLimits
 from .remembered import Memory
 from .supabase_store import SupabaseStore
 from .window import SKEW_MS, Layout, Window
+
+if TYPE_CHECKING:
+    from .carry_over import CarryOver
 
 _LONGEST_S = 2.5
 """A call that found Redis away is counted elsewhere within this time; then the cool-down follows."""
@@ -88,7 +90,8 @@ class Limits:
     _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
     """The resets by hand that this instance knows of."""
     _outage: Outage = field(default_factory=Outage)
-    _carry_over: CarryOver = field(init=False)
+    _carry_over: "CarryOver | None" = None
+    """Made with the first call of a budget: a hit from the cache does not load it."""
     _elsewhere: Elsewhere = field(init=False)
     _coming_back: ComingBack = field(init=False)
     _longest_s: float = field(init=False)
@@ -101,7 +104,6 @@ class Limits:
         cooldown_ms = redis.gate.policy.cooldown_ms if redis else 0
         grace_ms = cooldown_ms + int(max(_LONGEST_S, self._longest_s) * 1000) + SKEW_MS
         self.counting = Counting(self._memory)
-        self._carry_over = CarryOver(self._memory)
         self._elsewhere = Elsewhere(supabase, self.local, self._memory, self.clock)
         self._coming_back = ComingBack(
             self._memory,
@@ -233,6 +235,10 @@ class Limits:
             quota = await redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
             return Admission(charge, quota, "redis"), await redis.run(ride, "ask", self.left_s(charge.deadline))
         if subject.shapes is not None:
+            if self._carry_over is None:
+                from .carry_over import CarryOver
+
+                self._carry_over = CarryOver(self._memory)
             await self._carry_over.before(redis, charge, left_s, after)
             left_s = self.left_s(charge.deadline)
         if self._coming_back.concerns(charge):
