@@ -11,7 +11,7 @@ from ..base.values import dataclass
 from ..redis import keys
 from ..redis.op import gather, join
 from ..redis.store import RedisStore
-from . import bitfield, shapes
+from . import shapes
 from .admission import Charge
 from .bitfield import Known
 from .remembered import Memory
@@ -32,13 +32,12 @@ class CarryOver:
         if listed is None:
             return
         others = () if subject.id in self._complete else listed.lacks(subject.group, layout.tag)
-        found = [(tag, old) for tag in others if (old := shapes.layout_of(tag, layout)) is not None]
+        found = [(tag, old) for tag in others if (old := shapes.layout_of(tag)) is not None]
         if found:
-            peeks = [bitfield.peek(keys.budget(subject.group, tag), old, now_ms) for tag, old in found]
-            tallies = await redis.run(gather(peeks), "ask", left_s)
+            reads = [shapes.both_days(keys.budget(subject.group, tag), old, now_ms) for tag, old in found]
+            counted = await redis.run(gather(reads), "ask", left_s)
             usages = [
-                shapes.converted(tally.usage, old, layout, now_ms)
-                for tally, (_, old) in zip(tallies, found, strict=True)
+                shapes.converted(usage, old, layout, now_ms) for usage, (_, old) in zip(counted, found, strict=True)
             ]
             raised = shapes.raised(subject.id, layout, now_ms, shapes.highest_of(usages, layout))
             await redis.run(join(raised, listed.noting(subject.group, layout.tag, now_ms)), "ask", left_s)

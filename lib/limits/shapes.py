@@ -15,9 +15,10 @@ from functools import reduce
 
 from ..base.values import dataclass
 from ..redis import keys
-from ..redis.op import Command, Op, ignored
-from .bitfield import set_ttl
-from .window import DAY_MS, HALF_HOUR_MS, TAGS, Buckets, Layout, Unit, Usage, Window, empty, highest
+from ..redis.op import Command, Op, gather, ignored
+from . import bitfield
+from .bitfield import Known, set_ttl
+from .window import DAY_MS, HALF_HOUR_MS, SKEW_MS, TAGS, Buckets, Layout, Unit, Usage, Window, empty, highest
 
 _AGAIN_S = 24 * 3_600
 """An instance notes its tag again when the note is older."""
@@ -79,27 +80,38 @@ def _pairs(found: object) -> list[tuple[str, int]]:
     return pairs
 
 
-def layout_of(tag: str, like: Layout) -> Layout | None:
-    """The layout of a budget with this tag, read as ``like`` is: with its zones. None for a tag that no layout has.
+def layout_of(tag: str) -> Layout | None:
+    """The layout of a budget with this tag; None for a tag that no layout has.
 
     What it counted a day is in the head, unless the tag names a day in the tail.
     """
     names = [] if tag == "head" else tag.split("-")
     found = [_NAME.fullmatch(name) for name in names]
-    zones = {each.unit: each.zone for each in like.windows if each.length_ms == DAY_MS}
     windows = []
     for match in found:
         if match is None:
             return None
         unit: Unit = "calls" if match[1] == "c" else "tokens"
         length_ms, bucket_ms = _LENGTHS[match[2]]
-        zone = zones.get(unit) if length_ms == DAY_MS else None
-        windows.append(Window(match[0], (1 << int(match[3])) - 1, length_ms, bucket_ms, unit, zone))
+        windows.append(Window(match[0], (1 << int(match[3])) - 1, length_ms, bucket_ms, unit))
     units: tuple[Unit, ...] = ("calls", "tokens")
     for unit in units:
         if not any((each.unit, each.length_ms) == (unit, DAY_MS) for each in windows):
-            windows.append(Window(unit, 1, DAY_MS, HALF_HOUR_MS, unit, zones.get(unit)))
+            windows.append(Window(unit, 1, DAY_MS, HALF_HOUR_MS, unit))
     return Layout(tuple(windows), budget=True)
+
+
+def both_days(subject: str, layout: Layout, now_ms: int) -> Op[Usage]:
+    """What a layout has counted today and on the whole of the day before: 1 command a day.
+
+    All of it, and not what counts now: a zone that comes later, or goes, finds it in the same buckets.
+    """
+    today, nothing = now_ms // DAY_MS, empty(layout.windows)
+    ends_ms = today * DAY_MS - 1 - SKEW_MS
+    now = bitfield.peek(subject, layout, now_ms, Known({today - 1: nothing}))
+    before = bitfield.peek(subject, layout, ends_ms, Known({today - 2: nothing}))
+    op = gather([now, before])
+    return Op(op.commands, lambda replies: highest_of([tally.usage for tally in op.read(replies)], layout))
 
 
 def converted(usage: Usage, old: Layout, new: Layout, now_ms: int) -> Usage:

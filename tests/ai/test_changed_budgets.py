@@ -152,6 +152,16 @@ async def test_several_changes_in_a_day(k: Kit, texts: tuple[str, ...]) -> None:
     assert await use(k, k.instance(provider, limits=texts[-1].replace("60/day", f"{used}/day")), 3) == 0
 
 
+async def test_a_zone_that_comes_and_goes(k: Kit) -> None:
+    """What lies before the zone's midnight goes along as well: it counts again when the zone has gone."""
+    provider = FakeProvider()
+    assert await use(k, k.instance(provider, limits="99/minute,20/day"), 12) == 12
+    k.time.ms += HOUR_MS + 60_000
+    # Midnight was a minute ago in Noumea.
+    assert await use(k, k.instance(provider, limits="9/minute,20/day@Pacific/Noumea"), 3) == 3
+    assert await use(k, k.instance(provider, limits="9/minute,20/day"), 6) == 5
+
+
 @pytest.mark.parametrize("later_ms", [13 * HOUR_MS, 20 * HOUR_MS], ids=["over midnight", "late the next day"])
 async def test_yesterday_goes_along(k: Kit, later_ms: int) -> None:
     """What was counted on the UTC day before still counts in a day that began there."""
