@@ -34,6 +34,7 @@ PURE = (
     "limits.grammar",
     "limits.judge",
     "limits.settlement",
+    "limits.shapes",
     "limits.window",
     "ops.alert_rules",
     "policy",

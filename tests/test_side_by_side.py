@@ -81,13 +81,16 @@ def asked(connection: Connection, query: str, caller: str) -> Got:
     return connection.send(ask(query, caller))
 
 
-def test_a_caller_has_one_limit_in_both(both: Both) -> None:
-    """Six calls of the one and four of the other are ten: neither admits another."""
+def test_a_caller_has_a_limit_in_each(both: Both, redis: Store) -> None:
+    """Each counts in keys of its own: neither misreads the other's, and a deployment gives a caller one limit more."""
     caller = a_caller()
-    replies = [asked(both.old if number % 5 < 3 else both.new, f"question {number}", caller) for number in range(10)]
-    assert [reply.status for reply in replies] == [200] * 10
-    assert [reply.header("x-ratelimit-remaining") for reply in replies] == [str(left) for left in range(9, -1, -1)]
+    for number in range(10):
+        replies = [asked(each, f"question {number}", caller) for each in (both.old, both.new)]
+        assert [reply.status for reply in replies] == [200, 200]
+        assert [reply.header("x-ratelimit-remaining") for reply in replies] == [str(9 - number)] * 2
     assert [asked(each, "one more", caller).status for each in (both.old, both.new)] == [429, 429]
+    names: Any = redis.command("KEYS", "rl:*")
+    assert {"-cm4}" in str(name) for name in names} == {True, False}
 
 
 def test_neither_reads_what_the_other_keeps(both: Both) -> None:

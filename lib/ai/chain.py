@@ -5,7 +5,7 @@ calls that are really made. What one request does with the chain is in ``tries.p
 """
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import field, replace
 
 from ..afterwards import Afterwards
 from ..base.calendar import month_ends_ms, month_of
@@ -40,7 +40,8 @@ class Link:
     @property
     def subject(self) -> Subject:
         """What its calls are counted under."""
-        return Subject(keys.budget(self.name), self.budget.layout)
+        layout = self.budget.layout
+        return Subject(keys.budget(self.name, layout.tag), layout, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class View:
     circuits: Sequence[Reading]
     used: Sequence[str | None]
     """vCPU-milliseconds of the month, as Redis holds them."""
+    marks: Sequence[str | None]
+    """Of each provider that has a budget, when its counts were last reset by hand; then what ``keys.SHAPES`` holds."""
     shared: bool
     """Whether Redis answered."""
     read_ms: int
@@ -66,30 +69,65 @@ class Chain:
     emit: Listener
     _spent_until: dict[str, int] = field(default_factory=dict)
     """Until when a provider's budget is known to be spent."""
+    _budgeted: tuple[Link, ...] = field(init=False)
+    """The providers that have a budget."""
+    _marks: tuple[str, ...] = field(init=False)
+    _resets: dict[str, str] = field(default_factory=dict)
+    """The resets by hand that this instance knows of."""
     _unwritten_ms: dict[str, float] = field(default_factory=dict)
     """vCPU-milliseconds that are not yet in Redis; an instance that is killed loses them."""
+
+    def __post_init__(self) -> None:
+        self._budgeted = tuple(link for link in self.links if link.budget.layout.windows)
+        resets = tuple(keys.reset(link.subject.id) for link in self._budgeted)
+        self._marks = (*resets, keys.SHAPES) if resets else ()
 
     def lookup(self, now_ms: int) -> Lookup[View]:
         """The shared state: a circuit and a month's use for each provider."""
         month, count = month_of(now_ms), len(self.links)
         months = tuple(keys.month(link.name, month) for link in self.links)
-        used: Lookup[Texts] = Lookup(months, lambda texts: texts, lambda: (None,) * count)
-        found = both(self.circuits.lookup([link.name for link in self.links], now_ms), used)
+        names = months + self._marks
+        rest: Lookup[Texts] = Lookup(names, lambda texts: texts, lambda: (None,) * len(names))
+        found = both(self.circuits.lookup([link.name for link in self.links], now_ms), rest)
+
+        def view(read: tuple[Sequence[Reading], Texts], *, shared: bool) -> View:
+            circuits, texts = read
+            return View(circuits, texts[:count], texts[count:], shared, now_ms)
+
         return Lookup(
             found.keys,
-            lambda texts: View(*found.read(texts), shared=True, read_ms=now_ms),
-            lambda: View(*found.unread(), shared=False, read_ms=now_ms),
+            lambda texts: view(found.read(texts), shared=True),
+            lambda: view(found.unread(), shared=False),
         )
+
+    def subject(self, place: int, view: View) -> Subject:
+        """Whom a provider's calls are counted for, and what its budget was counted in before."""
+        subject = self.links[place].subject
+        if not (view.shared and view.marks):
+            return subject
+        # Not loaded by a hit from the cache.
+        from ..limits.shapes import Shapes
+
+        return replace(subject, shapes=Shapes(view.marks[-1]))
 
     def standings(self, view: View, now_ms: int) -> list[Standing]:
         """Which providers may be called."""
         found = []
+        for link, reset in zip(self._budgeted, view.marks, strict=False):
+            if reset is not None and reset != self._resets.get(link.name):
+                self._resets[link.name] = reset
+                self.forget(link)
         for place, link in enumerate(self.links):
             until_ms = self._spent_until.get(link.name, 0)
             if budgets.used_up(link.budget, view.used[place]):
                 until_ms = max(until_ms, month_ends_ms(now_ms))
             found.append(Standing(view.circuits[place].circuit, until_ms))
         return found
+
+    def forget(self, link: Link) -> None:
+        """Know nothing of what a provider's budget has counted: it was reset by hand."""
+        self._spent_until.pop(link.name, None)
+        self.limits.forget(link.subject.id)
 
     def spent(self, link: Link, until_ms: int) -> None:
         """A provider's budget refuses calls until then."""

@@ -76,7 +76,7 @@ class Tries:
 
     def price(self, place: int) -> Price:
         """One call of the provider's budget, and the tokens that the question may cost."""
-        return Price(self.chain.links[place].subject, self._tokens())
+        return Price(self.chain.subject(place, self.view), self._tokens())
 
     def _tokens(self) -> int:
         chars = sum(len(turn.content) for turn in self.question.messages)

@@ -85,6 +85,6 @@ def identify(kind: str, value: str, secret: bytes) -> Caller:
     return Caller(kind, digest[:32])
 
 
-def subject(caller: Caller, group: str, layout: str) -> str:
-    """What the limiter counts under: one caller within one group of routes, in one layout of buckets."""
-    return hashlib.sha256(f"{group}\0{caller.id}\0{layout}".encode()).hexdigest()[:24]
+def subject(caller: Caller, group: str, tag: str) -> str:
+    """What the limiter counts under: one caller within one group of routes, in a layout of buckets with this tag."""
+    return f"{hashlib.sha256(f'{group}\0{caller.id}'.encode()).hexdigest()[:24]}-{tag}"

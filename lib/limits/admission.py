@@ -1,9 +1,14 @@
 """A call that is to be counted, and the verdict on it."""
 
+from typing import TYPE_CHECKING
+
 from ..base.events import Mode
 from ..base.values import dataclass
 from .judge import Quota
 from .window import Layout
+
+if TYPE_CHECKING:
+    from .shapes import Shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +18,10 @@ class Subject:
     id: str
     layout: Layout
     group: str = ""
+    """The group of routes, or the provider."""
     stock_id: str | None = None
+    shapes: "Shapes | None" = None
+    """For a budget: the layouts that it was counted in lately, where these could be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Strict windows as operations on one Redis string a subject and day.
 
-A day's string begins with one byte (how often it was written, and whether its TTL is known to be set) and 48 reserved
-bytes, then holds an array of small unsigned counters for each window (:class:`~.window.Layout`). One ``BITFIELD`` adds
+A day's string begins with one byte (how often it was written, and whether its TTL is known to be set), then holds an
+array of small unsigned counters for each window (:class:`~.window.Layout`). One ``BITFIELD`` adds
 a call to the current bucket of every window and reads all buckets that the windows cover, atomically, as one billed
 command.
 """
@@ -12,7 +12,7 @@ from dataclasses import field
 from ..base.values import dataclass
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, as_int, as_list, ignored
-from .window import DAY_MS, SKEW_MS, Buckets, Layout, Pack, Usage, covering
+from .window import DAY_MS, SKEW_MS, Buckets, Layout, Span, Usage, covering
 
 # The first byte: how often the key was written, and by how many calls whose instance had set its TTL, both up to 15.
 _TOUCH: Command = ("u4", 0)
@@ -91,26 +91,25 @@ def _read(
     increments: int,
 ) -> Op[Tally]:
     today = now_ms // DAY_MS
-    own = layout.packs(today, now_ms)
-    for pack in own:
-        parts += pack.part
+    own = layout.spans(today, now_ms)
+    for span in own:
+        parts += span.parts()
     commands: list[Command] = [tuple(parts)]
     other = _days(layout, now_ms)
-    unread = [(day, packs) for day in other if day not in known.days and (packs := layout.packs(day, now_ms))]
-    for day, packs in unread:
+    unread = [(day, spans) for day in other if day not in known.days and (spans := layout.spans(day, now_ms))]
+    for day, spans in unread:
         read_only: list[str | int] = ["BITFIELD_RO", keys.windows(subject, day)]
-        for pack in packs:
-            read_only += pack.part
+        for span in spans:
+            read_only += span.parts()
         commands.append(tuple(read_only))
 
     def read(replies: Sequence[Reply]) -> Tally:
-        items = as_list(replies[0], 2 + increments + len(own))
         usage: list[dict[int, int]] = [{} for _ in layout.windows]
-        _fill(usage, own, items[2 + increments :])
+        items = _fill(usage, own, replies[0], 2 + increments)
         days = {day: buckets for day, buckets in known.days.items() if day in other}
-        for (day, packs), reply in zip(unread, replies[1:], strict=True):
+        for (day, spans), reply in zip(unread, replies[1:], strict=True):
             found: list[dict[int, int]] = [{} for _ in layout.windows]
-            _fill(found, packs, as_list(reply, len(packs)))
+            _fill(found, spans, reply, 0)
             # A day is finished once no clock within the skew can still be in it.
             if now_ms >= (day + 1) * DAY_MS + SKEW_MS:
                 days[day] = tuple(found)
@@ -125,10 +124,14 @@ def _read(
     return Op(tuple(commands), read)
 
 
-def _fill(usage: list[dict[int, int]], packs: Sequence[Pack], values: Sequence[Reply]) -> None:
-    for pack, value in zip(packs, values, strict=True):
-        if number := as_int(value):
-            usage[pack.which].update(pack.unpack(number))
+def _fill(usage: list[dict[int, int]], spans: Sequence[Span], reply: Reply, at: int) -> list[Reply]:
+    """Read the spans from a reply, which holds them from ``at`` on; yields its items."""
+    items = as_list(reply, at + sum(span.packs for span in spans))
+    for span in spans:
+        end = at + span.packs
+        span.unpack([as_int(item) for item in items[at:end]], usage[span.which])
+        at = end
+    return items
 
 
 def _merge(usage: list[dict[int, int]], more: Sequence[Buckets]) -> None:

@@ -29,7 +29,7 @@ def parse_budget(text: str) -> Layout:
 
 def _parse(text: str, *, budget: bool) -> Layout:
     if text.strip().lower() == OFF:
-        return Layout(())
+        return Layout((), budget)
     example = "9/minute,225/day@America/Los_Angeles" if budget else "10/minute,100/day"
     found = []
     for part in text.split(","):
@@ -44,4 +44,4 @@ def _parse(text: str, *, budget: bool) -> Layout:
     if len({each.name for each in found}) != len(found):
         twice = " for calls and once for tokens" if budget else ""
         raise ValueError(f"each of minute, hour and day may be given once{twice}")
-    return Layout(tuple(found))
+    return Layout(tuple(found), budget)

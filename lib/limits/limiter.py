@@ -6,7 +6,7 @@ happens while Redis is away is in ``elsewhere.py``, what happens when it returns
 
 from collections.abc import Sequence
 from dataclasses import field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..afterwards import Afterwards
 from ..base.bounded import Bounded
@@ -30,6 +30,9 @@ from .local import LocalLimits
 from .remembered import Memory
 from .supabase_store import SupabaseStore
 from .window import SKEW_MS, Layout, Window
+
+if TYPE_CHECKING:
+    from .carry_over import CarryOver
 
 _LONGEST_S = 2.5
 """A call that found Redis away is counted elsewhere within this time; then the cool-down follows."""
@@ -87,6 +90,8 @@ class Limits:
     _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
     """The resets that this instance knows of."""
     _outage: Outage = field(default_factory=Outage)
+    _carry_over: "CarryOver | None" = None
+    """Made with the first call of a budget: a hit from the cache does not load it."""
     _elsewhere: Elsewhere = field(init=False)
     _coming_back: ComingBack = field(init=False)
     _longest_s: float = field(init=False)
@@ -229,6 +234,13 @@ class Limits:
             stock, stock_id, windows = self.stock, subject.stock_id, subject.layout.windows
             quota = await redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
             return Admission(charge, quota, "redis"), await redis.run(ride, "ask", self.left_s(charge.deadline))
+        if subject.shapes is not None:
+            if self._carry_over is None:
+                from .carry_over import CarryOver
+
+                self._carry_over = CarryOver(self._memory)
+            await self._carry_over.before(redis, charge, left_s, after)
+            left_s = self.left_s(charge.deadline)
         if self._coming_back.concerns(charge):
             return await self._coming_back.admit(redis, charge, _with_outage(ride), NOTHING, after)
         try:

@@ -75,8 +75,8 @@ class StrictWindows(Limiter):
         return (await _drive_async(redis, self._peek(identifier))).reset
 
     def _subject(self, identifier: str) -> str:
-        text = f"{identifier}\0{self._layout.tag}"
-        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:24]
+        hashed = hashlib.sha256(identifier.encode(errors="surrogatepass")).hexdigest()[:24]
+        return f"{hashed}-{self._layout.tag}"
 
     def _limit(self, identifier: str, rate: int) -> _Steps[Response]:
         if rate < 0:

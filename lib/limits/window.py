@@ -1,6 +1,7 @@
 """Strict sliding windows: what they cover, and where their buckets lie in a day's string.
 
-A window is cut into buckets of equal length, aligned to the UTC day; ``bitfield.py`` keeps them in Redis.
+A window is cut into buckets of equal length, aligned to the UTC day; ``bitfield.py`` keeps them in Redis. The string
+begins with a head that is the same for all (:class:`Layout`), so that a changed limit finds what was counted before it.
 
 The rule. At time ``t`` a window of length ``W`` counts, in full, every bucket from the one that holds
 ``t - W - SKEW_MS`` to the one that holds ``t + SKEW_MS``. A call admitted at any true time within the closed interval
@@ -8,21 +9,24 @@ The rule. At time ``t`` a window of length ``W`` counts, in full, every bucket f
 holds more than the limit. The price: a call counts for longer than ``W``, by at most ``SKEW_MS`` and one bucket.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from ..base.values import dataclass
-from ..redis.op import Command
 
 DAY_MS = 86_400_000
 SKEW_MS = 2_500
 """How far two instances' clocks may differ without a window ever holding more than its limit."""
 
-_WINDOWS_AT = 8 + 8 * 48
-"""Where the windows begin, in bits. The 48 bytes before held notes in release 0.1; they stay reserved, so that both
-releases count in the same keys during a deployment."""
+HALF_HOUR_MS = 1_800_000
+_DAY_BITS = {"calls": 16, "tokens": 32}
+"""The least width of a day's bucket: a day's limit, unlike a minute's, never changes where its buckets lie."""
+_DAYS_AT = {"calls": 8, "tokens": 8 + 48 * 16}
+"""Where the two days lie in the head, in bits."""
+_TAIL_AT = {False: 8 + 48 * 16, True: 8 + 48 * 16 + 48 * 32}
+"""Where the tail begins, in bits; true for budgets, whose head also holds a day of tokens."""
 _PACK_BITS = 48
 """Buckets are read in packs of up to 48 bits: fewer parts than one ``GET`` a bucket, and exact in any JSON parser."""
 
@@ -37,9 +41,9 @@ type Unit = Literal["calls", "tokens"]
 class Window:
     """At most ``limit`` calls in any closed interval of ``length_ms``, counted in buckets of ``bucket_ms``.
 
-    ``bits`` is the width of a bucket: the least that holds the limit. With a ``zone`` it is a calendar day there
-    instead: its whole limit is back at midnight, daylight saving included. A window of ``tokens`` counts these instead
-    of calls.
+    ``bits`` is the width of a bucket: the least that holds the limit, and for a day at least that of the head. With a
+    ``zone`` it is a calendar day there instead: its whole limit is back at midnight, daylight saving included. A window
+    of ``tokens`` counts these instead of calls.
     """
 
     name: str
@@ -56,7 +60,14 @@ class Window:
         if self.length_ms > DAY_MS or DAY_MS % self.bucket_ms or self.bucket_ms > self.length_ms:
             raise ValueError("a window is at most a day, and its buckets divide the day")
 
-        object.__setattr__(self, "bits", next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits))
+        least = _DAY_BITS[self.unit] if self.length_ms == DAY_MS else 4
+        bits = next(bits for bits in (4, 8, 16, 32) if self.limit < 1 << bits and bits >= least)
+        object.__setattr__(self, "bits", bits)
+
+    @property
+    def in_head(self) -> bool:
+        """Whether its buckets lie in the head of the string, where every day's do that has such buckets."""
+        return (self.length_ms, self.bucket_ms, self.bits) == (DAY_MS, HALF_HOUR_MS, _DAY_BITS[self.unit])
 
     def covered(self, now_ms: int) -> range:
         """The bucket indexes that count at ``now_ms``, oldest first."""
@@ -84,9 +95,11 @@ def _midnight(at_ms: int, zone: str, days: int) -> int:
     return int(midnight.timestamp() * 1000)
 
 
-_LENGTHS = {"minute": (60_000, 2_500), "hour": (3_600_000, 150_000), "day": (DAY_MS, 1_800_000)}
-_CALENDAR_BUCKET_MS = 900_000
-"""A quarter of an hour: every zone's midnight lies on one."""
+_LENGTHS = {"minute": (60_000, 2_500), "hour": (3_600_000, 150_000), "day": (DAY_MS, HALF_HOUR_MS)}
+_QUARTER_MS = 900_000
+"""The buckets of a calendar day whose midnight does not lie on a half hour: Nepal's, the Chatham Islands'."""
+TAGS = {(60_000, 2_500): "m", (3_600_000, 150_000): "h", (DAY_MS, HALF_HOUR_MS): "d", (DAY_MS, _QUARTER_MS): "q"}
+"""What a window's length and buckets are called in a tag."""
 
 
 def window(length: str, limit: int, unit: Unit = "calls", zone: str | None = None) -> Window:
@@ -100,34 +113,94 @@ def window(length: str, limit: int, unit: Unit = "calls", zone: str | None = Non
     if zone is not None:
         if length != "day":
             raise ValueError("a time zone goes with a day")
-        _midnight(0, zone, 0)
-        bucket_ms = _CALENDAR_BUCKET_MS
+        if _is_off_the_half_hour(zone):
+            bucket_ms = _QUARTER_MS
     if limit >= 1 << 32:
         raise ValueError("a limit is below 4294967296")
     name = length if unit == "calls" else f"{unit}-{length}"
     return Window(name, limit, length_ms, bucket_ms, unit, zone)
 
 
+def _is_off_the_half_hour(zone: str) -> bool:
+    """Whether the zone's midnight lies between two half hours, in summer or in winter of this decade or the next."""
+    days = (datetime(year, month, 1, tzinfo=UTC) for year in range(2025, 2040) for month in (1, 7))
+    return any(_midnight(int(day.timestamp()) * 1000, zone, 0) % HALF_HOUR_MS for day in days)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Neighbouring buckets of one window on one day, all of which count: ``count`` from the index ``first`` on.
+
+    They are read in packs, each as one unsigned integer, with the earliest bucket in its highest bits.
+    """
+
+    which: int
+    first: int
+    count: int
+    bits: int
+    offset: int
+
+    def parts(self) -> list[str | int]:
+        """The parts of a BITFIELD that read it."""
+        bits, offset = self.bits, self.offset
+        size = _PACK_BITS // bits
+        whole, rest = divmod(self.count, size)
+        step, parts = size * bits, list[str | int]()
+        kind = f"u{step}"
+        for at in range(offset, offset + whole * step, step):
+            parts += ("GET", kind, at)
+        if rest:
+            parts += ("GET", f"u{rest * bits}", offset + whole * step)
+        return parts
+
+    @property
+    def packs(self) -> int:
+        """How many integers the parts yield."""
+        return -(-self.count // (_PACK_BITS // self.bits))
+
+    def unpack(self, values: Sequence[int], into: dict[int, int]) -> None:
+        """Put the count of each bucket that is not empty to its index."""
+        bits, size = self.bits, _PACK_BITS // self.bits
+        mask, end, first = (1 << bits) - 1, self.first + self.count, self.first
+        for value in values:
+            if rest := value:
+                for index in range(min(first + size, end) - 1, first - 1, -1):
+                    if found := rest & mask:
+                        into[index] = found
+                    rest >>= bits
+            first += size
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where each window's buckets lie in a day's key. The fewest buckets come first: they keep quiet keys short."""
+    """Where each window's buckets lie in a day's string.
+
+    After the first byte comes the head, which is the same for every layout: 48 half hours of calls in 16 bits each, and
+    for a ``budget`` 48 of tokens in 32 bits each. A day lies there whatever its limit, with and without a zone: a zone
+    changes which buckets count, not where they lie. Behind it follow, as the tail, all other windows, those with the
+    fewest buckets first, which keeps quiet keys short.
+    """
 
     windows: tuple[Window, ...]
+    budget: bool = False
     offsets: tuple[int, ...] = field(init=False)
     tag: str = field(init=False)
-    """Names the layout; part of the subject, so that a changed width never misreads old counts."""
+    """Names the tail: unit, length and width of each window (``cm4-ch16``), or ``head`` where there is none. It is part
+    of the subject, so that no count is ever read as another window's."""
 
     def __post_init__(self) -> None:
-        at, offsets = _WINDOWS_AT, dict.fromkeys(self.windows, 0)
-        for each in sorted(self.windows, key=lambda w: w.bucket_ms, reverse=True):
+        at, offsets = _TAIL_AT[self.budget], dict[Window, int]()
+        tail = [each for each in self.windows if not each.in_head or (each.unit == "tokens" and not self.budget)]
+        for each in sorted(tail, key=lambda w: (-w.bucket_ms, w.unit)):
             offsets[each] = at
             at += -(-DAY_MS // each.bucket_ms * each.bits // 8) * 8
-        tags = [
-            f"{each.length_ms}.{each.bucket_ms}.{each.bits}" + (f".{each.zone}" if each.zone else "")
-            for each in self.windows
+        names = [
+            f"{each.unit[0]}{TAGS[each.length_ms, each.bucket_ms]}{each.bits}"
+            for each in sorted(tail, key=lambda w: (w.unit, w.bucket_ms))
         ]
-        object.__setattr__(self, "offsets", tuple(offsets[each] for each in self.windows))
-        object.__setattr__(self, "tag", "-".join(tags))
+        found = tuple(offsets.get(each, _DAYS_AT[each.unit]) for each in self.windows)
+        object.__setattr__(self, "offsets", found)
+        object.__setattr__(self, "tag", "-".join(names) or "head")
 
     def spots(self, now_ms: int) -> list[tuple[str, int]]:
         """Type and bit offset of the bucket of ``now_ms`` for each window."""
@@ -137,40 +210,16 @@ class Layout:
             for each, offset in zip(self.windows, self.offsets, strict=True)
         ]
 
-    def packs(self, day: int, now_ms: int) -> list["Pack"]:
-        """The reads that fetch every bucket of ``day`` that counts at ``now_ms``."""
-        packs = []
+    def spans(self, day: int, now_ms: int) -> list[Span]:
+        """The buckets of ``day`` that count at ``now_ms``."""
+        spans = []
         for which, (each, offset) in enumerate(zip(self.windows, self.offsets, strict=True)):
-            per_day, per_pack = DAY_MS // each.bucket_ms, _PACK_BITS // each.bits
+            per_day = DAY_MS // each.bucket_ms
             covered, first = each.covered(now_ms), day * per_day
             low, high = max(covered.start - first, 0), min(covered.stop - first, per_day)
-            for at in range(low, high, per_pack):
-                count = min(per_pack, high - at)
-                packs.append(Pack(which, first + at, count, each.bits, offset + at * each.bits))
-        return packs
-
-
-@dataclass(frozen=True, slots=True)
-class Pack:
-    """A run of neighbouring buckets, read as one unsigned integer, the first bucket in its highest bits."""
-
-    which: int
-    first: int
-    count: int
-    bits: int
-    offset: int
-
-    @property
-    def part(self) -> Command:
-        """The part of a BITFIELD that reads it."""
-        return ("GET", f"u{self.count * self.bits}", self.offset)
-
-    def unpack(self, value: int) -> Iterable[tuple[int, int]]:
-        """Index and count of each bucket in it that is not empty."""
-        mask = (1 << self.bits) - 1
-        for k in range(self.count):
-            if found := value >> self.bits * (self.count - 1 - k) & mask:
-                yield self.first + k, found
+            if low < high:
+                spans.append(Span(which, first + low, high - low, each.bits, offset + low * each.bits))
+        return spans
 
 
 type Usage = tuple[Buckets, ...]

@@ -1,5 +1,6 @@
 """Admin actions, for whoever has the token. Keys are named one by one: nothing here searches Redis."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,18 +13,22 @@ from ..breaker.circuit import Circuit
 from ..cache import epochs
 from ..edge.problems import Problem
 from ..limits import bitfield
+from ..limits.shapes import Shapes
 from ..limits.supabase import SupabaseDown
 from ..limits.window import DAY_MS
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Command, Op, gather, ignored
+from ..redis.op import Command, Op, as_text, gather, ignored
 
 if TYPE_CHECKING:
+    from ..ai.chain import Link
     from ..app.wiring import Parts
 
 _WAIT_S = 2.0
 _RESET_SHOWS_MS = 3 * DAY_MS
 """As long as any instance may remember a finished day."""
+
+_ONE = "send one of user, address, caller and provider"
 
 type Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 type Route = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9/_-]{0,80}$")]
@@ -42,7 +47,10 @@ class Invalidate(BaseModel):
 
 
 class Reset(BaseModel):
-    """Reset a caller's counts: by ``user`` id, by network ``address``, or by the ``caller`` of a log."""
+    """Give a whole allowance back: to a ``user``, a network ``address``, the ``caller`` of a log, or a ``provider``.
+
+    Of a caller every group of routes is reset; of a provider the counts of its budget.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -50,6 +58,7 @@ class Reset(BaseModel):
     user: Text | None = None
     address: Text | None = None
     caller: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    provider: Text | None = None
 
 
 class Turn(BaseModel):
@@ -99,11 +108,36 @@ async def _invalidate(parts: "Parts", wanted: Invalidate) -> tuple[str, str]:
 
 
 async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
-    """Delete the caller's counts in every group of routes, in both stores; a mark tells the other instances."""
-    who = _caller(parts, wanted)
-    subjects = [
-        caller.subject(who, each.group, each.layout.tag) for each in parts.settings.policies() if each.layout.windows
-    ]
+    """Forget all counts of a caller or provider, in both stores; a mark tells the other instances."""
+    if wanted.provider is None:
+        who = _caller(parts, wanted)
+        policies = [each for each in parts.settings.policies() if each.layout.windows]
+        return who.id, await _forget(parts, [caller.subject(who, each.group, each.layout.tag) for each in policies])
+    if any((wanted.user, wanted.address, wanted.caller)):
+        raise Problem("invalid_request", _ONE)
+    link = _link(parts, wanted.provider)
+    if not link.budget.layout.windows:
+        raise Problem("invalid_request", f"provider: {link.name} has no budget")
+    parts.chain.forget(link)
+    listed = await _listed(parts, link.name)
+    # What it was counted in before would be carried over again.
+    tags = dict.fromkeys((link.budget.layout.tag, *listed))
+    return link.name, await _forget(parts, [keys.budget(link.name, tag) for tag in tags])
+
+
+async def _listed(parts: "Parts", provider: str) -> tuple[str, ...]:
+    """The layouts that a provider's budget was counted in lately: 1 command."""
+    if parts.guard.limits.redis is None:
+        return ()
+    get = Op((("GET", keys.SHAPES),), lambda replies: Shapes(as_text(replies[0])))
+    try:
+        found = await parts.guard.limits.redis.run(get, "admin", _WAIT_S)
+    except RedisDown as e:
+        raise _down(e) from e
+    return found.tags(provider)
+
+
+async def _forget(parts: "Parts", subjects: Sequence[str]) -> str:
     now_ms, done = parts.clock.now_ms(), []
     limits = parts.guard.limits
     for subject in subjects:
@@ -123,7 +157,7 @@ async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
             *(("SET", keys.reset(subject), now_ms, "PX", _RESET_SHOWS_MS) for subject in subjects),
         )
         done.append("Redis")
-    return who.id, f"reset in {', '.join(done) or 'this instance'}"
+    return f"reset in {', '.join(done) or 'this instance'}"
 
 
 def _caller(parts: "Parts", wanted: Reset) -> Caller:
@@ -138,15 +172,19 @@ def _caller(parts: "Parts", wanted: Reset) -> Caller:
             return caller.identify("address", network, secret)
         case Reset(user=None, address=None, caller=str(found)):
             return Caller("hash", found)
-    raise Problem("invalid_request", "send one of user, address and caller")
+    raise Problem("invalid_request", _ONE)
+
+
+def _link(parts: "Parts", name: str) -> "Link":
+    for link in parts.chain.links:
+        if link.name == name:
+            return link
+    raise Problem("invalid_request", f"provider: one of {', '.join(link.name for link in parts.chain.links)}")
 
 
 async def _turn(parts: "Parts", wanted: Turn) -> tuple[str, str]:
     """Move a circuit as the instances do."""
-    name, now_ms = wanted.provider, parts.clock.now_ms()
-    names = [link.name for link in parts.chain.links]
-    if name not in names:
-        raise Problem("invalid_request", f"provider: one of {', '.join(names)}")
+    name, now_ms = _link(parts, wanted.provider).name, parts.clock.now_ms()
     try:
         reading = await parts.circuits.read(name, "admin", _WAIT_S)
         await parts.circuits.move_now(reading, lambda circuit: _turned(circuit, wanted, now_ms), "by hand", "admin")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 
 def windows(subject: str, day: int) -> str:
-    """The buckets of one subject (hash of route group, layout and caller) on one UTC day.
+    """The buckets of one subject (hash of route group and caller, and the layout's tag) on one UTC day.
 
     The braces are a hash tag: a cluster keeps a caller's days together and spreads callers.
     """
@@ -45,9 +45,13 @@ def circuit_of_app(name: str) -> str:
     return f"app:{quote(name, safe='')}"
 
 
-def budget(provider: str) -> str:
-    """The subject under which a provider's calls are counted, beside the callers' hashes."""
-    return f"provider-{provider}"
+def budget(provider: str, tag: str) -> str:
+    """The subject under which a provider's calls are counted in one layout, beside the callers' hashes."""
+    return f"provider-{provider}-{tag}"
+
+
+SHAPES = "shapes"
+"""The tags of the layouts that each provider's budget was counted in lately (``limits/shapes.py``)."""
 
 
 def month(provider: str, name: str) -> str:

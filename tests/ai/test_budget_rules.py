@@ -57,11 +57,11 @@ def _day() -> Window:
     ],
 )
 def test_a_day_in_los_angeles_is_counted_from_midnight_to_midnight(day: str, hours: int) -> None:
-    """Every quarter of an hour of it, of 23, 24 or 25 hours, ends at the same midnight, and nothing counts longer."""
+    """Every half hour of it, of 23, 24 or 25 hours, ends at the same midnight, and nothing counts longer."""
     each, begins = _day(), ms(f"{day}T00:00", LA)
     ends = begins + hours * HOUR_MS
     assert datetime.fromtimestamp(ends / 1000, LA).strftime("%H:%M") == "00:00"
-    for at in range(begins, ends, 900_000):
+    for at in range(begins, ends, 1_800_000):
         bucket = at // each.bucket_ms
         assert each.leaves_at(bucket) == ends
         assert bucket in each.covered(at)
@@ -87,7 +87,7 @@ def test_a_key_of_a_calendar_day_of_25_hours_is_read_on_both_utc_days() -> None:
     layout = parse_budget("225/day@America/Los_Angeles")
     begins = ms("2026-11-01T00:00", LA)
     last = begins + 25 * HOUR_MS - 1
-    days = {pack.first // 96 for day in (begins // 86_400_000, last // 86_400_000) for pack in layout.packs(day, last)}
+    days = {span.first // 48 for day in (begins // 86_400_000, last // 86_400_000) for span in layout.spans(day, last)}
     assert days == {begins // 86_400_000, last // 86_400_000}
 
 

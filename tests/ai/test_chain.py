@@ -237,18 +237,18 @@ async def test_what_a_request_costs_in_round_trips_and_commands(k: Kit) -> None:
     first.fails = SERVER
     await made.whole(k.another(call, "a third"))
     trips, commands = made.counts()
-    # As above, the failure's swap (billed as 3), the second one's budget, first sight and TTL.
-    assert commands == 2 + 2 + 3 + 1 + 1 + 1 + 1
+    # As above, the failure's swap (billed as 3), the second one's budget, first sight, TTL and shape.
+    assert commands == 2 + 2 + 3 + 1 + 1 + 1 + 1 + 1
     assert trips == 5
 
 
 async def test_the_first_sight_of_everything_costs_yesterday_and_ttls(k: Kit) -> None:
-    """A new caller on a new instance: yesterday's buckets of caller and provider once, two TTLs, three epochs."""
+    """A new caller on a new instance: both's buckets of yesterday once, two TTLs, three epochs, a shape."""
     made = k.instance(FakeProvider())
     outcome = await made.handle(k.call())
     assert made.counts() == (2, 3 + 3)
     await outcome.after()
-    assert made.counts() == (1, 1 + 2 + 3)
+    assert made.counts() == (1, 1 + 2 + 3 + 1)
     assert k.without_ttl() == []
 
 

@@ -127,4 +127,5 @@ def test_subjects() -> None:
     made = [subject(one, "ai", "L"), subject(two, "ai", "L"), subject(one, "api", "L"), subject(one, "ai", "M")]
     assert len(set(made)) == 4
     assert subject(one, "ai", "L") == made[0]
-    assert all(len(each) == 24 and each.isalnum() for each in made)
+    assert [each.rpartition("-")[2] for each in made] == ["L", "L", "L", "M"]
+    assert all(len(hashed) == 24 and hashed.isalnum() for hashed, _, _ in (each.partition("-") for each in made))

@@ -191,7 +191,7 @@ async def test_who_left_before_the_decision_takes_nothing_from_a_provider(k: Kit
     with pytest.raises(ClientDisconnect):
         await made.whole(k.again(k.call(), while_here=client(gone).while_here))
     assert provider.asked == 0
-    budget = keys.windows(keys.budget(provider.name), k.time.ms // DAY_MS)
+    budget = keys.windows(made.chain.links[0].subject.id, k.time.ms // DAY_MS)
     assert not [command for commands in made.sent for command in commands if budget in command]
     assert k.redis.exists(budget) == 0
     assert not made.guard.computing.leading.flights

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dev.faults import Fault
 from lib.limits import bitfield
 from lib.limits.bitfield import Known, Refunded, Tally
-from lib.limits.grammar import parse_limits
+from lib.limits.grammar import parse_budget, parse_limits
 from lib.limits.judge import Quota, WindowState, judge, too_costly
 from lib.limits.window import DAY_MS, SKEW_MS, Layout, Window, window
 from lib.redis import keys
@@ -549,8 +549,8 @@ def test_a_wrong_type_that_was_reset(redis: Store, subject: str) -> None:
     ("value", "allowed"),
     [
         pytest.param(b"", True, id="empty"),
-        pytest.param(b"garbage", True, id="short: it lies in the slots of what was asked last"),
-        pytest.param(b"\x00" * 49 + b"garbage", False, id="longer: it lies in the first hours' buckets of the day"),
+        pytest.param(b"garbage", False, id="short: it lies in the first hours' buckets of the day"),
+        pytest.param(b"\x00" * 97 + b"garbage", True, id="longer: it lies in the first seconds' buckets of the tail"),
         pytest.param(b"\xff" * 20_000, False, id="all full"),
         pytest.param(b"\x00" * 40_000, True, id="zeros, too long"),
     ],
@@ -631,9 +631,9 @@ def test_an_operation_is_one_round_trip(redis: Store, subjects: Callable[[], str
     [(1, 4), (15, 4), (16, 8), (255, 8), (256, 16), (65_535, 16), (65_536, 32), ((1 << 32) - 1, 32)],
 )
 def test_widths(redis: Store, subject: str, limit: int, bits: int) -> None:
-    """A bucket is as wide as its limit needs; the whole limit fits into one, and not one more."""
+    """A bucket is as wide as its limit needs, a day's at least 16 bits; the whole limit fits in, and not one more."""
     layout = Layout((window("minute", limit), window("hour", limit), window("day", limit)))
-    assert {each.bits for each in layout.windows} == {bits}
+    assert [each.bits for each in layout.windows] == [bits, bits, max(bits, 16)]
     instance = Instance(redis, layout)
     assert instance.call(subject, NOON_MS, cost=limit).allowed
     assert not instance.call(subject, NOON_MS).allowed
@@ -681,16 +681,53 @@ def test_windows_of_a_layout_do_not_overlap() -> None:
         pytest.param("10/minute", "12/minute", 3, False, id="raised: not more than the rest"),
         pytest.param("10/minute", "5/minute", 1, False, id="lowered below what is spent"),
         pytest.param("10/minute", "11/minute", 1, True, id="raised by one"),
+        pytest.param("10/day", "300/day", 290, True, id="a day raised beyond eight bits: the rest passes"),
+        pytest.param("10/day", "300/day", 291, False, id="a day raised: not more than the rest"),
+        pytest.param("300/day", "10/day", 1, False, id="a day lowered"),
+        pytest.param("10/minute,20/day", "20/day", 20, True, id="the minute goes: a new day"),
+        pytest.param("10/minute", "10/minute,100/day", 1, False, id="a day comes: the minute stays"),
+        pytest.param("10/hour,11/minute", "11/minute,10/hour", 1, False, id="in another order"),
+        pytest.param("10/minute,100/day", "200/minute,100/day", 100, True, id="another width: a new day"),
+        pytest.param("100/hour", "100/minute", 100, True, id="another length: begins anew"),
     ],
 )
 def test_a_limit_changed_between_calls(
     redis: Store, subject: str, before: str, after: str, cost: int, passes: bool
 ) -> None:
-    """Counts stay as long as the width does; remaining is never below zero."""
-    assert Instance(redis, parse_limits(before)).call(subject, NOON_MS, cost=10).allowed
-    changed = Instance(redis, parse_limits(after)).call(subject, NOON_MS, cost)
-    assert changed.allowed is passes
-    assert all(state.remaining >= 0 for state in changed.states)
+    """Counts stay as long as the layout does, and are never misread by another; remaining is never below zero."""
+    for text, calls in ((before, 10), (after, cost)):
+        layout = parse_limits(text)
+        quota = Instance(redis, layout).call(f"{subject}-{layout.tag}", NOON_MS, calls)
+    assert quota.allowed is passes
+    assert all(state.remaining >= 0 for state in quota.states)
+
+
+LIMITS = ("10/minute", "10/minute,100/day", "300/day", "200/minute,100/day", "20/hour,300/day", "12/minute,70000/day")
+
+
+@settings(max_examples=60, **FEW)  # type: ignore[arg-type]
+@given(st.lists(st.tuples(st.sampled_from(LIMITS), st.integers(0, 5), st.integers(1, 9)), min_size=2, max_size=20))
+def test_any_sequence_of_changed_limits(
+    redis: Store, subjects: Callable[[], str], calls: list[tuple[str, int, int]]
+) -> None:
+    """CASE 33: of a caller each layout decides as if it were alone: nothing that is due is lost by a change."""
+    subject, now_ms, record = subjects(), MIDNIGHT_MS - MINUTE_MS, dict[str, list[tuple[int, int, set[str]]]]()
+    for text, step, cost in calls:
+        now_ms += (0, 1_000, 30_000, 70_000, 3_600_000, 40_000_000)[step]
+        layout = parse_limits(text)
+        counted = record.setdefault(layout.tag, [])
+        usage = [
+            {
+                at: sum(c for then, c, names in counted if each.name in names and then // each.bucket_ms == at)
+                for at in {then // each.bucket_ms for then, _, _ in counted} & set(each.covered(now_ms))
+            }
+            for each in layout.windows
+        ]
+        expected = judge(layout.windows, usage, cost, now_ms)
+        quota = Instance(redis, layout).call(f"{subject}-{layout.tag}", now_ms, cost)
+        assert (quota.allowed, remaining(quota)) == (expected.allowed, remaining(expected))
+        if quota.allowed:
+            counted.append((now_ms, cost, {each.name for each in layout.windows}))
 
 
 def test_the_retry_time_after_a_limit_was_lowered(redis: Store, subject: str) -> None:
@@ -706,10 +743,37 @@ def test_the_retry_time_after_a_limit_was_lowered(redis: Store, subject: str) ->
 
 
 def test_a_changed_width_is_another_layout() -> None:
-    """A layout's tag tells widths and windows apart, so that old counts are never misread; a limit alone does not."""
+    """A tag tells the minutes' and hours' windows and widths apart, so that old counts are never misread."""
     tags = [parse_limits(text).tag for text in ("10/minute", "15/minute", "16/minute", "10/hour", "10/minute,9/day")]
-    assert tags[0] == tags[1]
-    assert len(set(tags)) == 4
+    assert tags == ["cm4", "cm4", "cm8", "ch4", "cm4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        pytest.param("225/day", "head", id="a day alone"),
+        pytest.param("225/day@America/Los_Angeles", "head", id="of a zone"),
+        pytest.param("225/day@Asia/Kolkata", "head", id="of a zone on a half hour"),
+        pytest.param("225/day@Australia/Lord_Howe", "head", id="whose summer time is half an hour"),
+        pytest.param("225/day@Asia/Kathmandu", "cq16", id="of a zone off the half hour"),
+        pytest.param("90000 tokens/day@Pacific/Chatham", "tq32", id="tokens, of a zone off the half hour"),
+        pytest.param("65535/day,4294967295 tokens/day", "head", id="the most that fits"),
+        pytest.param("65536/day", "cd32", id="one more"),
+        pytest.param("9 tokens/minute,100/hour,9/minute,5/day", "cm4-ch8-tm4", id="in any order"),
+        pytest.param("100/hour,5 tokens/day,9/minute,9 tokens/minute", "cm4-ch8-tm4", id="in another order"),
+    ],
+)
+def test_a_tag_names_what_is_not_in_the_head(text: str, tag: str) -> None:
+    """A day's limit and zone never change the tag, up to what the head can hold and where its buckets lie."""
+    assert parse_budget(text).tag == tag
+
+
+def test_the_layout_of_a_key_is_pinned() -> None:
+    """Keys live longer than releases: where a count lies does not change by accident (bits from the beginning)."""
+    caller = parse_limits("10/minute,100/hour,100/day")
+    assert caller.offsets == (776 + 4_608, 776, 8)
+    budget = parse_budget("10/minute,100/hour,100/day,9 tokens/minute,9 tokens/day")
+    assert budget.offsets == (2_312 + 4_608, 2_312, 8, 2_312 + 4_608 + 34_560 * 4, 776)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,43 @@ async def test_reset_reaches_what_others_remember_of_yesterday(world: World) -> 
     assert (await two.ask("and again", "10.6.6.6")).headers["x-ratelimit-remaining"] == "2"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param("3/day", "3/day", id="as it was"),
+        pytest.param("3/minute,3/day", "99/minute,3/day", id="changed before: what would be carried over goes as well"),
+        pytest.param("3/day@America/Los_Angeles", "3/day@Asia/Kathmandu", id="a zone off the half hour"),
+    ],
+)
+async def test_reset_of_a_provider(world: World, supabase: SupabaseStandIn, before: str, after: str) -> None:
+    """CASE 33: a provider's whole budget is there again, in both stores and every instance, a new one too."""
+    given = {"SUPABASE_URL": supabase.url, "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key}
+    first = world.instance(CLOUD_RUN_LIMITS=before, **given)
+    for number in range(3):
+        assert (await first.ask(f"question {number}")).status_code == 200
+    one, two = (world.instance(CLOUD_RUN_LIMITS=after, **given) for _ in range(2))
+    for each in (one, two):
+        refused = await each.ask("used up")
+        assert (refused.status_code, refused.json()["code"]) == (503, "budget_spent")
+    reply = await one.act(action="reset", provider="cloud-run")
+    assert reply.json()["done"] == "reset in Supabase, Redis"
+    assert (await two.ask("again")).status_code == 200
+    assert (await one.ask("and again")).status_code == 200
+    three = world.instance(CLOUD_RUN_LIMITS=after, **given)
+    assert [(await three.ask(f"new {n}")).status_code for n in range(2)] == [200, 503]
+    assert one.seen(AdminActed)[0].about == "cloud-run"
+
+
+async def test_reset_of_a_provider_repairs_a_key_of_another_type(world: World) -> None:
+    """A budget's key that holds something else is deleted like any other."""
+    one = world.instance(CLOUD_RUN_LIMITS="3/day")
+    key = f"rl:{{provider-cloud-run-head}}:{world.now_ms // 86_400_000}"
+    world.server.rpush(key, "x")
+    assert (await one.act(action="reset", provider="cloud-run")).status_code == 200
+    assert (await one.ask("works")).status_code == 200
+    assert world.server.type(key) in ("string", b"string")
+
+
 async def test_a_circuit_by_hand(world: World) -> None:
     """Opened, no instance asks the provider until the time is over; closed, all do again."""
     one, two = world.instance(), world.instance()
@@ -104,6 +141,9 @@ async def test_a_circuit_by_hand(world: World) -> None:
         {"action": "reset", "user": "a", "address": "10.0.0.1"},
         {"action": "reset", "address": "nowhere"},
         {"action": "reset", "caller": "abc"},
+        {"action": "reset", "provider": "nobody"},
+        {"action": "reset", "provider": "cloud-run"},
+        {"action": "reset", "provider": "cloud-run", "user": "a"},
         {"action": "circuit", "provider": "nobody", "state": "open"},
         {"action": "circuit", "provider": "cloud-run", "state": "half_open"},
         {"action": "circuit", "provider": "cloud-run", "state": "open", "seconds": 0},
