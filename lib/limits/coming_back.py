@@ -29,7 +29,7 @@ from .settling import Settling
 from .supabase import SupabaseDown
 from .window import DAY_MS, Usage, empty, highest, of_calls, of_one_call
 
-_NOTHING: Op[None] = Op((), ignored)
+NOTHING: Op[None] = Op((), ignored)
 _NO_CLAIM: Op[tuple[bool, str] | None] = Op((), lambda replies: None)
 
 
@@ -46,36 +46,23 @@ class ComingBack:
     gone: Callable[[str], None]
     """Told that Redis failed again, and why, while a call was being given to it."""
 
-    def part(self, marker: str | None, now_ms: int) -> Part:
-        """What the marker that Redis just told makes of this instance; without Supabase there is nothing to settle."""
-        part = self.outage.hear(marker, now_ms)
-        if part != "none" and self.elsewhere.supabase is None:
-            self.outage.pending = False
-            return "none"
-        return part
+    def expects(self, now_ms: int) -> bool:
+        """Whether the next call is likely not to be decided by Redis alone."""
+        marker = self.outage.marker
+        return self.outage.pending or (marker.holds(now_ms) and not marker.is_postponed)
 
-    def lacks(self, charge: Charge, tally: Tally) -> bool:
-        """Whether Redis lacks calls of the subject that this instance alone can tell it of."""
-        memory, windows, now_ms = self.counting.memory, charge.subject.layout.windows, charge.now_ms
-        found = memory.seen(charge.subject.id)
-        if found is None:
-            return False
-        if found.layout is not None and self.elsewhere.supabase is not None and self.outage.marker.is_postponed:
-            return True
-        if any(recall(found.alone, windows, now_ms)):
-            return True
-        if found.outages == self.outage.number:
-            return False
-        found.outages = self.outage.number
-        seen = recall(found.seen, windows, now_ms)
-        before = without(windows, tally.usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
-        # Reservations of tokens are corrected by other instances as well, so that less of them is nothing unusual.
-        return any(less([seen[place]], [before[place]])[0] for place in of_calls(windows))
+    def is_over(self, marker: str | None, charge: Charge, tally: Tally) -> bool:
+        """Whether Redis alone decides a call that it has just counted, by the marker that was read after that."""
+        return self._part(marker, charge.now_ms) == "none" and not self._lacks(charge, tally)
 
-    def settle_later(self, after: Afterwards, now_ms: int) -> None:
-        """Settle once the reply is out; the marker is still to be claimed."""
-        read = self.outage.text
-        self._settle(after, read, self.settling.claimed(read, now_ms), is_claimed=False)
+    def look_after(self, marker: str | None, now_ms: int, after: Afterwards) -> None:
+        """Do an instance's part after a call that is counted nowhere."""
+        part = self._part(marker, now_ms)
+        if part == "settler":
+            read = self.outage.text
+            self._settle(after, read, self.settling.claimed(read, now_ms), is_claimed=False)
+        elif part == "none":
+            self.give_own_later(after)
 
     def give_own_later(self, after: Afterwards) -> None:
         """Give Redis what this instance alone knows of, once the reply is out."""
@@ -83,16 +70,16 @@ class ComingBack:
             after.jobs.append(self.settling.give_own)
 
     async def admit(
-        self, charge: Charge, part: Part, back: Op[bitfield.Refunded] | Op[None], after: Afterwards
+        self, charge: Charge, marker: str | None, back: Op[bitfield.Refunded] | Op[None], after: Afterwards
     ) -> Admission:
         """Count a call in Supabase where somebody settles, else in Redis once it holds what this instance knows.
 
-        ``back`` takes the call out of Redis again, if it is counted there. Raises RedisDown. Whatever fails on the way
-        may be done again without counting anything twice, but what this instance admitted from memory: of that, a lost
-        reply counts twice, which admits nothing.
+        ``marker`` was just read. ``back`` takes the call out of Redis again, if it is counted there. Raises RedisDown.
+        Whatever fails on the way may be done again without counting anything twice, but what this instance admitted
+        from memory: of that, a lost reply counts twice, which admits nothing.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
-        read = self.outage.text
+        part, read = self._part(marker, now_ms), self.outage.text
         claim = self.settling.claimed(read, now_ms) if part == "settler" else None
         # The marker first: whoever counts in Redis from then on reads it. What was given is read before what is
         # counted, so that a gift in between does not look like calls that Redis lacks.
@@ -111,6 +98,8 @@ class ComingBack:
                 self._settle(after, read, claim, is_claimed=True)
             else:
                 self.outage.claimed_until_ms = 0
+        elif part == "none":
+            self.give_own_later(after)
         supabase = self.elsewhere.supabase
         if part != "none" and supabase is not None and of_calls(windows):
             floor = self._floor(charge, tally, noted)
@@ -122,6 +111,32 @@ class ComingBack:
                 self.outage.is_news(decided.fence)
                 return await self._decided(charge, parse(read), noted, tally, decided, after)
         return await self._count_restored(charge, noted, tally, after)
+
+    def _part(self, marker: str | None, now_ms: int) -> Part:
+        """What the marker that Redis just told makes of this instance; without Supabase there is nothing to settle."""
+        part = self.outage.hear(marker, now_ms)
+        if part != "none" and self.elsewhere.supabase is None:
+            self.outage.pending = False
+            return "none"
+        return part
+
+    def _lacks(self, charge: Charge, tally: Tally) -> bool:
+        """Whether Redis lacks calls of the subject that this instance alone can tell it of."""
+        memory, windows, now_ms = self.counting.memory, charge.subject.layout.windows, charge.now_ms
+        found = memory.seen(charge.subject.id)
+        if found is None:
+            return False
+        if found.layout is not None and self.elsewhere.supabase is not None and self.outage.marker.is_postponed:
+            return True
+        if any(recall(found.alone, windows, now_ms)):
+            return True
+        if found.outages == self.outage.number:
+            return False
+        found.outages = self.outage.number
+        seen = recall(found.seen, windows, now_ms)
+        before = without(windows, tally.usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
+        # Reservations of tokens are corrected by other instances as well, so that less of them is nothing unusual.
+        return any(less([seen[place]], [before[place]])[0] for place in of_calls(windows))
 
     async def give(self, charge: Charge, decided: Decided, after: Afterwards) -> Admission:
         """Give Redis what Supabase has admitted, this call included, before anybody hears of it, and look at the total.
@@ -190,7 +205,7 @@ class ComingBack:
         floor, _, _ = self._floor(charge, tally, noted)
         alone = recall(remembered.alone, windows, now_ms)
         spent = highest(noted, recall(remembered.spent, windows, now_ms))
-        restore = _NOTHING
+        restore = NOTHING
         if any(alone) or not holds(less(tally.usage, noted), floor) or not holds(noted, spent):
             restore = settlement.restore(subject.id, subject.layout, now_ms, spent=spent, carried=floor, alone=alone)
         remembered.alone = None

@@ -22,7 +22,7 @@ from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import bitfield
 from .admission import Admission, Charge
-from .coming_back import ComingBack
+from .coming_back import NOTHING, ComingBack
 from .counting import Counting
 from .elsewhere import Elsewhere
 from .judge import Quota, too_costly
@@ -225,20 +225,23 @@ class Limits:
         subject, left_s = charge.subject, self.left_s(charge.deadline)
         if not subject.layout.windows:
             rode = await redis.run(ride, "ask", left_s)
-            self._look_after(coming_back, rode[0], charge, after)
+            coming_back.look_after(rode[0].outage, charge.now_ms, after)
             return Admission(charge, Quota(True, "unlimited", ()), "redis"), rode
         if self.stock is not None and subject.stock_id is not None:
             stock, stock_id, windows = self.stock, subject.stock_id, subject.layout.windows
             quota = await redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
             return Admission(charge, quota, "redis"), await redis.run(ride, "ask", self.left_s(charge.deadline))
+        if coming_back.expects(charge.now_ms):
+            # Not counted before it is known who decides: others would take it for an admitted call.
+            rode = await redis.run(ride, "ask", left_s)
+            return await coming_back.admit(charge, rode[0].outage, NOTHING, after), rode
         try:
             tally, rode = await redis.run(join(self.counting.op(charge), ride), "ask", left_s)
         except BaseException as e:
             if not (isinstance(e, RedisDown) and e.kind == "resting"):
                 self.counting.lost(subject.id, charge.now_ms)
             raise
-        part = coming_back.part(rode[0].outage, charge.now_ms)
-        if part == "none" and not coming_back.lacks(charge, tally):
+        if coming_back.is_over(rode[0].outage, charge, tally):
             coming_back.give_own_later(after)
             return self.counting.admit(charge, tally, after, self._outage.marker.settled), rode
         # The call is taken back, and counted as whoever knows of the outage counts it.
@@ -246,15 +249,7 @@ class Limits:
         back = bitfield.refund(
             subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
         )
-        return await coming_back.admit(charge, part, back, after), rode
-
-    def _look_after(self, coming_back: ComingBack, marks: Marks, charge: Charge, after: Afterwards) -> None:
-        """Settle an outage after a call that is counted nowhere."""
-        part = coming_back.part(marks.outage, charge.now_ms)
-        if part == "settler":
-            coming_back.settle_later(after, charge.now_ms)
-        elif part == "none":
-            coming_back.give_own_later(after)
+        return await coming_back.admit(charge, rode[0].outage, back, after), rode
 
     async def _count_elsewhere(
         self, charge: Charge, reason: str, after: Afterwards, *, switch: bool = True

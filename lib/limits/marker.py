@@ -3,9 +3,9 @@
     owner|until|generation|settled
 
 ``owner`` is whoever gives Redis what was admitted elsewhere, until its lease ends; ``later-60`` where Supabase was
-away, so that the next try is due at ``until``; empty when nothing is left to do. ``generation`` names the data in this Redis:
-a Redis that has lost its data has lost the name as well. ``settled`` is the number of the last return that is over, as
-Supabase counts them. Moved by compare-and-swap only.
+away, so that the next try is due at ``until``; empty when nothing is left to do. ``generation`` names the data in this
+Redis: a Redis that has lost its data has lost the name as well. ``settled`` is the number of the last return that is
+over, as Supabase counts them. Moved by compare-and-swap only.
 """
 
 from collections.abc import Sequence

@@ -41,13 +41,10 @@ class _Gift:
     spent: Usage
     alone: Usage
 
-    def op(self, now_ms: int, *, everything: bool) -> Op[bool]:
-        windows = self.layout.windows
-        carried = self.found.own(windows, now_ms) if everything else empty(windows)
-        restore = settlement.restore(
-            self.name, self.layout, now_ms, spent=self.spent, carried=carried, alone=self.alone
-        )
-        return settlement.tolerant(restore.commands)
+    def op(self, now_ms: int) -> Op[bool]:
+        nothing = empty(self.layout.windows)
+        gift = settlement.restore(self.name, self.layout, now_ms, spent=self.spent, carried=nothing, alone=self.alone)
+        return settlement.tolerant(gift.commands)
 
     def keep(self, now_ms: int) -> None:
         """It was not given: remember it, beside what was admitted since."""
@@ -88,7 +85,9 @@ class Settling:
         """Give Redis what this instance alone knows of, where nobody else can. Raises nothing."""
         try:
             own = self._own()
-            await self._give_own(own, self.clock.monotonic() + left_s, everything=True)
+            # Where nobody waits for Supabase, somebody has given what it had admitted.
+            everything = self.outage.marker.is_postponed
+            await self._give_own(own, self.clock.monotonic() + left_s, everything=everything)
         except RedisDown:
             self.outage.happened()
 
@@ -175,7 +174,7 @@ class Settling:
         for at in range(0, len(gifts), _AT_ONCE):
             some = gifts[at : at + _AT_ONCE]
             try:
-                op = gather([each.op(now_ms, everything=everything) for each in some])
+                op = gather([each.op(now_ms) for each in some])
                 await self.redis.run(op, "settle", self._left_s(until))
             except RedisDown:
                 for each in gifts[at:]:

@@ -106,10 +106,10 @@ class Supabase:
                 "p_cost": cost,
                 "p_now_ms": now_ms,
                 "p_skew_ms": SKEW_MS,
-                "p_floor": _as_told(windows, told and told.floor),
-                "p_noted": _as_told(windows, told and told.noted),
+                "p_floor": _as_told(windows, told.floor if told else None),
+                "p_noted": _as_told(windows, told.noted if told else None),
                 "p_settled": told.settled if told else UNKNOWN,
-                "p_alone": _as_told(windows, told and told.alone),
+                "p_alone": _as_told(windows, told.alone if told else None),
             },
             left_s,
         )
