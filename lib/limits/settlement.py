@@ -148,7 +148,7 @@ def restore_listed(listed: Listed, now_ms: int) -> Op[bool]:
 
 
 def tolerant(commands: tuple[Command, ...]) -> Op[bool]:
-    """One subject's gifts among those of others, which its key of a wrong type must not stop: whether Redis took them."""
+    """One subject's gifts among those of others, which a key of a wrong type must not stop: whether Redis took them."""
     return Op(commands, lambda replies: not any(isinstance(each, CommandError) for each in replies))
 
 

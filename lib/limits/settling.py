@@ -21,12 +21,14 @@ from .marker import LEASE_MS, Marker, swap
 from .outage import Outage
 from .remembered import Memory, Remembered, recall
 from .settlement import Listed
-from .supabase import SupabaseDown
+from .supabase import PAGE, SupabaseDown
 from .supabase_store import SupabaseStore
 from .window import Layout, Usage, empty, highest, plus
 
 _AT_ONCE = 50
 """So many gifts go in one round trip."""
+_LOOKS = 3
+"""So many times the list is looked at from its beginning, while callers go on being counted elsewhere."""
 
 type _Own = list[tuple[str, Remembered, Layout]]
 
@@ -112,7 +114,7 @@ class Settling:
         supabase, done, after = self.supabase, tuple[Listed, ...](), ""
         if supabase is None:
             raise SupabaseDown("resting", "there is none")
-        begin = True
+        begin, looks = True, _LOOKS
         while True:
             page = await supabase.give(
                 claim.generation,
@@ -128,7 +130,10 @@ class Settling:
                 self.outage.is_news(settled)
             if not page.subjects:
                 return claim, settled
-            done, after = await self._give(page.subjects, until), page.subjects[-1].subject
+            done = await self._give(page.subjects, until)
+            again = len(page.subjects) < PAGE and len(done) == len(page.subjects) and looks > 0
+            # The last page's acknowledgement also asks for what was counted since the list was read.
+            after, looks = ("", looks - 1) if again else (page.subjects[-1].subject, looks)
             claim = await self._renewed(claim, until)
 
     async def _give(self, subjects: Sequence[Listed], until: float) -> tuple[Listed, ...]:
