@@ -231,7 +231,9 @@ def test_no_call_is_neither_listed_nor_told(postgres: Postgres, db: Connection, 
                 given[subject] = max(given[subject], total)
         over.set()
         assert settling.result() >= 3
-    spent: dict[str, int] = dict(db.execute("select subject, sum(spent) from public.breakwater_windows group by 1").fetchall())
+    spent: dict[str, int] = dict(
+        db.execute("select subject, sum(spent) from public.breakwater_windows group by 1").fetchall()
+    )
     assert sum(spent.values()) == 12 * spends
     assert {subject: given[subject] for subject in spent} == spent
     assert listed(come_back(db)) == {}
