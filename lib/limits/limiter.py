@@ -4,7 +4,7 @@ An admitted call takes one ``BITFIELD``, joined with the ``MGET`` of everything 
 happens while Redis is away is in ``elsewhere.py``, what happens when it returns in ``coming_back.py``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from ..base.values import dataclass
 from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Op, Reply, join
+from ..redis.op import Op, join
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import bitfield
@@ -132,13 +132,9 @@ class Limits:
         if (never := too_costly(windows, charge.cost, charge.now_ms, tokens=charge.tokens)) is not None:
             # It will never fit: nothing is counted, but what goes along is still sent.
             charge = replace(charge, subject=replace(charge.subject, layout=Layout(())))
-        admission, found = await self._count(charge, Op(ride.commands, self._with_marks(ride)), after)
+        admission, found = await self._count(charge, _with_marks(ride, self._outage.text), after)
         admission = admission if never is None else replace(admission, quota=never)
         return admission, None if found is None else found[1]
-
-    def _with_marks[T](self, ride: Op[T]) -> Callable[[Sequence[Reply]], tuple[Marks, T]]:
-        """What was read with the request's first call is all that this one knows."""
-        return lambda replies: (Marks(self._outage.text), ride.read(replies))
 
     def give_back(self, admission: Admission, after: Afterwards) -> None:
         """Give a call back that was admitted and did not take place."""
@@ -207,7 +203,8 @@ class Limits:
             if e.kind == "command":
                 return await self._count_elsewhere(charge, str(e), after, switch=False), None
             self._outage.happened()
-            return await self._count_elsewhere(charge, str(e), after), None
+            admission = await self._count_elsewhere(charge, str(e), after, resting=e.kind == "resting")
+            return admission, None
         self._outage.failed(redis.failures)
         if admission.mode == "redis" and not redis.gate.rests():
             # A late reply from before the outage does not end it.
@@ -252,7 +249,7 @@ class Limits:
         return await coming_back.admit(charge, rode[0].outage, back, after), rode
 
     async def _count_elsewhere(
-        self, charge: Charge, reason: str, after: Afterwards, *, switch: bool = True
+        self, charge: Charge, reason: str, after: Afterwards, *, switch: bool = True, resting: bool = False
     ) -> Admission:
         counted = await self._elsewhere.admit(charge, self.mode, reason)
         admission, decided = counted.admission, counted.decided
@@ -261,7 +258,8 @@ class Limits:
             if came_back and decided.quota.allowed and switch and self._coming_back is not None:
                 # Somebody has come back and does not know of this call.
                 return await self._coming_back.give(charge, decided, after)
-        if switch:
+        # Redis may have answered another request since this one found it left alone.
+        if switch and not (resting and self.mode == "redis" and self.redis and not self.redis.gate.rests()):
             self._switch(admission.mode, counted.reason)
         return admission
 
@@ -269,3 +267,8 @@ class Limits:
         if mode != self.mode:
             self.emit(ModeSwitched(self.mode, mode, reason))
             self.mode, self.since_ms, self.reason = mode, self.clock.now_ms(), reason
+
+
+def _with_marks[T](ride: Op[T], marker: str) -> Op[tuple[Marks, T]]:
+    """What was read with the request's first call is all that a later one knows of the marks."""
+    return Op(ride.commands, lambda replies: (Marks(marker), ride.read(replies)))
