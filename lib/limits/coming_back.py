@@ -44,7 +44,7 @@ class ComingBack:
     settling: Settling
     clock: Clock
     gone: Callable[[str], None]
-    """Told that Redis failed again, and why, while a call was being given to it."""
+    """Called with the reason when Redis fails again while a call is being added to it."""
 
     def expects(self, now_ms: int) -> bool:
         """Whether the next call is likely not to be decided by Redis alone."""
@@ -141,7 +141,7 @@ class ComingBack:
     async def give(self, charge: Charge, decided: Decided, after: Afterwards) -> Admission:
         """Give Redis what Supabase has admitted, this call included, before anybody hears of it, and look at the total.
 
-        Whoever counts in Redis alone by now is seen here, or sees this call there.
+        An instance that counts in Redis alone by now is seen here, or sees this call there.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
         remembered, carried = self.counting.memory.of(subject.id), less(decided.total, decided.spent)

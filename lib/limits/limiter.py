@@ -1,4 +1,4 @@
-"""Who counts a call: Redis, else Supabase, else this instance; and what every request learns from Redis meanwhile.
+"""Who counts a call: Redis, else Supabase, else this instance; and the marks that every request reads.
 
 An admitted call takes one ``BITFIELD``, joined with the ``MGET`` of everything else that the request reads. What
 happens while Redis is away is in ``elsewhere.py``, what happens when it returns in ``coming_back.py``.
@@ -48,9 +48,9 @@ class Marks:
     outage: str | None = None
     """Whether somebody settles an outage (``marker.py``)."""
     thrift: str | None = None
-    """How sparingly Redis is to be used."""
+    """The thrift step, as Redis holds it."""
     reset_ms: int = 0
-    """When the subject's counts were last reset by hand; 0 for never."""
+    """When the subject's counts were last reset by an admin action; 0 for never."""
 
 
 def marks(subject_id: str, now_ms: int) -> Lookup[Marks]:
@@ -84,7 +84,7 @@ class Limits:
     counting: Counting = field(init=False)
     _memory: Memory = field(default_factory=Memory)
     _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
-    """The resets by hand that this instance knows of."""
+    """The resets that this instance knows of."""
     _outage: Outage = field(default_factory=Outage)
     _elsewhere: Elsewhere = field(init=False)
     _coming_back: ComingBack | None = field(init=False)
@@ -111,7 +111,7 @@ class Limits:
             )
 
     async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
-        """Admit a call or refuse it, and read what else the request wants in the same round trip. Raises nothing.
+        """Admit a call or refuse it, and read the request's lookup in the same round trip. Raises nothing.
 
         Takes no longer than the stores' own times together, nor than there is until the deadline.
         """
@@ -137,13 +137,13 @@ class Limits:
         return admission, None if found is None else found[1]
 
     def give_back(self, admission: Admission, after: Afterwards) -> None:
-        """Give a call back that was admitted and did not take place."""
+        """Refund a call that was admitted and did not take place."""
         charge = admission.charge
         if admission.mode == "redis" and admission.quota.allowed and charge.subject.layout.windows:
             self.counting.give_back(charge, after)
 
     def correct(self, admission: Admission, tokens: int, after: Afterwards) -> None:
-        """Let an admitted call have taken this many tokens instead of those that were reserved for it."""
+        """Replace the reservation of an admitted call by the tokens that it used."""
         if admission.mode == "redis":
             self.counting.correct(admission.charge, tokens, after)
 
@@ -153,17 +153,17 @@ class Limits:
             self.counting.due(after)
 
     def spares(self, now_ms: int) -> str | None:
-        """Why Redis is left alone although it answers, if it is: its month is nearly over, and Supabase can count."""
+        """Why Redis is not used although it answers, if so: its month is nearly used up, and Supabase can count."""
         if self.supabase is None or self.supabase.gate.rests() or self.thrift.step(now_ms).asks_redis:
             return None
-        return "redis's month is nearly used up"
+        return "the month's Redis commands are nearly used up"
 
     def is_out(self) -> bool:
         """Whether Redis did not answer the last call."""
         return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
 
     def forget(self, subject_id: str) -> None:
-        """Know nothing of a subject any more."""
+        """Forget a subject."""
         self._memory.forget(subject_id)
 
     def left_s(self, deadline: float) -> float:
@@ -171,7 +171,7 @@ class Limits:
         return max(0.0, deadline - self.clock.monotonic())
 
     def _is_new_reset(self, subject_id: str, found: Marks) -> bool:
-        """Whether the subject was reset by hand since this instance last looked; then it forgets what it knew."""
+        """Whether the subject was reset since this instance last looked; then this instance forgets what it knew."""
         if found.reset_ms <= (self._resets.get(subject_id) or 0):
             return False
         self._resets.put(subject_id, found.reset_ms)
@@ -182,7 +182,7 @@ class Limits:
         self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards
     ) -> tuple[Admission, tuple[Marks, T] | None]:
         if not charge.subject.layout.windows and not ride.commands:
-            # Nobody is asked, and nothing is learned of who answers.
+            # No store is called, and nothing is learned about them.
             return Admission(charge, Quota(True, "unlimited", ()), self.mode), None
         # Not by dataclasses.replace(), which takes as long as judging the call.
         deadline = min(charge.deadline, self.clock.monotonic() + self._longest_s)

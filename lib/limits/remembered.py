@@ -67,7 +67,7 @@ class Memory:
         return [(name, found) for name, found in self._subjects.items() if found.layout is not None]
 
     def forget(self, subject_id: str) -> None:
-        """Know nothing of a subject any more."""
+        """Forget a subject."""
         self._subjects.drop(subject_id)
 
 

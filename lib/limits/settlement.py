@@ -1,9 +1,9 @@
-"""Giving back to Redis what was admitted elsewhere while it was away: the part of the return that Redis holds.
+"""Adding to Redis what was admitted elsewhere while it was away: the part of the return that Redis holds.
 
-Beside a day's buckets lies a note of how much of each was given by Supabase. With it giving back is a statement
-("Supabase has admitted 3 in this bucket, ever"), not an increment: whoever makes it, however often and in whatever
-order, the bucket counts each call once. What Redis admitted itself is a bucket less its note; of that, the highest that
-anyone knows holds, for a Redis that has lost its data. ``docs/failure-modes.md`` has the derivation.
+Beside a day's buckets lies a note of how much of each came from Supabase. With it the addition is a statement
+("Supabase has admitted 3 in this bucket, ever"), not an increment: whichever instance makes it, however often and in
+whatever order, the bucket counts each call once. What Redis admitted itself is a bucket less its note. For a Redis that
+has lost its data, the highest such count that any instance knows is restored. docs/failure-modes.md derives the bound.
 """
 
 from collections.abc import Sequence
@@ -124,8 +124,8 @@ def restore(
 ) -> Op[None]:
     """Let every bucket hold what was admitted in it: 1 command a day concerned, billed with the 6 inside.
 
-    ``spent``: by Supabase, ever. ``carried``: by Redis, at least. ``alone``: by this instance's memory, not told to
-    anyone yet; this alone is added, so tell it once.
+    ``spent``: by Supabase, ever. ``carried``: by Redis, at least. ``alone``: by this instance's memory, not reported
+    yet; only this is an increment, so it must be sent once.
     """
     entries = []
     for each, offset, *sources in zip(layout.windows, layout.offsets, spent, carried, alone, strict=True):

@@ -75,12 +75,12 @@ class Supabase:
     """Strict windows in Postgres: the same buckets and the same rule as in Redis, decided in one transaction."""
 
     client: "Callable[[], httpx.AsyncClient]"
-    """Makes the client with its first use: while Redis answers there is none."""
+    """Creates the client with its first use: while Redis answers there is none."""
     url: str
     key: str
     timeout_s: float
     sent: Callable[[], None] = lambda: None
-    """Told of each call that is on its way."""
+    """Called with each call that is sent."""
     _rpc: "AsyncPostgrestClient | None" = None
 
     async def spend(
