@@ -6,7 +6,7 @@ again): all successors together take one more round trip. Vercel keeps the insta
 changes no reply.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -26,11 +26,17 @@ class Step[T]:
     lost: Callable[[], None] | None = None
 
 
+type Job = Callable[[float], Awaitable[None]]
+"""Runs for at most so many seconds."""
+
+
 @dataclass(slots=True)
 class Afterwards:
     """What one request leaves to be sent. Steps are only ever added; nothing else has to be done with them."""
 
     steps: list[Step[Any]] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    """What takes more than one round trip; run when all steps are sent. A job sees to its own failures."""
 
     def add[T](
         self, op: Op[T], then: Callable[[T], Step[Any] | None] | None = None, lost: Callable[[], None] | None = None
@@ -41,6 +47,11 @@ class Afterwards:
     def take(self) -> list[Step[Any]]:
         """Take all steps that are not sent yet."""
         taken, self.steps = self.steps, []
+        return taken
+
+    def take_jobs(self) -> list[Job]:
+        """All jobs that have not run yet, for whoever runs them."""
+        taken, self.jobs = self.jobs, []
         return taken
 
 
@@ -56,16 +67,25 @@ class Outbox:
     """What is sent along with other steps, and never causes a round trip of its own: the ledger's counts."""
 
     async def send(self, after: Afterwards, left_s: float) -> None:
-        """Send all steps: one round trip, and one more for each generation of successors. Raises RedisDown."""
+        """Send all steps, then run the jobs. Raises RedisDown.
+
+        The steps take one round trip, and one more for each generation of successors.
+        """
         self.due(after)
         steps = after.take()
-        if not steps or self.redis is None:
+        if self.redis is None:
             return
+        if steps:
+            await self._send(self.redis, steps, left_s)
+        for job in after.take_jobs():
+            await job(left_s)
+
+    async def _send(self, redis: RedisStore, steps: list[Step[Any]], left_s: float) -> None:
         if (ride := self.rides()) is not None:
             steps.append(Step(ride))
         while steps:
             try:
-                results = await self.redis.run(_each(steps), "write_back", left_s)
+                results = await redis.run(_each(steps), "write_back", left_s)
             except BaseException:
                 for step in steps:
                     if step.lost is not None:

@@ -44,6 +44,8 @@ SLOW = (
     "tests/dev/test_stack.py",
     "tests/dev/test_supabase.py",
     "tests/faults",
+    "tests/limits/test_coming_back.py::test_a_return_of_a_thousand_callers",
+    "tests/limits/test_coming_back.py::test_many_random_histories",
     "tests/limits/test_limits_sql.py",
     "tests/limits/test_windows.py::test_a_burst",
     "tests/limits/test_windows.py::test_clocks_that_differ",

@@ -28,6 +28,10 @@ class Bounded[K, V]:
         """Remove an entry if it is there."""
         self._entries.pop(key, None)
 
+    def items(self) -> list[tuple[K, V]]:
+        """All entries, oldest first."""
+        return list(self._entries.items())
+
     def take(self) -> list[tuple[K, V]]:
         """All entries, oldest first, leaving none."""
         taken = list(self._entries.items())

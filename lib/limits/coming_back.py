@@ -1,8 +1,8 @@
-"""Coming back to Redis after calls were admitted elsewhere, without any caller getting a second quota.
+"""Counting a call while Redis may lack calls that were admitted elsewhere, without an allowance growing on the way.
 
-For a while after an outage Supabase still decides each call of a subject, and the call is added to Redis at once, so
-that it does not matter which instances are back already. To add it is a statement that can be repeated
-(``settlement.py``). When nobody counts a subject in Supabase any more, that is noted, and Redis decides alone.
+As long as somebody settles an outage (``settling.py``), Supabase decides each call, told what Redis holds. A call that
+Supabase counted before the settlement's fence is on its list, and Redis has it before anybody counts there alone; one
+that came after the fence is given to Redis before anybody hears of it, and Redis is looked at again.
 docs/failure-modes.md derives the bound.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import replace
 from ..afterwards import Afterwards
 from ..base.clock import Clock
 from ..base.values import dataclass
-from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Op, ignored, join
 from ..redis.store import RedisStore
@@ -21,179 +20,209 @@ from .admission import Admission, Charge
 from .bitfield import Known, Tally
 from .counting import Counting
 from .elsewhere import Decided, Elsewhere
-from .judge import certain, judge
-from .remembered import Memory, recall
-from .settlement import Given, holds, less
+from .judge import certain, judge, without
+from .marker import UNKNOWN, Marker, parse, swap
+from .outage import Outage, Part
+from .remembered import recall
+from .settlement import holds, less
+from .settling import Settling
 from .supabase import SupabaseDown
-from .window import DAY_MS, empty, highest, of_calls, of_one_call, plus
+from .window import DAY_MS, Usage, empty, highest, of_calls, of_one_call
 
 NOTHING: Op[None] = Op((), ignored)
-
-_PATIENCE = 6
-"""Both count a subject for this many grace periods at most, while somebody goes on counting it in Supabase."""
-
-
-@dataclass(slots=True)
-class Outage:
-    """What this instance knows of Redis having been away."""
-
-    at_ms: int = 0
-    """When an instance last came back to Redis, or this one was last away; 0 for never."""
-    unreported: bool = False
-    """This instance has counted elsewhere and has not reported it in Redis."""
-
-    def happened(self, now_ms: int) -> None:
-        """This instance could not count in Redis."""
-        self.at_ms, self.unreported = max(self.at_ms, now_ms), True
-
-    def heard(self, at_ms: int) -> None:
-        """Another instance has reported an outage."""
-        self.at_ms = max(self.at_ms, at_ms)
-
-    def report(self, now_ms: int) -> Op[None]:
-        """Let every instance know that calls may have been admitted elsewhere: 1 command."""
-        self.heard(now_ms)
-        # For as long as an admitted call can count.
-        return Op((("SET", keys.OUTAGE, self.at_ms, "PX", DAY_MS + 3_600_000),), ignored)
+_NO_CLAIM: Op[tuple[bool, str] | None] = Op((), lambda replies: None)
 
 
 @dataclass(slots=True)
 class ComingBack:
-    """Counts the calls of subjects that Redis may lack calls of."""
+    """An instance's calls between an outage and its end."""
 
-    memory: Memory
+    redis: RedisStore
     counting: Counting
     elsewhere: Elsewhere
     outage: Outage
+    settling: Settling
     clock: Clock
-    grace_ms: int
-    """How long after one instance is back another may still count elsewhere."""
     gone: Callable[[str], None]
     """Called with the reason when Redis fails again while a call is being added to it."""
 
-    def concerns(self, charge: Charge) -> bool:
-        """Whether Redis may lack calls of the subject."""
-        seen = self.memory.seen(charge.subject.id)
-        if seen is not None and seen.alone and any(seen.alone):
-            return True
-        at_ms = self.outage.at_ms
-        if not at_ms or (seen is not None and seen.settled_ms >= at_ms):
-            return False
-        return settlement.lasts(charge.subject.layout, at_ms, charge.now_ms)
+    def expects(self, now_ms: int) -> bool:
+        """Whether the next call is likely not to be decided by Redis alone."""
+        marker = self.outage.marker
+        return self.outage.pending or (marker.holds(now_ms) and not marker.is_postponed)
 
-    async def admit[T](
-        self,
-        redis: RedisStore,
-        charge: Charge,
-        ride: Op[tuple[int, T]],
-        back: Op[bitfield.Refunded] | Op[None],
-        after: Afterwards,
-    ) -> tuple[Admission, T]:
-        """Count a call in Supabase and add it to Redis at once; in Redis alone where Supabase is not needed.
+    def is_over(self, marker: str | None, charge: Charge, tally: Tally) -> bool:
+        """Whether Redis alone decides a call that it has just counted, by the marker that was read after that."""
+        return self._part(marker, charge.now_ms) == "none" and not self._lacks(charge, tally)
 
-        ``ride`` also yields when an outage was last reported. Raises RedisDown. Whatever fails on the way may be done
-        again without counting anything twice, but what this instance admitted from memory: of that, a lost reply counts
-        twice, which admits nothing.
+    def look_after(self, marker: str | None, now_ms: int, after: Afterwards) -> None:
+        """Do an instance's part after a call that is counted nowhere."""
+        part = self._part(marker, now_ms)
+        if part == "settler":
+            read = self.outage.text
+            self._settle(after, read, self.settling.claimed(read, now_ms), is_claimed=False)
+        elif part == "none":
+            self.give_own_later(after)
+
+    def give_own_later(self, after: Afterwards) -> None:
+        """Give Redis what this instance alone knows of, once the reply is out."""
+        if self.counting.memory.elsewhere():
+            after.jobs.append(self.settling.give_own)
+
+    async def admit(
+        self, charge: Charge, marker: str | None, back: Op[bitfield.Refunded] | Op[None], after: Afterwards
+    ) -> Admission:
+        """Count a call in Supabase where somebody settles, else in Redis once it holds what this instance knows.
+
+        ``marker`` was just read. ``back`` takes the call out of Redis again, if it is counted there. Raises RedisDown.
+        Whatever fails on the way may be done again without counting anything twice, but what this instance admitted
+        from memory: of that, a lost reply counts twice, which admits nothing.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
-        first = join(self.outage.report(now_ms) if self.outage.unreported else NOTHING, back)
-        # The notes are read before the counts: what is added in between must not look like calls that Redis lacks.
+        part, read = self._part(marker, now_ms), self.outage.text
+        claim = self.settling.claimed(read, now_ms) if part == "settler" else None
+        # The marker first: whoever counts in Redis from then on reads it. What was given is read before what is
+        # counted, so that a gift in between does not look like calls that Redis lacks.
+        first = join(_NO_CLAIM if claim is None else swap(read, claim), back)
         counted = join(
             settlement.read(subject.id, subject.layout, now_ms), bitfield.peek(subject.id, subject.layout, now_ms)
         )
-        op = join(join(first, counted), ride)
-        (_, (given, tally)), (outage_ms, rode) = await redis.run(op, "ask", self._left_s(charge))
-        self.outage.unreported = False
-        self.outage.heard(outage_ms)
-        over = given.settled_ms >= self.outage.at_ms or not of_calls(windows)
+        try:
+            (claimed, _), (noted, tally) = await self.redis.run(join(first, counted), "ask", self._left_s(charge))
+        except BaseException:
+            self.outage.claimed_until_ms = 0 if claim else self.outage.claimed_until_ms
+            raise
+        if claim is not None and claimed is not None:
+            done, self.outage.text = claimed
+            if done:
+                self._settle(after, read, claim, is_claimed=True)
+            else:
+                self.outage.claimed_until_ms = 0
+        elif part == "none":
+            self.give_own_later(after)
         supabase = self.elsewhere.supabase
-        if supabase is not None and not over:
-            seen = self.memory.seen(subject.id)
-            floor = highest(
-                less(certain(windows, tally.usage, now_ms), given.usage),
-                recall(seen.in_redis if seen else None, windows, now_ms),
-            )
+        if part != "none" and supabase is not None and of_calls(windows):
+            floor = self._floor(charge, tally, noted)
             try:
-                decided = await self.elsewhere.ask_supabase(supabase, charge, floor)
+                decided = await self.elsewhere.ask_supabase(supabase, charge, *floor)
             except SupabaseDown:
                 pass
             else:
-                return await self._give(redis, charge, given, tally, decided, after), rode
-        over = over or supabase is None
-        return await self._count_restored(redis, charge, given, tally, after, over=over), rode
+                self.outage.is_news(decided.fence)
+                return await self._decided(charge, parse(read), noted, tally, decided, after)
+        return await self._count_restored(charge, noted, tally, after)
 
-    async def _give(
-        self, redis: RedisStore, charge: Charge, given: Given, tally: Tally, decided: Decided, after: Afterwards
-    ) -> Admission:
-        """Add to Redis what Supabase has admitted, this call included, before the reply.
+    def _part(self, marker: str | None, now_ms: int) -> Part:
+        """What the marker that Redis just told makes of this instance; without Supabase there is nothing to settle."""
+        part = self.outage.hear(marker, now_ms)
+        if part != "none" and self.elsewhere.supabase is None:
+            self.outage.pending = False
+            return "none"
+        return part
+
+    def _lacks(self, charge: Charge, tally: Tally) -> bool:
+        """Whether Redis lacks calls of the subject that this instance alone can tell it of."""
+        memory, windows, now_ms = self.counting.memory, charge.subject.layout.windows, charge.now_ms
+        found = memory.seen(charge.subject.id)
+        if found is None:
+            return False
+        if found.layout is not None and self.elsewhere.supabase is not None and self.outage.marker.is_postponed:
+            return True
+        if any(recall(found.alone, windows, now_ms)):
+            return True
+        if found.outages == self.outage.number:
+            return False
+        found.outages = self.outage.number
+        seen = recall(found.seen, windows, now_ms)
+        before = without(windows, tally.usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
+        # Reservations of tokens are corrected by other instances as well, so that less of them is nothing unusual.
+        return any(less([seen[place]], [before[place]])[0] for place in of_calls(windows))
+
+    async def give(self, charge: Charge, decided: Decided, after: Afterwards) -> Admission:
+        """Give Redis what Supabase has admitted, this call included, before anybody hears of it, and look at the total.
 
         An instance that counts in Redis alone by now is seen here, or sees this call there.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
-        spent, carried = decided.spent, less(decided.total, decided.spent)
-        remembered = self.memory.of(subject.id)
-        remembered.in_redis = carried
-        one = of_one_call(windows, charge.cost, charge.tokens, now_ms)
-        if not decided.quota.allowed:
-            self._settle_if_over(charge, holds(given.usage, spent), after)
-            if not (holds(given.usage, spent) and holds(less(tally.usage, given.usage), carried)):
-                restore = settlement.restore(
-                    subject.id, subject.layout, now_ms, spent=spent, carried=carried, alone=empty(windows)
-                )
-                after.add(restore)
-            return Admission(charge, decided.quota, "redis")
+        remembered, carried = self.counting.memory.of(subject.id), less(decided.total, decided.spent)
         # Tokens are counted by Redis alone.
+        one = of_one_call(windows, charge.cost, charge.tokens, now_ms)
         tokens = tuple(own if each.unit == "tokens" else {} for each, own in zip(windows, one, strict=True))
-        restore = settlement.restore(subject.id, subject.layout, now_ms, spent=spent, carried=carried, alone=tokens)
+        restore = settlement.restore(
+            subject.id, subject.layout, now_ms, spent=decided.spent, carried=carried, alone=tokens
+        )
         try:
             op = join(restore, bitfield.peek(subject.id, subject.layout, now_ms))
-            _, tally = await redis.run(op, "settle", self._left_s(charge))
+            _, tally = await self.redis.run(op, "settle", self._left_s(charge))
         except RedisDown as e:
             # Admitted and counted all the same.
-            self.outage.happened(now_ms)
+            self.outage.happened()
             self.gone(str(e))
             return Admission(charge, decided.quota, "supabase")
-        self._settle_if_over(charge, holds(plus(given.usage, one), spent), after)
         remembered.known = replace(tally.known, ttl_day=now_ms // DAY_MS)
+        remembered.seen, remembered.noted = certain(windows, tally.usage, now_ms), decided.spent
         quota = judge(windows, tally.usage, charge.cost, now_ms, [True] * len(windows), tokens=charge.tokens)
         if not quota.allowed and charge.tokens:
             self.counting.correct(charge, 0, after)
-        remembered.total = highest(tally.usage, decided.total)
         return Admission(charge, quota, "redis")
 
-    def _settle_if_over(self, charge: Charge, quiet: bool, after: Afterwards) -> None:
-        """Note that nobody counts the subject elsewhere any more, once that has been so for long enough."""
-        at_ms = self.outage.at_ms
-        if abs(charge.now_ms - at_ms) >= self.grace_ms * (1 if quiet else _PATIENCE):
-            self.memory.of(charge.subject.id).settled_ms = at_ms
-            after.add(settlement.settle_for_good(charge.subject.id, at_ms, charge.now_ms))
+    def _floor(self, charge: Charge, tally: Tally, noted: Usage) -> tuple[Usage, Usage, int]:
+        """What Redis itself has admitted, what was taken off it, and the last return that was over then."""
+        windows, now_ms = charge.subject.layout.windows, charge.now_ms
+        remembered, seen = self.counting.memory.of(charge.subject.id), certain(windows, tally.usage, now_ms)
+        floor = less(seen, noted)
+        if not holds(seen, recall(remembered.seen, windows, now_ms)):
+            # Redis has lost what this instance has seen.
+            floor = highest(floor, remembered.own(windows, now_ms))
+        remembered.outages = self.outage.number
+        remembered.seen, remembered.noted, remembered.settled = highest(seen, floor), noted, UNKNOWN
+        return floor, noted, UNKNOWN
 
-    async def _count_restored(
-        self, redis: RedisStore, charge: Charge, given: Given, tally: Tally, after: Afterwards, *, over: bool
+    async def _decided(
+        self, charge: Charge, marker: Marker, noted: Usage, tally: Tally, decided: Decided, after: Afterwards
     ) -> Admission:
+        subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
+        if not decided.quota.allowed:
+            carried = less(decided.total, decided.spent)
+            if not holds(less(tally.usage, noted), carried):
+                after.add(
+                    settlement.restore(
+                        subject.id, subject.layout, now_ms, spent=noted, carried=carried, alone=empty(windows)
+                    )
+                )
+            return Admission(charge, decided.quota, "redis")
+        if decided.fence != marker.settled or len(of_calls(windows)) < len(windows):
+            return await self.give(charge, decided, after)
+        # Nobody has begun a return since the last one that is over: this call is on the list of the next, and until
+        # that is over everybody asks Supabase.
+        quota = judge(windows, decided.total, charge.cost, now_ms, [True] * len(windows))
+        return Admission(charge, quota, "redis")
+
+    async def _count_restored(self, charge: Charge, noted: Usage, tally: Tally, after: Afterwards) -> Admission:
         """Count a call in Redis, once that holds what this instance knows it should."""
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
-        remembered, at_ms = self.memory.of(subject.id), self.outage.at_ms
-        floor, alone = recall(remembered.in_redis, windows, now_ms), recall(remembered.alone, windows, now_ms)
-        known = given.usage if over else highest(given.usage, recall(remembered.given, windows, now_ms))
-        remembered.given = known
-        # What Supabase has admitted counts as far as this instance knows; Supabase is called again next time.
-        elsewhere = less(known, given.usage)
+        remembered = self.counting.memory.of(subject.id)
+        floor, _, _ = self._floor(charge, tally, noted)
+        alone = recall(remembered.alone, windows, now_ms)
+        spent = highest(noted, recall(remembered.spent, windows, now_ms))
         restore = NOTHING
-        if any(alone) or not holds(less(tally.usage, given.usage), floor):
-            restore = settlement.restore(
-                subject.id, subject.layout, now_ms, spent=given.usage, carried=floor, alone=alone
-            )
+        if any(alone) or not holds(less(tally.usage, noted), floor) or not holds(noted, spent):
+            restore = settlement.restore(subject.id, subject.layout, now_ms, spent=spent, carried=floor, alone=alone)
         remembered.alone = None
         try:
             op = join(restore, self.counting.op(charge, Known()))
-            _, tally = await redis.run(op, "ask", self._left_s(charge))
+            _, tally = await self.redis.run(op, "ask", self._left_s(charge))
         except RedisDown:
             self.elsewhere.keep_alone(charge, alone)
             raise
-        if over:
-            remembered.settled_ms = at_ms
-        return self.counting.admit(charge, tally, after, elsewhere)
+        remembered.noted, remembered.layout = spent, None
+        return self.counting.admit(charge, tally, after, UNKNOWN)
+
+    def _settle(self, after: Afterwards, read: str, claim: Marker, *, is_claimed: bool) -> None:
+        async def job(left_s: float) -> None:
+            await self.settling.settle(read, claim, left_s, is_claimed=is_claimed)
+
+        after.jobs.append(job)
 
     def _left_s(self, charge: Charge) -> float:
         return max(0.0, charge.deadline - self.clock.monotonic())

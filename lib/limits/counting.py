@@ -14,9 +14,10 @@ from ..redis.op import Op
 from . import bitfield
 from .admission import Admission, Charge
 from .bitfield import Known, Refunded, Tally
-from .judge import judge, without
+from .judge import certain, judge, without
 from .remembered import Memory
-from .window import DAY_MS, Usage, plus
+from .settlement import less
+from .window import DAY_MS, of_one_call
 
 
 @dataclass(slots=True)
@@ -34,20 +35,23 @@ class Counting:
             known = seen.known
         return bitfield.spend(subject.id, subject.layout, charge.cost, charge.now_ms, known, tokens=charge.tokens)
 
-    def admit(self, charge: Charge, tally: Tally, after: Afterwards, elsewhere: Usage | None = None) -> Admission:
-        """Judge a call that Redis has counted; ``elsewhere`` is known to be counted and not in Redis."""
-        subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
-        usage = tally.usage if elsewhere is None or not any(elsewhere) else plus(tally.usage, elsewhere)
+    def admit(self, charge: Charge, tally: Tally, after: Afterwards, settled: int) -> Admission:
+        """Judge a call that Redis has counted; ``settled`` is the last return that was over then."""
+        subject, now_ms, windows, usage = charge.subject, charge.now_ms, charge.subject.layout.windows, tally.usage
         quota = judge(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
         remembered = self.memory.of(subject.id)
         remembered.known = tally.known
         if not quota.allowed:
             self.refund(charge, after, tally.added)
             usage = without(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
-        remembered.count(windows, usage, now_ms)
-        if bitfield.needs_ttl(tally, now_ms):
-            self._set_ttl(subject.id, now_ms, after)
+        remembered.seen, remembered.settled = certain(windows, usage, now_ms), settled
+        self.see_to_ttl(charge, tally, after)
         return Admission(charge, quota, "redis")
+
+    def give_back(self, charge: Charge, after: Afterwards) -> None:
+        """Take an admitted call back out."""
+        self._unsee(charge, charge.cost, charge.tokens)
+        self.refund(charge, after)
 
     def refund(self, charge: Charge, after: Afterwards, added: tuple[bool, ...] | None = None) -> None:
         """Take a call back out of the windows that took it."""
@@ -59,8 +63,15 @@ class Counting:
         """Replace the reservation of a call by the tokens that it used."""
         subject = charge.subject
         if tokens != charge.tokens and any(each.unit == "tokens" for each in subject.layout.windows):
+            self._unsee(charge, 0, charge.tokens - tokens)
             back = bitfield.refund(subject.id, subject.layout, 0, charge.now_ms, tokens=charge.tokens - tokens)
             after.add(back, then=self._after_refund(subject.id, charge.now_ms))
+
+    def _unsee(self, charge: Charge, cost: int, tokens: int) -> None:
+        """Remember less of what Redis holds, so that it is not missed there."""
+        remembered, windows = self.memory.of(charge.subject.id), charge.subject.layout.windows
+        if remembered.seen is not None and len(remembered.seen) == len(windows):
+            remembered.seen = less(remembered.seen, of_one_call(windows, cost, tokens, charge.now_ms))
 
     def _after_refund(self, subject_id: str, now_ms: int) -> Callable[[Refunded], Step[None] | None]:
         def then(refunded: Refunded) -> Step[None] | None:
@@ -69,7 +80,12 @@ class Counting:
 
         return then
 
-    def _set_ttl(self, subject_id: str, now_ms: int, after: Afterwards) -> None:
+    def see_to_ttl(self, charge: Charge, tally: Tally, after: Afterwards) -> None:
+        """Set the TTL of the key that a call was counted in, unless somebody has."""
+        subject_id, now_ms = charge.subject.id, charge.now_ms
+        if not bitfield.needs_ttl(tally, now_ms):
+            return
+
         def confirmed(_: None) -> None:
             remembered = self.memory.of(subject_id)
             remembered.known = replace(remembered.known, ttl_day=now_ms // DAY_MS)

@@ -1,5 +1,6 @@
 """Counting a call while Redis is away: in Supabase, else in this instance's memory at a share of the limit."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..base.clock import Clock
@@ -9,18 +10,32 @@ from .admission import Admission, Charge
 from .judge import Quota, judge
 from .local import LocalLimits
 from .remembered import Memory, recall
-from .supabase import SupabaseDown
+from .settlement import describe, less
+from .supabase import SupabaseDown, Told
 from .supabase_store import SupabaseStore
 from .window import Usage, covering, of_calls, of_one_call, plus, spread
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What Supabase decided, and counts after it: ``total``, of which it has itself admitted ``spent``."""
+    """What Supabase decided, and counts after it: ``total``, of which it has itself admitted ``spent``.
+
+    ``fence`` is how often an instance had come back to Redis by then.
+    """
 
     quota: Quota
     total: Usage
     spent: Usage
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The verdict on a call that was counted elsewhere, who gave it and why; ``decided`` if it was Supabase."""
+
+    admission: Admission
+    reason: str
+    decided: Decided | None = None
 
 
 @dataclass(slots=True)
@@ -32,27 +47,31 @@ class Elsewhere:
     memory: Memory
     clock: Clock
 
-    async def admit(self, charge: Charge, mode: Mode, reason: str) -> tuple[Admission, str]:
-        """Decide a call, and say who did and why. ``mode``: who has counted so far. Raises nothing."""
+    async def admit(self, charge: Charge, mode: Mode, reason: str) -> Counted:
+        """Decide a call. ``mode``: who has counted so far. Raises nothing."""
         if not of_calls(charge.subject.layout.windows):
             # No store is called, so nothing is learned about them.
             likely: Mode = mode if mode != "redis" else "supabase" if self.supabase else "local"
-            return Admission(charge, Quota(True, "unlimited", ()), likely), reason
+            return Counted(Admission(charge, Quota(True, "unlimited", ()), likely), reason)
         if self.supabase is not None:
-            seen = self.memory.seen(charge.subject.id)
-            floor = recall(seen.in_redis if seen else None, charge.subject.layout.windows, charge.now_ms)
+            windows, now_ms = charge.subject.layout.windows, charge.now_ms
+            seen = self.memory.of(charge.subject.id)
+            floor, noted = seen.own(windows, now_ms), recall(seen.noted, windows, now_ms)
             try:
-                decided = await self.ask_supabase(self.supabase, charge, floor)
+                decided = await self.ask_supabase(self.supabase, charge, floor, noted, seen.settled)
             except SupabaseDown as e:
                 reason = f"{reason}; {e}"
             else:
-                return Admission(charge, decided.quota, "supabase"), reason
-        return Admission(charge, self._admit_here(charge), "local"), reason
+                return Counted(Admission(charge, decided.quota, "supabase"), reason, decided)
+        return Counted(Admission(charge, self._admit_here(charge), "local"), reason)
 
-    async def ask_supabase(self, supabase: SupabaseStore, charge: Charge, floor: Usage) -> Decided:
-        """Let Supabase decide a call, given what Redis holds at least. Raises SupabaseDown.
+    async def ask_supabase(
+        self, supabase: SupabaseStore, charge: Charge, floor: Usage, noted: Usage, settled: int
+    ) -> Decided:
+        """Let Supabase decide a call, told what Redis itself has admitted at least. Raises SupabaseDown.
 
-        Tokens are counted in Redis only; a calendar day counts as the last 24 hours, which is never more.
+        ``noted`` and ``settled``: as in :class:`Told`. Tokens are counted in Redis only; a calendar day counts as the
+        last 24 hours, which is never more.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
         places, remembered = of_calls(windows), self.memory.of(subject.id)
@@ -61,11 +80,11 @@ class Elsewhere:
         try:
             quota, counted = await supabase.spend(
                 subject.id,
+                describe(subject.layout),
                 tuple(replace(windows[place], zone=None) for place in places),
                 charge.cost,
                 now_ms,
-                tuple(floor[place] for place in places),
-                tuple(alone[place] for place in places),
+                Told(_at(places, floor), _at(places, noted), settled, _at(places, alone)),
                 max(0.0, charge.deadline - self.clock.monotonic()),
             )
         except SupabaseDown:
@@ -73,8 +92,8 @@ class Elsewhere:
             raise
         total = covering(windows, spread(windows, places, counted.total), now_ms)
         spent = covering(windows, spread(windows, places, counted.spent), now_ms)
-        remembered.total, remembered.given = total, spent
-        return Decided(quota, total, spent)
+        remembered.spent, remembered.carried, remembered.layout = spent, less(total, spent), subject.layout
+        return Decided(quota, total, spent, counted.fence)
 
     def _admit_here(self, charge: Charge) -> Quota:
         """A share of the limit, and never more than is known to be left of the whole limit."""
@@ -82,8 +101,7 @@ class Elsewhere:
         places = of_calls(windows)
         limits = tuple(replace(windows[place], zone=None) for place in places)
         remembered = self.memory.of(charge.subject.id)
-        total = recall(remembered.total, windows, now_ms)
-        counted = plus(total, recall(remembered.alone, windows, now_ms))
+        counted = plus(remembered.total(windows, now_ms), recall(remembered.alone, windows, now_ms))
         whole = judge(limits, [counted[place] for place in places], charge.cost, now_ms)
         if not whole.allowed:
             return whole
@@ -97,4 +115,8 @@ class Elsewhere:
         if any(usage):
             remembered = self.memory.of(charge.subject.id)
             before = recall(remembered.alone, charge.subject.layout.windows, charge.now_ms)
-            remembered.alone = plus(usage, before)
+            remembered.alone, remembered.layout = plus(usage, before), charge.subject.layout
+
+
+def _at(places: Sequence[int], usage: Usage) -> Usage:
+    return tuple(usage[place] for place in places)

@@ -17,25 +17,24 @@ from ..base.values import dataclass
 from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Op, Reply, join
+from ..redis.op import Op, join
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import bitfield
 from .admission import Admission, Charge
-from .coming_back import NOTHING, ComingBack, Outage
+from .coming_back import NOTHING, ComingBack
 from .counting import Counting
 from .elsewhere import Elsewhere
 from .judge import Quota, too_costly
 from .local import LocalLimits
+from .outage import Outage
 from .remembered import Memory
+from .settling import Settling
 from .supabase_store import SupabaseStore
-from .window import SKEW_MS, Layout, Window
+from .window import Layout, Window
 
 if TYPE_CHECKING:
     from .carry_over import CarryOver
-
-_LONGEST_S = 2.5
-"""A call that found Redis away is counted elsewhere within this time; then the cool-down follows."""
 
 
 class StockLimits(Protocol):
@@ -49,8 +48,8 @@ class StockLimits(Protocol):
 class Marks:
     """What instances and operators leave in Redis for every request to see."""
 
-    outage_ms: int = 0
-    """When an instance last reported an outage; 0 for never."""
+    outage: str | None = None
+    """Whether somebody settles an outage (``marker.py``)."""
     thrift: str | None = None
     """The thrift step, as Redis holds it."""
     reset_ms: int = 0
@@ -62,7 +61,7 @@ def marks(subject_id: str, now_ms: int) -> Lookup[Marks]:
 
     def read(texts: Texts) -> Marks:
         outage, thrift, reset = texts
-        return Marks(_number(outage), thrift, _number(reset))
+        return Marks(outage, thrift, _number(reset))
 
     return Lookup((keys.OUTAGE, keys.thrift(month_of(now_ms)), keys.reset(subject_id)), read, Marks)
 
@@ -93,7 +92,7 @@ class Limits:
     _carry_over: "CarryOver | None" = None
     """Made with the first call of a budget: a hit from the cache does not load it."""
     _elsewhere: Elsewhere = field(init=False)
-    _coming_back: ComingBack = field(init=False)
+    _coming_back: ComingBack | None = field(init=False)
     _longest_s: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,19 +100,20 @@ class Limits:
         self.mode = "redis" if redis else "supabase" if supabase else "local"
         self.since_ms = self.clock.now_ms()
         self._longest_s = (redis.longest_s if redis else 0.0) + (supabase.longest_s if supabase else 0.0)
-        cooldown_ms = redis.gate.policy.cooldown_ms if redis else 0
-        grace_ms = cooldown_ms + int(max(_LONGEST_S, self._longest_s) * 1000) + SKEW_MS
         self.counting = Counting(self._memory)
         self._elsewhere = Elsewhere(supabase, self.local, self._memory, self.clock)
-        self._coming_back = ComingBack(
-            self._memory,
-            self.counting,
-            self._elsewhere,
-            self._outage,
-            self.clock,
-            grace_ms,
-            lambda reason: self._switch("supabase", reason),
-        )
+        self._coming_back = None
+        if redis is not None:
+            settling = Settling(redis, supabase, self._memory, self._outage, self.clock)
+            self._coming_back = ComingBack(
+                redis,
+                self.counting,
+                self._elsewhere,
+                self._outage,
+                settling,
+                self.clock,
+                lambda reason: self._switch("supabase", reason),
+            )
 
     async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
         """Admit a call or refuse it, and read the request's lookup in the same round trip. Raises nothing.
@@ -137,7 +137,7 @@ class Limits:
         if (never := too_costly(windows, charge.cost, charge.now_ms, tokens=charge.tokens)) is not None:
             # It will never fit: nothing is counted, but what goes along is still sent.
             charge = replace(charge, subject=replace(charge.subject, layout=Layout(())))
-        admission, found = await self._count(charge, Op(ride.commands, lambda r: (Marks(), ride.read(r))), after)
+        admission, found = await self._count(charge, _with_marks(ride, self._outage.text), after)
         admission = admission if never is None else replace(admission, quota=never)
         return admission, None if found is None else found[1]
 
@@ -145,7 +145,7 @@ class Limits:
         """Refund a call that was admitted and did not take place."""
         charge = admission.charge
         if admission.mode == "redis" and admission.quota.allowed and charge.subject.layout.windows:
-            self.counting.refund(charge, after)
+            self.counting.give_back(charge, after)
 
     def correct(self, admission: Admission, tokens: int, after: Afterwards) -> None:
         """Replace the reservation of an admitted call by the tokens that it used."""
@@ -192,44 +192,43 @@ class Limits:
         # Not by dataclasses.replace(), which takes as long as judging the call.
         deadline = min(charge.deadline, self.clock.monotonic() + self._longest_s)
         charge = Charge(charge.subject, charge.now_ms, deadline, charge.cost, charge.tokens)
-        now_ms = charge.now_ms
-        if self.redis is None:
-            return await self._count_elsewhere(charge, "redis is disabled"), None
-        if (spared := self.spares(now_ms)) is not None:
+        redis, coming_back = self.redis, self._coming_back
+        if redis is None or coming_back is None:
+            return await self._count_elsewhere(charge, "redis is disabled", after), None
+        if (spared := self.spares(charge.now_ms)) is not None:
             # As in an outage: what is admitted meanwhile is settled when Redis counts again.
-            self._outage.happened(now_ms)
-            return await self._count_elsewhere(charge, spared), None
-        if self.redis.failed_ms > self._outage.at_ms:
-            # It failed at another operation: a write-back, a circuit. Whether it has lost its data is not known.
-            self._outage.happened(self.redis.failed_ms)
+            self._outage.happened()
+            return await self._count_elsewhere(charge, spared, after), None
+        # It may have failed at something else: a write-back, a circuit. Whether it has lost its data is not known.
+        self._outage.failed(redis.failures)
         try:
-            admission, rode = await self._count_in_redis(self.redis, charge, ride, after)
+            admission, rode = await self._count_in_redis(redis, coming_back, charge, ride, after)
         except RedisDown as e:
-            # An unusable value in one subject's key is no outage.
-            outage = e.kind != "command"
-            if outage:
-                self._outage.happened(now_ms)
-            return await self._count_elsewhere(charge, str(e), switch=outage), None
-        if self._outage.unreported:
-            self._report_outage(now_ms, after)
-        if admission.mode == "redis" and not self.redis.gate.rests():
+            # What one subject's key holds is no outage.
+            if e.kind == "command":
+                return await self._count_elsewhere(charge, str(e), after, switch=False), None
+            self._outage.happened()
+            admission = await self._count_elsewhere(charge, str(e), after, resting=e.kind == "resting")
+            return admission, None
+        self._outage.failed(redis.failures)
+        if admission.mode == "redis" and not redis.gate.rests():
             # A late reply from before the outage does not end it.
             self._switch("redis", "redis answers again")
         return admission, rode
 
-    def _report_outage(self, now_ms: int, after: Afterwards) -> None:
-        def lost() -> None:
-            self._outage.unreported = True
-
-        self._outage.unreported = False
-        after.add(self._outage.report(now_ms), lost=lost)
-
     async def _count_in_redis[T](
-        self, redis: RedisStore, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards
+        self,
+        redis: RedisStore,
+        coming_back: ComingBack,
+        charge: Charge,
+        ride: Op[tuple[Marks, T]],
+        after: Afterwards,
     ) -> tuple[Admission, tuple[Marks, T]]:
         subject, left_s = charge.subject, self.left_s(charge.deadline)
         if not subject.layout.windows:
-            return Admission(charge, Quota(True, "unlimited", ()), "redis"), await redis.run(ride, "ask", left_s)
+            rode = await redis.run(ride, "ask", left_s)
+            coming_back.look_after(rode[0].outage, charge.now_ms, after)
+            return Admission(charge, Quota(True, "unlimited", ()), "redis"), rode
         if self.stock is not None and subject.stock_id is not None:
             stock, stock_id, windows = self.stock, subject.stock_id, subject.layout.windows
             quota = await redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
@@ -241,28 +240,39 @@ class Limits:
                 self._carry_over = CarryOver(self._memory)
             await self._carry_over.before(redis, charge, left_s, after)
             left_s = self.left_s(charge.deadline)
-        if self._coming_back.concerns(charge):
-            return await self._coming_back.admit(redis, charge, _with_outage(ride), NOTHING, after)
+        if coming_back.expects(charge.now_ms):
+            # Not counted before it is known who decides: others would take it for an admitted call.
+            rode = await redis.run(ride, "ask", left_s)
+            return await coming_back.admit(charge, rode[0].outage, NOTHING, after), rode
         try:
             tally, rode = await redis.run(join(self.counting.op(charge), ride), "ask", left_s)
         except BaseException as e:
             if not (isinstance(e, RedisDown) and e.kind == "resting"):
                 self.counting.lost(subject.id, charge.now_ms)
             raise
-        self._outage.heard(rode[0].outage_ms)
-        if self._coming_back.concerns(charge):
-            # Learned from this very reply: the call is taken back and counted as if the outage had been known.
-            back = bitfield.refund(
-                subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
-            )
-            admission, _ = await self._coming_back.admit(redis, charge, _with_outage(ride), back, after)
-            return admission, rode
-        return self.counting.admit(charge, tally, after), rode
+        if coming_back.is_over(rode[0].outage, charge, tally):
+            coming_back.give_own_later(after)
+            return self.counting.admit(charge, tally, after, self._outage.marker.settled), rode
+        # The call is taken back, and counted as whoever knows of the outage counts it.
+        self.counting.see_to_ttl(charge, tally, after)
+        back = bitfield.refund(
+            subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
+        )
+        return await coming_back.admit(charge, rode[0].outage, back, after), rode
 
-    async def _count_elsewhere(self, charge: Charge, reason: str, *, switch: bool = True) -> Admission:
-        admission, reason = await self._elsewhere.admit(charge, self.mode, reason)
-        if switch:
-            self._switch(admission.mode, reason)
+    async def _count_elsewhere(
+        self, charge: Charge, reason: str, after: Afterwards, *, switch: bool = True, resting: bool = False
+    ) -> Admission:
+        counted = await self._elsewhere.admit(charge, self.mode, reason)
+        admission, decided = counted.admission, counted.decided
+        if decided is not None:
+            came_back = self._outage.is_news(decided.fence)
+            if came_back and decided.quota.allowed and switch and self._coming_back is not None:
+                # Somebody has come back and does not know of this call.
+                return await self._coming_back.give(charge, decided, after)
+        # Redis may have answered another request since this one found it left alone.
+        if switch and not (resting and self.mode == "redis" and self.redis and not self.redis.gate.rests()):
+            self._switch(admission.mode, counted.reason)
         return admission
 
     def _switch(self, mode: Mode, reason: str) -> None:
@@ -271,11 +281,6 @@ class Limits:
             self.mode, self.since_ms, self.reason = mode, self.clock.now_ms(), reason
 
 
-def _with_outage[T](ride: Op[tuple[Marks, T]]) -> Op[tuple[int, tuple[Marks, T]]]:
-    """The same, with the time of the last reported outage in front."""
-
-    def read(replies: Sequence[Reply]) -> tuple[int, tuple[Marks, T]]:
-        found = ride.read(replies)
-        return found[0].outage_ms, found
-
-    return Op(ride.commands, read)
+def _with_marks[T](ride: Op[T], marker: str) -> Op[tuple[Marks, T]]:
+    """What was read with the request's first call is all that a later one knows of the marks."""
+    return Op(ride.commands, lambda replies: (Marks(marker), ride.read(replies)))

@@ -6,9 +6,9 @@ from dataclasses import field
 from ..base.bounded import Bounded
 from ..base.values import dataclass
 from .bitfield import Known
-from .judge import certain
+from .marker import UNKNOWN
 from .settlement import less
-from .window import Usage, Window, covering, empty
+from .window import Layout, Usage, Window, covering, empty, highest, plus
 
 _SUBJECTS = 10_000
 
@@ -19,21 +19,31 @@ class Remembered:
 
     known: Known = field(default_factory=Known)
     """Buckets of finished days, and the day whose TTL is set."""
-    total: Usage | None = None
-    """The counts as last seen, by whichever store."""
-    in_redis: Usage | None = None
-    """What Redis itself had admitted when last seen: the floor for counting while it is away."""
-    given: Usage | None = None
-    """What of the counts in Redis was admitted by Supabase."""
+    seen: Usage | None = None
+    """What Redis was last seen to hold, refused calls left out."""
+    noted: Usage | None = None
+    """What of it was known to have been admitted by Supabase."""
+    settled: int = UNKNOWN
+    """The last return that was over then: what it had given to Redis is part of ``seen`` as well."""
+    spent: Usage | None = None
+    """What Supabase has admitted, as last told."""
+    carried: Usage | None = None
+    """What Supabase knew of the calls that Redis itself admitted."""
     alone: Usage | None = None
-    """What this instance admitted from memory and has not reported to any store yet."""
-    settled_ms: int = 0
-    """The last outage that is over for this subject."""
+    """What this instance admitted from memory, and no store has heard of yet."""
+    outages: int = 0
+    """How many outages this instance had seen when it last compared Redis with ``seen``."""
+    layout: Layout | None = None
+    """Where Redis keeps the buckets, if calls were counted elsewhere since this instance last came back."""
 
-    def count(self, windows: Sequence[Window], usage: Usage, now_ms: int) -> None:
-        """Learn what Redis holds, refused calls left out."""
-        self.total = certain(windows, usage, now_ms)
-        self.in_redis = self.total if self.given is None else less(self.total, self.given)
+    def own(self, windows: Sequence[Window], now_ms: int) -> Usage:
+        """What Redis itself has admitted, as far as its last reply told."""
+        return less(recall(self.seen, windows, now_ms), recall(self.noted, windows, now_ms))
+
+    def total(self, windows: Sequence[Window], now_ms: int) -> Usage:
+        """Everything that is known to be counted in both stores."""
+        own = highest(self.own(windows, now_ms), recall(self.carried, windows, now_ms))
+        return plus(own, highest(recall(self.spent, windows, now_ms), recall(self.noted, windows, now_ms)))
 
 
 class Memory:
@@ -51,6 +61,10 @@ class Memory:
     def seen(self, subject_id: str) -> Remembered | None:
         """What is remembered of a subject, if anything is."""
         return self._subjects.get(subject_id)
+
+    def elsewhere(self) -> list[tuple[str, Remembered]]:
+        """The subjects that calls were counted of elsewhere since this instance last came back to Redis."""
+        return [(name, found) for name, found in self._subjects.items() if found.layout is not None]
 
     def forget(self, subject_id: str) -> None:
         """Forget a subject."""

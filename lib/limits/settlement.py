@@ -10,20 +10,53 @@ from collections.abc import Sequence
 
 from ..base.values import dataclass
 from ..redis import keys
-from ..redis.op import Command, Op, Reply, UnreadableReply, as_list, as_text, gather, ignored
+from ..redis.op import Command, CommandError, Op, Reply, UnreadableReply, as_list, as_text, ignored
 from .bitfield import set_ttl
 from .window import DAY_MS, SKEW_MS, Buckets, Layout, Usage
 
-_SETTLED = "settled"
-"""The field of today's note that names the last outage that is over for this subject."""
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the buckets of one window lie in a day's key: what a giver needs who does not know the limits."""
+
+    length_ms: int
+    bucket_ms: int
+    bits: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """How much of each bucket came from Supabase, and which outage was the last to be settled."""
+class Listed:
+    """A subject that Redis lacks calls of, as Supabase lists it.
 
-    usage: Usage
-    settled_ms: int = 0
+    ``changed`` numbers the state; ``buckets`` are (window's length, start, admitted by Supabase, by Redis at least), in
+    milliseconds and calls.
+    """
+
+    subject: str
+    places: tuple[Place, ...]
+    changed: int
+    buckets: tuple[tuple[int, int, int, int], ...]
+
+
+def describe(layout: Layout) -> str:
+    """The places of the windows of calls, as a text that Supabase keeps for whoever gives Redis its calls."""
+    return "-".join(
+        f"{each.length_ms}.{each.bucket_ms}.{each.bits}.{offset}"
+        for each, offset in zip(layout.windows, layout.offsets, strict=True)
+        if each.unit == "calls"
+    )
+
+
+def parse_places(text: str) -> tuple[Place, ...]:
+    """Read a description. Raises ValueError."""
+    places = []
+    for part in text.split("-"):
+        length_ms, bucket_ms, bits, offset = (int(number) for number in part.split("."))
+        if min(length_ms, bucket_ms) < 1 or DAY_MS % bucket_ms or bits not in (4, 8, 16, 32) or offset < 0:
+            raise ValueError("not the place of a window")
+        places.append(Place(length_ms, bucket_ms, bits, offset))
+    return tuple(places)
 
 
 def days(layout: Layout, now_ms: int) -> range:
@@ -32,16 +65,15 @@ def days(layout: Layout, now_ms: int) -> range:
     return range(oldest // DAY_MS, (now_ms + SKEW_MS) // DAY_MS + 1)
 
 
-def read(subject: str, layout: Layout, now_ms: int) -> Op[Given]:
-    """What came from Supabase so far: 1 command a day."""
+def read(subject: str, layout: Layout, now_ms: int) -> Op[Usage]:
+    """How much of each bucket Supabase admitted, as far as Redis was given it: 1 command a day."""
     spans = list(days(layout, now_ms))
     commands = tuple(("HGETALL", keys.given(subject, day)) for day in spans)
     by_name = {_name(each.length_ms, each.unit): place for place, each in enumerate(layout.windows)}
     covered = [each.covered(now_ms) for each in layout.windows]
 
-    def answer(replies: Sequence[Reply]) -> Given:
+    def answer(replies: Sequence[Reply]) -> Usage:
         found: list[dict[int, int]] = [{} for _ in layout.windows]
-        settled_ms = 0
         for reply in replies:
             if not isinstance(reply, list):
                 raise UnreadableReply(f"expected a list, got {type(reply).__name__}")
@@ -51,11 +83,9 @@ def read(subject: str, layout: Layout, now_ms: int) -> Op[Given]:
                 place = by_name.get(window)
                 if not value.isdecimal():
                     raise UnreadableReply("expected a count, got other text")
-                if name == _SETTLED:
-                    settled_ms = max(settled_ms, int(value))
-                elif place is not None and index.isdecimal() and int(index) in covered[place]:
+                if place is not None and index.isdecimal() and int(index) in covered[place]:
                     found[place][int(index)] = int(value)
-        return Given(tuple(found), settled_ms)
+        return tuple(found)
 
     return Op(commands, answer)
 
@@ -97,33 +127,47 @@ def restore(
     ``spent``: by Supabase, ever. ``carried``: by Redis, at least. ``alone``: by this instance's memory, not reported
     yet; only this is an increment, so it must be sent once.
     """
-    by_day: dict[int, list[str | int]] = {}
+    entries = []
     for each, offset, *sources in zip(layout.windows, layout.offsets, spent, carried, alone, strict=True):
-        per_day = DAY_MS // each.bucket_ms
+        place = Place(each.length_ms, each.bucket_ms, each.bits, offset)
         for index in sorted({index for source in sources for index, count in source.items() if count}):
-            arguments = by_day.setdefault(index // per_day, [])
-            arguments += [f"u{each.bits}", offset + index % per_day * each.bits]
-            arguments += [f"{_name(each.length_ms, each.unit)}:{index}"]
-            arguments += [source.get(index, 0) for source in sources]
+            counts = tuple(source.get(index, 0) for source in sources)
+            entries.append((place, _name(each.length_ms, each.unit), index, counts))
+    return Op(_commands(subject, now_ms, entries), ignored)
+
+
+def restore_listed(listed: Listed, now_ms: int) -> Op[bool]:
+    """The same for a subject that Supabase lists; yields whether Redis took it."""
+    by_length = {each.length_ms: each for each in listed.places}
+    entries = [
+        (place, _name(length_ms, "calls"), start_ms // place.bucket_ms, (spent, carried, 0))
+        for length_ms, start_ms, spent, carried in sorted(listed.buckets)
+        if (place := by_length.get(length_ms)) is not None and spent + carried
+    ]
+    return tolerant(_commands(listed.subject, now_ms, entries))
+
+
+def tolerant(commands: tuple[Command, ...]) -> Op[bool]:
+    """One subject's gifts among those of others, which a key of a wrong type must not stop: whether Redis took them."""
+    return Op(commands, lambda replies: not any(isinstance(each, CommandError) for each in replies))
+
+
+type _Entry = tuple[Place, str, int, tuple[int, ...]]
+"""A bucket: its window's place and name, its index, and what was admitted in it by each source."""
+
+
+def _commands(subject: str, now_ms: int, entries: Sequence[_Entry]) -> tuple[Command, ...]:
+    by_day: dict[int, list[str | int]] = {}
+    for place, name, index, counts in entries:
+        per_day = DAY_MS // place.bucket_ms
+        arguments = by_day.setdefault(index // per_day, [])
+        arguments += [f"u{place.bits}", place.offset + index % per_day * place.bits, f"{name}:{index}", *counts]
     commands: list[Command] = []
     for day, arguments in by_day.items():
         ((_, _, seconds),) = set_ttl(subject, now_ms, day).commands
         spots = (keys.windows(subject, day), keys.given(subject, day))
         commands.append(("EVAL", _RESTORE, 2, *spots, seconds, *arguments))
-    return Op(tuple(commands), ignored)
-
-
-def settle_for_good(subject: str, outage_ms: int, now_ms: int) -> Op[list[None]]:
-    """Note that nobody counts this subject elsewhere any more, for all instances: 2 commands."""
-    day = now_ms // DAY_MS
-    note = Op((("HSET", keys.given(subject, day), _SETTLED, outage_ms),), ignored)
-    ((_, _, seconds),) = set_ttl(subject, now_ms, day).commands
-    return gather([note, Op((("EXPIRE", keys.given(subject, day), seconds),), ignored)])
-
-
-def lasts(layout: Layout, outage_ms: int, now_ms: int) -> bool:
-    """Whether a call that was admitted before ``outage_ms`` may still count."""
-    return any(outage_ms // each.bucket_ms >= each.covered(now_ms).start for each in layout.windows)
+    return tuple(commands)
 
 
 def less(a: Sequence[Buckets], b: Sequence[Buckets]) -> Usage:

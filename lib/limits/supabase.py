@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ..base.values import dataclass
 from .judge import Quota, judge
+from .marker import UNKNOWN
+from .settlement import Listed, parse_places
 from .window import SKEW_MS, Buckets, Usage, Window, window
 
 if TYPE_CHECKING:
@@ -30,10 +32,42 @@ class SupabaseDown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What Supabase counts: ``total``, of which ``spent`` was admitted there; the rest is what it knows of Redis."""
+    """What Supabase counts: ``total``, of which ``spent`` was admitted there; the rest it was told of Redis.
+
+    ``fence`` is how often an instance had come back to Redis when this was counted.
+    """
 
     total: Usage
     spent: Usage
+    fence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the caller knows of a subject. Usages by window, in the order of the windows.
+
+    ``floor``: what Redis itself was last seen to have admitted; ``noted`` was taken off it as admitted by Supabase;
+    ``settled``: the last return that was over when Redis was seen. ``alone``: admitted from memory, told to nobody yet.
+    """
+
+    floor: Usage
+    noted: Usage
+    settled: int
+    alone: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the subjects that Redis lacks calls of, by name, and how often an instance has come back."""
+
+    fence: int
+    subjects: tuple[Listed, ...]
+
+
+PAGE = 200
+"""The most subjects on a page."""
+CLEANED = 5_000
+"""The most rows of a table that are deleted at once."""
 
 
 @dataclass(slots=True)
@@ -52,49 +86,88 @@ class Supabase:
     async def spend(
         self,
         subject: str,
+        layout: str,
         windows: Sequence[Window],
         cost: int,
         now_ms: int,
-        floor: Usage | None = None,
-        owed: Usage | None = None,
+        told: Told | None = None,
         left_s: float = math.inf,
     ) -> tuple[Quota, Counted]:
         """Admit a call or refuse it; yields what is counted after it as well. Raises SupabaseDown.
 
-        ``floor`` is what Redis itself was last known to have admitted, ``owed`` what was not reported to a store yet.
+        ``layout`` says where Redis keeps the buckets (``settlement.describe``); empty where Redis need not know.
         """
         reply = await self._call(
-            "breakwater_spend",
+            "breakwater_spend_2",
             {
                 "p_subject": subject,
+                "p_layout": layout,
                 "p_windows": _as_windows(windows),
                 "p_cost": cost,
                 "p_now_ms": now_ms,
                 "p_skew_ms": SKEW_MS,
-                "p_floor": _as_told(windows, floor),
-                "p_owed": _as_told(windows, owed),
+                "p_floor": _as_told(windows, told.floor if told else None),
+                "p_noted": _as_told(windows, told.noted if told else None),
+                "p_settled": told.settled if told else UNKNOWN,
+                "p_alone": _as_told(windows, told.alone if told else None),
             },
             left_s,
         )
         match reply:
-            case {"allowed": bool(allowed), "windows": [*found]} if len(found) == len(windows):
+            case {"allowed": bool(allowed), "fence": int(fence), "windows": [*found]} if len(found) == len(windows):
                 pairs = list(zip(windows, found, strict=True))
                 usage = tuple(_buckets(each, item, "buckets") for each, item in pairs)
                 spent = tuple(_buckets(each, item, "spent") for each, item in pairs)
             case _:
-                raise SupabaseDown("protocol", "breakwater_spend replied in another shape than the migration's")
+                raise SupabaseDown("protocol", "breakwater_spend_2 replied in another shape than the migration's")
         quota = judge(windows, usage, cost, now_ms, added=[allowed] * len(windows))
         if quota.allowed != allowed:
-            raise SupabaseDown("protocol", "breakwater_spend decided against the rule: is the migration up to date?")
-        return quota, Counted(usage, spent)
+            raise SupabaseDown("protocol", "breakwater_spend_2 decided against the rule: is the migration up to date?")
+        return quota, Counted(usage, spent, fence)
+
+    async def give(
+        self,
+        generation: str,
+        now_ms: int,
+        *,
+        begin: bool,
+        done: Sequence[Listed] = (),
+        after: str = "",
+        left_s: float = math.inf,
+    ) -> Page:
+        """The next subjects after ``after`` that Redis lacks calls of; ``done`` it has been given. Raises SupabaseDown.
+
+        ``begin``: calls that are counted from now on are told so by a higher fence.
+        """
+        reply = await self._call(
+            "breakwater_return",
+            {
+                "p_gen": generation,
+                "p_begin": begin,
+                "p_now_ms": now_ms,
+                "p_done": [{"subject": each.subject, "changed": each.changed} for each in done],
+                "p_after": after,
+                "p_limit": PAGE,
+            },
+            left_s,
+        )
+        match reply:
+            case {"fence": int(fence), "subjects": [*found]}:
+                return Page(fence, tuple(_listed(each) for each in found))
+        raise SupabaseDown("protocol", "breakwater_return replied in another shape than the migration's")
+
+    async def clean(self, now_ms: int, left_s: float = math.inf) -> int:
+        """Delete what no window needs any more, as much as one call may; yields how many rows. Raises SupabaseDown."""
+        arguments: dict[str, object] = {"p_now_ms": now_ms, "p_limit": CLEANED}
+        return _number(await self._call("breakwater_clean", arguments, left_s), "breakwater_clean")
 
     async def ping(self, now_ms: int) -> None:
-        """Check that the function exists and answers, without writing anything. Raises SupabaseDown."""
-        await self.spend("health", [window("minute", 1)], 0, now_ms)
+        """Ask whether the function is there and answers, without writing anything. Raises SupabaseDown."""
+        await self.spend("health", "", [window("minute", 1)], 0, now_ms)
 
     async def reset(self, subject: str, left_s: float = math.inf) -> int:
         """Forget a subject; yields how many of its counts there were. Raises SupabaseDown."""
-        return _number(await self._call("breakwater_reset", {"p_subject": subject}, left_s), "breakwater_reset")
+        return _number(await self._call("breakwater_forget", {"p_subject": subject}, left_s), "breakwater_forget")
 
     async def size(self, left_s: float = math.inf) -> int:
         """The size of the database in bytes. Raises SupabaseDown."""
@@ -121,6 +194,17 @@ class Supabase:
         except APIError as e:
             raise SupabaseDown(_kind(e.code or "", e.message or ""), f"code {e.code}: {(e.message or '')[:200]}") from e
         return response.data
+
+
+def _listed(item: object) -> Listed:
+    match item:
+        case {"subject": str(subject), "layout": str(layout), "changed": int(changed), "buckets": [*rows]}:
+            try:
+                buckets = tuple((int(length), int(start), int(spent), int(own)) for length, start, spent, own in rows)
+                return Listed(subject, parse_places(layout), changed, buckets)
+            except (ValueError, TypeError) as e:
+                raise SupabaseDown("protocol", "a subject's layout or bucket cannot be read") from e
+    raise SupabaseDown("protocol", "a subject that Redis lacks calls of has another shape than the migration's")
 
 
 def _number(reply: object, function: str) -> int:

@@ -6,8 +6,9 @@ from ..base.events import Listener, StoreFailed, StorePhase
 from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
 from .judge import Quota
-from .supabase import Counted, Supabase, SupabaseDown
-from .window import Usage, Window
+from .settlement import Listed
+from .supabase import Counted, Page, Supabase, SupabaseDown, Told
+from .window import Window
 
 
 @dataclass(slots=True)
@@ -26,16 +27,25 @@ class SupabaseStore:
     async def spend(
         self,
         subject: str,
+        layout: str,
         windows: Sequence[Window],
         cost: int,
         now_ms: int,
-        floor: Usage | None,
-        owed: Usage | None,
+        told: Told | None,
         left_s: float,
     ) -> tuple[Quota, Counted]:
         """As :meth:`Supabase.spend`. Raises SupabaseDown."""
         spend = self.supabase.spend
-        return await self._call("ask", left_s, lambda: spend(subject, windows, cost, now_ms, floor, owed, left_s))
+        return await self._call("ask", left_s, lambda: spend(subject, layout, windows, cost, now_ms, told, left_s))
+
+    async def give(
+        self, generation: str, now_ms: int, *, begin: bool, done: Sequence[Listed], after: str, left_s: float
+    ) -> Page:
+        """As :meth:`Supabase.give`. Raises SupabaseDown."""
+        give = self.supabase.give
+        return await self._call(
+            "settle", left_s, lambda: give(generation, now_ms, begin=begin, done=done, after=after, left_s=left_s)
+        )
 
     async def reset(self, subject: str, left_s: float) -> int:
         """As :meth:`Supabase.reset`. Raises SupabaseDown."""

@@ -119,7 +119,7 @@ class Alerts:
             return claimed is not False
         try:
             once = (window("day" if lasts_ms > DAY_MS // 24 else "hour", 1),)
-            quota, _ = await self.supabase.spend(alert.key, once, 1, self.clock.now_ms(), None, None, _TIMEOUT_S)
+            quota, _ = await self.supabase.spend(alert.key, "", once, 1, self.clock.now_ms(), None, _TIMEOUT_S)
         except SupabaseDown:
             return True
         return quota.allowed

@@ -8,13 +8,15 @@ from ..ledger import places, reading
 from ..ledger.places import Name
 from ..ledger.reading import Reading
 from ..ledger.table import place
-from ..limits.supabase import SupabaseDown
+from ..limits.supabase import CLEANED, SupabaseDown
 from .upstash_account import AccountDown, UpstashAccount
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
 
 _WAIT_S = 5.0
+_CLEANINGS = 20
+"""So many times rows are deleted at most: what is left goes the next day."""
 
 
 async def run(parts: "Parts", request_id: str) -> DailyBody:
@@ -22,6 +24,7 @@ async def run(parts: "Parts", request_id: str) -> DailyBody:
     redis, now_ms = parts.guard.limits.redis, parts.clock.now_ms()
     known: dict[Name, int] = {}
     size = await _measure(parts, known)
+    await _clean(parts)
     seen: Reading | None = None
     vendor = "not_configured"
     if redis is not None:
@@ -63,6 +66,19 @@ async def _correct(parts: "Parts", seen: Reading, known: dict[Name, int]) -> str
     known[places.VENDOR_COUNTED] = seen.total(*places.COMMANDS)
     known[places.VENDOR_AT] = parts.clock.now_ms() // 1000
     return "corrected"
+
+
+async def _clean(parts: "Parts") -> None:
+    """Delete what Supabase need not keep any more: calls do so only while Redis is away."""
+    store = parts.guard.limits.supabase
+    if store is None:
+        return
+    try:
+        for _ in range(_CLEANINGS):
+            if await store.supabase.clean(parts.clock.now_ms(), _WAIT_S) < CLEANED:
+                return
+    except SupabaseDown as e:
+        parts.emit(StoreFailed("supabase", "read", str(e)))
 
 
 async def _measure(parts: "Parts", known: dict[Name, int]) -> int | None:

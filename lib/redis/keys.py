@@ -59,8 +59,8 @@ def month(provider: str, name: str) -> str:
     return f"used:{provider}:{name}"
 
 
-OUTAGE = "outage"
-"""When Redis last came back after instances had counted elsewhere, in milliseconds since the epoch."""
+OUTAGE = "outage:2"
+"""Who settles an outage, and which was settled last (``limits/marker.py``). Release 0.1 has a marker of its own."""
 
 
 def epoch_route(route: str) -> str:

@@ -35,8 +35,8 @@ class RedisStore:
     clock: Clock
     emit: Listener
     slow_ms: float
-    failed_ms: int = 0
-    """When it last failed, at any operation: it may have lost what it had counted."""
+    failures: int = 0
+    """How often it has failed, whatever it was asked for: it may have lost what it had counted."""
 
     @property
     def longest_s(self) -> float:
@@ -65,7 +65,7 @@ class RedisStore:
                         passage.neutral()
                     else:
                         passage.failed(str(e), at_once=e.kind in AT_ONCE)
-                        self.failed_ms = self.clock.now_ms()
+                        self.failures += 1
                     self.emit(StoreFailed("redis", phase, str(e)))
                     raise
         except Resting as e:

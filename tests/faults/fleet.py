@@ -191,7 +191,7 @@ async def fleet(running: Servers) -> AsyncIterator[Fleet]:
     with redis.Redis.from_url(running.redis.url, protocol=2) as server:
         server.flushall()
         with psycopg.connect(running.postgres.uri, autocommit=True) as owner:
-            owner.execute("truncate public.breakwater_windows")
+            owner.execute("truncate public.breakwater_windows, public.breakwater_owed")
         upstash = upstash_app(running.redis.url, TOKEN)
         async with _lifespan(upstash), _lifespan(supabase):
             made = Fleet(server, running.postgres.uri, upstash, supabase)

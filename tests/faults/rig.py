@@ -139,7 +139,7 @@ class Rig:
         provider.entered.clear()
         self.server.flushall()
         with psycopg.connect(self.postgres_uri, autocommit=True) as owner:
-            owner.execute("truncate public.breakwater_windows")
+            owner.execute("truncate public.breakwater_windows, public.breakwater_owed")
         self.events.clear()
         self.time = Time()
 

@@ -458,6 +458,12 @@ def test_counts_do_not_overflow(db: Connection, subject: str) -> None:
 
 
 CALLED = {
+    "breakwater_spend_2": "select public.breakwater_spend_2('a', '', '[]', 1, 0, 0)",
+    "breakwater_return": "select public.breakwater_return('g', false, 0)",
+    "breakwater_forget": "select public.breakwater_forget('a')",
+    "breakwater_clean": "select public.breakwater_clean(0)",
+    "breakwater_owed": "select * from public.breakwater_owed",
+    "breakwater_back": "select * from public.breakwater_back",
     "breakwater_spend": "select public.breakwater_spend('a', '[]', 1, 0, 0)",
     "breakwater_check": "select public.breakwater_check('a', '[]', 0, 0, '[]', '[]')",
     "breakwater_reset": "select public.breakwater_reset('a')",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from lib.base.http import new_client
-from lib.limits.supabase import Supabase, SupabaseDown
-from lib.limits.window import window
+from lib.limits.marker import UNKNOWN
+from lib.limits.supabase import Supabase, SupabaseDown, Told
+from lib.limits.window import empty, window
 from tests.conftest import SupabaseStandIn
 from tests.rig.clock import NOON_MS
 from tests.rig.script import Script, scripted
@@ -38,7 +39,7 @@ def error(status: int, code: str | None, message: str = "no") -> dict[str, Any]:
 
 
 def reply(allowed: object, *windows: object) -> dict[str, Any]:
-    return {"body": json.dumps({"allowed": allowed, "windows": windows}).encode()}
+    return {"body": json.dumps({"allowed": allowed, "fence": 0, "windows": windows}).encode()}
 
 
 FULL = {"buckets": [[NOON_MS // 2_500 * 2_500, 50]]}
@@ -65,7 +66,8 @@ REPLIES: dict[str, tuple[dict[str, Any], str]] = {
     "null": ({"body": b"null"}, "protocol"),
     "half": ({"body": b'{"allowed":'}, "protocol"),
     "list": ({"body": b"[]"}, "protocol"),
-    "no-windows": ({"body": b'{"allowed":true}'}, "protocol"),
+    "no-windows": ({"body": b'{"allowed":true,"fence":0}'}, "protocol"),
+    "no-fence": ({"body": json.dumps({"allowed": True, "windows": [NONE, NONE]}).encode()}, "protocol"),
     "one-window": (reply(True, NONE), "protocol"),
     "text-as-allowed": (reply("yes", NONE, NONE), "protocol"),
     "no-buckets": (reply(True, {}, NONE), "protocol"),
@@ -86,7 +88,7 @@ async def test_classification(wire: Supabase, script: Script, answer: dict[str, 
     script.reset(**answer)
     started = time.monotonic()
     with pytest.raises(SupabaseDown) as down:
-        await wire.spend("subject", WINDOWS, 1, NOON_MS)
+        await wire.spend("subject", "", WINDOWS, 1, NOON_MS)
     assert time.monotonic() - started < 1
     assert (down.value.kind, script.asked) == (kind, 1)
     assert "the-key" not in str(down.value)
@@ -96,7 +98,7 @@ async def test_refused_connection() -> None:
     """Nobody listens."""
     async with new_client() as client:
         with pytest.raises(SupabaseDown) as down:
-            await Supabase(lambda: client, "http://127.0.0.1:9", "k", 0.3).spend("subject", WINDOWS, 1, NOON_MS)
+            await Supabase(lambda: client, "http://127.0.0.1:9", "k", 0.3).spend("subject", "", WINDOWS, 1, NOON_MS)
     assert down.value.kind == "connection"
 
 
@@ -106,7 +108,7 @@ async def test_wrong_key(supabase: SupabaseStandIn, which: str) -> None:
     key = {"anon": supabase.anon_key, "wrong": "sb_secret_of_another_project", "user": "not.a.token"}[which]
     async with new_client() as client:
         with pytest.raises(SupabaseDown) as down:
-            await Supabase(lambda: client, supabase.url, key, 5).spend("subject", WINDOWS, 1, NOON_MS)
+            await Supabase(lambda: client, supabase.url, key, 5).spend("subject", "", WINDOWS, 1, NOON_MS)
     assert down.value.kind == "unauthorized"
 
 
@@ -115,12 +117,13 @@ async def test_real_decisions(supabase: SupabaseStandIn, subjects: Callable[[], 
     async with new_client() as client:
         wire = Supabase(lambda: client, supabase.url, supabase.service_key, 5)
         subject = subjects()
-        quotas = [(await wire.spend(subject, WINDOWS, 1, NOON_MS))[0] for _ in range(11)]
+        quotas = [(await wire.spend(subject, "", WINDOWS, 1, NOON_MS))[0] for _ in range(11)]
         assert [quota.allowed for quota in quotas] == [True] * 10 + [False]
         assert [quota.states[0].remaining for quota in quotas] == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]
         assert quotas[-1].reason == "minute"
-        floor = ({NOON_MS // 2_500: 9}, {NOON_MS // 1_800_000: 9})
-        floored = [(await wire.spend(subject + "f", WINDOWS, 1, NOON_MS, floor))[0] for _ in range(2)]
+        nothing = empty(WINDOWS)
+        told = Told(({NOON_MS // 2_500: 9}, {NOON_MS // 1_800_000: 9}), nothing, UNKNOWN, nothing)
+        floored = [(await wire.spend(subject + "f", "", WINDOWS, 1, NOON_MS, told))[0] for _ in range(2)]
         assert [quota.allowed for quota in floored] == [True, False]
         await wire.ping(NOON_MS)
         await wire.ping(NOON_MS)
