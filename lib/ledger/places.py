@@ -61,6 +61,7 @@ REFUSALS: Mapping[str, int] = {
     "circuit_open": 3,
     "budget_spent": 4,
     "not_cached": 5,
+    "store_unavailable": 7,
 }
 ERRORS: Mapping[str, int] = {
     OTHER: 0,
@@ -162,6 +163,8 @@ GUARD_DURATION = Histogram("guard_ms", (1, 2.5, 5, 10, 25, 50, 100))
 # Totals of the month
 
 WRITES: Name = ("writes",)
+TIME_FLUSHES: Name = ("time_flushes",)
+"""Writes for which nothing but time was due."""
 """How often this string was written: a new one needs a TTL."""
 COMMANDS: Name = ("redis_commands",)
 EARLIER_COMMANDS: Name = ("earlier_commands",)
@@ -216,6 +219,7 @@ BLOCKS: tuple[Block, ...] = (
     Block(9, VENDOR_AT),
     Block(10, SUPABASE_BYTES),
     Block(11, SUPABASE_AT),
+    Block(12, TIME_FLUSHES),
     # 128 to 511: counters with one label of a few values.
     Block(128, ("modes",), (_MODE,)),
     Block(136, ("mode_switches",), ((COUNTING_MODES, 8),)),

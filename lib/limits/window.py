@@ -100,7 +100,11 @@ def window(length: str, limit: int, unit: Unit = "calls", zone: str | None = Non
     if zone is not None:
         if length != "day":
             raise ValueError("a time zone goes with a day")
-        _midnight(0, zone, 0)
+        try:
+            _midnight(0, zone, 0)
+        except (KeyError, ValueError, OSError):
+            # zoneinfo opens a file of this name: it may be missing, a folder, or no zone.
+            raise ValueError("not a time zone: write for example 'America/Los_Angeles'") from None
         bucket_ms = _CALENDAR_BUCKET_MS
     if limit >= 1 << 32:
         raise ValueError("a limit is below 4294967296")

@@ -54,7 +54,7 @@ async def test_the_view_key_lets_the_edge_answer(world: World) -> None:
     """With the day's key in the address the reply may be kept at the edge; with the token itself it may not."""
     one = world.instance()
     day = "2025-11-14"
-    key = tokens.view_of(Secret("admin-token"), day)
+    key = tokens.view_of(Secret("admin-token-for-tests"), day)
     reply = await one.http.get("/api/overview", params={"view": key})
     assert reply.status_code == 200
     assert reply.headers["cache-control"] == "max-age=0, s-maxage=120, stale-while-revalidate=120"
@@ -109,7 +109,7 @@ async def test_without_redis(world: World) -> None:
     await one.ask("before")
     world.redis_down()
     await one.ask("meanwhile")
-    key = tokens.view_of(Secret("admin-token"), "2025-11-14")
+    key = tokens.view_of(Secret("admin-token-for-tests"), "2025-11-14")
     reply = await one.http.get("/api/overview", params={"view": key})
     seen = reply.json()
     assert (seen["source"], seen["mode"], seen["hour"][-1]["compute"]) == ("instance", "local", 2)
