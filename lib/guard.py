@@ -27,7 +27,6 @@ from .limits.blocklist import Blocklist
 from .limits.judge import Quota, too_costly
 from .limits.limiter import Limits
 from .lookup import Lookup, both, constant
-from .redis.errors import RedisDown
 from .source import Source
 from .turn import Stopwatch, Turn
 
@@ -165,14 +164,14 @@ class Guard:
             await self.computing.leading.finish(turn, codec)
             if refresh:
                 await self._refresh(turn, codec, refresh)
-            # Not a moment longer than the platform allows: sources have left a second for this.
-            await self.outbox.send(turn.after, self.limits.left_s(turn.call.deadline))
-        except RedisDown:
-            # Logged where it failed. At most this request's own refund, TTL or entry is lost.
-            return
         finally:
-            self.computing.leading.land(turn, None)
-            self.computing.leading.end(turn)
+            try:
+                # Not a moment longer than the platform allows: sources have left a second for this. A failure was
+                # logged where it happened; at most this request's own refund, TTL or entry is lost.
+                await self.outbox.try_send(turn.after, self.limits.left_s(turn.call.deadline))
+            finally:
+                self.computing.leading.land(turn, None)
+                self.computing.leading.end(turn)
 
     async def _refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute an aging value anew, unless somebody does so: another turn, with no client that could leave."""

@@ -1,4 +1,4 @@
-"""The limits, by route. Change a default here; a deployment overrides it by environment (``RATELIMIT_*``)."""
+"""Limits and lifetimes, by route. Change a default here; the environment overrides a limit (``RATELIMIT_*``)."""
 
 import re
 from collections.abc import Mapping
@@ -18,6 +18,8 @@ class Group:
     pattern: str
     variable: str
     default: str
+    cache: CacheRules | None = None
+    """How long values of these routes are served; without it, as the ``CACHE_*`` variables say."""
 
 
 # The first match decides.
@@ -45,6 +47,11 @@ SIGN_INS = Policy("sign-in", parse_limits("20/minute,100/day"))
 def group_of(path: str) -> Group:
     """The group whose limit covers a path."""
     return next(group for group in GROUPS if re.fullmatch(group.pattern, path, re.DOTALL))
+
+
+def policy_of(group: Group, layout: Layout, cache: CacheRules) -> Policy:
+    """The policy of a group with the limit and the lifetimes that are configured."""
+    return Policy(group.name, layout, group.cache or cache)
 
 
 def variable_of(name: str) -> str:

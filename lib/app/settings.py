@@ -58,6 +58,7 @@ class Settings:
     ai_providers: tuple[str, ...] = setting("AI_PROVIDERS", env.items, "")
     ai_timeout_ms: int = setting("AI_TIMEOUT_MS", _MILLIS, "60000")
     ai_connect_timeout_ms: int = setting("AI_CONNECT_TIMEOUT_MS", _MILLIS, "5000")
+    ai_finish_abandoned: bool = setting("AI_FINISH_ABANDONED", env.flag, "false")
     max_duration_ms: int = setting("MAX_DURATION_MS", _MILLIS, "290000")
 
     cache_fresh_s: int = setting("CACHE_TTL_SECONDS", env.integer(1, 86_400), "3600")
@@ -164,7 +165,7 @@ class Settings:
             "RATELIMIT_API": self.limit_api,
         }
         cache = CacheRules(self.cache_fresh_s * 1000, self.cache_refresh_s * 1000, self.cache_stale_s * 1000)
-        return Policy(group.name, layouts[group.variable], cache)
+        return policy.policy_of(group, layouts[group.variable], cache)
 
     @property
     def breaker(self) -> BreakerPolicy:
