@@ -68,7 +68,7 @@ class Overview:
     async def snapshot(self, *, with_own: bool = False) -> Snapshot:
         """The present state; read anew when the last reading is too old. Raises nothing.
 
-        ``with_own`` adds what this instance has counted and not flushed: for people. A program that compares two
+        ``with_own`` adds what this instance has counted and not flushed, for people. A program that compares two
         replies must not see it, because the next reply may come from another instance.
         """
         now_ms = self.clock.now_ms()

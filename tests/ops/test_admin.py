@@ -132,6 +132,7 @@ async def test_what_makes_no_sense_changes_nothing(world: World, action: dict[st
         pytest.param({"authorization": "Bearer \u00fc".encode()}, {}, 401, id="not ASCII"),
         pytest.param(ADMIN, {"ADMIN_TOKEN": None}, 403, id="none is set"),
         pytest.param({"authorization": "Bearer "}, {"ADMIN_TOKEN": None}, 403, id="none is set and none is sent"),
+        pytest.param({"authorization": "Bearer short"}, {"ADMIN_TOKEN": "short"}, 403, id="a short one is set"),
     ],
 )
 async def test_not_for_everybody(
