@@ -17,6 +17,7 @@ from .cache import entry as entries
 from .cache.entry import Codec, Entry
 from .cache.flights import Flights, Landed
 from .cache.freshness import freshness
+from .cache.lease import Lease
 from .cache.lock import LockRules
 from .call import Answered, CacheState, Failed, Refused, Streaming
 from .decide import may_be_asked, nobody_to_ask
@@ -96,12 +97,22 @@ class Leading:
             text = "" if call.directives.no_store else codec.dump(done.value)
             if stored := 0 < len(text) <= entries.MAX_STORED_CHARS:
                 lasts_ms = entries.lasts_ms(call.cache, self.rules.lease_ms)
-                entries.store(call.key, call.epochs, lead.cached, text, now_ms, lead.owner, lasts_ms, turn.after)
+                entries.store(
+                    call.key,
+                    call.epochs,
+                    lead.cached,
+                    text,
+                    now_ms,
+                    lead.owner,
+                    lasts_ms,
+                    turn.after,
+                    sent=lambda: self._end(turn),
+                )
         if lead is not None and lead.lease is not None:
             if stored:
                 lead.lease.end()
             else:
-                lead.lease.release(turn.after)
+                self._release(turn, lead.lease)
         # Not before: a codec may raise, and what was begun is then ended as for every other failure.
         turn.to("answered")
         return Answered(done.value, _missed(turn), reason, now_ms, stored)
@@ -138,14 +149,18 @@ class Leading:
         finally:
             lease = turn.lead.lease if turn.lead is not None else None
             if lease is not None and turn.state != "answered":
-                lease.release(turn.after)
+                self._release(turn, lease)
+
+    def _release[P, V](self, turn: Turn[P, V], lease: Lease) -> None:
+        lease.release(turn.after)
+        self._over.put(turn.call.key, lease.owner)
 
     def land[P, V](self, turn: Turn[P, V], result: Landed[V]) -> None:
         """Give the result to the requests of this instance that wait for it, if any can."""
         if turn.lead is not None and turn.lead.flight is not None:
             self.flights.land(turn.call.key, turn.lead.flight, result)
 
-    def end[P, V](self, turn: Turn[P, V]) -> None:
+    def _end[P, V](self, turn: Turn[P, V]) -> None:
         """What was computed is in Redis, or will not be: it is not found here any more."""
         if turn.lead is not None and turn.lead.flight is not None:
             self.flights.end(turn.call.key, turn.lead.flight)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import field
+from functools import lru_cache
 
 from .base.values import dataclass
 from .cache.freshness import CacheRules
@@ -54,6 +55,12 @@ def policy_of(group: Group, layout: Layout, cache: CacheRules) -> Policy:
     return Policy(group.name, layout, group.cache or cache)
 
 
+def group_named(name: str) -> str:
+    """The group of a route with a limit of its own: apart from the groups of the table, whatever its name is."""
+    return f"route:{name}"
+
+
+@lru_cache(maxsize=256)
 def variable_of(name: str) -> str:
     """The environment variable that overrides the limit of a route with a limit of its own: ``RATELIMIT_MY_ROUTE``."""
     return "RATELIMIT_" + re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")

@@ -437,7 +437,7 @@ async def test_an_entry_of_before_an_invalidation_is_computed_once(k: Kit) -> No
 
 
 async def test_a_lock_is_released_by_its_owner_only(k: Kit) -> None:
-    """Also after it ran out and another took it."""
+    """CASE 25: also after it ran out and another took it."""
     made, rules = k.instance(FakeProvider()), LockRules()
     redis = made.limits.redis
     assert redis is not None
