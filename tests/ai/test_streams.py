@@ -15,6 +15,7 @@ from lib.ai.streams import replay
 from lib.app.settings import Settings
 from lib.app.wiring import build
 from lib.base.clock import Clock
+from lib.base.events import RequestDone
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
 from lib.call import Streaming
@@ -225,6 +226,27 @@ async def test_a_setting_has_an_answer_computed_although_its_client_has_left(
     await abandoned
     served = await serve(app)
     async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
+        reply = await client.post(SUPERVISOR, json=body(SUPERVISOR))
+    await served.stop()
+    assert (reply.status_code, reply.headers["x-cache"]) == (200, "HIT")
+    assert (provider.asked, provider.closed) == (1, 0)
+
+
+async def test_a_setting_has_a_stream_read_to_its_end_although_its_client_has_left(
+    k: Kit, made: Instance, provider: FakeProvider
+) -> None:
+    """With ``AI_FINISH_ABANDONED`` the rest of a stream is read after its client left, and the answer is kept."""
+    served = await serve(routes(made, k, AI_FINISH_ABANDONED="true"))
+    async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
+        provider.go(1)
+        async with client.stream("POST", SUPERVISOR, json=body(SUPERVISOR, stream=True)) as response:
+            async for chunk in response.aiter_text():
+                if "Disk" in chunk:
+                    break
+        # Its client has left by then.
+        await until(lambda: bool(made.seen(RequestDone)))
+        provider.go()
+        await over(made, 1)
         reply = await client.post(SUPERVISOR, json=body(SUPERVISOR))
     await served.stop()
     assert (reply.status_code, reply.headers["x-cache"]) == (200, "HIT")

