@@ -37,7 +37,7 @@ from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import places, reading, upgrade
 from .bill import billed
-from .counts import Counts
+from .counts import Counts, Timed, Totals
 from .places import (
     PROVIDER_DURATION,
     Name,
