@@ -51,7 +51,7 @@ async def overview(request: Request, parts: "Parts") -> Reply:
     viewed = may_view(request.http.query_params.get("view", ""), secret, parts.clock.now_ms())
     if not viewed:
         require(request, secret, "ADMIN_TOKEN")
-    snapshot = await parts.overview.snapshot()
+    snapshot = await parts.overview.snapshot(with_own=True)
     request.notes.decision, request.notes.reason = "report", snapshot.source
     headers = {}
     if viewed and snapshot.source == "redis":

@@ -26,12 +26,14 @@ from dev.redis_server import RedisServerError  # noqa: E402
 from dev.routes import routes_app  # noqa: E402
 from dev.serve import HOST, serve  # noqa: E402
 from dev.stack import Part, Stack, StackError  # noqa: E402
+from lib.app.settings import Settings  # noqa: E402
+from lib.edge.problems import BadSettings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Run until told to stop; 0 after an orderly end, 1 with one line on standard error otherwise."""
+    """Run until told to stop; 0 after an orderly end, 1 with the reason on standard error otherwise."""
     parser = argparse.ArgumentParser(prog="python -m dev", description="Run the local stack; PORT names the port.")
     parser.add_argument("--data", type=Path, default=ROOT / ".dev", metavar="DIR", help="where data live (.dev)")
     data: Path = parser.parse_args().data.resolve()
@@ -90,12 +92,24 @@ async def _start(port: int, data: Path, stopping: asyncio.Event) -> None:
             if not await _asked_to(stopping):
                 os.environ.update(stack.environment)
                 # So that the page can be opened here at once; a deployment has none until it is set.
-                os.environ.setdefault("ADMIN_TOKEN", secrets.token_urlsafe(12))
+                os.environ.setdefault("ADMIN_TOKEN", secrets.token_urlsafe(24))
+                _check(os.environ)
                 await _serve(stack, port, stopping)
     except (RedisServerError, PostgresStartError):
         # A server that was interrupted while it started is no error.
         if not await _asked_to(stopping):
             raise
+
+
+def _check(environ: Mapping[str, str]) -> None:
+    """Read the settings as the functions will: nobody should learn of a fault from the first request."""
+    try:
+        settings = Settings.from_env(environ)
+    except BadSettings as error:
+        lines = "".join(f"\n  {fault}" for fault in error.faults)
+        raise StackError(f"these settings cannot be used:{lines}") from error
+    for warning in settings.warnings:
+        _say(f"warning: {warning}")
 
 
 async def _asked_to(stopping: asyncio.Event) -> bool:

@@ -63,7 +63,7 @@ class Outbox:
     emit: Listener
     due: Callable[[Afterwards], None] = lambda after: None
     """May add what is due of earlier requests: TTLs that no reply has confirmed."""
-    rides: Callable[[], Op[None] | None] = lambda: None
+    rides: Callable[[], Op[Any] | None] = lambda: None
     """What is sent along with other steps, and never causes a round trip of its own: the ledger's counts."""
 
     async def send(self, after: Afterwards, left_s: float) -> None:

@@ -118,7 +118,7 @@
     const note = $("trouble"), values = { why: trouble, seconds: number(wait()) };
     let text = "";
     if (trouble) text = data ? word("stale", { ...values, when: moment(data.at) }) : word("empty", values);
-    else if (data?.source === "instance") text = word("instance");
+    else if (data && data.source !== "redis") text = word(data.source, { when: moment(data.at) });
     if (note.textContent !== text) note.textContent = text;
     note.hidden = !text;
     const state = !token ? "" : !data ? (trouble ? "" : word("loading")) : trouble ? ago(data.at) : word("fresh", { when: ago(data.at) });
@@ -143,6 +143,10 @@
   function allowance(each) {
     const [kind, zone] = each.period.split(", "), level = each.left === 0 ? "over" : each.percent >= 80 || each.runsOutAt ? "warn" : "";
     const label = `${each.service}, ${word(each.unit)} ${word(`of ${kind}`, { zone })}`;
+    if (each.used === null) return element("li", {},
+      element("h3", {}, element("span", {}, each.service), element("span", {}, "–")),
+      element("p", { class: "small" }, `${word(each.unit)} ${word(`of ${kind}`, { zone })}`),
+      element("p", {}, word("unknown", { limit: number(each.limit), unit: word(each.unit) })));
     const used = word("used", { used: number(each.used), limit: number(each.limit), unit: word(each.unit) });
     const forecast = each.left === 0 ? word("out") : each.runsOutAt ? word("runsOut", { when: moment(each.runsOutAt) })
       : each.unit === "MB" ? "" : word("lasts");

@@ -36,8 +36,9 @@ const WORDS = {
     stale: "The last attempt failed ({why}). These are the figures of {when}; the next attempt is in {seconds} s.",
     empty: "The first attempt failed ({why}). The next one is in {seconds} s.",
     offline: "no connection", server: "the server answered {status}",
-    instance: "Redis gave no reply: these are the figures of one instance alone.",
-    foot: "Instances flush their counts every 64 commands; a reading is shown for {seconds} s.",
+    instance: "Redis cannot be read: these are the figures of one instance alone.",
+    last: "Redis gives no reply: these are its figures of {when}, and what this instance has counted since.", unknown: "Unknown how much of {limit} {unit} is used",
+    foot: "Instances flush their counts every 64 commands or five minutes; a reading is shown for {seconds} s.",
   },
   ko: {
     skip: "본문으로 건너뛰기", again: "새로 고침", leave: "토큰 지우기",
@@ -73,7 +74,8 @@ const WORDS = {
     stale: "마지막 요청이 실패했습니다({why}). {when}의 수치이며 {seconds}초 뒤 다시 시도합니다.",
     empty: "첫 요청이 실패했습니다({why}). {seconds}초 뒤 다시 시도합니다.",
     offline: "연결 없음", server: "서버 응답 {status}",
-    instance: "Redis가 응답하지 않아 한 인스턴스의 수치만 표시합니다.",
-    foot: "인스턴스는 명령 64개마다 집계를 넘기며, 같은 수치를 {seconds}초 동안 보여 줍니다.",
+    instance: "Redis를 읽을 수 없어 한 인스턴스의 수치만 표시합니다.",
+    last: "Redis가 응답하지 않아 {when}의 수치에 이 인스턴스의 이후 집계를 더해 표시합니다.", unknown: "{limit} {unit} 중 사용량을 알 수 없음",
+    foot: "인스턴스는 명령 64개나 5분마다 집계를 넘기며, 같은 수치를 {seconds}초 동안 보여 줍니다.",
   },
 };

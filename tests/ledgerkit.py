@@ -23,8 +23,8 @@ from lib.base.events import Event
 from tests.built import routes
 
 MIDMONTH_MS = int(datetime(2025, 11, 14, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
-ADMIN = {"authorization": "Bearer admin-token"}
-CRON = {"authorization": "Bearer cron-secret"}
+ADMIN = {"authorization": "Bearer admin-token-for-tests"}
+CRON = {"authorization": "Bearer cron-secret-for-tests"}
 
 
 @dataclass
@@ -176,8 +176,8 @@ async def worlds(ground: Ground, **environ: str) -> AsyncIterator[World]:
         "CLOUD_RUN_AI_URL": f"{outside.url}/ai",
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "RATELIMIT_AI_SUPERVISOR": "1000000/minute",
-        "ADMIN_TOKEN": "admin-token",
-        "CRON_SECRET": "cron-secret",
+        "ADMIN_TOKEN": "admin-token-for-tests",
+        "CRON_SECRET": "cron-secret-for-tests",
         "ALERT_WEBHOOK_URL": f"{outside.url}/hook",
         "SLACK_WEBHOOK_URL": f"{outside.url}/slack",
         **environ,

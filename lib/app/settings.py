@@ -43,14 +43,14 @@ class Settings:
 
     redis_enabled: bool = setting("REDIS_ENABLED", env.flag, "true")
     redis_url: str | None = setting("KV_REST_API_URL UPSTASH_REDIS_REST_URL", env.url)
-    redis_token: Secret | None = setting("KV_REST_API_TOKEN UPSTASH_REDIS_REST_TOKEN", Secret)
+    redis_token: Secret | None = setting("KV_REST_API_TOKEN UPSTASH_REDIS_REST_TOKEN", env.token)
     redis_timeout_ms: int = setting("REDIS_TIMEOUT_MS", _MILLIS, "300")
     redis_connect_timeout_ms: int = setting("REDIS_CONNECT_TIMEOUT_MS", _MILLIS, "1000")
     redis_cooldown_ms: int = setting("REDIS_COOLDOWN_MS", _MILLIS, "5000")
     redis_slow_ms: int = setting("REDIS_SLOW_MS", _MILLIS, "100")
 
     supabase_url: str | None = setting("SUPABASE_URL", env.url)
-    supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY", Secret)
+    supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY", env.token)
     supabase_jwt_secret: Secret | None = setting("SUPABASE_JWT_SECRET", Secret)
     fallback_timeout_ms: int = setting("FALLBACK_TIMEOUT_MS", _MILLIS, "800")
     local_share: float = setting("LOCAL_LIMIT_SHARE", env.number(0, 1), "0.25")
@@ -75,8 +75,8 @@ class Settings:
     limit_servers: Layout = setting("RATELIMIT_SERVERS", parse_limits, _LIMITS["RATELIMIT_SERVERS"])
     limit_api: Layout = setting("RATELIMIT_API", parse_limits, _LIMITS["RATELIMIT_API"])
 
-    admin_token: Secret | None = setting("ADMIN_TOKEN", Secret)
-    cron_secret: Secret | None = setting("CRON_SECRET", Secret)
+    admin_token: Secret | None = setting("ADMIN_TOKEN", env.token)
+    cron_secret: Secret | None = setting("CRON_SECRET", env.token)
     redis_month_commands: int = setting("REDIS_MONTH_COMMANDS", env.integer(1), "500000")
     redis_month_percents: tuple[int, ...] = setting("REDIS_MONTH_PERCENTS", thrift.parse_percents, "80,90,95")
     ledger_flush_commands: int = setting("LEDGER_FLUSH_COMMANDS", env.integer(1, 10_000), "64")
@@ -85,10 +85,10 @@ class Settings:
     slack_webhook: Secret | None = setting("SLACK_WEBHOOK_URL", env.secret_url)
     alert_webhook: Secret | None = setting("ALERT_WEBHOOK_URL", env.secret_url)
     upstash_email: str | None = setting("UPSTASH_EMAIL", str)
-    upstash_api_key: Secret | None = setting("UPSTASH_API_KEY", Secret)
+    upstash_api_key: Secret | None = setting("UPSTASH_API_KEY", env.token)
     upstash_api_url: str = setting("UPSTASH_API_URL", env.url, "https://api.upstash.com")
 
-    allowed_origins: tuple[str, ...] = setting("ALLOWED_ORIGINS", env.items, "")
+    allowed_origins: tuple[str, ...] = setting("ALLOWED_ORIGINS", env.origins, "")
     trusted_proxies: tuple[Network, ...] = setting("TRUSTED_PROXIES", env.networks, "")
     identity_secret: Secret | None = setting("IDENTITY_SECRET", Secret)
     on_vercel: bool = setting("VERCEL", env.flag, "false")
@@ -109,6 +109,16 @@ class Settings:
         if faults:
             raise BadSettings(faults)
         return cls(**values, providers=providers, limits_by_name=_named_limits(given))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is set but not used as it is: a line each, with the variable's name and never its value."""
+        closes = {"ADMIN_TOKEN": self.admin_token, "CRON_SECRET": self.cron_secret}
+        return [
+            f"{name}: shorter than {env.LEAST_SECRET} characters; the routes that it opens stay closed"
+            for name, secret in closes.items()
+            if secret is not None and secret.is_short
+        ]
 
     def require_ai(self) -> None:
         """What an AI route checks first. Raises BadSettings where no AI provider is configured."""

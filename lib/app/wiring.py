@@ -136,7 +136,7 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     timeout_s = settings.fallback_timeout_ms / 1000
     signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
     late_chain = Late(lambda: _chain(settings, client, circuits, limits))
-    late_health = Late(lambda: _health(late_chain.get(), limits))
+    late_health = Late(lambda: _health(settings, late_chain.get(), limits))
     late_overview = Late(lambda: _overview(settings, late_chain.get(), limits, ledger))
     late_alerts = Late(lambda: _alerts(settings, limits, client, late_overview.get()))
     return Parts(
@@ -170,10 +170,10 @@ def _chain(
     return Chain(tuple(links), circuits, limits, limits.clock, limits.emit)
 
 
-def _health(chain: "Chain", limits: Limits) -> "Health":
+def _health(settings: "Settings", chain: "Chain", limits: Limits) -> "Health":
     from ..ops.health import Health
 
-    return Health(chain, limits, limits.clock, limits.emit)
+    return Health(chain, limits, limits.clock, limits.emit, settings.warnings)
 
 
 def _overview(settings: "Settings", chain: "Chain", limits: Limits, ledger: Ledger) -> "Overview":

@@ -7,6 +7,7 @@ person would write it. A reader takes a text without white space around it, and 
 import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from .caller import Network
 from .values import dataclass
@@ -14,6 +15,8 @@ from .values import dataclass
 type Reader[T] = Callable[[str], T]
 
 _STARS = "**********"
+LEAST_SECRET = 20
+"""A secret of ours has as many characters at least: `openssl rand -base64 24` gives 32."""
 
 
 class Secret:
@@ -29,6 +32,11 @@ class Secret:
     def value(self) -> str:
         """The text itself."""
         return self._value
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it can be found by trying: whoever has seen a signature made with it may try without asking us."""
+        return len(self._value) < LEAST_SECRET
 
     def __repr__(self) -> str:
         return f"Secret({_STARS!r})"
@@ -136,7 +144,29 @@ def url(text: str) -> str:
     """An HTTP address, without the slash at its end."""
     if not text.startswith(("https://", "http://")):
         raise ValueError("must be a URL that begins with https:// (or http:// for a local server)")
+    if not _is_word(text):
+        raise ValueError("must be a URL of plain ASCII characters without white space")
+    try:
+        parts = urlsplit(text)
+        named, port = parts.hostname, parts.port
+    except ValueError:
+        named, port = None, 0
+    if port == 0:
+        raise ValueError("must be a URL whose port is a number from 1 to 65535, or left out")
+    if not named:
+        raise ValueError("must be a URL with a host, such as https://example.com")
     return text.rstrip("/")
+
+
+def token(text: str) -> Secret:
+    """A secret that is sent in a header."""
+    if not _is_word(text):
+        raise ValueError("must be one word of plain ASCII characters without white space: was more than it copied?")
+    return Secret(text)
+
+
+def _is_word(text: str) -> bool:
+    return all("!" <= each <= "~" for each in text)
 
 
 def secret_url(text: str) -> Secret:
@@ -148,6 +178,16 @@ def secret_url(text: str) -> Secret:
 def items(text: str) -> tuple[str, ...]:
     """A list by comma."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """A list of origins by comma, as browsers send them: a scheme, a host and perhaps a port; or ``*`` for all."""
+    found = tuple(each.removesuffix("/") for each in items(text))
+    for each in found:
+        scheme, _, host = each.partition("://")
+        if each != "*" and not (scheme and host and _is_word(each) and not set(host) & set("/?#@")):
+            raise ValueError("not a list of origins: write for example 'https://app.example.com,http://localhost:3000'")
+    return found
 
 
 def networks(text: str) -> tuple[Network, ...]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ..base.encode import to_json
 from ..base.events import Crashed, Listener
-from .problems import TYPE_BASE, BadSettings, Problem
+from .problems import TYPE_BASE, BadSettings, Problem, decided
 from .request import Reply, Request
 
 if TYPE_CHECKING:
@@ -48,6 +48,6 @@ def reply_to(request: Request, problem: Problem) -> Reply:
     if problem.attempts:
         body["attempts"] = list(problem.attempts)
     if request.notes.decision == "none":
-        request.notes.decision, request.notes.reason = "refuse", kind.code
+        request.notes.decision, request.notes.reason = decided(kind.code), kind.code
     content, media = request.errors(body)
     return Reply(kind.status, content, headers, media, problem.after)

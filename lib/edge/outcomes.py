@@ -11,7 +11,7 @@ from ..base.values import dataclass
 from ..call import Answered, Failed, Outcome, Refused, Streaming
 from ..pieces import SourceFailed
 from . import headers
-from .problems import Problem
+from .problems import Problem, decided
 from .request import Request
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ def problem(
     notes, attempts = request.notes, attempts_of(outcome)
     match result:
         case Refused(code, reason, retry_at_ms):
-            notes.decision, notes.reason = "refuse", f"{code}:{reason}"
+            notes.decision, notes.reason = decided(code), f"{code}:{reason}"
             wait_s = None if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
             given = {**given, **headers.cache("none", None, 0, stored=False, detail=code)}
             detail = _why(code, reason, wait_s, wording)
             return Problem(code, detail, wait_s, attempts=attempts, headers=given, after=outcome.after)
         case Failed(failure, retry_at_ms):
-            notes.decision, notes.reason = "fail", str(failure)
+            notes.decision, notes.reason = decided(wording.failures.get(failure.kind, wording.other)[0]), str(failure)
             given = {**given, **headers.cache("miss", None, 0, stored=False)}
             return _failed(failure, retry_at_ms, wording, given, outcome)
 

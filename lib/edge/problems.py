@@ -25,6 +25,11 @@ class Kind:
     title: str
     source: Source
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether it counts as failed: nobody was served, and the caller did not ask for that."""
+        return self.status >= 500 and self.code != "not_cached"
+
 
 KINDS = {
     kind.code: kind
@@ -52,6 +57,11 @@ KINDS = {
         Kind("internal_error", 500, "Something broke in Breakwater", "guard"),
     )
 }
+
+
+def decided(code: str) -> Literal["refuse", "fail"]:
+    """What a reply with this code counts as."""
+    return "fail" if KINDS[code].is_failure else "refuse"
 
 
 @dataclass(eq=False)

@@ -113,6 +113,7 @@ class HealthBody(TypedDict):
     redis: RedisHealth
     supabase: SupabaseHealth
     providers: list[ProviderHealth]
+    warnings: Annotated[list[str], Text("Settings that are not used as they are, each with its variable.")]
     requestId: str
 
 
@@ -138,9 +139,9 @@ class AllowanceBody(TypedDict):
     unit: str
     period: str
     limit: int
-    used: int
-    left: int
-    percent: float
+    used: Annotated[int | None, Text("null, as are `left` and `percent`: unknown while Redis cannot be read.")]
+    left: int | None
+    percent: float | None
     resetsAt: Annotated[int | None, Text("When the whole limit is available again; null: never, or nothing is used.")]
     runsOutAt: Annotated[int | None, Text("When nothing is left at the present rate; null: it lasts until it resets.")]
     source: Annotated[
@@ -207,8 +208,8 @@ class OverviewBody(TypedDict):
 
     at: int
     source: Annotated[
-        Literal["redis", "instance"],
-        Text("`instance`: Redis gave no reply, and this is what this instance alone has seen."),
+        Literal["redis", "last", "instance"],
+        Text("`last`: Redis gives no reply, and these are its figures of `at`. `instance`: this instance's own alone."),
     ]
     freshFor: Annotated[int, Text("Seconds for which the next request gets the same figures.")]
     mode: Mode

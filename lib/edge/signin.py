@@ -60,7 +60,9 @@ class SignIn:
             self.emit(TokenRefused(type(e).__name__))
             return None
         user = claims["sub"]
-        return user if isinstance(user, str) and user and claims.get("role") == "authenticated" else None
+        # Supabase signs anybody in anonymously, as often as asked: such a user is as good as none.
+        signed_in = claims.get("role") == "authenticated" and claims.get("is_anonymous") is not True
+        return user if signed_in and isinstance(user, str) and user else None
 
     async def _key(self, token: str) -> tuple[Any, list[str]]:
         """The key and the algorithms it may be used with: never those that the token alone names."""

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
 
-from ..base.env import Secret
+from ..base.env import LEAST_SECRET, Secret
 from .problems import Problem
 from .request import Request
 
@@ -13,6 +13,8 @@ def require(request: Request, secret: Secret | None, variable: str) -> None:
     """Let a request with ``Authorization: Bearer <secret>`` pass. Raises Problem."""
     if secret is None:
         raise Problem("closed", f"Set {variable} and deploy again to open this route.")
+    if secret.is_short:
+        raise Problem("closed", f"Set {variable} to {LEAST_SECRET} characters or more, and deploy again.")
     scheme, _, token = request.header("authorization").partition(" ")
     if scheme.lower() != "bearer" or not _same(token.strip(), secret.value):
         detail = f"Send Authorization: Bearer with the value of {variable}."
@@ -30,7 +32,7 @@ def view_of(secret: Secret, day: str) -> str:
 
 def may_view(view: str, secret: Secret | None, now_ms: int) -> bool:
     """Whether a key opens the overview now; the neighbouring days' do as well, for clocks that differ."""
-    if secret is None:
+    if secret is None or secret.is_short:
         return False
     today = datetime.fromtimestamp(now_ms / 1000, UTC)
     days = [(today + timedelta(days=offset)).strftime("%Y-%m-%d") for offset in (-1, 0, 1)]

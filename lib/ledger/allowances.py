@@ -30,6 +30,8 @@ class Allowance:
     source: Source
     as_of_ms: int | None = None
     """When the figure was measured, where we do not count it ourselves."""
+    known: bool = True
+    """Whether ``used`` says anything: not where Redis, which knows, gives no reply."""
 
     @property
     def left(self) -> int:
@@ -40,6 +42,11 @@ class Allowance:
     def share(self) -> float:
         """The used part of the limit."""
         return self.used / self.limit if self.limit else 0.0
+
+
+def unknown(each: Allowance) -> Allowance:
+    """The same limit where nobody can say what of it is used."""
+    return Allowance(each.service, each.unit, each.period, each.limit, 0, None, None, each.source, known=False)
 
 
 def rate_per_hour(by_hour: Sequence[int], now_ms: int) -> float:

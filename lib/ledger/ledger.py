@@ -1,14 +1,18 @@
 """Counts what happens in this instance, and adds it to Redis in one command every ``LEDGER_FLUSH_COMMANDS`` commands.
 
 It listens to events, and the transports report every command they send. A flush follows a response, in the same round
-trip as the write-back where there is one. An instance that is killed loses what it had not flushed: less than
-``LEDGER_FLUSH_COMMANDS`` billed commands and ``_MOST_REQUESTS`` requests, and nothing else (docs/ledger.md).
+trip as the write-back where there is one. With little traffic it also follows the first response after
+``FLUSH_AFTER_S``. All instances together flush because of the time alone for ``TIME_SHARE`` of the month's commands at
+most: each such flush is counted in the month's string, whose reading comes with every flush, and when they are ahead
+of the month a text that every request reads anyway tells all instances to leave it (``redis/thrift.py``).
+
+An instance that is killed loses what it had not flushed: less than ``LEDGER_FLUSH_COMMANDS`` billed commands and
+``_MOST_REQUESTS`` requests, all of the last ``FLUSH_AFTER_S``, and nothing else (docs/ledger.md).
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from functools import lru_cache
 
 from ..base.calendar import month_ends_ms, month_of
 from ..base.clock import Clock
@@ -16,7 +20,6 @@ from ..base.events import (
     WARNING,
     CircuitChanged,
     Event,
-    Mode,
     ModeSwitched,
     ProviderAnswered,
     ProviderAsked,
@@ -36,21 +39,24 @@ from . import places, reading, upgrade
 from .bill import billed
 from .counts import Counts, Timed, Totals
 from .places import (
-    GUARD_DURATION,
-    HTTP_DURATION,
     PROVIDER_DURATION,
-    REDIS_DURATION,
     Name,
     known,
 )
 from .reading import Reading, Written
-from .table import Place, months
+from .requests import count_request, observe
+from .table import Place, month_starts_ms, months
 
 _MOST_REQUESTS = 1_000
 """Requests that cost no command are flushed after so many at the latest."""
 _REPLY_WITHIN_S = 10.0
 """Longer than any round trip may take: a flush without a reply by then is repeated."""
 _FLUSH_S = 2.0
+FLUSH_AFTER_S = 300.0
+TIME_SHARE = 0.02
+"""The part of the month's commands that may go into flushes for which nothing but time is due."""
+_BURST = 200
+"""So many such flushes may come ahead of the month's passing: a busy morning of a quiet site."""
 _LEAST_AT_END = 8
 
 
@@ -82,6 +88,8 @@ class Ledger:
     _pending: Counts = field(default_factory=Counts)
     _commands: int = 0
     _requests: int = 0
+    _flushed_at: float | None = None
+    """When the last flush was sent, on the clock that never jumps; at first, when anything was counted."""
     _in_flight: list[_Flush] = field(default_factory=list)
     _follow_ups: list[Op[None]] = field(default_factory=list)
     """What the reply to a flush calls for: TTLs, another step."""
@@ -109,7 +117,7 @@ class Ledger:
         match event:
             case RequestDone():
                 self._requests += 1
-                _count_request(event, totals, timed)
+                count_request(event, totals, timed)
             case ProviderAsked() | ProviderAnswered() | ProviderFailure():
                 self._count_provider(event, totals, timed)
             case StoreFailed(store, _, reason):
@@ -137,7 +145,7 @@ class Ledger:
                 timed[f"calls.{name}"] += 1
             case ProviderAnswered(provider, ms):
                 vcpu_ms = round(ms * self.vcpus.get(provider, 0.0))
-                _observe(totals, PROVIDER_DURATION.counts(ms, name))
+                observe(totals, PROVIDER_DURATION.counts(ms, name))
                 totals["vcpu_ms", name] += vcpu_ms
                 timed["vcpu_ms"] += vcpu_ms
             case ProviderFailure():
@@ -152,33 +160,47 @@ class Ledger:
             counts.add(each)
         return counts.places().get(month_of(self.clock.now_ms()), {})
 
-    def take(self, least: int | None = None) -> Op[None] | None:
-        """The command that writes all counts, if enough has been counted; 2 on the last day of a month."""
+    def take(self, least: int | None = None) -> Op[Reading | None] | None:
+        """The command that writes all counts, if enough has been counted; 2 on the last day of a month.
+
+        Yields the month as it stands then, or None where the key holds something else.
+        """
         if self.redis is None or self.redis.gate.rests():
             return None
         self._take_back()
-        now_ms = self.clock.now_ms()
+        now_ms, now = self.clock.now_ms(), self.clock.monotonic()
         commands = len(months(now_ms))
         due = self.flush_commands * self.thrift.step(now_ms).flush * commands
         if self._commands < (due if least is None else least) and self._requests < _MOST_REQUESTS * commands:
-            return None
-        flush = _Flush(self._pending, self._commands, self._requests, self.clock.monotonic())
+            if not self._time_is_due(now_ms, now, commands):
+                return None
+            self._pending.at(now_ms)[0][places.TIME_FLUSHES] += commands
+        self._flushed_at = now
+        flush = _Flush(self._pending, self._commands, self._requests, now)
         write = reading.write(flush.counts.places(), now_ms)
         # The commands of a flush are counted like all others, but bring the next flush no nearer.
         self._pending, self._commands, self._requests = Counts(), -len(write.commands), 0
         self._in_flight.append(flush)
 
-        def read(replies: Sequence[Reply]) -> None:
+        def read(replies: Sequence[Reply]) -> Reading | None:
             try:
                 written = write.read(replies)
             except UnreadableReply:
                 # The key holds something else. Other commands of the same round trip must not fail because of it.
-                return
+                return None
             if flush in self._in_flight:
                 self._in_flight.remove(flush)
                 self._confirm(written, now_ms)
+            return written.reading
 
         return Op(write.commands, read)
+
+    def _time_is_due(self, now_ms: int, now: float, commands: int) -> bool:
+        if self._flushed_at is None:
+            self._flushed_at = now
+        if now - self._flushed_at < FLUSH_AFTER_S or (self._commands <= 0 and self._requests == 0):
+            return False
+        return not self.thrift.quiet(now_ms) and self.month_commands * TIME_SHARE >= commands
 
     def _take_back(self) -> None:
         """Count again what got no reply. Where only the reply was lost, it counts twice, which is the safer side."""
@@ -209,13 +231,26 @@ class Ledger:
     def learn(self, seen: Reading, *, lowers: bool = True) -> None:
         """Take the step of thrift from a reading, and keep the reading for alerts. ``lowers``: a lower step counts."""
         now_ms = seen.now_ms
-        before = self.thrift.number(now_ms)
+        before, was_quiet = self.thrift.number(now_ms), self.thrift.quiet(now_ms)
         step = thrift.step_of(seen.commands, self.month_commands, self.percents)
-        if step > before or (step < before and lowers):
-            self.thrift.set(step, now_ms)
-            lasts_ms = month_ends_ms(now_ms) - now_ms
-            self._follow_ups.append(Op((("SET", keys.thrift(seen.month), step, "PX", lasts_ms),), ignored))
+        if step < before and not lowers:
+            step = before
+        quiet = self._time_is_spent(seen, was_quiet=was_quiet)
+        if step != before or (step == 0 and quiet != was_quiet):
+            self.thrift.set(step, now_ms, quiet=quiet)
+            text, lasts_ms = thrift.text_of(step, quiet=quiet), month_ends_ms(now_ms) - now_ms
+            self._follow_ups.append(Op((("SET", keys.thrift(seen.month), text, "PX", lasts_ms),), ignored))
         self.news.append(seen)
+
+    def _time_is_spent(self, seen: Reading, *, was_quiet: bool) -> bool:
+        """Whether flushes by time are ahead of the month. Once they are, they rest until they are behind it."""
+        most = self.month_commands * TIME_SHARE
+        burst = min(_BURST, most / 10)
+        begins_ms = month_starts_ms(seen.month)
+        passed = (seen.now_ms - begins_ms) / (month_ends_ms(begins_ms) - begins_ms)
+        # Instances that have not read the text yet may still flush: the last burst is kept for them.
+        allowed = min(most * passed + burst, most - burst)
+        return seen.total(*places.TIME_FLUSHES) >= (max(0.0, allowed - burst) if was_quiet else allowed)
 
     async def settle(self, least: int | None = None) -> None:
         """After a response: flush if it is due. Raises nothing; what fails is tried again later."""
@@ -239,54 +274,3 @@ def _store_error(store: str, reason: str) -> Name:
     if store == "supabase":
         return ("supabase_errors",)
     return ("redis_errors", known(reason.partition(":")[0], places.ERRORS))
-
-
-def _count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
-    labels = _labels(done.route, done.decision, done.status, done.mode, done.cache, done.reason)
-    spent = done.spent_ms
-    for name in labels.counted:
-        totals[name] += 1
-    if done.mode is not None:
-        _observe(totals, GUARD_DURATION.counts(spent.guard))
-        if done.mode == "redis" and spent.redis:
-            _observe(totals, REDIS_DURATION.counts(spent.redis))
-            timed["redis_us"] += round(spent.redis * 1000)
-            timed["redis_timed"] += 1
-    if done.cache in ("hit", "stale", "collapsed"):
-        timed["cached"] += 1
-    if labels.timed_route is not None:
-        took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
-        _observe(totals, HTTP_DURATION.counts(took_ms, labels.timed_route))
-        timed[done.decision] += 1
-        timed["request_ms"] += round(took_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class _Labels:
-    """What a request is counted as."""
-
-    counted: tuple[Name, ...]
-    timed_route: str | None
-
-
-@lru_cache(maxsize=256)
-def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str | None, reason: str) -> _Labels:
-    route = known(path.removeprefix("/api/"), places.ROUTES)
-    decision = known(decided, places.DECISIONS, "none")
-    group = "429" if status == 429 else known(f"{status // 100}xx", places.STATUSES, "5xx")
-    counted: list[Name] = [("requests", route, decision), ("statuses", route, group)]
-    if mode is not None:
-        counted.append(("modes", mode))
-    if cache is not None:
-        counted.append(("caches", known(cache, places.CACHES, "none")))
-    if decision == "refuse":
-        code, _, why = reason.partition(":")
-        counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
-    is_guarded = mode is not None or route != places.OTHER
-    is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
-    return _Labels(tuple(counted), route if is_timed else None)
-
-
-def _observe(totals: Totals, counts: Sequence[tuple[Name, int]]) -> None:
-    for name, number in counts:
-        totals[name] += number

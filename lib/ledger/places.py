@@ -63,6 +63,7 @@ REFUSALS: Mapping[str, int] = {
     "not_cached": 5,
     # Nothing was refused: a limit in a dry run would have.
     "dry_run": 6,
+    "store_unavailable": 7,
 }
 ERRORS: Mapping[str, int] = {
     OTHER: 0,
@@ -164,6 +165,8 @@ GUARD_DURATION = Histogram("guard_ms", (1, 2.5, 5, 10, 25, 50, 100))
 # Totals of the month
 
 WRITES: Name = ("writes",)
+TIME_FLUSHES: Name = ("time_flushes",)
+"""Writes for which nothing but time was due."""
 """How often this string was written: a new one needs a TTL."""
 COMMANDS: Name = ("redis_commands",)
 EARLIER_COMMANDS: Name = ("earlier_commands",)
@@ -218,6 +221,7 @@ BLOCKS: tuple[Block, ...] = (
     Block(9, VENDOR_AT),
     Block(10, SUPABASE_BYTES),
     Block(11, SUPABASE_AT),
+    Block(12, TIME_FLUSHES),
     # 128 to 511: counters with one label of a few values.
     Block(128, ("modes",), (_MODE,)),
     Block(136, ("mode_switches",), ((COUNTING_MODES, 8),)),

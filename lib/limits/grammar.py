@@ -37,10 +37,7 @@ def _parse(text: str, *, budget: bool) -> Layout:
         if not match or (not budget and (match["tokens"] or match["zone"])):
             raise ValueError(f"not a limit: write for example '{example}', or 'off'")
         unit: Unit = "tokens" if match["tokens"] else "calls"
-        try:
-            found.append(window(match["length"], int(match["limit"]), unit, match["zone"]))
-        except KeyError:
-            raise ValueError("not a time zone: write for example 'America/Los_Angeles'") from None
+        found.append(window(match["length"], int(match["limit"]), unit, match["zone"]))
     if len({each.name for each in found}) != len(found):
         twice = " for calls and once for tokens" if budget else ""
         raise ValueError(f"each of minute, hour and day may be given once{twice}")

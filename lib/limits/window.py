@@ -113,7 +113,12 @@ def window(length: str, limit: int, unit: Unit = "calls", zone: str | None = Non
     if zone is not None:
         if length != "day":
             raise ValueError("a time zone goes with a day")
-        if _is_off_the_half_hour(zone):
+        try:
+            is_off = _is_off_the_half_hour(zone)
+        except (KeyError, ValueError, OSError):
+            # zoneinfo opens a file of this name: it may be missing, a folder, or no zone.
+            raise ValueError("not a time zone: write for example 'America/Los_Angeles'") from None
+        if is_off:
             bucket_ms = _QUARTER_MS
     if limit >= 1 << 32:
         raise ValueError("a limit is below 4294967296")

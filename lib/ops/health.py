@@ -6,6 +6,7 @@ just shown. Only when none has lately are they read (1 command). Concurrent call
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Literal
 
@@ -34,6 +35,8 @@ class Health:
     limits: Limits
     clock: Clock
     emit: Listener
+    warnings: Sequence[str] = ()
+    """What the settings say about themselves."""
     _running: asyncio.Task[None] | None = None
     _checked_ms: int = -_FRESH_MS
     _redis: RedisHealth = field(default_factory=lambda: RedisHealth(state="disabled"))
@@ -64,6 +67,7 @@ class Health:
             "redis": self._redis,
             "supabase": self._supabase,
             "providers": providers,
+            "warnings": list(self.warnings),
             "requestId": request_id,
         }
 

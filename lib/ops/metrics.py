@@ -2,6 +2,10 @@
 
 Names and bounds are OpenTelemetry's where its conventions have them, in Prometheus' spelling. Counts are those of all
 instances in this calendar month; a new month begins at zero, which Prometheus takes for a restart.
+
+Nothing else may make a counter fall, because whatever it rises to afterwards counts once more. So each count carries
+the time at which Redis was read: a scraper drops what an instance says with an older reading than the one it has seen.
+Where this instance has never read Redis there are no counts, which is a gap and no fall.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,9 +40,10 @@ class _Ledger(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        reading = self._snapshot.reading
-        yield from _counts(reading)
-        yield from _histograms(reading)
+        if self._snapshot.source != "instance":
+            reading, at_s = self._snapshot.reading, self._snapshot.at_ms / 1000
+            yield from _counts(reading, at_s)
+            yield from _histograms(reading, at_s)
         yield from _circuits(self._snapshot)
         yield from _allowances(self._snapshot)
 
@@ -48,7 +53,7 @@ _COUNTERS = (
     ("statuses", "breakwater_responses", "Responses, by route and class of status.", ("http_route", "status")),
     ("modes", "breakwater_admissions", "Guarded requests, by the store that counted them.", ("mode",)),
     ("caches", "breakwater_answers", "Guarded requests, by the state of the cache.", ("cache",)),
-    ("refusals", "breakwater_refusals", "Requests refused by the guard, by reason.", ("reason",)),
+    ("refusals", "breakwater_refusals", "Requests that the guard did not let through, by reason.", ("reason",)),
     ("provider_calls", "breakwater_provider_calls", "Calls that were sent to a provider.", ("gen_ai_provider_name",)),
     (
         "provider_failures",
@@ -72,12 +77,13 @@ _COUNTERS = (
 )
 
 
-def _counts(reading: Reading) -> Iterator[Metric]:
+def _counts(reading: Reading, at_s: float) -> Iterator[Metric]:
     for kind, name, text, labels in _COUNTERS:
         family = CounterMetricFamily(name, text, labels=labels)
         for values, count in named(reading, kind):
             pairs = zip(labels, values, strict=True)
-            family.add_metric([_route(each) if label == "http_route" else each for label, each in pairs], count)
+            shown = [_route(each) if label == "http_route" else each for label, each in pairs]
+            family.add_metric(shown, count, timestamp=at_s)
         yield family
 
 
@@ -85,9 +91,10 @@ def _route(route: str) -> str:
     return route if route == "other" else f"/api/{route}"
 
 
-def _histograms(reading: Reading) -> Iterator[Metric]:
+def _histograms(reading: Reading, at_s: float) -> Iterator[Metric]:
     yield _histogram(
         reading,
+        at_s,
         places.HTTP_DURATION,
         "http_server_request_duration_seconds",
         "How long guarded requests took.",
@@ -96,6 +103,7 @@ def _histograms(reading: Reading) -> Iterator[Metric]:
     )
     yield _histogram(
         reading,
+        at_s,
         places.REDIS_DURATION,
         "db_client_operation_duration_seconds",
         "How long the round trip to Redis took that decides a request.",
@@ -104,6 +112,7 @@ def _histograms(reading: Reading) -> Iterator[Metric]:
     )
     yield _histogram(
         reading,
+        at_s,
         places.PROVIDER_DURATION,
         "gen_ai_client_operation_duration_seconds",
         "How long whole answers took.",
@@ -112,6 +121,7 @@ def _histograms(reading: Reading) -> Iterator[Metric]:
     )
     yield _histogram(
         reading,
+        at_s,
         places.GUARD_DURATION,
         "breakwater_guard_duration_seconds",
         "Our own time in a guarded request: neither stores nor providers.",
@@ -122,6 +132,7 @@ def _histograms(reading: Reading) -> Iterator[Metric]:
 
 def _histogram(
     reading: Reading,
+    at_s: float,
     histogram: Histogram,
     name: str,
     text: str,
@@ -133,7 +144,7 @@ def _histogram(
         *counts, sum_us = [reading.total(*each) for each in histogram.names(*of)]
         bounds = [f"{bound / 1000:g}" for bound in histogram.bounds_ms] + ["+Inf"]
         buckets = [(bound, float(sum(counts[: at + 1]))) for at, bound in enumerate(bounds)]
-        family.add_metric(list(values), buckets, sum_us / 1e6)
+        family.add_metric(list(values), buckets, sum_us / 1e6, timestamp=at_s)
     return family
 
 
@@ -160,7 +171,7 @@ def _allowances(snapshot: Snapshot) -> Iterator[Metric]:
 
     found = snapshot.ledger
     yield gauge("limit", "What a free tier allows.", lambda at: found[at].limit)
-    yield gauge("used", "What of it is used.", lambda at: found[at].used)
+    yield gauge("used", "What of it is used.", lambda at: found[at].used if found[at].known else None)
     yield gauge("reset_timestamp_seconds", "When it resets.", lambda at: _s(found[at].resets_at_ms))
     yield gauge(
         "exhausted_timestamp_seconds",
@@ -170,12 +181,13 @@ def _allowances(snapshot: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "breakwater_thrift_step", "The thrift step: 0, Redis is used as usual; 3, not at all.", value=snapshot.thrift
     )
-    yield GaugeMetricFamily(
-        "breakwater_reading_timestamp_seconds", "When the ledger was read.", value=snapshot.at_ms / 1000
-    )
+    if snapshot.source != "instance":
+        yield GaugeMetricFamily(
+            "breakwater_reading_timestamp_seconds", "When the ledger was read.", value=snapshot.at_ms / 1000
+        )
     yield GaugeMetricFamily(
         "breakwater_reading_from_redis",
-        "1: counts of all instances; 0: Redis gave no reply, and these are one instance's own.",
+        "1: Redis has just been read; 0: it gives no reply, and the figures are its last or missing.",
         value=float(snapshot.source == "redis"),
     )
 

@@ -28,16 +28,20 @@ from ..redis.thrift import Thrift
 _READ_S = 2.0
 
 
+type Source = Literal["redis", "last", "instance"]
+"""``last``: Redis gives no reply, and this is what it said last. ``instance``: this instance has no reading of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything there is to show, as it was at ``at_ms``."""
 
     at_ms: int
-    source: Literal["redis", "instance"]
+    """When the figures were read; the present where they are this instance's own."""
+    source: Source
     fresh_s: int
     reading: Reading
     circuits: Sequence[tuple[str, Circuit]]
-    used_ms: Mapping[str, str | None]
     mode: Mode
     thrift: int
     ledger: Sequence[Allowance]
@@ -57,32 +61,41 @@ class Overview:
     """How long a reading is reused, instead of the thrift step's own time."""
     _last: tuple[int, int, Reading] | None = None
     """When Redis was read, after how many flushes, and the reading."""
+    _down: bool = False
+    """Whether it gave no reply when it was asked last."""
     _used: Mapping[str, str | None] = field(default_factory=dict)
 
-    async def snapshot(self) -> Snapshot:
-        """The present state; read anew when the last reading is too old. Raises nothing."""
+    async def snapshot(self, *, with_own: bool = False) -> Snapshot:
+        """The present state; read anew when the last reading is too old. Raises nothing.
+
+        ``with_own`` adds what this instance has counted and not flushed, for people. A program that compares two
+        replies must not see it, because the next reply may come from another instance.
+        """
         now_ms = self.clock.now_ms()
         fresh_s = self.thrift.step(now_ms).read_s if self.fresh_s is None else self.fresh_s
-        if self._last is None or now_ms - self._last[0] >= fresh_s * 1000 or self._last[1] != self.counts.flushes:
+        last = self._last
+        if last is None or now_ms - last[0] >= fresh_s * 1000 or last[1] != self.counts.flushes or self._down:
             await self._read(now_ms)
-        if self._last is None:
-            at_ms, source = now_ms, "instance"
-            reading = readings.empty(now_ms)
+        source: Source = "last" if self._down else "redis"
+        if self._last is None or self._last[2].month != month_of(now_ms):
+            at_ms, source, reading = now_ms, "instance", readings.empty(now_ms)
         else:
-            at_ms, source, reading = self._last[0], "redis", self._last[2]
-        # This instance knows what it has not flushed yet.
-        reading = reading.plus(self.counts.pending())
+            at_ms, _, reading = self._last
+        if with_own:
+            reading = reading.plus(self.counts.pending())
         circuits = [(link.name, self.chain.circuits.known(link.name)) for link in self.chain.links]
+        found = self.ledger(reading)
+        if source == "instance":
+            found = [allowances.unknown(each) for each in found]
         return Snapshot(
             at_ms,
-            "redis" if source == "redis" else "instance",
+            source,
             fresh_s,
             reading,
             circuits,
-            self._used,
             self._mode(now_ms),
             self.thrift.number(now_ms),
-            self.ledger(reading),
+            found,
         )
 
     def ledger(self, reading: Reading) -> list[Allowance]:
@@ -92,25 +105,31 @@ class Overview:
         return allowances.ledger(reading, self.counts.month_commands, providers, self._used, supabase_mb)
 
     def _mode(self, now_ms: int) -> Mode:
-        if self._last is not None and self.limits.spares(now_ms) is None:
+        if self._last is not None and not self._down and self.limits.spares(now_ms) is None:
             return "redis"
         return "supabase" if self.limits.supabase else "local"
 
     async def _read(self, now_ms: int) -> None:
-        redis, flushes = self.limits.redis, self.counts.flushes
+        redis = self.limits.redis
         if redis is None:
+            self._down = True
             return
         step = Lookup((keys.thrift(month_of(now_ms)),), lambda texts: texts[0], lambda: None)
-        wanted = join(readings.read(now_ms), both(step, self.chain.lookup(now_ms)).op())
+        # What is counted here is written with the same command that reads.
+        flush = self.counts.take(1) or readings.read(now_ms)
+        wanted = join(flush, both(step, self.chain.lookup(now_ms)).op())
         try:
             reading, (thrift, view) = await redis.run(wanted, "read", _READ_S)
         except RedisDown:
-            # The last reading is out of date by now; this instance's own counts are at least current.
-            self._last = None
+            self._down = True
             return
+        if reading is None:
+            self._down = True
+            return
+        self._down = False
         self.thrift.seen(thrift, now_ms)
         self._used = {link.name: used for link, used in zip(self.chain.links, view.used, strict=True)}
-        self._last = (now_ms, flushes, reading)
+        self._last = (now_ms, self.counts.flushes, reading)
 
 
 # JSON for the page
@@ -163,9 +182,9 @@ def _allowance(each: Allowance) -> AllowanceBody:
         "unit": each.unit,
         "period": each.period,
         "limit": each.limit,
-        "used": each.used,
-        "left": each.left,
-        "percent": round(each.share * 100, 1),
+        "used": each.used if each.known else None,
+        "left": each.left if each.known else None,
+        "percent": round(each.share * 100, 1) if each.known else None,
         "resetsAt": _seconds(each.resets_at_ms),
         "runsOutAt": _seconds(each.runs_out_at_ms),
         "source": each.source,

@@ -50,9 +50,18 @@ def parse_percents(text: str) -> tuple[int, ...]:
     return percents
 
 
+_QUIET = "0q"
+"""The first step, and no flush for which nothing but time is due."""
+
+
 def parse_step(text: str | None) -> int:
     """The step that a text in Redis names; anything else is the first."""
     return int(text) if text in ("1", "2", "3") else 0
+
+
+def text_of(number: int, *, quiet: bool) -> str:
+    """The text that names a step."""
+    return _QUIET if quiet and not number else str(number)
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +71,7 @@ class Thrift:
     changed: Callable[[int, int], None] = lambda before, after: None
     """Called with each change of step: the step before, and the new one."""
     _number: int = 0
+    _quiet: bool = False
     _month: str = ""
 
     def number(self, now_ms: int) -> int:
@@ -72,14 +82,18 @@ class Thrift:
         """What is done now."""
         return STEPS[self.number(now_ms)]
 
+    def quiet(self, now_ms: int) -> bool:
+        """Whether no counts are written because of the time alone."""
+        return self.number(now_ms) > 0 or (self._quiet and month_of(now_ms) == self._month)
+
     def seen(self, text: str | None, now_ms: int) -> None:
         """Learn what Redis holds of it."""
-        if text is not None or self._number:
-            self.set(parse_step(text), now_ms)
+        if text is not None or self._number or self._quiet:
+            self.set(parse_step(text), now_ms, quiet=text == _QUIET)
 
-    def set(self, number: int, now_ms: int) -> None:
+    def set(self, number: int, now_ms: int, *, quiet: bool = False) -> None:
         """Go on at a step until the month ends."""
         before = self.number(now_ms)
-        self._number, self._month = number, month_of(now_ms)
+        self._number, self._quiet, self._month = number, quiet, month_of(now_ms)
         if number != before:
             self.changed(before, number)

@@ -122,6 +122,32 @@ def test_vercels_names_come_first() -> None:
             id="the name that was used",
         ),
         pytest.param(BACKEND, {"KV_REST_API_URL"}, id="no Redis"),
+        pytest.param({**LEAST, "SUPABASE_URL": "https://a b.example"}, {"SUPABASE_URL"}, id="a URL with a space"),
+        pytest.param({**LEAST, "KV_REST_API_URL": "https://x:99999"}, {"KV_REST_API_URL"}, id="a port beyond the last"),
+        pytest.param({**LEAST, "KV_REST_API_URL": "https://x:0"}, {"KV_REST_API_URL"}, id="port zero"),
+        pytest.param({**LEAST, "CLOUD_RUN_AI_URL": "http://x:port"}, {"CLOUD_RUN_AI_URL"}, id="a port in letters"),
+        pytest.param({**LEAST, "UPSTASH_API_URL": "https://:443/"}, {"UPSTASH_API_URL"}, id="a URL without a host"),
+        pytest.param({**LEAST, "ALERT_WEBHOOK_URL": "https://"}, {"ALERT_WEBHOOK_URL"}, id="a scheme alone"),
+        pytest.param({**LEAST, "SLACK_WEBHOOK_URL": "https://[x"}, {"SLACK_WEBHOOK_URL"}, id="half an address"),
+        pytest.param({**LEAST, "KV_REST_API_TOKEN": "a b"}, {"KV_REST_API_TOKEN"}, id="a secret of two words"),
+        pytest.param({**LEAST, "ADMIN_TOKEN": "one\ntwo"}, {"ADMIN_TOKEN"}, id="a secret of two lines"),
+        pytest.param({**LEAST, "GROQ_API_KEY": "clé"}, {"GROQ_API_KEY"}, id="a key no header can hold"),
+        pytest.param({**LEAST, "CRON_SECRET": "“quoted”"}, {"CRON_SECRET"}, id="a secret in typographic quotes"),
+        pytest.param(
+            {**LEAST, "CLOUD_RUN_LIMITS": "9/day@America"}, {"CLOUD_RUN_LIMITS"}, id="a zone that is a folder"
+        ),
+        pytest.param(
+            {**LEAST, "GEMINI_API_KEY": "k", "GEMINI_LIMITS": "9/day@leapseconds"},
+            {"GEMINI_LIMITS"},
+            id="a file that is no zone",
+        ),
+        pytest.param(
+            {**LEAST, "GEMINI_API_KEY": "k", "GEMINI_LIMITS": "9/day@A/"},
+            {"GEMINI_LIMITS"},
+            id="a zone that ends in a slash",
+        ),
+        pytest.param({**LEAST, "ALLOWED_ORIGINS": "example.com"}, {"ALLOWED_ORIGINS"}, id="an origin without a scheme"),
+        pytest.param({**LEAST, "ALLOWED_ORIGINS": "https://x/app"}, {"ALLOWED_ORIGINS"}, id="an origin with a path"),
         pytest.param({**BACKEND, "KV_REST_API_URL": "https://x"}, {"KV_REST_API_TOKEN"}, id="no token"),
         pytest.param({**BACKEND, "KV_REST_API_TOKEN": "x"}, {"KV_REST_API_URL"}, id="a token without a URL"),
         pytest.param(
@@ -276,6 +302,21 @@ def test_no_value_in_a_fault(name: str) -> None:
         Settings.from_env(environ)
     told = [str(error.value), repr(error.value), *error.value.faults, *traceback.format_exception(error.value)]
     assert "hunter2" not in "".join(told)
+
+
+def test_an_origin_may_end_in_a_slash() -> None:
+    """As it is copied from an address bar; browsers send none."""
+    settings = Settings.from_env({**LEAST, "ALLOWED_ORIGINS": "https://app.example.com/, *"})
+    assert settings.allowed_origins == ("https://app.example.com", "*")
+
+
+@pytest.mark.parametrize("name", ["ADMIN_TOKEN", "CRON_SECRET"])
+def test_a_short_secret_of_ours_is_no_fault_but_a_warning(name: str) -> None:
+    """The site goes on; the routes that the secret opens are closed, and what to do is said, without the value."""
+    settings = Settings.from_env({**LEAST, name: "nineteen-characters"})
+    assert [warning.partition(":")[0] for warning in settings.warnings] == [name]
+    assert "nineteen" not in settings.warnings[0]
+    assert Settings.from_env({**LEAST, name: "nineteen-characters+"}).warnings == []
 
 
 def test_settings_are_frozen() -> None:

@@ -95,7 +95,7 @@ def served() -> Iterator[Served]:
             "CLOUD_RUN_AI_URL": f"{ground.outside.url}/ai",
             "GEMINI_API_KEY": "key",
             "GROQ_API_KEY": "key",
-            "ADMIN_TOKEN": "a token of some length",
+            "ADMIN_TOKEN": "a-token-of-some-length",
         }
         made = Served(environ, ground.server.url)
         with ThreadedServer(made) as server:
@@ -164,7 +164,7 @@ class Visit:
     served: Served
     errors: list[str]
 
-    def enter(self, token: str = "a token of some length") -> None:  # noqa: S107 - a test's
+    def enter(self, token: str = "a-token-of-some-length") -> None:  # noqa: S107 - a test's
         """Type the token and open the board."""
         self.page.get_by_label(re.compile("Token|토큰")).fill(token)
         self.page.keyboard.press("Enter")

@@ -268,6 +268,7 @@ TOKENS: dict[str, tuple[Callable[[SupabaseStandIn], str], str]] = {
     "hs256": (lambda s: sign_user_token(USER, s.jwt_secret), "user"),
     "es256": (lambda s: sign_user_token(USER, s.signing_key), "user"),
     "anon-role": (lambda s: sign_user_token(USER, s.jwt_secret, role="anon"), "address"),
+    "anonymous-sign-in": (lambda s: jwt.encode(claims(is_anonymous=True), s.jwt_secret, "HS256"), "address"),
     "service-role": (lambda s: sign_user_token(USER, s.jwt_secret, role="service_role"), "address"),
     "expired": (lambda s: sign_user_token(USER, s.jwt_secret, lifetime_s=-60), "address"),
     "expired-es256": (lambda s: sign_user_token(USER, s.signing_key, lifetime_s=-60), "address"),

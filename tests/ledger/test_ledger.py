@@ -96,6 +96,72 @@ async def test_the_bound_on_what_a_killed_instance_loses(world: World) -> None:
         assert pending < 64 + 6
 
 
+async def test_little_traffic_is_counted_too(world: World) -> None:
+    """Six instances, each killed after 12 requests in an hour: what is missing is the last request of each."""
+    for number in range(6):
+        one = world.instance()
+        for asked in range(12):
+            await one.ask(f"question {number} {asked}")
+            world.now_ms += 301_000
+            world.ahead_s += 301
+    # The first request of an instance starts its clock; from then on each one is written with the next.
+    assert sum(total(world, "requests", "ai/supervisor", each) for each in places.DECISIONS) >= 6 * 11
+    assert total(world, "time_flushes") == 6 * 11
+
+
+async def test_a_refused_caller_is_counted_by_time_as_well(world: World) -> None:
+    """Requests that cost no command are worth one every five minutes."""
+    one = world.instance(RATELIMIT_AI_SUPERVISOR="1/day")
+    for _ in range(4):
+        await one.ask("again")
+    world.now_ms += 301_000
+    world.ahead_s += 301
+    await one.ask("again")
+    assert total(world, "requests", "ai/supervisor", "refuse") == 4
+    before = total(world, "writes")
+    await one.ask("again")
+    assert total(world, "writes") == before
+
+
+async def test_the_bound_on_what_time_costs(world: World) -> None:
+    """However many instances there are and however long they live, flushes by time stay below 2 % of the plan."""
+    plan = 20_000
+    for _ in range(60):
+        one = world.instance(REDIS_MONTH_COMMANDS=str(plan))
+        for _ in range(20):
+            await one.ask("the same")
+            world.now_ms += 301_000
+            world.ahead_s += 301
+        if world.now_ms > MIDMONTH_MS + 15 * 86_400_000:
+            break
+    found = total(world, "time_flushes")
+    assert 0 < found < 0.02 * plan
+    assert world.server.get("thrift:2025-11") == "0q"
+
+
+async def test_who_is_told_to_be_quiet_and_when_that_ends(world: World) -> None:
+    """All instances read the same text; the daily job lifts it once the month has passed enough."""
+    server = world.server
+    server.bitfield("ledger:2:2025-11").set(*place(places.TIME_FLUSHES), 6_000).set(
+        *place(places.WRITES), 6_000
+    ).execute()
+    one, other = world.instance(), world.instance()
+    for number in range(40):
+        await one.ask(f"question {number}")
+    assert server.get("thrift:2025-11") == "0q"
+    await other.ask("first")
+    before = total(world, "writes")
+    world.now_ms += 301_000
+    world.ahead_s += 301
+    await other.ask("second")
+    assert total(world, "writes") == before
+    world.now_ms += 6 * 86_400_000
+    await one.http.get("/api/cron/daily", headers=CRON)
+    assert server.get("thrift:2025-11") == "0"
+    await other.ask("third")
+    assert total(world, "time_flushes") == 6_001
+
+
 async def test_an_orderly_end_loses_nothing_worth_a_command(world: World) -> None:
     """An instance that is shut down flushes what it has."""
     one = world.instance()

@@ -167,11 +167,12 @@ async def test_what_makes_no_sense_changes_nothing(world: World, action: dict[st
     [
         pytest.param({}, {}, 401, id="no token"),
         pytest.param({"authorization": "Bearer admin-toke"}, {}, 401, id="a part of it"),
-        pytest.param({"authorization": "Bearer admin-tokens"}, {}, 401, id="more than it"),
-        pytest.param({"authorization": "Basic admin-token"}, {}, 401, id="another scheme"),
+        pytest.param({"authorization": "Bearer admin-token-for-testss"}, {}, 401, id="more than it"),
+        pytest.param({"authorization": "Basic admin-token-for-tests"}, {}, 401, id="another scheme"),
         pytest.param({"authorization": "Bearer \u00fc".encode()}, {}, 401, id="not ASCII"),
         pytest.param(ADMIN, {"ADMIN_TOKEN": None}, 403, id="none is set"),
         pytest.param({"authorization": "Bearer "}, {"ADMIN_TOKEN": None}, 403, id="none is set and none is sent"),
+        pytest.param({"authorization": "Bearer short"}, {"ADMIN_TOKEN": "short"}, 403, id="a short one is set"),
     ],
 )
 async def test_not_for_everybody(

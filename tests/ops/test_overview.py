@@ -14,7 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lib.base.env import Secret
 from lib.edge import tokens
-from lib.ledger.places import REDIS_DURATION
+from lib.ledger.places import REDIS_DURATION, WRITES
+from lib.ledger.reading import FIRST_WRITES
+from lib.ledger.table import place
 from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +38,8 @@ async def world(ground: Ground) -> AsyncIterator[World]:
 async def test_a_read_costs_two_commands(world: World) -> None:
     """However much there is to show: one round trip, 2 commands; the next within 2 minutes none; metrics share it."""
     one = world.instance(GEMINI_API_KEY="k", GROQ_API_KEY="k", OPENAI_API_KEY="k")
+    # Not the month's first writes, each of which sets the TTL as well.
+    world.server.bitfield("ledger:2:2025-11").set(*place(WRITES), FIRST_WRITES).execute()
     world.forget()
     before = world.control.get("/_control/stats").json()["http_requests"]
     await one.overview()
@@ -47,14 +51,15 @@ async def test_a_read_costs_two_commands(world: World) -> None:
     assert sum(world.billed().values()) == 2
     world.now_ms += 1_000
     await one.overview()
-    assert sum(world.billed().values()) == 4
+    # What the first read cost is written by the second.
+    assert world.billed() == {"bitfield_ro": 1, "bitfield": 1, "mget": 2}
 
 
 async def test_the_view_key_lets_the_edge_answer(world: World) -> None:
     """With the day's key in the address the reply may be kept at the edge; with the token itself it may not."""
     one = world.instance()
     day = "2025-11-14"
-    key = tokens.view_of(Secret("admin-token"), day)
+    key = tokens.view_of(Secret("admin-token-for-tests"), day)
     reply = await one.http.get("/api/overview", params={"view": key})
     assert reply.status_code == 200
     assert reply.headers["cache-control"] == "max-age=0, s-maxage=120, stale-while-revalidate=120"
@@ -109,14 +114,106 @@ async def test_without_redis(world: World) -> None:
     await one.ask("before")
     world.redis_down()
     await one.ask("meanwhile")
-    key = tokens.view_of(Secret("admin-token"), "2025-11-14")
+    key = tokens.view_of(Secret("admin-token-for-tests"), "2025-11-14")
     reply = await one.http.get("/api/overview", params={"view": key})
     seen = reply.json()
     assert (seen["source"], seen["mode"], seen["hour"][-1]["compute"]) == ("instance", "local", 2)
     assert reply.headers["cache-control"] == "private, no-store"
     off = world.instance(REDIS_ENABLED="false")
     await off.ask("anything")
-    assert (await off.overview())["hour"][-1]["compute"] == 1
+    without = await off.overview()
+    assert without["hour"][-1]["compute"] == 1
+    for each in [*seen["allowances"], *without["allowances"]]:
+        assert (each["used"], each["left"], each["percent"], each["runsOutAt"]) == (None, None, None, None)
+        assert each["limit"] > 0
+
+
+COUNTERS = ("_total", "_bucket", "_count", "_sum")
+
+
+async def test_no_counter_falls_in_an_outage(world: World) -> None:
+    """A scraper that asks any instance, before an outage, in it and after it, never sees less of the month."""
+    one, other, late = world.instance(), world.instance(), world.instance()
+    highest: dict[object, float] = {}
+    read_at: dict[object, float] = {}
+
+    async def scrape(of: Any) -> int:
+        """How many counters were taken, as Prometheus takes them: nothing older than what it has."""
+        text = (await of.http.get("/api/metrics", headers=ADMIN)).text
+        taken = 0
+        for family in text_string_to_metric_families(text):
+            for each in family.samples:
+                if not each.name.endswith(COUNTERS):
+                    continue
+                name, at = (each.name, tuple(sorted(each.labels.items()))), float(str(each.timestamp))
+                if at < read_at.get(name, 0.0):
+                    continue
+                assert each.value >= highest.get(name, 0.0), name
+                highest[name], read_at[name] = each.value, at
+                taken += 1
+        return taken
+
+    for number in range(9):
+        await one.ask(f"question {number}")
+    assert await scrape(one)
+    world.now_ms += 60_000
+    for number in range(9):
+        await other.ask(f"another {number}")
+    assert await scrape(other)
+    # An instance that read Redis a minute before the other one says nothing new.
+    assert await scrape(one) == 0
+    world.redis_down()
+    world.now_ms += 300_000
+    for of in (one, other, late):
+        await of.ask("meanwhile")
+    assert await scrape(one) == 0
+    assert await scrape(other) > 0
+    assert await scrape(late) == 0
+    world.faults.clear()
+    world.now_ms += 60_000
+    world.ahead_s += 60
+    for of in (late, one, other):
+        await of.ask("after")
+        await scrape(of)
+        world.now_ms += 1_000
+    assert highest["breakwater_requests_total", (("decision", "compute"), ("http_route", "/api/ai/supervisor"))] == 22
+
+
+async def test_the_last_figures_with_their_time(world: World) -> None:
+    """In an outage the page says what Redis said last, and when; in the next month nothing of it."""
+    one = world.instance()
+    await one.ask("before")
+    before = await one.overview()
+    read_at = world.now_ms // 1000
+    world.redis_down()
+    world.now_ms += 180_000
+    seen = await one.overview()
+    assert (seen["source"], seen["at"], seen["mode"]) == ("last", read_at, "local")
+    used = [each["used"] for each in seen["allowances"]]
+    assert all(now >= then["used"] for now, then in zip(used, before["allowances"], strict=True))
+    world.now_ms += 20 * 86_400_000
+    seen = await one.overview()
+    assert seen["source"] == "instance"
+    assert {each["used"] for each in seen["allowances"]} == {None}
+
+
+async def test_what_fails_for_every_reason_counts_as_failed(world: World) -> None:
+    """Errors of the backend, an open circuit and a spent budget are failures; a refused or wrong caller is none."""
+    one = world.instance(CLOUD_RUN_LIMITS="4/day")
+    world.outside.fails = True
+    statuses = [(await one.ask(f"question {number}")).status_code for number in range(6)]
+    assert statuses[-1] == 503
+    world.outside.fails = False
+    keys: Any = world.server.keys("cb:*")
+    world.server.delete(*keys)
+    spent = world.instance(CLOUD_RUN_LIMITS="1/day", RATELIMIT_AI_SUPERVISOR="2/minute")
+    statuses += [(await spent.ask(f"more {number}")).status_code for number in range(3)]
+    await one.parts.ledger.settle(1)
+    await spent.parts.ledger.settle(1)
+    hour = (await world.instance().overview())["hour"][-1]
+    assert hour["fail"] == sum(status >= 500 for status in statuses)
+    assert hour["refuse"] == statuses.count(429)
+    assert hour["compute"] == statuses.count(200)
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

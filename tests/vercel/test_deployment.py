@@ -232,7 +232,7 @@ def test_one_function_for_several_paths(
     observed: httpx.Client, method: str, path: str, status: int, code: str | None
 ) -> None:
     """Rewrites lead three paths to api/ops, which tells them apart; at its own path there is nothing."""
-    reply = observed.request(method, path, headers={"authorization": "Bearer admin-token"}, json={})
+    reply = observed.request(method, path, headers={"authorization": "Bearer admin-token-for-tests"}, json={})
     assert (reply.status_code, reply.json()["code"] if code else None) == (status, code)
     assert reply.headers["x-request-id"] == reply.headers["x-vercel-id"]
 
@@ -241,7 +241,7 @@ def test_one_function_for_several_paths(
 def observed(tree: Path, running: Stack) -> Iterator[httpx.Client]:
     """A client of one deployment, whose token opens what is not for everybody."""
     with (
-        deployed(tree, running, instances=1, ADMIN_TOKEN="admin-token") as deployment,
+        deployed(tree, running, instances=1, ADMIN_TOKEN="admin-token-for-tests") as deployment,
         httpx.Client(base_url=deployment.url, verify=SSL, timeout=30) as client,
     ):
         yield client

@@ -67,7 +67,7 @@ def hosted(
     """
     prefix = name.upper().replace("-", "_")
     variables: dict[str, Variable[Any]] = {
-        "key": Variable((f"{prefix}_API_KEY", *key), Secret),
+        "key": Variable((f"{prefix}_API_KEY", *key), env.token),
         "model": Variable((f"{prefix}_MODEL",), str, model),
         "url": Variable((f"{prefix}_BASE_URL",), env.url, url),
         "limits": Variable((f"{prefix}_LIMITS",), parse_budget, limits),
@@ -84,7 +84,7 @@ PROVIDERS = (
         "url",
         {
             "url": Variable(("CLOUD_RUN_AI_URL",), env.url),
-            "key": Variable(("CLOUD_RUN_API_SECRET",), Secret),
+            "key": Variable(("CLOUD_RUN_API_SECRET",), env.token),
             "limits": Variable(("CLOUD_RUN_LIMITS",), parse_budget, "off"),
             "month_s": Variable(("CLOUD_RUN_MONTH_VCPU_SECONDS",), env.integer(0), "180000"),
             "vcpus": Variable(("CLOUD_RUN_VCPUS",), env.number(0, 8), "1"),

@@ -1,0 +1,63 @@
+"""What a request counts as: by route, decision, status, store, cache and time."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from ..base.events import Mode, RequestDone
+from ..base.values import dataclass
+from . import places
+from .counts import Timed, Totals
+from .places import GUARD_DURATION, HTTP_DURATION, REDIS_DURATION, Name, known
+
+
+def count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
+    """Count one request in everything that it belongs to."""
+    labels = _labels(done.route, done.decision, done.status, done.mode, done.cache, done.reason)
+    spent = done.spent_ms
+    for name in labels.counted:
+        totals[name] += 1
+    if done.mode is not None:
+        observe(totals, GUARD_DURATION.counts(spent.guard))
+        if done.mode == "redis" and spent.redis:
+            observe(totals, REDIS_DURATION.counts(spent.redis))
+            timed["redis_us"] += round(spent.redis * 1000)
+            timed["redis_timed"] += 1
+    if done.cache in ("hit", "stale", "collapsed"):
+        timed["cached"] += 1
+    if labels.timed_route is not None:
+        took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
+        observe(totals, HTTP_DURATION.counts(took_ms, labels.timed_route))
+        timed[done.decision] += 1
+        timed["request_ms"] += round(took_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What a request is counted as."""
+
+    counted: tuple[Name, ...]
+    timed_route: str | None
+
+
+@lru_cache(maxsize=256)
+def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str | None, reason: str) -> _Labels:
+    route = known(path.removeprefix("/api/"), places.ROUTES)
+    decision = known(decided, places.DECISIONS, "none")
+    group = "429" if status == 429 else known(f"{status // 100}xx", places.STATUSES, "5xx")
+    counted: list[Name] = [("requests", route, decision), ("statuses", route, group)]
+    if mode is not None:
+        counted.append(("modes", mode))
+    if cache is not None:
+        counted.append(("caches", known(cache, places.CACHES, "none")))
+    code, _, why = reason.partition(":")
+    if decision == "refuse" or (decision == "fail" and code in places.REFUSALS):
+        counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
+    is_guarded = mode is not None or route != places.OTHER
+    is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
+    return _Labels(tuple(counted), route if is_timed else None)
+
+
+def observe(totals: Totals, counts: Sequence[tuple[Name, int]]) -> None:
+    """Count an observation of a histogram."""
+    for name, number in counts:
+        totals[name] += number
