@@ -6,6 +6,7 @@ again): all successors together take one more round trip. Vercel keeps the insta
 changes no reply.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any
@@ -31,6 +32,8 @@ class Afterwards:
     """What one request leaves to be sent. Steps are only ever added; whoever adds one is done with it."""
 
     steps: list[Step[Any]] = field(default_factory=list)
+    waits: "list[asyncio.Future[None]]" = field(default_factory=list)
+    """Work that was begun beside the request and goes on after its reply, such as a check."""
 
     def add[T](
         self, op: Op[T], then: Callable[[T], Step[Any] | None] | None = None, lost: Callable[[], None] | None = None
@@ -56,7 +59,17 @@ class Outbox:
     """What goes along with others, and never causes a round trip of its own: the ledger's counts."""
 
     async def send(self, after: Afterwards, left_s: float) -> None:
-        """Send all steps: one round trip, and one more for each generation of successors. Raises RedisDown."""
+        """Send all steps: one round trip, and one more for each generation of successors. Raises RedisDown.
+
+        Then wait for what is still under way.
+        """
+        try:
+            await self._send(after, left_s)
+        finally:
+            while after.waits:
+                await asyncio.wait({after.waits.pop()}, timeout=left_s)
+
+    async def _send(self, after: Afterwards, left_s: float) -> None:
         self.due(after)
         steps = after.take()
         if not steps or self.redis is None:

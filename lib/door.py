@@ -19,6 +19,8 @@ from .base import caller as callers
 from .base.caller import Caller
 from .base.events import WouldRefuse
 from .base.values import dataclass
+from .breaker.breaker import Breaker
+from .breaker.checks import calling
 from .cache import epochs
 from .cache.freshness import CacheRules
 from .call import Answered, Call, Failed
@@ -208,12 +210,25 @@ class Breakwater:
         raise AssertionError("a value without a limit is not refused")
 
     @asynccontextmanager
-    async def circuit(self, name: str) -> AsyncIterator[None]:
-        """Run a block unless it failed ``BREAKER_FAILURES`` times in a row, anywhere. Raises CircuitOpen."""
+    async def circuit(
+        self, name: str, caller: str | None = None, check: Callable[[], Awaitable[object]] | None = None
+    ) -> AsyncIterator[None]:
+        """Run a block unless its circuit is open, anywhere. An Exception that leaves it is a failure.
+
+        ``check`` is a trivial call of the same thing, which raises if that is down: after ``BREAKER_FAILURES`` failures
+        in a row it decides. Without it the circuit opens for failures of five callers, where ``caller`` names whose
+        call it is; without a caller for ``BREAKER_FAILURES`` failures in a row. A caller whose own calls keep failing
+        is passed over for a while. Raises CircuitOpen.
+        """
         parts = await self.instance()
+        key = keys.circuit_of_app(name)
+        breaker = parts.breakers.get(key) or Breaker(parts.circuits, parts.settings.breaker)
+        breaker.check = None if check is None else calling(check)
+        parts.breakers.put(key, breaker)
+        owner = callers.identify("key", caller, parts.settings.identity_key).id if caller else ""
         async with self._work(parts) as work:
-            owner = os.urandom(8).hex()
-            async with guarded(parts.circuits, name, owner, parts.settings.breaker, work.after):
+            left_s = parts.guard.limits.left_s(work.deadline)
+            async with guarded(breaker, key, name, owner, left_s, work.after):
                 yield
 
     async def invalidate(self, *tags: str) -> None:

@@ -24,6 +24,7 @@ from dev.upstash import upstash_app
 from lib.afterwards import Afterwards, Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
+from lib.ai.checks import trivial
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Answer, AnswerCodec, Message, Question, hash_of
 from lib.ai.tries import Asking
@@ -87,6 +88,10 @@ class FakeProvider:
     end: End = field(default_factory=lambda: End("fake-1", whole=True, tokens=100))
     held: bool = False
     asked: int = 0
+    checks: int = 0
+    """How often it was asked our own question."""
+    is_well: bool = False
+    """It answers a check, whatever becomes of others' questions."""
     streamed: int = 0
     closed: int = 0
     """Calls that were ended before their end."""
@@ -97,6 +102,15 @@ class FakeProvider:
     async def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
         """See ``Provider``."""
         assert left_s > 0, "asked without time to answer"
+        if question == trivial("ping"):
+            self.checks += 1
+            if self.is_well:
+                yield Delta("pong")
+                yield self.end
+                return
+            async for piece in self._pieces(stream=False):
+                yield piece
+            return
         self.asked += 1
         self.streamed += stream
         self.questions.append(question)
@@ -213,7 +227,7 @@ class Instance:
 
     async def handle(self, asked: "Asked") -> "AnswerOutcome":
         """As the edge does, up to the reply."""
-        return await self.guard.handle(asked.call, Asking(self.chain, asked.question), AnswerCodec())
+        return await self.guard.handle(asked.call, Asking(self.chain, asked.question, asked.caller.id), AnswerCodec())
 
     async def whole(self, asked: "Asked") -> "AnswerOutcome":
         """As the edge does, write-back included; a stream is read to its end."""

@@ -129,7 +129,7 @@ async def guarded(
         while_here=request.while_here,
         after=request.after,
     )
-    outcome = await parts.guard.handle(call, Asking(parts.chain, question), CODEC)
+    outcome = await parts.guard.handle(call, Asking(parts.chain, question, caller.id), CODEC)
     return respond(request, outcome, form, stream=stream)
 
 

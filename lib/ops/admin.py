@@ -1,6 +1,5 @@
 """What a person with the token may change by hand. Keys are named one by one: nothing here searches Redis."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 from ..base import caller
 from ..base.caller import Caller, Trust
 from ..base.events import AdminActed
-from ..breaker.circuit import Circuit
+from ..breaker.circuit import Circuit, opens
 from ..cache import epochs
 from ..edge.problems import Problem
 from ..limits import bitfield
@@ -160,8 +159,7 @@ def _turned(circuit: Circuit, wanted: Turn, now_ms: int) -> Circuit:
     # A new generation: what was under way before says nothing of this state.
     if wanted.state == "closed":
         return Circuit(generation=circuit.generation + 1)
-    until_ms = now_ms + wanted.seconds * 1000
-    return replace(Circuit("open", circuit.generation + 1), until_ms=until_ms, since_ms=now_ms, reason="by hand")
+    return opens(Circuit(generation=circuit.generation), now_ms, now_ms + wanted.seconds * 1000, "by hand")
 
 
 async def _send(parts: "Parts", *commands: Command) -> None:

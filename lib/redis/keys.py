@@ -36,8 +36,8 @@ def lock(answer_key: str) -> str:
 
 
 def circuit(provider: str) -> str:
-    """The circuit breaker of one provider."""
-    return f"cb:{provider}"
+    """The circuit of one provider. The number names the form of its value: release 0.1 keeps ``cb:{provider}``."""
+    return f"cb:2:{provider}"
 
 
 def circuit_of_app(name: str) -> str:
@@ -48,6 +48,11 @@ def circuit_of_app(name: str) -> str:
 def budget(provider: str) -> str:
     """The subject under which a provider's calls are counted, beside the callers' hashes."""
     return f"provider-{provider}"
+
+
+def checks(provider: str) -> str:
+    """The subject under which the checks of a provider are counted, where its budget allows only some."""
+    return f"checks-{provider}"
 
 
 def month(provider: str, name: str) -> str:

@@ -143,7 +143,7 @@ def request(**given: object) -> RequestDone:
         RedisSlow(1e9),
         *(
             CircuitChanged("anybody", "closed", after, "reason")
-            for after in ("open", "half_open", "closed", "anything")
+            for after in ("open", "suspect", "probing", "closed", "anything")
         ),
         *(ModeSwitched("redis", after, "reason") for after in ("redis", "supabase", "local", "off")),
     ],

@@ -105,7 +105,7 @@ async def test_a_circuit_by_hand(world: World) -> None:
         {"action": "reset", "address": "nowhere"},
         {"action": "reset", "caller": "abc"},
         {"action": "circuit", "provider": "nobody", "state": "open"},
-        {"action": "circuit", "provider": "cloud-run", "state": "half_open"},
+        {"action": "circuit", "provider": "cloud-run", "state": "suspect"},
         {"action": "circuit", "provider": "cloud-run", "state": "open", "seconds": 0},
     ],
 )
