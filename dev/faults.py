@@ -79,9 +79,14 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """The fault that is set, if any, and how often it still applies. Safe to set from another thread."""
+    """The fault that is set, if any, and how often it still applies. Safe to set from another thread.
 
-    def __init__(self) -> None:
+    ``waits`` is called when a request begins to be kept waiting, by `hang` or `delay`: tests that set the time by hand
+    move it on then.
+    """
+
+    def __init__(self, waits: Callable[[], None] = lambda: None) -> None:
+        self.waits = waits
         self._lock = threading.Lock()
         self._fault: Fault | None = None
         self._left: int | None = None
@@ -169,11 +174,13 @@ class _Faulty:
             return
         match fault.kind:
             case "delay":
+                self._faults.waits()
                 await self._app(scope, again, _late(send, fault.delay_ms))
             case "one_failed":
                 scope["extensions"] = {**scope.get("extensions", {}), FAULT: "one_failed"}
                 await self._app(scope, again, send)
             case "hang":
+                self._faults.waits()
                 with anyio.move_on_after(HANG_S):
                     await _left(receive)
                 await _close(scope, receive)

@@ -1,8 +1,8 @@
 """What the guard is asked to do, and what came of it."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import field
-from typing import Literal
+from typing import Literal, Protocol
 
 from .afterwards import Afterwards
 from .base.events import Mode, Spent
@@ -103,6 +103,16 @@ class Attempt:
     outcome: str
 
 
+class Finish(Protocol):
+    """What is left to do for a call."""
+
+    async def __call__(self, *, send: bool = True) -> None:
+        """End what was begun, refresh what ages, and send what the call has left in its ``after``.
+
+        Without ``send`` that is left to whoever sends the rest of the request's.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome[P, V]:
     """What to reply, and what to do once the reply is out: always, and once, even if the client has left."""
@@ -114,4 +124,4 @@ class Outcome[P, V]:
     now_ms: int
     fresh_ms: int
     attempts: Sequence[Attempt]
-    after: Callable[[], Awaitable[None]]
+    after: Finish

@@ -27,7 +27,6 @@ from .limits.blocklist import Blocklist
 from .limits.judge import Quota, too_costly
 from .limits.limiter import Limits
 from .lookup import Lookup, both, constant
-from .redis.errors import RedisDown
 from .source import Source
 from .turn import Stopwatch, Turn
 
@@ -43,7 +42,7 @@ class Counted:
     spent: Spent
 
 
-async def _nothing() -> None:
+async def _nothing(*, send: bool = True) -> None:
     """Nothing is left to do after the reply."""
 
 
@@ -67,7 +66,7 @@ class Guard:
             result, refresh = await self._act(turn, codec)
         except BaseException:
             # The client left, or a bug: what was taken on the way is still given back.
-            await self._finish(turn, codec, ())
+            await self._finish(turn, codec, (), send=True)
             raise
         admission = turn.admission
         if isinstance(result, Refused) and result.code == "rate_limited":
@@ -81,7 +80,7 @@ class Guard:
             now_ms,
             _fresh_ms(call),
             turn.seen.attempts,
-            lambda: self._finish(turn, codec, refresh),
+            lambda *, send=True: self._finish(turn, codec, refresh, send=send),
         )
 
     def refusal(self, subject: Subject, cost: int = 1) -> Outcome[Any, Any] | None:
@@ -94,16 +93,20 @@ class Guard:
         return Outcome(refused, known.mode, known.quota, known.spent, now_ms, 0, (), _nothing)
 
     async def count(self, subject: Subject, cost: int, deadline: float, after: Afterwards) -> Counted:
-        """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing."""
+        """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing.
+
+        Nobody is asked where there is no limit.
+        """
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         if (known := self._refusal(subject, cost, watch, now_ms)) is not None:
             return known
+        if not subject.layout.windows:
+            return Counted(Quota(True, "unlimited", ()), "off", "unlimited", now_ms, watch.read())
         admission, _ = await self.limits.admit(Charge(subject, now_ms, deadline, cost), constant(None), after)
         self._time(watch, admission)
         if not admission.quota.allowed:
             self._remember_refusal(admission)
-        mode = admission.mode if subject.layout.windows else "off"
-        return Counted(admission.quota, mode, admission.quota.reason, now_ms, watch.read())
+        return Counted(admission.quota, admission.mode, admission.quota.reason, now_ms, watch.read())
 
     def _refusal(self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int) -> Counted | None:
         """What is known without asking anybody: a refusal that still stands, or a cost that never fits."""
@@ -160,20 +163,20 @@ class Guard:
             case Compute(reason, order):
                 return await self.computing.compute(turn, codec, reason, order), ()
 
-    async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...]) -> None:
+    async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...], *, send: bool) -> None:
         """What is left when the reply is out. What fails here is logged and changes no reply."""
         try:
             await self.computing.leading.finish(turn, codec)
             if refresh:
                 await self._refresh(turn, codec, refresh)
-            # Not a moment longer than the platform allows: sources have left a second for this.
-            await self.outbox.send(turn.after, self.limits.left_s(turn.call.deadline))
-        except RedisDown:
-            # Logged where it failed. At most this request's own refund, TTL or entry is lost.
-            return
         finally:
-            self.computing.leading.land(turn, None)
-            self.computing.leading.end(turn)
+            try:
+                if send:
+                    # Not a moment longer than the platform allows: sources have left a second for this. A failure was
+                    # logged where it happened; at most this request's own refund, TTL or entry is lost.
+                    await self.outbox.try_send(turn.after, self.limits.left_s(turn.call.deadline))
+            finally:
+                self.computing.leading.land(turn, None)
 
     async def _refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute an aging value anew, unless somebody does so: another turn, with no client that could leave."""

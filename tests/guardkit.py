@@ -23,11 +23,11 @@ from lib.base.events import Event, Listener
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
-from tests.blackbox.target import Control
 from tests.built import routes
 from tests.conftest import SupabaseStandIn
 from tests.rig.callers import a_caller
 from tests.rig.clock import Time
+from tests.rig.control import Control
 from tests.rig.redis import RedisFront
 from tests.rig.script import Script
 

@@ -1,6 +1,5 @@
 """What a provider's free tier allows, on the provider's own clock."""
 
-import re
 from collections.abc import Sequence
 
 from ..base.values import dataclass
@@ -21,31 +20,6 @@ class Budget:
     write_ms: int = 30_000
     """Computing is written to Redis in portions of so many vCPU-milliseconds: a command a call would cost more than it
     tells. An instance that is killed loses what it has not written."""
-
-
-def parse(text: str) -> Layout:
-    """Read ``9/minute,225/day@America/Los_Angeles,6000 tokens/minute``, or ``off``.
-
-    A day with a zone is the calendar day there. Raises ValueError with what to write instead.
-    """
-    if text.strip().lower() == "off":
-        return Layout(())
-    found = []
-    for part in text.split(","):
-        match = re.fullmatch(
-            r"\s*(?P<limit>\d{1,10})\s*(?P<unit>tokens)?\s*/\s*(?P<length>minute|hour|day)\s*(@(?P<zone>[\w/+-]{1,64}))?\s*",
-            part,
-        )
-        if not match:
-            raise ValueError("not a limit: write for example '9/minute,225/day@America/Los_Angeles', or 'off'")
-        unit = "tokens" if match["unit"] else "calls"
-        try:
-            found.append(window(match["length"], int(match["limit"]), unit, match["zone"]))  # type: ignore[arg-type]
-        except KeyError:
-            raise ValueError("not a time zone: write for example 'America/Los_Angeles'") from None
-    if len({each.name for each in found}) != len(found):
-        raise ValueError("each of minute, hour and day may be given once for calls and once for tokens")
-    return Layout(tuple(found))
 
 
 _MONTH_S = 32 * 86_400

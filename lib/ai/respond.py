@@ -128,6 +128,7 @@ async def guarded(
         stream=stream,
         while_here=request.while_here,
         after=request.after,
+        finish_abandoned=parts.settings.ai_finish_abandoned,
     )
     outcome = await parts.guard.handle(call, Asking(parts.chain, question, caller.id), CODEC)
     return respond(request, outcome, form, stream=stream)

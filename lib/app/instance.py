@@ -26,6 +26,10 @@ class _Built:
     environ: Mapping[str, str]
     parts: "Parts"
 
+    def is_for(self, environ: Mapping[str, str]) -> bool:
+        """Whether it was built for these variables."""
+        return self.environ is environ or self.environ == environ
+
 
 _built: list[_Built] = []
 
@@ -51,6 +55,14 @@ class Instance:
             if each.loop is loop:
                 await each.parts.ledger.close()
 
+    async def aclose(self) -> None:
+        """Flush and close the parts of the running event loop, if it has any; what comes later builds new ones."""
+        loop = asyncio.get_running_loop()
+        for each in [each for each in _built if each.loop is loop and each.is_for(self.environ)]:
+            _built.remove(each)
+            await each.parts.ledger.close()
+            await each.parts.aclose()
+
 
 instance = Instance(os.environ)
 """What the files of ``api/`` use."""
@@ -58,7 +70,7 @@ instance = Instance(os.environ)
 
 def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Parts":
     for each in _built:
-        if each.loop is loop and each.environ == environ:
+        if each.loop is loop and each.is_for(environ):
             return each.parts
     with _uncollected():
         from .settings import Settings

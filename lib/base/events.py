@@ -200,7 +200,6 @@ class WouldRefuse(Event):
     """A limit in a dry run would have refused a call."""
 
     event: ClassVar[str] = "would_refuse"
-    level: ClassVar[int] = WARNING
     group: str
     reason: str
     caller: str | None = None

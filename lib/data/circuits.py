@@ -9,19 +9,23 @@ from contextlib import asynccontextmanager
 from ..afterwards import Afterwards
 from ..breaker.breaker import Breaker, verdict
 from ..breaker.circuit import Failure, view
+from ..edge.problems import Problem
 from ..redis.errors import RedisDown
 
 _NOT_CONNECTED = ("ConnectError", "ConnectTimeout")
 """What HTTP clients raise that could not connect, by the names that httpx, httpcore and others give it."""
 
 
-class CircuitOpen(Exception):
-    """The circuit is open: the code was not run. ``retry_after_s``: whole seconds until it may be, at least 1."""
+class CircuitOpen(Problem):
+    """The circuit is open: the code was not run. ``retry_after_s``: whole seconds until it may be, at least 1.
+
+    A route that does not catch it answers 503 ``circuit_open`` with ``Retry-After``.
+    """
 
     def __init__(self, name: str, retry_after_s: int) -> None:
-        super().__init__(f"the circuit {name!r} is open for another {retry_after_s} s")
+        detail = f"The circuit {name!r} is open after failures in a row. Try again in {retry_after_s} s."
+        super().__init__("circuit_open", detail, retry_after_s)
         self.name = name
-        self.retry_after_s = retry_after_s
 
 
 @asynccontextmanager

@@ -26,9 +26,16 @@ class Wording:
     failures: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     other: tuple[str, str] = ("backend_failed", "It failed or sent something unusable. Try again.")
 
+    def failure(self, failure: SourceFailed) -> tuple[str, str]:
+        """The code and the text for a failure."""
+        return self.failures.get(failure.kind, self.other)
+
 
 def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]:
-    """The headers of every reply to a guarded request: timing and attempts; those of its limit are the edge's."""
+    """The headers of every reply to a guarded request: timing and attempts; those of its limit are the edge's.
+
+    Where the guard has counted nobody, what the edge has counted before (in a dry run) stands.
+    """
     spent, tightest = outcome.spent, outcome.quota.tightest
     timings = (
         ("guard", spent.guard),
@@ -37,8 +44,10 @@ def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]
         ("backend", spent.backend),
     )
     notes = request.notes
-    notes.mode, notes.spent, notes.remaining = outcome.mode, spent, tightest.remaining if tightest else None
-    request.limit_headers = {**headers.rate_limit(outcome.quota, outcome.now_ms), "x-guard-mode": outcome.mode}
+    notes.spent = spent
+    if tightest is not None or request.limit_headers is None:
+        notes.mode, notes.remaining = outcome.mode, tightest.remaining if tightest else None
+        request.limit_headers = {**headers.rate_limit(outcome.quota, outcome.now_ms), "x-guard-mode": outcome.mode}
     return {
         **headers.server_timing(timings),
         **headers.attempts([(each.name, each.outcome) for each in outcome.attempts]),
@@ -117,7 +126,7 @@ def _failed(
     given: Mapping[str, str],
     outcome: Outcome[object, object],
 ) -> Problem:
-    code, detail = wording.failures.get(failure.kind, wording.other)
+    code, detail = wording.failure(failure)
     wait_s = None
     if code == "backend_throttled":
         # Without a time, another part may be asked at once, or this one, which did not say when.

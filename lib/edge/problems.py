@@ -67,6 +67,9 @@ class Problem(Exception):
     after: Callable[[], Awaitable[None]] | None = None
     """What is left to do when the reply has gone out."""
 
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
     @property
     def kind(self) -> Kind:
         """What kind of error it is."""

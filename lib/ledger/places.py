@@ -61,6 +61,8 @@ REFUSALS: Mapping[str, int] = {
     "circuit_open": 3,
     "budget_spent": 4,
     "not_cached": 5,
+    # Nothing was refused: a limit in a dry run would have.
+    "dry_run": 6,
 }
 ERRORS: Mapping[str, int] = {
     OTHER: 0,
