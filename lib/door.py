@@ -16,8 +16,6 @@ from .app.instance import Instance as ProcessInstance
 from .base import caller as callers
 from .base.events import WouldRefuse
 from .base.values import dataclass
-from .breaker.breaker import Breaker
-from .breaker.checks import calling
 from .cache import epochs
 from .cache.freshness import CacheRules
 from .call import Answered, Call, Failed, Finish
@@ -229,6 +227,10 @@ class Breakwater:
         call it is; without a caller for ``BREAKER_FAILURES`` failures in a row. A caller whose own calls keep failing
         is passed over for a while. Raises CircuitOpen.
         """
+        # Needed for circuits only.
+        from .breaker.breaker import Breaker
+        from .breaker.checks import calling
+
         parts = await self.instance()
         key = keys.circuit_of_app(name)
         breaker = parts.breakers.get(key) or Breaker(parts.circuits, parts.settings.breaker)

@@ -83,6 +83,8 @@ class FakeProvider:
     name: str = field(default_factory=a_name)
     texts: Sequence[str] = ("Disk / is ", "41 % full.")
     fails: ProviderFailed | None = None
+    poison: str = ""
+    """It fails at questions with this text only."""
     fails_after: int = 0
     """Pieces that still come before it fails."""
     end: End = field(default_factory=lambda: End("fake-1", whole=True, tokens=100))
@@ -108,7 +110,7 @@ class FakeProvider:
                 yield Delta("pong")
                 yield self.end
                 return
-            async for piece in self._pieces(stream=False):
+            async for piece in self._pieces(question, stream=False):
                 yield piece
             return
         self.asked += 1
@@ -117,7 +119,7 @@ class FakeProvider:
         await self._tell()
         whole = False
         try:
-            async for piece in self._pieces(stream=stream):
+            async for piece in self._pieces(question, stream=stream):
                 whole = isinstance(piece, End)
                 yield piece
         except ProviderFailed:
@@ -127,13 +129,13 @@ class FakeProvider:
             if not whole:
                 self.closed += 1
 
-    async def _pieces(self, *, stream: bool) -> AsyncGenerator[Piece]:
+    async def _pieces(self, question: Question, *, stream: bool) -> AsyncGenerator[Piece]:
         texts = self.texts if stream else ["".join(self.texts)]
         pieces: list[Piece] = [*(Delta(text) for text in texts), self.end]
         for number, piece in enumerate(pieces):
             if self.held:
                 await self._free.acquire()
-            if self.fails is not None and number >= self.fails_after:
+            if self.fails is not None and number >= self.fails_after and self.poison in question.query:
                 raise self.fails
             yield piece
 

@@ -7,7 +7,7 @@ from dataclasses import field
 from ..afterwards import Afterwards
 from ..base.events import ProviderAnswered, ProviderAsked, ProviderFailure
 from ..base.values import dataclass
-from ..breaker.breaker import Passage, verdict
+from ..breaker.breaker import Breaker, Passage
 from ..breaker.circuit import Failure
 from ..call import Attempt, Call
 from ..decide import Standing
@@ -118,7 +118,7 @@ class Tries:
             self.attempts.append(Attempt(self.chain.links[place].name, passed_over))
             if passed_over == "too_large" and failure is None:
                 failure = ProviderFailed("rejected", "more tokens than the provider's limit can hold", went_out=False)
-        await verdict(self._checking)
+        await Breaker.wait_for(self._checking)
         raise Exhausted(failure)
 
     async def _spend(self, call: Call, place: int, after: Afterwards) -> Admission:

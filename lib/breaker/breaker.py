@@ -23,7 +23,7 @@ from .shared import Change, Reading, SharedCircuits
 if TYPE_CHECKING:
     from .checks import Check, Result
 
-VERDICT_S = 1.0
+_VERDICT_S = 1.0
 """A request whose failure is being checked waits so long before its reply, so that the next one meets the verdict."""
 _AGAIN_S = 1.0
 _KNOWN_MS = 60_000
@@ -222,15 +222,15 @@ class Breaker:
             case "undecided":
                 return rules.check_undecided(circuit, owner, now_ms, self.policy)
 
+    @staticmethod
+    async def wait_for(checking: "asyncio.Future[None] | None") -> None:
+        """Wait a moment for a check, so that the next request meets what it found."""
+        if checking is not None:
+            await asyncio.wait({checking}, timeout=_VERDICT_S)
+
     async def _move(self, reading: Reading, change: Change, reason: str) -> None:
         with suppress(RedisDown):
             await self.circuits.move_now(reading, change, reason)
-
-
-async def verdict(checking: "asyncio.Future[None] | None") -> None:
-    """Wait a moment for a check, so that the next request meets what it found."""
-    if checking is not None:
-        await asyncio.wait({checking}, timeout=VERDICT_S)
 
 
 def _owner() -> str:

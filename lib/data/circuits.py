@@ -5,12 +5,15 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from ..afterwards import Afterwards
-from ..breaker.breaker import Breaker, verdict
 from ..breaker.circuit import Failure, view
 from ..edge.problems import Problem
 from ..redis.errors import RedisDown
+
+if TYPE_CHECKING:
+    from ..breaker.breaker import Breaker
 
 _NOT_CONNECTED = ("ConnectError", "ConnectTimeout")
 """What HTTP clients raise that could not connect, by the names that httpx, httpcore and others give it."""
@@ -30,7 +33,7 @@ class CircuitOpen(Problem):
 
 @asynccontextmanager
 async def guarded(
-    breaker: Breaker, key: str, name: str, caller: str, left_s: float, after: Afterwards
+    breaker: "Breaker", key: str, name: str, caller: str, left_s: float, after: Afterwards
 ) -> AsyncIterator[None]:
     """Run a block unless its circuit is open. An Exception that leaves it is a failure. Raises CircuitOpen.
 
@@ -53,7 +56,8 @@ async def guarded(
         yield
     except Exception as e:
         quick = not isinstance(e, TimeoutError) and left_s > breaker.policy.check_ms / 1000
-        await verdict(await breaker.failed(reading, passage, failure_of(e), type(e).__name__, after, quick=quick))
+        checking = await breaker.failed(reading, passage, failure_of(e), type(e).__name__, after, quick=quick)
+        await breaker.wait_for(checking)
         raise
     except BaseException:
         # Cancelled: that says nothing of what the block calls.

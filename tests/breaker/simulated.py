@@ -14,7 +14,7 @@ from typing import Any, cast
 from lib.afterwards import Afterwards, Outbox
 from lib.base.clock import Clock
 from lib.breaker import stored
-from lib.breaker.breaker import Breaker, verdict
+from lib.breaker.breaker import Breaker
 from lib.breaker.checks import PASSED, Check, Result
 from lib.breaker.circuit import BreakerPolicy, Circuit, Failure, view
 from lib.breaker.shared import SharedCircuits
@@ -216,7 +216,7 @@ class World:
         else:
             self.poisoned += 1
         checking = await breaker.failed(reading, passage, fails.failure, fails.reason, after, quick=fails.quick)
-        await verdict(checking)
+        await breaker.wait_for(checking)
 
     def begin(self, request: Any) -> None:
         """A request that nobody waits for."""
