@@ -1,4 +1,4 @@
-"""One question, asked of the providers in turn until one begins to answer."""
+"""One question, put to the providers in turn until one begins to answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -23,7 +23,7 @@ from .providers.port import Piece as ProviderPiece
 from .question import Answer, Question
 
 _RESERVE_S = 1.0
-"""Kept back from the function's deadline for the reply and what follows it."""
+"""Reserved before the function's deadline for the reply and what follows it."""
 _ALONE: Op[None] = Op((), ignored)
 
 
@@ -58,12 +58,12 @@ class _Exchange:
     left_s: float
     """How much time it had when it began."""
     over: bool = False
-    """It has ended, one way or another, and circuit and budget know of it."""
+    """It has ended, and circuit and budget have been updated."""
 
 
 @dataclass(slots=True, eq=False)
 class Tries:
-    """What one request does with the chain. See :class:`~..source.Seen`."""
+    """The chain as one request sees it, and its calls. See :class:`~..source.Seen`."""
 
     chain: Chain
     question: Question
@@ -78,7 +78,7 @@ class Tries:
         self.chain.look(self.view, after)
 
     def standings(self, now_ms: int) -> list[Standing]:
-        """Which providers may be asked."""
+        """Which providers may be called."""
         return self.chain.standings(self.view, now_ms, self.caller, self._tokens())
 
     def price(self, place: int) -> Price:
@@ -93,9 +93,9 @@ class Tries:
     async def open(
         self, call: Call, order: Sequence[int], first: Admission, after: Afterwards, *, stream: bool
     ) -> Opened[str, Answer]:
-        """Ask the providers in this order until one begins to answer. Raises Exhausted.
+        """Call the providers in this order until one begins to answer. Raises Exhausted.
 
-        A reply that is not streamed has one piece, and what it lacks shows with its end.
+        A reply that is not streamed has one piece; whether it is complete is known with its end.
         """
         failure: ProviderFailed | None = None
         for number, place in enumerate(order):
@@ -128,7 +128,7 @@ class Tries:
         return admission
 
     async def _pass_over(self, call: Call, place: int, admission: Admission, after: Afterwards) -> str | None:
-        """Why a provider may not be asked after all, if it may not."""
+        """Why a provider may not be called after all; None where it may."""
         link = self.chain.links[place]
         if not admission.quota.allowed:
             if admission.quota.retry_at_ms is None:
@@ -149,7 +149,7 @@ class Tries:
     async def _begin(
         self, call: Call, place: int, admission: Admission, after: Afterwards, *, stream: bool, more: bool
     ) -> Opened[str, Answer]:
-        """Ask one provider; ``more``: others will be asked if it fails. Raises ProviderFailed."""
+        """Call one provider; ``more``: others will be called if it fails. Raises ProviderFailed."""
         link, left_s = self.chain.links[place], self._left_s(call)
         passage = self.chain.breakers[place].begin(self.view.circuits[place], self.caller)
         self.chain.emit(ProviderAsked(link.name))
@@ -159,7 +159,7 @@ class Tries:
             first = await call.while_here(anext(pieces))
         except ProviderFailed as e:
             self.attempts.append(Attempt(link.name, e.kind))
-            # The next provider may take long: other instances learn of the failure before it is asked.
+            # The next provider may take long: other instances learn of the failure before it is called.
             await self._failed(call, exchange, e, after, at_once=more)
             raise
         except BaseException:
@@ -205,7 +205,7 @@ class Tries:
         return Answer(text, end.model, link.name, end.tokens, round(took_ms), end.whole)
 
     async def _close(self, exchange: _Exchange, after: Afterwards) -> None:
-        """End the call and its connection. If the answer has not ended, the client left: that says nothing of it."""
+        """End the call and its connection. An answer without its end says nothing of the provider: the client left."""
         await exchange.pieces.aclose()
         if not exchange.over:
             exchange.over = True
@@ -213,7 +213,7 @@ class Tries:
             self._ended(exchange, "caller left", after)
 
     def _count_use(self, exchange: _Exchange, tokens: int | None, after: Afterwards) -> None:
-        """What the call used beyond what was reserved for it: known when it has ended, however it did."""
+        """Record what the call used, and correct its reservation: known when it has ended, successfully or not."""
         if not self.view.shared:
             return
         took_ms = (self.chain.clock.monotonic() - exchange.started) * 1000

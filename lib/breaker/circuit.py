@@ -59,7 +59,7 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """The state of one circuit. The default is the state of a source that nobody has complained about."""
+    """The state of one circuit. The default is that of a source without failures."""
 
     state: State = "closed"
     generation: int = 0

@@ -30,7 +30,7 @@ _WAIT_S = 2.0
 
 @dataclass(slots=True)
 class Reading:
-    """One circuit as one request knows it; follows the moves that this request makes."""
+    """One circuit as one request knows it, with the transitions that this request makes."""
 
     name: str
     circuit: Circuit
@@ -41,7 +41,7 @@ class Reading:
 
 @dataclass(slots=True)
 class SharedCircuits:
-    """All circuits that this instance has to do with, by name."""
+    """All circuits that this instance uses, by name."""
 
     redis: RedisStore | None
     clock: Clock
@@ -133,7 +133,7 @@ class SharedCircuits:
     def _swap(
         self, name: str, text: str | None, before: Circuit, moved: Circuit, change: Change, reason: str, tries: int
     ) -> Step[tuple[bool, str]]:
-        """A swap after the reply; where it is lost, its successor applies the change to what won."""
+        """A swap after the reply; where it loses, its successor applies the change to the value that won."""
 
         def then(result: tuple[bool, str]) -> Step[tuple[bool, str]] | None:
             done, held = result

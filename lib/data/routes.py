@@ -208,7 +208,7 @@ def name_of(function: RouteFunction) -> str:
         function = function.func
     code = getattr(inspect.unwrap(function), "__code__", None)
     parts = PurePath(code.co_filename).with_suffix("").parts if code is not None else ()
-    if "api" in parts:
-        below = parts[len(parts) - parts[::-1].index("api") :]
+    if "api" in parts[:-1]:
+        below = parts[len(parts) - parts[-2::-1].index("api") - 1 :]
         return "/".join(below)
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
