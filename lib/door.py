@@ -222,25 +222,13 @@ class Breakwater:
     ) -> AsyncIterator[None]:
         """Run a block unless its circuit is open, anywhere. An Exception that leaves it is a failure.
 
-        ``check`` is a trivial call of the same thing, which raises if that is down: after ``BREAKER_FAILURES`` failures
-        in a row it decides. Without it the circuit opens for failures of five callers, where ``caller`` names whose
-        call it is; without a caller for ``BREAKER_FAILURES`` failures in a row. A caller whose own calls keep failing
-        is passed over for a while. Raises CircuitOpen.
+        After ``BREAKER_FAILURES`` failures in a row ``check`` decides, a trivial call that raises if all is down.
+        Without it they open the circuit, or those of five callers where ``caller`` says whose call it is. Raises
+        CircuitOpen.
         """
-        # Needed for circuits only.
-        from .breaker.breaker import Breaker
-        from .breaker.checks import calling
-
         parts = await self.instance()
-        key = keys.circuit_of_app(name)
-        breaker = parts.breakers.get(key) or Breaker(parts.circuits, parts.settings.breaker)
-        breaker.check = None if check is None else calling(check)
-        parts.breakers.put(key, breaker)
-        owner = callers.identify("key", caller, parts.settings.identity_key).id if caller else ""
-        async with self._work(parts) as work:
-            left_s = parts.guard.limits.left_s(work.deadline)
-            async with guarded(breaker, key, name, owner, left_s, work.after):
-                yield
+        async with self._work(parts) as work, guarded(parts, name, caller, check, work.deadline, work.after):
+            yield
 
     async def invalidate(self, *tags: str) -> None:
         """Let no value with one of these tags be served again: 1 command a tag, in one round trip.

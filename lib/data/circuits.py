@@ -3,16 +3,19 @@
 import math
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..afterwards import Afterwards
+from ..base.caller import identify
 from ..breaker.circuit import Failure, view
 from ..edge.problems import Problem
+from ..redis import keys
 from ..redis.errors import RedisDown
 
 if TYPE_CHECKING:
+    from ..app.wiring import Parts
     from ..breaker.breaker import Breaker
 
 _NOT_CONNECTED = ("ConnectError", "ConnectTimeout")
@@ -31,15 +34,35 @@ class CircuitOpen(Problem):
         self.name = name
 
 
+def _breaker(parts: "Parts", key: str, check: Callable[[], Awaitable[object]] | None) -> "Breaker":
+    """The circuit of this name, as the instance knows it."""
+    # Needed for circuits only.
+    from ..breaker.breaker import Breaker
+    from ..breaker.checks import calling
+
+    breaker = parts.breakers.get(key) or Breaker(parts.circuits, parts.settings.breaker)
+    breaker.check = None if check is None else calling(check)
+    parts.breakers.put(key, breaker)
+    return breaker
+
+
 @asynccontextmanager
 async def guarded(
-    breaker: "Breaker", key: str, name: str, caller: str, left_s: float, after: Afterwards
+    parts: "Parts",
+    name: str,
+    who: str | None,
+    check: Callable[[], Awaitable[object]] | None,
+    deadline: float,
+    after: Afterwards,
 ) -> AsyncIterator[None]:
     """Run a block unless its circuit is open. An Exception that leaves it is a failure. Raises CircuitOpen.
 
-    ``caller`` is whose call it is, by id; empty where callers are not told apart.
+    ``who`` is whose call it is; None where callers are not told apart.
     """
-    circuits = breaker.circuits
+    key = keys.circuit_of_app(name)
+    breaker, circuits = _breaker(parts, key, check), parts.circuits
+    caller = identify("key", who, parts.settings.identity_key).id if who else ""
+    left_s = parts.guard.limits.left_s(deadline)
     try:
         reading = await circuits.read(key, "circuit")
     except RedisDown:
