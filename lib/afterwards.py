@@ -6,6 +6,7 @@ again): all successors together take one more round trip. Vercel keeps the insta
 changes no reply.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field
 from typing import Any
@@ -37,6 +38,8 @@ class Afterwards:
     steps: list[Step[Any]] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     """What takes more than one round trip; run when all steps are sent. A job sees to its own failures."""
+    waits: "list[asyncio.Future[None]]" = field(default_factory=list)
+    """Work that was begun beside the request and goes on after its reply, such as a check."""
 
     def add[T](
         self, op: Op[T], then: Callable[[T], Step[Any] | None] | None = None, lost: Callable[[], None] | None = None
@@ -69,8 +72,16 @@ class Outbox:
     async def send(self, after: Afterwards, left_s: float) -> None:
         """Send all steps, then run the jobs. Raises RedisDown.
 
-        The steps take one round trip, and one more for each generation of successors.
+        The steps take one round trip, and one more for each generation of successors. Then it waits for what is still
+        under way.
         """
+        try:
+            await self._send_all(after, left_s)
+        finally:
+            while after.waits:
+                await asyncio.wait({after.waits.pop()}, timeout=left_s)
+
+    async def _send_all(self, after: Afterwards, left_s: float) -> None:
         self.due(after)
         steps = after.take()
         if self.redis is None:

@@ -21,10 +21,13 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether one part of a source may be called: its circuit, and until when its budget is known to be used up."""
+    """Whether one part of a source may be called by this caller."""
 
     circuit: Circuit
     spent_until_ms: int = 0
+    """Until when its budget is known to be spent, for a call that costs as much as this one."""
+    own_until_ms: int = 0
+    """Until when the caller is passed over there, because its own calls kept failing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +86,20 @@ def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
 
 
 def may_be_asked(standing: Standing, now_ms: int) -> bool:
-    """Whether both the circuit and the budget admit a call."""
-    return standing.spent_until_ms <= now_ms and view(standing.circuit, now_ms) != "refuse"
+    """Whether neither the circuits nor the budget keep a call away."""
+    kept_until_ms = max(standing.spent_until_ms, standing.own_until_ms)
+    return kept_until_ms <= now_ms and view(standing.circuit, now_ms) != "refuse"
 
 
 def nobody_to_ask(standings: Sequence[Standing], now_ms: int) -> Deny:
     """No part of the source may be called, and nothing is stored: when the first may be called again."""
-    # A part can be called again when both its circuit and its budget admit a call.
-    again = [(max(_open_until(each, now_ms), each.spent_until_ms), each) for each in standings]
+    # A part can be called again when neither its circuits nor its budget keep a call away.
+    again = [(max(_open_until(each, now_ms), each.spent_until_ms, each.own_until_ms), each) for each in standings]
     retry_at_ms, first = min(again, key=lambda pair: pair[0])
     if first.spent_until_ms > now_ms:
         return Deny("budget_spent", "budget", retry_at_ms)
+    if view(first.circuit, now_ms) != "refuse" and first.own_until_ms > now_ms:
+        return Deny("circuit_open", "caller", retry_at_ms)
     return Deny("circuit_open", first.circuit.reason or first.circuit.state, retry_at_ms)
 
 

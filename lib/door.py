@@ -217,13 +217,18 @@ class Breakwater:
         raise AssertionError("a value without a limit is not refused")
 
     @asynccontextmanager
-    async def circuit(self, name: str) -> AsyncIterator[None]:
-        """Run a block unless it failed ``BREAKER_FAILURES`` times in a row, anywhere. Raises CircuitOpen."""
+    async def circuit(
+        self, name: str, caller: str | None = None, check: Callable[[], Awaitable[object]] | None = None
+    ) -> AsyncIterator[None]:
+        """Run a block unless its circuit is open, anywhere. An Exception that leaves it is a failure.
+
+        After ``BREAKER_FAILURES`` failures in a row ``check`` decides, a trivial call that raises if all is down.
+        Without it they open the circuit, or those of five callers where ``caller`` says whose call it is. Raises
+        CircuitOpen.
+        """
         parts = await self.instance()
-        async with self._work(parts) as work:
-            owner = os.urandom(8).hex()
-            async with guarded(parts.circuits, name, owner, parts.settings.breaker, work.after):
-                yield
+        async with self._work(parts) as work, guarded(parts, name, caller, check, work.deadline, work.after):
+            yield
 
     async def invalidate(self, *tags: str) -> None:
         """Let no value with one of these tags be served again: 1 command a tag, in one round trip.

@@ -138,6 +138,7 @@ class Guard:
         wanted = both(both(_entry(call, codec), source.lookup(now_ms)), call.veto)
         admission, ((cached, seen), veto) = await self.limits.admit(charge, wanted, after)
         self._time(watch, admission)
+        seen.look(after)
         return Turn(call, admission, cached, seen, veto, now_ms, after, watch)
 
     async def _act[P, V](

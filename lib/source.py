@@ -42,6 +42,9 @@ class Seen[P, V](Protocol):
     def attempts(self) -> Sequence[Attempt]:
         """The outcome of each part that was considered, in order."""
 
+    def look(self, after: Afterwards) -> None:
+        """Begin what is due whatever becomes of this request: a check of a part that is suspected."""
+
     def standings(self, now_ms: int) -> Sequence[Standing]:
         """Which parts may be called, by place."""
 

@@ -24,6 +24,7 @@ from dev.upstash import upstash_app
 from lib.afterwards import Afterwards, Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
+from lib.ai.checks import trivial
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Answer, AnswerCodec, Message, Question, hash_of
 from lib.ai.tries import Asking
@@ -82,11 +83,17 @@ class FakeProvider:
     name: str = field(default_factory=a_name)
     texts: Sequence[str] = ("Disk / is ", "41 % full.")
     fails: ProviderFailed | None = None
+    poison: str = ""
+    """It fails at questions with this text only."""
     fails_after: int = 0
     """Pieces that still come before it fails."""
     end: End = field(default_factory=lambda: End("fake-1", whole=True, tokens=100))
     held: bool = False
     asked: int = 0
+    checks: int = 0
+    """How often it was asked our own question."""
+    is_well: bool = False
+    """It answers a check, whatever becomes of others' questions."""
     streamed: int = 0
     closed: int = 0
     """Calls that were ended before their end."""
@@ -97,13 +104,22 @@ class FakeProvider:
     async def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
         """See ``Provider``."""
         assert left_s > 0, "asked without time to answer"
+        if question == trivial("ping"):
+            self.checks += 1
+            if self.is_well:
+                yield Delta("pong")
+                yield self.end
+                return
+            async for piece in self._pieces(question, stream=False):
+                yield piece
+            return
         self.asked += 1
         self.streamed += stream
         self.questions.append(question)
         await self._tell()
         whole = False
         try:
-            async for piece in self._pieces(stream=stream):
+            async for piece in self._pieces(question, stream=stream):
                 whole = isinstance(piece, End)
                 yield piece
         except ProviderFailed:
@@ -113,13 +129,13 @@ class FakeProvider:
             if not whole:
                 self.closed += 1
 
-    async def _pieces(self, *, stream: bool) -> AsyncGenerator[Piece]:
+    async def _pieces(self, question: Question, *, stream: bool) -> AsyncGenerator[Piece]:
         texts = self.texts if stream else ["".join(self.texts)]
         pieces: list[Piece] = [*(Delta(text) for text in texts), self.end]
         for number, piece in enumerate(pieces):
             if self.held:
                 await self._free.acquire()
-            if self.fails is not None and number >= self.fails_after:
+            if self.fails is not None and number >= self.fails_after and self.poison in question.query:
                 raise self.fails
             yield piece
 
@@ -213,7 +229,7 @@ class Instance:
 
     async def handle(self, asked: "Asked") -> "AnswerOutcome":
         """As the edge does, up to the reply."""
-        return await self.guard.handle(asked.call, Asking(self.chain, asked.question), AnswerCodec())
+        return await self.guard.handle(asked.call, Asking(self.chain, asked.question, asked.caller.id), AnswerCodec())
 
     async def whole(self, asked: "Asked") -> "AnswerOutcome":
         """As the edge does, write-back included; a stream is read to its end."""

@@ -20,7 +20,7 @@ from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
 from lib.base.events import Event, Listener
-from lib.breaker import circuit as breaker
+from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
 from tests.built import routes
@@ -104,7 +104,7 @@ class Rig:
     @property
     def circuit(self) -> Circuit:
         """The backend's circuit as Redis holds it."""
-        return breaker.parse(self.circuit_text)
+        return stored.parse(self.circuit_text)
 
     @property
     def circuit_text(self) -> str | None:
@@ -114,7 +114,7 @@ class Rig:
 
     def store(self, circuit: Circuit) -> None:
         """Put a circuit into Redis, as another instance would have."""
-        self.server.set(keys.circuit("cloud-run"), breaker.dump(circuit))
+        self.server.set(keys.circuit("cloud-run"), stored.dump(circuit))
 
     def forget_counts(self) -> None:
         """Zero the counters of Redis and of the stand-in before it."""

@@ -22,7 +22,7 @@ STALE = replace(FRESH, stored_at_ms=NOW_MS - 4_200_000)
 ENDED = replace(FRESH, stored_at_ms=NOW_MS - 90_000_000)
 
 OPEN = Standing(Circuit("open", 1, until_ms=NOW_MS + 30_000, reason="timeout"))
-PROBED = Standing(Circuit("half_open", 2, until_ms=NOW_MS + 65_000, owner="another", reason="timeout"))
+PROBED = Standing(Circuit("probing", 2, until_ms=NOW_MS + 65_000, owner="another", reason="timeout"))
 DUE = Standing(Circuit("open", 1, until_ms=NOW_MS))
 SPENT = Standing(Circuit(), NOW_MS + 10_000)
 BOTH = Standing(Circuit("open", 1, until_ms=NOW_MS + 5_000), NOW_MS + 90_000)

@@ -753,6 +753,53 @@ async def test_circuits_of_the_door(rig: Rig) -> None:
     assert rig.server.get(keys.circuit(keys.circuit_of_app("weather"))) is not None
 
 
+async def ask_inside(bw: Breakwater, name: str, error: Exception | None = None, **about: Any) -> str:
+    """What became of one block in a circuit: ran, raised, or refused."""
+    try:
+        async with bw.circuit(name, **about):
+            if error is not None:
+                raise error
+    except CircuitOpen:
+        return "refused"
+    except OSError:
+        return "raised"
+    return "ran"
+
+
+async def test_a_circuit_whose_callers_are_known(rig: Rig) -> None:
+    """CASE 31: one caller's failures close it for that caller, those of five callers for everybody."""
+    bw, down = door(rig.instance()), OSError("down")
+    assert [await ask_inside(bw, "weather", down, caller="a") for _ in range(4)] == ["raised"] * 3 + ["refused"]
+    assert [await ask_inside(bw, "weather", down, caller=caller) for caller in "bcd"] == ["raised"] * 3
+    assert await ask_inside(door(rig.instance()), "weather", down, caller="e") == "raised"
+    assert [await ask_inside(each, "weather", caller="f") for each in (bw, door(rig.instance()))] == ["refused"] * 2
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["well", "down"])
+async def test_a_circuit_with_a_check(rig: Rig, works: bool) -> None:
+    """CASE 31: after failures in a row the check decides; when the pause is over it decides again."""
+    bw, down = door(rig.instance()), OSError("down")
+    check = Counted(error=None if works else down)
+    assert [await ask_inside(bw, "weather", down, check=check) for _ in range(3)] == ["raised"] * 3
+    assert await ask_inside(bw, "weather", check=check) == ("ran" if works else "refused")
+    assert check.calls == 1
+    if not works:
+        check.error = None
+        rig.time.ms += 60_000
+        assert await ask_inside(bw, "weather", check=check) == "ran"
+        assert check.calls == 2
+
+
+async def test_a_call_that_was_never_sent(rig: Rig) -> None:
+    """CASE 19: three refused connections open it, whoever made the calls, and no check is asked."""
+    bw, check, error = door(rig.instance()), Counted(), OSError("all attempts failed")
+    error.__cause__ = ConnectionRefusedError()
+    for caller in ("a", "a", "b"):
+        assert await ask_inside(bw, "weather", error, caller=caller, check=check) == "raised"
+    assert await ask_inside(bw, "weather", caller="c", check=check) == "refused"
+    assert check.calls == 0
+
+
 async def test_an_open_circuit_is_a_reply(rig: Rig) -> None:
     """A route that does not catch it answers 503 with the time to wait; nothing is logged as a bug."""
     instance = an_instance(rig, BREAKER_FAILURES="1")

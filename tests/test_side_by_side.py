@@ -102,13 +102,14 @@ def test_neither_reads_what_the_other_keeps(both: Both) -> None:
     assert both.script.asked == 2
 
 
-def test_a_circuit_that_one_opens_is_open_for_the_other(both: Both, redis: Store) -> None:
-    """The backend fails for 0.1's callers; this release does not call it either, and closes the circuit for both."""
+def test_each_has_circuits_of_its_own(both: Both, redis: Store) -> None:
+    """0.1 closes a backend for failures alone, this release by a check: what the one decides is not the other's."""
     both.script.reset(status=500)
-    assert [asked(both.old, "fails", a_caller()).status for _ in range(3)] == [502] * 3
-    reply = asked(both.new, "not asked", a_caller())
-    assert (reply.status, both.script.asked) == (503, 3)
-    redis.command("DEL", "cb:cloud-run")
+    assert [asked(both.old, "fails", a_caller()).status for _ in range(4)] == [502, 502, 502, 503]
+    assert [asked(both.new, "fails as well", a_caller()).status for _ in range(4)] == [502, 502, 502, 503]
+    # Their calls, and this release's check.
+    assert both.script.asked == 7
+    redis.command("DEL", "cb:cloud-run", "cb:2:cloud-run")
     both.script.reset()
     assert [asked(each, "again", a_caller()).status for each in (both.old, both.new)] == [200, 200]
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ..base.values import dataclass
-from ..limits.window import Layout
+from ..limits.judge import Quota
+from ..limits.window import DAY_MS, Layout, window
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, as_int
 
@@ -59,3 +60,58 @@ def guess_tokens(chars: int, max_tokens: object) -> int:
         else 1_024
     )
     return chars // _CHARS_PER_TOKEN + answer
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Calls of so many tokens or more are refused until then; believed until ``believed_ms``, if nobody asks again."""
+
+    least: int
+    until_ms: int
+    believed_ms: int
+
+
+_REFUSALS = 4
+_BELIEVED_MS = 5_000
+"""What tokens were reserved is corrected when a call has ended: a refusal for want of tokens is soon out of date."""
+
+type Refusals = tuple[Refusal, ...]
+"""What is remembered of one budget, the smallest cost first."""
+
+
+def refused(known: Refusals, quota: Quota, tokens: int, now_ms: int) -> Refusals:
+    """What is known after a refusal of a call of so many tokens."""
+    if quota.retry_at_ms is None:
+        return known
+    if quota.without_tokens_at_ms is not None:
+        found = Refusal(0, quota.without_tokens_at_ms, quota.without_tokens_at_ms)
+    else:
+        found = Refusal(tokens, quota.retry_at_ms, min(quota.retry_at_ms, now_ms + _BELIEVED_MS))
+    others = [each for each in known if each.believed_ms > now_ms and each.least != found.least]
+    return tuple(sorted((*others, found), key=lambda each: each.least)[:_REFUSALS])
+
+
+def refused_until_ms(known: Refusals, tokens: int, now_ms: int) -> int:
+    """Until when a call of so many tokens is known to be refused; 0 for not at all."""
+    return max((each.until_ms for each in known if each.least <= tokens and each.believed_ms > now_ms), default=0)
+
+
+CHECK_TOKENS = 16
+"""How long the answer to a check may be."""
+_CHECK_SHARE = 20
+
+
+def check_allowance(layout: Layout) -> Layout | None:
+    """How many checks a day's budget allows: a twentieth of its calls. None: not one."""
+    days = [each for each in layout.windows if each.length_ms == DAY_MS and each.unit == "calls"]
+    least = min(days, key=lambda each: each.limit, default=None)
+    if least is None:
+        return Layout(())
+    share = least.limit // _CHECK_SHARE
+    return Layout((window("day", share, "calls", least.zone),)) if share else None
+
+
+def resets_at_ms(layout: Layout, now_ms: int) -> int | None:
+    """When a calendar day's quota is back, where the budget has one."""
+    ends = (each.leaves_at(now_ms // each.bucket_ms) for each in layout.windows if each.zone is not None)
+    return max(ends, default=None)

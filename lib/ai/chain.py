@@ -4,24 +4,36 @@ Circuits are shared by all instances (``breaker/shared.py``). Budgets are counte
 calls that are really made. What one request does with the chain is in ``tries.py``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ..afterwards import Afterwards
 from ..base.calendar import month_ends_ms, month_of
 from ..base.clock import Clock
 from ..base.events import Listener
 from ..base.values import dataclass
+from ..breaker.breaker import Breaker
 from ..breaker.circuit import BreakerPolicy
 from ..breaker.shared import Reading, SharedCircuits
 from ..decide import Standing
 from ..limits.admission import Subject
+from ..limits.judge import Quota
 from ..limits.limiter import Limits
+from ..limits.window import Layout
 from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
-from .budgets import Budget
+from .budgets import Budget, Refusals
 from .providers.port import Provider
+
+if TYPE_CHECKING:
+    from ..breaker.checks import Result
+
+
+type Visit = Callable[[], Awaitable[int]]
+"""Calls a health address; the status of its reply. Raises what the client raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,10 @@ class Link:
     provider: Provider
     budget: Budget
     breaker: BreakerPolicy
+    visit: Visit | None = None
+    """Calls its health address, where it has one."""
+    query: str = "ping"
+    """What it is asked as a check, where it has none."""
 
     @property
     def name(self) -> str:
@@ -67,8 +83,10 @@ class Chain:
     limits: Limits
     clock: Clock
     emit: Listener
-    _spent_until: dict[str, int] = field(default_factory=dict)
-    """Until when a provider's budget is known to be spent."""
+    breakers: tuple[Breaker, ...] = field(init=False)
+    """Each provider's circuit, by place."""
+    _refusals: dict[str, Refusals] = field(default_factory=dict)
+    """What is known of budgets that refuse."""
     _budgeted: tuple[Link, ...] = field(init=False)
     """The providers that have a budget."""
     _marks: tuple[str, ...] = field(init=False)
@@ -81,6 +99,33 @@ class Chain:
         self._budgeted = tuple(link for link in self.links if link.budget.layout.windows)
         resets = tuple(keys.reset(link.subject.id) for link in self._budgeted)
         self._marks = (*resets, keys.SHAPES) if resets else ()
+        self.breakers = tuple(self._breaker(link) for link in self.links)
+
+    def _breaker(self, link: Link) -> Breaker:
+        made, visit = Breaker(self.circuits, link.breaker), link.visit
+        allowance = budgets.check_allowance(link.budget.layout)
+
+        def unavailable(until_ms: int) -> None:
+            made.unchecked_until_ms = until_ms
+
+        # What checks is imported when there is something to check.
+        async def visiting(timeout_s: float, visit: Visit) -> "Result":
+            from .checks import Visiting
+
+            return await Visiting(link.name, visit, self.limits)(timeout_s)
+
+        async def asking(timeout_s: float, share: Layout) -> "Result":
+            from .checks import Checking
+
+            layout = link.budget.layout
+            checking = Checking(link.provider, layout, link.breaker, self.limits, link.query, share, unavailable)
+            return await checking(timeout_s)
+
+        if visit is not None:
+            made.check = partial(visiting, visit=visit)
+        elif allowance is not None:
+            made.check = partial(asking, share=allowance)
+        return made
 
     def lookup(self, now_ms: int) -> Lookup[View]:
         """The shared state: a circuit and a month's use for each provider."""
@@ -110,28 +155,34 @@ class Chain:
 
         return replace(subject, shapes=Shapes(view.marks[-1]))
 
-    def standings(self, view: View, now_ms: int) -> list[Standing]:
-        """Which providers may be called."""
+    def look(self, view: View, after: Afterwards) -> None:
+        """Begin the checks that are due."""
+        for place, each in enumerate(self.breakers):
+            each.look(view.circuits[place], after)
+
+    def standings(self, view: View, now_ms: int, caller: str, tokens: int) -> list[Standing]:
+        """Which providers may be called, by this caller and for so many tokens."""
         found = []
         for link, reset in zip(self._budgeted, view.marks, strict=False):
             if reset is not None and reset != self._resets.get(link.name):
                 self._resets[link.name] = reset
                 self.forget(link)
         for place, link in enumerate(self.links):
-            until_ms = self._spent_until.get(link.name, 0)
+            until_ms = budgets.refused_until_ms(self._refusals.get(link.name, ()), tokens, now_ms)
             if budgets.used_up(link.budget, view.used[place]):
                 until_ms = max(until_ms, month_ends_ms(now_ms))
-            found.append(Standing(view.circuits[place].circuit, until_ms))
+            circuit = view.circuits[place].circuit
+            found.append(Standing(circuit, until_ms, self.breakers[place].rests_until_ms(circuit, caller, now_ms)))
         return found
 
     def forget(self, link: Link) -> None:
         """Know nothing of what a provider's budget has counted: it was reset by hand."""
-        self._spent_until.pop(link.name, None)
+        self._refusals.pop(link.name, None)
         self.limits.forget(link.subject.id)
 
-    def spent(self, link: Link, until_ms: int) -> None:
-        """A provider's budget refuses calls until then."""
-        self._spent_until[link.name] = until_ms
+    def spent(self, link: Link, quota: Quota, tokens: int, now_ms: int) -> None:
+        """A provider's budget has refused a call of so many tokens."""
+        self._refusals[link.name] = budgets.refused(self._refusals.get(link.name, ()), quota, tokens, now_ms)
 
     def used(self, link: Link, view: View, place: int, took_ms: float, after: Afterwards) -> None:
         """A call has occupied a provider for ``took_ms``; this is written to Redis in portions."""

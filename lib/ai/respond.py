@@ -130,7 +130,7 @@ async def guarded(
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
     )
-    outcome = await parts.guard.handle(call, Asking(parts.chain, question), CODEC)
+    outcome = await parts.guard.handle(call, Asking(parts.chain, question, caller.id), CODEC)
     return respond(request, outcome, form, stream=stream)
 
 

@@ -1,21 +1,19 @@
 """One question, put to the providers in turn until one begins to answer."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
 from dataclasses import field
 
 from ..afterwards import Afterwards
 from ..base.events import ProviderAnswered, ProviderAsked, ProviderFailure
 from ..base.values import dataclass
-from ..breaker import circuit as breaker
-from ..breaker.circuit import Circuit, Ticket
-from ..breaker.shared import Change
+from ..breaker.breaker import Breaker, Passage
+from ..breaker.circuit import Failure
 from ..call import Attempt, Call
 from ..decide import Standing
 from ..limits.admission import Admission, Charge
 from ..lookup import Lookup, Texts
 from ..pieces import Delta, Done, Exhausted, Piece
-from ..redis.errors import RedisDown
 from ..redis.op import Op, ignored
 from ..source import Opened, Price
 from . import budgets
@@ -26,8 +24,6 @@ from .question import Answer, Question
 
 _RESERVE_S = 1.0
 """Reserved before the function's deadline for the reply and what follows it."""
-_LONGEST_REST_S = 86_400.0
-"""A provider that says it refuses calls for longer is called again after a day: it may be a mistake."""
 _ALONE: Op[None] = Op((), ignored)
 
 
@@ -37,15 +33,17 @@ class Asking:
 
     chain: Chain
     question: Question
+    caller: str = ""
+    """Who asks, by id; empty where nobody is known."""
 
     def lookup(self, now_ms: int) -> "Lookup[Tries]":
         """The chain's shared state, and what can be tried with it."""
         found = self.chain.lookup(now_ms)
 
         def read(texts: Texts) -> Tries:
-            return Tries(self.chain, self.question, found.read(texts))
+            return Tries(self.chain, self.question, self.caller, found.read(texts))
 
-        return Lookup(found.keys, read, lambda: Tries(self.chain, self.question, found.unread()))
+        return Lookup(found.keys, read, lambda: Tries(self.chain, self.question, self.caller, found.unread()))
 
 
 @dataclass(slots=True, eq=False)
@@ -53,10 +51,12 @@ class _Exchange:
     """One call to one provider, from the moment it goes out."""
 
     place: int
-    ticket: Ticket
+    passage: Passage
     pieces: AsyncGenerator[ProviderPiece]
     started: float
     admission: Admission
+    left_s: float
+    """How much time it had when it began."""
     over: bool = False
     """It has ended, and circuit and budget have been updated."""
 
@@ -67,12 +67,19 @@ class Tries:
 
     chain: Chain
     question: Question
+    caller: str
     view: View
     attempts: list[Attempt] = field(default_factory=list)
+    _checking: "asyncio.Future[None] | None" = None
+    """The check that a failure of this request has started."""
+
+    def look(self, after: Afterwards) -> None:
+        """Begin the checks that are due."""
+        self.chain.look(self.view, after)
 
     def standings(self, now_ms: int) -> list[Standing]:
         """Which providers may be called."""
-        return self.chain.standings(self.view, now_ms)
+        return self.chain.standings(self.view, now_ms, self.caller, self._tokens())
 
     def price(self, place: int) -> Price:
         """One call of the provider's budget, and the tokens that the question may cost."""
@@ -111,6 +118,7 @@ class Tries:
             self.attempts.append(Attempt(self.chain.links[place].name, passed_over))
             if passed_over == "too_large" and failure is None:
                 failure = ProviderFailed("rejected", "more tokens than the provider's limit can hold", went_out=False)
+        await Breaker.wait_for(self._checking)
         raise Exhausted(failure)
 
     async def _spend(self, call: Call, place: int, after: Afterwards) -> Admission:
@@ -125,12 +133,15 @@ class Tries:
         if not admission.quota.allowed:
             if admission.quota.retry_at_ms is None:
                 return "too_large"
-            self.chain.spent(link, admission.quota.retry_at_ms)
+            self.chain.spent(link, admission.quota, self._tokens(), admission.charge.now_ms)
             return "budget_spent"
-        if await self.chain.circuits.claim(self.view.circuits[place], call.request_id, link.breaker):
-            return None
-        self.chain.limits.give_back(admission, after)
-        return "circuit_open"
+        circuit, breaker, may = self.view.circuits[place], self.chain.breakers[place], False
+        try:
+            may = await breaker.admit(circuit, after, self._left_s(call), call.while_here)
+        finally:
+            if not may:
+                self.chain.limits.give_back(admission, after)
+        return None if may else "circuit_open"
 
     def _left_s(self, call: Call) -> float:
         return self.chain.limits.left_s(call.deadline) - _RESERVE_S
@@ -139,31 +150,26 @@ class Tries:
         self, call: Call, place: int, admission: Admission, after: Afterwards, *, stream: bool, more: bool
     ) -> Opened[str, Answer]:
         """Call one provider; ``more``: others will be called if it fails. Raises ProviderFailed."""
-        link = self.chain.links[place]
-        ticket = breaker.ticket(self.view.circuits[place].circuit)
+        link, left_s = self.chain.links[place], self._left_s(call)
+        passage = self.chain.breakers[place].begin(self.view.circuits[place], self.caller)
         self.chain.emit(ProviderAsked(link.name))
-        pieces = link.provider.ask(self.question, request_id=call.request_id, left_s=self._left_s(call), stream=stream)
-        exchange = _Exchange(place, ticket, pieces, self.chain.clock.monotonic(), admission)
+        pieces = link.provider.ask(self.question, request_id=call.request_id, left_s=left_s, stream=stream)
+        exchange = _Exchange(place, passage, pieces, self.chain.clock.monotonic(), admission, left_s)
         try:
             first = await call.while_here(anext(pieces))
         except ProviderFailed as e:
             self.attempts.append(Attempt(link.name, e.kind))
-            change = self._failed(exchange, e, after)
-            if more:
-                # The next provider may take long: other instances learn of the failure before it is called.
-                with suppress(RedisDown):
-                    await self.chain.circuits.move_now(self.view.circuits[place], change, e.kind)
-            else:
-                self._move(place, change, e.kind, after)
+            # The next provider may take long: other instances learn of the failure before it is called.
+            await self._failed(call, exchange, e, after, at_once=more)
             raise
         except BaseException:
             await self._close(exchange, after)
             raise
         self.attempts.append(Attempt(link.name, "answered"))
-        return Opened(link.name, self._pieces(exchange, first, after), lambda: self._close(exchange, after))
+        return Opened(link.name, self._pieces(call, exchange, first, after), lambda: self._close(exchange, after))
 
     async def _pieces(
-        self, exchange: _Exchange, first: ProviderPiece, after: Afterwards
+        self, call: Call, exchange: _Exchange, first: ProviderPiece, after: Afterwards
     ) -> AsyncGenerator[Piece[str, Answer]]:
         """All pieces of a provider's answer, and the answer that they make."""
         texts, piece = list[str](), first
@@ -177,7 +183,7 @@ class Tries:
                 raise ProviderFailed("empty", "the answer is empty")  # noqa: TRY301 - fails like all others
         except ProviderFailed as e:
             self.attempts[-1] = Attempt(self.chain.links[exchange.place].name, e.kind)
-            self._move(exchange.place, self._failed(exchange, e, after), e.kind, after)
+            await self._failed(call, exchange, e, after)
             raise
         answer = self._answered(exchange, text, piece, after)
         yield Done(answer, keeps=piece.whole)
@@ -191,15 +197,11 @@ class Tries:
         took_ms = (self.chain.clock.monotonic() - exchange.started) * 1000
         self.chain.emit(ProviderAnswered(link.name, took_ms))
         self._count_use(exchange, end.tokens, after)
+        breaker, circuit = self.chain.breakers[place], self.view.circuits[place]
         if end.rests_s is not None:
-            until_ms, policy = _until_ms(now_ms, end.rests_s), link.breaker
-
-            def rest(circuit: Circuit) -> Circuit:
-                return breaker.fail(circuit, exchange.ticket, now_ms, policy, "used_up", until_ms)
-
-            self._move(place, rest, "used_up", after)
+            breaker.rests(circuit, exchange.passage, now_ms + int(min(end.rests_s, 1e9) * 1000), after)
         else:
-            self._move(place, lambda circuit: breaker.succeed(circuit, exchange.ticket), "answered", after)
+            breaker.succeeded(circuit, exchange.passage, after)
         return Answer(text, end.model, link.name, end.tokens, round(took_ms), end.whole)
 
     async def _close(self, exchange: _Exchange, after: Afterwards) -> None:
@@ -208,7 +210,7 @@ class Tries:
         if not exchange.over:
             exchange.over = True
             self._count_use(exchange, None, after)
-            self._release(exchange, "caller left", after)
+            self._ended(exchange, "caller left", after)
 
     def _count_use(self, exchange: _Exchange, tokens: int | None, after: Afterwards) -> None:
         """Record what the call used, and correct its reservation: known when it has ended, successfully or not."""
@@ -219,32 +221,40 @@ class Tries:
         if tokens is not None:
             self.chain.limits.correct(exchange.admission, tokens, after)
 
-    def _failed(self, exchange: _Exchange, error: ProviderFailed, after: Afterwards) -> Change:
-        """The provider failed: how its circuit changes. Only failures that are its own fault count against it."""
+    async def _failed(
+        self, call: Call, exchange: _Exchange, error: ProviderFailed, after: Afterwards, *, at_once: bool = False
+    ) -> None:
+        """The provider failed; what becomes of its circuit."""
         exchange.over = True
-        link, now_ms = self.chain.links[exchange.place], self.chain.clock.now_ms()
+        place = exchange.place
+        link, breaker = self.chain.links[place], self.chain.breakers[place]
         self.chain.emit(ProviderFailure(link.name, str(error), error.fault))
         if error.went_out:
             self._count_use(exchange, None, after)
         else:
             self.chain.limits.give_back(exchange.admission, after)
-        if error.fault != "theirs":
-            return lambda circuit: breaker.release(circuit, exchange.ticket, now_ms)
-        until_ms = None if error.rests_s is None else _until_ms(now_ms, error.rests_s)
+        failure = failure_of(error, exchange.left_s, link.breaker.check_ms / 1000)
+        if failure is None:
+            self._ended(exchange, error.kind, after)
+            return
+        quick = error.kind != "timeout" and self._left_s(call) > link.breaker.check_ms / 1000
+        circuit, passage = self.view.circuits[place], exchange.passage
+        checking = await breaker.failed(circuit, passage, failure, error.kind, after, quick=quick, at_once=at_once)
+        self._checking = checking or self._checking
 
-        def fail(circuit: Circuit) -> Circuit:
-            return breaker.fail(circuit, exchange.ticket, now_ms, link.breaker, error.kind, until_ms)
-
-        return fail
-
-    def _release(self, exchange: _Exchange, reason: str, after: Afterwards) -> None:
-        """Give up a probe that says nothing of the provider."""
-        now_ms = self.chain.clock.now_ms()
-        self._move(exchange.place, lambda circuit: breaker.release(circuit, exchange.ticket, now_ms), reason, after)
-
-    def _move(self, place: int, change: Change, reason: str, after: Afterwards) -> None:
-        self.chain.circuits.move(self.view.circuits[place], change, reason, after)
+    def _ended(self, exchange: _Exchange, reason: str, after: Afterwards) -> None:
+        """The call says nothing of the provider."""
+        circuit = self.view.circuits[exchange.place]
+        self.chain.breakers[exchange.place].ended(circuit, exchange.passage, reason, after)
 
 
-def _until_ms(now_ms: int, rests_s: float) -> int:
-    return now_ms + int(min(rests_s, _LONGEST_REST_S) * 1000)
+def failure_of(error: ProviderFailed, had_s: float, least_s: float) -> Failure | None:
+    """What a failure says of the provider; None: nothing. ``had_s``: the time that the call had.
+
+    A call that had less time than a check has may well time out at a provider that works.
+    """
+    if error.fault != "theirs" or (error.kind == "timeout" and had_s < least_s):
+        return None
+    if error.kind in ("throttled", "quota"):
+        return "throttled"
+    return "soft" if error.went_out else "never_sent"

@@ -26,6 +26,7 @@ from ..redis import thrift
 
 _MILLIS = env.integer(1, 300_000)
 _LIMITS = policy.defaults()
+_LONGEST_CHECK_MS = 10_000
 
 
 @overload
@@ -67,6 +68,8 @@ class Settings:
     flight_lease_ms: int = setting("SINGLE_FLIGHT_LEASE_MS", env.integer(100, 300_000), "10000")
     breaker_failures: int = setting("BREAKER_FAILURES", env.integer(1, 100), "3")
     breaker_cooldown_ms: int = setting("BREAKER_COOLDOWN_MS", env.integer(100, 3_600_000), "60000")
+    breaker_max_rest_ms: int = setting("BREAKER_MAX_REST_MS", env.integer(100, 86_400_000), "600000")
+    check_query: str = setting("CHECK_QUERY", str, "ping")
 
     ratelimit_algorithm: str = setting("RATELIMIT_ALGORITHM", env.one_of("strict", "upstash"), "strict")
     ratelimit_prefix: str = setting("RATELIMIT_PREFIX", str, "@upstash/ratelimit")
@@ -177,7 +180,13 @@ class Settings:
     @property
     def breaker(self) -> BreakerPolicy:
         """When a provider's circuit opens. A probe's lease outlives the longest call, so only a crashed one ends."""
-        return BreakerPolicy(self.breaker_failures, self.breaker_cooldown_ms, self.ai_timeout_ms + 5_000)
+        return BreakerPolicy(
+            self.breaker_failures,
+            self.breaker_cooldown_ms,
+            lease_ms=self.ai_timeout_ms + 5_000,
+            check_ms=min(_LONGEST_CHECK_MS, max(1, self.ai_timeout_ms // 2)),
+            max_rest_ms=self.breaker_max_rest_ms,
+        )
 
 
 _OWN: dict[str, Variable[Any]] = {each.name: each.metadata["variable"] for each in fields(Settings) if each.metadata}

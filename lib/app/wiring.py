@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import httpcore
 
 from ..afterwards import Outbox
+from ..base.bounded import Bounded
 from ..base.clock import Clock
 from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
@@ -32,8 +33,9 @@ from ..redis.thrift import Thrift
 if TYPE_CHECKING:
     import httpx
 
-    from ..ai.chain import Chain
+    from ..ai.chain import Chain, Visit
     from ..base.env import Secret
+    from ..breaker.breaker import Breaker
     from ..ops.alerts import Alerts
     from ..ops.health import Health
     from ..ops.overview import Overview
@@ -61,6 +63,8 @@ class Parts:
     settings: "Settings"
     guard: Guard
     circuits: SharedCircuits
+    breakers: "Bounded[str, Breaker]"
+    """Circuits around other people's code, by name."""
     signin: SignIn
     clock: Clock
     emit: Listener
@@ -143,6 +147,7 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
         settings,
         guard,
         circuits,
+        Bounded(1_000),
         signin,
         clock,
         emit,
@@ -164,10 +169,29 @@ def _chain(
     from ..ai.providers.lazy import LazyProvider
 
     links = [
-        Link(LazyProvider(each, client.get), Budget(each.limits, each.month_s, each.vcpus), settings.breaker)
+        Link(
+            LazyProvider(each, client.get),
+            Budget(each.limits, each.month_s, each.vcpus),
+            settings.breaker,
+            _visit(client, each.health_url, _open(each.key)),
+            settings.check_query,
+        )
         for each in settings.providers
     ]
     return Chain(tuple(links), circuits, limits, limits.clock, limits.emit)
+
+
+def _visit(client: "Late[httpx.AsyncClient]", url: str | None, key: str | None) -> "Visit | None":
+    """What calls a provider's health address, where it has one."""
+    if url is None:
+        return None
+
+    async def call() -> int:
+        from ..ai.checks import visit
+
+        return await visit(client.get(), url, key)
+
+    return call
 
 
 def _health(settings: "Settings", chain: "Chain", limits: Limits) -> "Health":

@@ -1,6 +1,7 @@
 """A store's breaker, in this instance's memory: a dead store costs one wait for each instance and cool-down.
 
-States and transitions are those of ``circuit.py``; what opens it is ``vitals.py``.
+The states are those of ``circuit.py`` but for ``suspect``: a store is told from how its calls went (``vitals.py``), and
+the first call after the cool-down is the probe.
 """
 
 from collections import deque
@@ -13,7 +14,7 @@ from ..base.clock import Clock
 from ..base.events import Listener, StoreSwitched
 from ..base.values import dataclass
 from . import circuit as breaker
-from .circuit import BreakerPolicy, Circuit, State, Ticket
+from .circuit import Circuit, State
 from .vitals import Outcome, VitalsPolicy, verdict
 
 _PROBE = "this instance"
@@ -40,18 +41,13 @@ class Gate:
     def __post_init__(self) -> None:
         self._outcomes = deque(maxlen=self.policy.error_window)
 
-    @property
-    def _breaker(self) -> BreakerPolicy:
-        # The vitals count failures; the circuit only opens and closes. A probe that hangs ends with its own timeout.
-        return BreakerPolicy(1, self.policy.cooldown_ms, self.policy.cooldown_ms)
-
     def rests(self) -> bool:
         """Whether a call would be refused now."""
         return breaker.view(self.circuit, self.clock.now_ms()) == "refuse"
 
     def news(self) -> State | None:
         """``open`` or ``closed``, once for each change to it. A probe that is under way is not reported."""
-        if self.circuit.state in (self._told, "half_open"):
+        if self.circuit.state in (self._told, "probing"):
             return None
         self._told = self.circuit.state
         return self._told
@@ -64,26 +60,28 @@ class Gate:
             case "refuse":
                 raise Resting(self.circuit.reason)
             case "probe":
-                self.circuit = breaker.claim(self.circuit, _PROBE, now_ms, self._breaker)
-        passage = Passage(self, breaker.ticket(self.circuit), self.clock.monotonic())
+                # A probe that hangs is over when its own timeout is.
+                self.circuit = breaker.claim(self.circuit, _PROBE, now_ms, self.policy.cooldown_ms)
+        passage = Passage(self, self.circuit.generation, self.clock.monotonic())
         try:
             yield passage
         except BaseException:
             # Whether it was reported or not (the client left, a bug): a probe must not be held for ever.
             if not passage.over:
-                self.circuit = breaker.release(self.circuit, passage.held, self.clock.now_ms())
+                passage.neutral()
             raise
         if not passage.over:
             passage.succeeded()
 
-    def note(self, held: Ticket, outcome: Outcome, reason: str, *, at_once: bool = False) -> None:
+    def note(self, held: int, outcome: Outcome, reason: str, *, at_once: bool = False) -> None:
         """Learn from one call. One that began under an older state of the circuit does not count."""
-        if held != breaker.ticket(self.circuit):
+        if held != self.circuit.generation:
             return
         self._outcomes.append(outcome)
-        probed = self.circuit.state == "half_open"
+        probed = self.circuit.state == "probing"
         if outcome == "ok" or (outcome == "slow" and probed):
-            self.circuit = breaker.succeed(self.circuit, held)
+            if probed:
+                self.circuit = breaker.closes(self.circuit)
             if outcome == "slow":
                 # A probe may include a new connection. It closes the gate, but the next slow reply opens it again, so
                 # that a slow store costs two waits for each cool-down where a dead one costs one.
@@ -91,7 +89,8 @@ class Gate:
             return
         why = reason if at_once or probed else verdict(tuple(self._outcomes), self.policy)
         if why:
-            self.circuit = breaker.fail(self.circuit, held, self.clock.now_ms(), self._breaker, why)
+            now_ms = self.clock.now_ms()
+            self.circuit = breaker.opens(self.circuit, now_ms, now_ms + self.policy.cooldown_ms, why)
             self._outcomes.clear()
 
 
@@ -100,7 +99,8 @@ class Passage:
     """One call's way through a gate."""
 
     gate: Gate
-    held: Ticket
+    held: int
+    """The circuit's generation when it began."""
     started: float
     over: bool = False
 
@@ -118,7 +118,9 @@ class Passage:
     def neutral(self) -> None:
         """The call ended in a way that says nothing of the store."""
         self.over = True
-        self.gate.circuit = breaker.release(self.gate.circuit, self.held, self.gate.clock.now_ms())
+        if self.held == self.gate.circuit.generation:
+            held = breaker.ticket(self.gate.circuit)
+            self.gate.circuit = breaker.release(self.gate.circuit, held, self.gate.clock.now_ms())
 
 
 def report_switch(store: Literal["redis", "supabase"], gate: Gate, emit: Listener) -> None:

@@ -7,7 +7,6 @@ each instance goes on from what it last saw, in memory. This is the only place t
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import field
 
 from ..afterwards import Afterwards, Step
@@ -17,11 +16,10 @@ from ..base.events import CircuitChanged, Listener, StorePhase
 from ..base.values import dataclass
 from ..lookup import Lookup, Texts
 from ..redis import keys
-from ..redis.errors import RedisDown
 from ..redis.op import Op, as_text
 from ..redis.store import RedisStore
-from . import circuit as rules
-from .circuit import BreakerPolicy, Circuit
+from . import stored
+from .circuit import Circuit
 
 type Change = Callable[[Circuit], Circuit]
 
@@ -50,11 +48,15 @@ class SharedCircuits:
     emit: Listener
     seen_ms: int = 0
     """When circuits were last read from Redis."""
-    _known: Bounded[str, Circuit] = field(default_factory=lambda: Bounded(1_000))
+    _known: Bounded[str, tuple[Circuit, str | None]] = field(default_factory=lambda: Bounded(1_000))
+    """The circuits as this instance last saw or moved them, each with the text that Redis then holds."""
 
     def known(self, name: str) -> Circuit:
         """The circuit as this instance last saw it."""
-        return self._known.get(name) or Circuit()
+        return self._latest(name)[0]
+
+    def _latest(self, name: str) -> tuple[Circuit, str | None]:
+        return self._known.get(name) or (Circuit(), None)
 
     def lookup(self, names: Sequence[str], now_ms: int) -> Lookup[list[Reading]]:
         """Circuits to be read along with a request."""
@@ -66,9 +68,9 @@ class SharedCircuits:
         return Lookup(tuple(keys.circuit(name) for name in names), read, lambda: [self.local(name) for name in names])
 
     def _seen(self, name: str, text: str | None) -> Reading:
-        circuit = rules.parse(text)
+        circuit = stored.parse(text)
         if text is not None or self._known.get(name) is not None:
-            self._known.put(name, circuit)
+            self._known.put(name, (circuit, text))
         return Reading(name, circuit, text, shared=True)
 
     def local(self, name: str) -> Reading:
@@ -80,53 +82,36 @@ class SharedCircuits:
         if not reading.shared:
             self._move_here(reading, change, reason)
             return
-        moved = change(reading.circuit)
-        if moved == reading.circuit:
+        # Others of this instance may have moved it since it was read: where ten fail at once, the fourth has nothing to
+        # write any more.
+        before, text = self._latest(reading.name)
+        moved = change(before)
+        if moved == before:
             return
-        after.steps.append(self._swap(reading.name, reading.text, reading.circuit, moved, change, reason, _TRIES))
-        self._learn(reading, moved, rules.dump(moved) or None)
+        after.steps.append(self._swap(reading.name, text, before, moved, change, reason, _TRIES))
+        self._learn(reading, moved, stored.dump(moved) or None)
 
     async def move_now(self, reading: Reading, change: Change, reason: str, phase: StorePhase = "circuit") -> None:
         """Carry out a transition and wait until it stands in Redis. Raises RedisDown; here it stands all the same."""
         if not reading.shared or self.redis is None:
             self._move_here(reading, change, reason)
             return
-        before, text = reading.circuit, reading.text
+        before, text = self._latest(reading.name)
         for _ in range(_TRIES):
             moved = change(before)
             if moved == before:
                 break
-            swap = rules.swap(keys.circuit(reading.name), text, moved, self.clock.now_ms())
-            try:
-                done, held = await self.redis.run(swap, phase, _WAIT_S)
-            except RedisDown:
-                self._learn(reading, moved, text)
-                raise
+            swap = stored.swap(keys.circuit(reading.name), text, moved, self.clock.now_ms())
+            # This instance knows at once: of many that fail together only the first has anything to write.
+            self._learn(reading, moved, stored.dump(moved) or None)
+            done, held = await self.redis.run(swap, phase, _WAIT_S)
             text = held or None
             if done:
                 self._report(reading.name, before, moved, reason)
                 before = moved
                 break
-            before = rules.parse(text)
+            before = stored.parse(text)
         self._learn(reading, before, text)
-
-    async def claim(self, reading: Reading, owner: str, policy: BreakerPolicy) -> bool:
-        """Whether a call may go: the circuit is closed, or this call has become its one probe."""
-        now_ms = self.clock.now_ms()
-        match rules.view(reading.circuit, now_ms):
-            case "pass":
-                return True
-            case "refuse":
-                return False
-
-        def take(circuit: Circuit) -> Circuit:
-            may = rules.view(circuit, now_ms) == "probe"
-            return rules.claim(circuit, owner, now_ms, policy) if may else circuit
-
-        # Where Redis fails, the circuit there stays as it was; this instance goes on as if the probe were its own.
-        with suppress(RedisDown):
-            await self.move_now(reading, take, "probe")
-        return reading.circuit.state == "closed" or reading.circuit.owner == owner
 
     async def read(self, name: str, phase: StorePhase, left_s: float = _WAIT_S) -> Reading:
         """One circuit by itself: 1 command. Raises RedisDown."""
@@ -143,7 +128,7 @@ class SharedCircuits:
 
     def _learn(self, reading: Reading, circuit: Circuit, text: str | None) -> None:
         reading.circuit, reading.text = circuit, text
-        self._known.put(reading.name, circuit)
+        self._known.put(reading.name, (circuit, text))
 
     def _swap(
         self, name: str, text: str | None, before: Circuit, moved: Circuit, change: Change, reason: str, tries: int
@@ -155,14 +140,14 @@ class SharedCircuits:
             if done:
                 self._report(name, before, moved, reason)
                 return None
-            winner = rules.parse(held)
+            winner = stored.parse(held)
             again = change(winner)
-            self._known.put(name, again)
+            self._known.put(name, (again, stored.dump(again) or None))
             if again == winner or tries <= 1:
                 return None
             return self._swap(name, held or None, winner, again, change, reason, tries - 1)
 
-        return Step(rules.swap(keys.circuit(name), text, moved, self.clock.now_ms()), then)
+        return Step(stored.swap(keys.circuit(name), text, moved, self.clock.now_ms()), then)
 
     def _report(self, name: str, before: Circuit, after: Circuit, reason: str) -> None:
         if before.state != after.state:

@@ -1,16 +1,25 @@
-"""A circuit around somebody else's code: shared by all instances, open after failures in a row."""
+"""A circuit around somebody else's code, shared by all instances."""
 
 import math
-from collections.abc import AsyncIterator
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from ..afterwards import Afterwards
-from ..breaker import circuit as rules
-from ..breaker.circuit import BreakerPolicy, Circuit
-from ..breaker.shared import SharedCircuits
+from ..base.caller import identify
+from ..breaker.circuit import Failure, view
 from ..edge.problems import Problem
 from ..redis import keys
 from ..redis.errors import RedisDown
+
+if TYPE_CHECKING:
+    from ..app.wiring import Parts
+    from ..breaker.breaker import Breaker
+
+_NOT_CONNECTED = ("ConnectError", "ConnectTimeout")
+"""What HTTP clients raise that could not connect, by the names that httpx, httpcore and others give it."""
 
 
 class CircuitOpen(Problem):
@@ -25,31 +34,68 @@ class CircuitOpen(Problem):
         self.name = name
 
 
+def _breaker(parts: "Parts", key: str, check: Callable[[], Awaitable[object]] | None) -> "Breaker":
+    """The circuit of this name, as the instance knows it."""
+    # Needed for circuits only.
+    from ..breaker.breaker import Breaker
+    from ..breaker.checks import calling
+
+    breaker = parts.breakers.get(key) or Breaker(parts.circuits, parts.settings.breaker)
+    breaker.check = None if check is None else calling(check)
+    parts.breakers.put(key, breaker)
+    return breaker
+
+
 @asynccontextmanager
 async def guarded(
-    circuits: SharedCircuits, name: str, owner: str, policy: BreakerPolicy, after: Afterwards
+    parts: "Parts",
+    name: str,
+    who: str | None,
+    check: Callable[[], Awaitable[object]] | None,
+    deadline: float,
+    after: Afterwards,
 ) -> AsyncIterator[None]:
-    """Run a block unless its circuit is open. An Exception that leaves it is a failure. Raises CircuitOpen."""
+    """Run a block unless its circuit is open. An Exception that leaves it is a failure. Raises CircuitOpen.
+
+    ``who`` is whose call it is; None where callers are not told apart.
+    """
     key = keys.circuit_of_app(name)
+    breaker, circuits = _breaker(parts, key, check), parts.circuits
+    caller = identify("key", who, parts.settings.identity_key).id if who else ""
+    left_s = parts.guard.limits.left_s(deadline)
     try:
         reading = await circuits.read(key, "circuit")
     except RedisDown:
         reading = circuits.local(key)
-    if not await circuits.claim(reading, owner, policy):
-        wait_ms = reading.circuit.until_ms - circuits.clock.now_ms()
-        raise CircuitOpen(name, max(1, math.ceil(wait_ms / 1000)))
-    ticket = rules.ticket(reading.circuit)
-
-    def fail(circuit: Circuit) -> Circuit:
-        return rules.fail(circuit, ticket, circuits.clock.now_ms(), policy, "failed")
-
+    breaker.look(reading, after)
+    own_until_ms = breaker.rests_until_ms(reading.circuit, caller, circuits.clock.now_ms())
+    now_ms = circuits.clock.now_ms()
+    if own_until_ms > now_ms or not await breaker.admit(reading, after, left_s):
+        now_ms = circuits.clock.now_ms()
+        until_ms = reading.circuit.until_ms if view(reading.circuit, now_ms) == "refuse" else own_until_ms
+        raise CircuitOpen(name, max(1, math.ceil((until_ms - now_ms) / 1000)))
+    passage = breaker.begin(reading, caller)
     try:
         yield
-    except Exception:
-        circuits.move(reading, fail, "failed", after)
+    except Exception as e:
+        quick = not isinstance(e, TimeoutError) and left_s > breaker.policy.check_ms / 1000
+        checking = await breaker.failed(reading, passage, failure_of(e), type(e).__name__, after, quick=quick)
+        await breaker.wait_for(checking)
         raise
     except BaseException:
         # Cancelled: that says nothing of what the block calls.
-        circuits.move(reading, lambda c: rules.release(c, ticket, circuits.clock.now_ms()), "cancelled", after)
+        breaker.ended(reading, passage, "cancelled", after)
         raise
-    circuits.move(reading, lambda c: rules.succeed(c, ticket), "succeeded", after)
+    breaker.succeeded(reading, passage, after)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Whether the call never reached what the block calls: nobody's input can cause that."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError):
+            return "never_sent"
+        if type(seen).__name__ in _NOT_CONNECTED:
+            return "never_sent"
+        seen = seen.__cause__ or seen.__context__
+    return "soft"

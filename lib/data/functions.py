@@ -56,6 +56,9 @@ class Function[V]:
         """Nothing of it is shared."""
         return constant(self)
 
+    def look(self, after: Afterwards) -> None:
+        """Nothing of it is suspected."""
+
     def standings(self, now_ms: int) -> Sequence[Standing]:
         """It may always be called."""
         return _READY

@@ -114,7 +114,7 @@ async def _serve(request: Request, parts: "Parts", route: Endpoint, scope: Scope
         if request.later:
             await sending.finish(request, parts.emit)
     try:
-        if request.after.steps:
+        if request.after.steps or request.after.waits:
             await parts.guard.outbox.try_send(request.after, parts.guard.limits.left_s(request.deadline))
         await parts.settle()
     except Exception:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all

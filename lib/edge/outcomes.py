@@ -101,6 +101,8 @@ def attempts_of(outcome: Outcome[object, object]) -> "list[AttemptBody]":
 def _why(code: str, reason: str, wait_s: int | None, wording: Wording) -> str:
     if code == "not_cached":
         return "The request allows a cached answer only, and there is none. Leave out Cache-Control: only-if-cached."
+    if code == "circuit_open" and reason == "caller":
+        return f"{wording.source} failed at this caller's last calls. Try again in {wait_s} s."
     if code == "circuit_open":
         return f"{wording.source} failed several times ({reason}) and is not called for now. Try again in {wait_s} s."
     if code == "budget_spent":

@@ -96,7 +96,7 @@ class ProviderHealth(TypedDict):
     """One provider's circuit. ``retryAfter``: seconds without calls to it; ``since``: seconds since the epoch."""
 
     name: str
-    circuit: Literal["closed", "open", "half_open"]
+    circuit: Literal["closed", "suspect", "open", "probing"]
     failures: int
     retryAfter: NotRequired[int]
     reason: NotRequired[str]
@@ -188,7 +188,7 @@ class CircuitBody(TypedDict):
     """One provider's circuit."""
 
     provider: str
-    state: Literal["closed", "open", "half_open"]
+    state: Literal["closed", "suspect", "open", "probing"]
     failures: int
     reason: str
     since: int | None

@@ -76,7 +76,7 @@ ERRORS: Mapping[str, int] = {
     "protocol": 7,
     "command": 8,
 }
-STATES: Mapping[str, int] = {"closed": 0, "open": 1, "half_open": 2}
+STATES: Mapping[str, int] = {"closed": 0, "open": 1, "suspect": 3, "probing": 4}
 
 _SERVICES: Mapping[str, int] = {**PROVIDERS, "upstash": 16, "supabase": 17}
 """Whatever has an allowance: the providers by their own numbers, which are below 16, then the stores."""

@@ -25,6 +25,8 @@ class Quota:
     states: tuple[WindowState, ...]
     retry_at_ms: int | None = None
     """The first millisecond at which the same call passes if nobody else calls; None: never, or not refused."""
+    without_tokens_at_ms: int | None = None
+    """The same for a call that takes no tokens; None where such a call passes now."""
 
     @property
     def tightest(self) -> WindowState | None:
@@ -71,7 +73,8 @@ def judge(
     if allowed:
         return Quota(True, "admitted", states)
     slowest = max(zip(frees, windows, strict=True), key=lambda pair: pair[0])[1]
-    return Quota(False, slowest.name, states, retry_at)
+    bare_at = max(_free_at(each, b, each.price(cost, 0), now_ms) for each, b in zip(windows, before, strict=True))
+    return Quota(False, slowest.name, states, retry_at, bare_at if bare_at > now_ms else None)
 
 
 def without(

@@ -1,7 +1,6 @@
 """Admin actions, for whoever has the token. Keys are named one by one: nothing here searches Redis."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
@@ -9,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 from ..base import caller
 from ..base.caller import Caller, Trust
 from ..base.events import AdminActed
-from ..breaker.circuit import Circuit
+from ..breaker.circuit import Circuit, opens
 from ..cache import epochs
 from ..edge.problems import Problem
 from ..limits import bitfield
@@ -198,8 +197,7 @@ def _turned(circuit: Circuit, wanted: Turn, now_ms: int) -> Circuit:
     # A new generation: calls that began before do not count in this state.
     if wanted.state == "closed":
         return Circuit(generation=circuit.generation + 1)
-    until_ms = now_ms + wanted.seconds * 1000
-    return replace(Circuit("open", circuit.generation + 1), until_ms=until_ms, since_ms=now_ms, reason="by hand")
+    return opens(Circuit(generation=circuit.generation), now_ms, now_ms + wanted.seconds * 1000, "by hand")
 
 
 async def _send(parts: "Parts", *commands: Command) -> None:

@@ -74,8 +74,8 @@ EVENTS_KEPT = 16
 def of_event(event: Event, at_ms: Sequence[int], thresholds: Thresholds) -> Alert | None:
     """The alert that an event calls for. ``at_ms``: when events of its kind came lately, this one last."""
     match event:
-        case CircuitChanged(provider, _, after, reason):
-            return _circuit(provider, after, reason, at_ms[-1])
+        case CircuitChanged(provider, before, after, reason):
+            return _circuit(provider, before, after, reason, at_ms[-1])
         case ModeSwitched(after=after, reason=reason) if after in COUNTING_MODES:
             return _mode(after, reason, at_ms[-1])
         case RedisSlow(ms):
@@ -132,12 +132,12 @@ def _error_rate(reading: Reading, percent: float) -> Alert | None:
     return Alert(AlertKind.ERROR_RATE, "", reading.now_ms, "critical", text)
 
 
-def _circuit(provider: str, state: str, reason: str, now_ms: int) -> Alert | None:
-    # A probe on its way is nothing that people need to know.
+def _circuit(provider: str, before: str, state: str, reason: str, now_ms: int) -> Alert | None:
+    # A suspicion, and a probe on its way, are nothing that people need to know.
     if state == "open":
         text = f"{provider} is not called for now: its circuit opened ({reason})."
         return Alert(AlertKind.CIRCUIT_OPEN, provider, now_ms, "warning", text)
-    if state == "closed":
+    if state == "closed" and before != "suspect":
         text = f"{provider} is called again: its circuit closed."
         return Alert(AlertKind.CIRCUIT_CLOSED, provider, now_ms, "info", text)
     return None

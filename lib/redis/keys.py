@@ -36,8 +36,8 @@ def lock(answer_key: str) -> str:
 
 
 def circuit(provider: str) -> str:
-    """The circuit breaker of one provider."""
-    return f"cb:{provider}"
+    """The circuit of one provider. The number names the form of its value: release 0.1 keeps ``cb:{provider}``."""
+    return f"cb:2:{provider}"
 
 
 def circuit_of_app(name: str) -> str:
@@ -52,6 +52,11 @@ def budget(provider: str, tag: str) -> str:
 
 SHAPES = "shapes"
 """The tags of the layouts that each provider's budget was counted in lately (``limits/shapes.py``)."""
+
+
+def checks(provider: str, tag: str) -> str:
+    """The subject under which the checks of a provider are counted in one layout, where its budget allows only some."""
+    return f"checks-{provider}-{tag}"
 
 
 def month(provider: str, name: str) -> str:

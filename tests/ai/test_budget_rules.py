@@ -9,7 +9,7 @@ from lib.ai import budgets
 from lib.ai.budgets import Budget, guess_tokens, used_up
 from lib.base.calendar import month_ends_ms, month_of
 from lib.limits.grammar import parse_budget
-from lib.limits.judge import judge
+from lib.limits.judge import Quota, judge
 from lib.limits.window import Layout, Window
 
 LA = ZoneInfo("America/Los_Angeles")
@@ -136,3 +136,69 @@ def test_a_months_first_use_sets_its_life() -> None:
 def test_tokens_are_guessed_from_the_prompt_and_the_wish(chars: int, wish: object, tokens: int) -> None:
     """A third of the letters, and what may be answered."""
     assert guess_tokens(chars, wish) == tokens
+
+
+SPENT = Quota(False, "minute", (), 60_000, 60_000)
+TOO_MANY_TOKENS = Quota(False, "tokens-day", (), 80_000_000)
+
+
+@pytest.mark.parametrize(
+    ("refusals", "now_ms", "until_ms"),
+    [
+        pytest.param([], 0, {0: 0, 1_000: 0}, id="nothing is known"),
+        pytest.param([(SPENT, 500)], 0, {0: 60_000, 1_000: 60_000}, id="no call is left: whatever it takes"),
+        pytest.param([(SPENT, 500)], 60_000, {0: 0}, id="until its time has come"),
+        pytest.param([(TOO_MANY_TOKENS, 500)], 0, {499: 0, 500: 80_000_000, 501: 80_000_000}, id="as costly"),
+        pytest.param([(TOO_MANY_TOKENS, 500)], 5_000, {500: 0}, id="believed for 5 s"),
+        pytest.param(
+            [(TOO_MANY_TOKENS, 500), (SPENT, 9)], 0, {0: 60_000, 500: 80_000_000}, id="both: whatever lasts longer"
+        ),
+        pytest.param([(Quota(False, "cost_exceeds_limit", ()), 500)], 0, {500: 0}, id="that will never fit"),
+        pytest.param(
+            [(TOO_MANY_TOKENS, tokens) for tokens in (500, 400, 300, 200, 100)], 0, {99: 0, 100: 80_000_000},
+            id="four at most, the smallest",
+        ),
+    ],
+)  # fmt: skip
+def test_refusals_by_cost(refusals: list[tuple[Quota, int]], now_ms: int, until_ms: dict[int, int]) -> None:
+    """CASE 32: what was refused is remembered for calls at least as costly."""
+    known: budgets.Refusals = ()
+    for quota, tokens in refusals:
+        known = budgets.refused(known, quota, tokens, 0)
+    assert len(known) <= 4
+    assert {tokens: budgets.refused_until_ms(known, tokens, now_ms) for tokens in until_ms} == until_ms
+
+
+def test_a_refusal_says_whether_tokens_are_the_reason() -> None:
+    """CASE 32: judged without tokens as well: refused all the same where no call is left."""
+    windows = parse_budget("2/minute,1000 tokens/day").windows
+    now_ms = ms("2026-11-25T12:00:01")
+    at = [now_ms // each.bucket_ms for each in windows]
+    tokens = judge(windows, ({at[0]: 1}, {at[1]: 900}), 1, now_ms, tokens=200)
+    assert (tokens.allowed, tokens.reason, tokens.without_tokens_at_ms) == (False, "tokens-day", None)
+    calls = judge(windows, ({at[0]: 2}, {at[1]: 900}), 1, now_ms, tokens=200)
+    assert (calls.allowed, calls.without_tokens_at_ms) == (False, windows[0].leaves_at(at[0]))
+
+
+@pytest.mark.parametrize(
+    ("budget", "share"),
+    [
+        pytest.param("off", "off", id="no budget"),
+        pytest.param("9/minute", "off", id="none of a day"),
+        pytest.param("9/minute,225/day@America/Los_Angeles", "11/day@America/Los_Angeles", id="a twentieth"),
+        pytest.param("20/day", "1/day", id="one"),
+        pytest.param("19/day", None, id="not one"),
+        pytest.param("1000 tokens/day", "off", id="of tokens"),
+    ],
+)
+def test_how_many_checks_a_budget_allows(budget: str, share: str | None) -> None:
+    """A twentieth of a day's calls, on the budget's own clock."""
+    expected = None if share is None else parse_budget(share)
+    assert budgets.check_allowance(parse_budget(budget)) == expected
+
+
+def test_when_a_daily_quota_resets() -> None:
+    """At midnight in its zone; a day without one does not say."""
+    now_ms = ms("2026-11-25T12:00", LA)
+    assert budgets.resets_at_ms(parse_budget("225/day@America/Los_Angeles"), now_ms) == ms("2026-11-26T00:00", LA)
+    assert budgets.resets_at_ms(parse_budget("9/minute,225/day"), now_ms) is None

@@ -10,7 +10,7 @@ from lib.ai.budgets import Budget
 from lib.ai.chain import Link
 from lib.ai.providers.port import End, ProviderFailed
 from lib.base.events import CircuitChanged
-from lib.breaker import circuit as breaker
+from lib.breaker import stored
 from lib.breaker.circuit import BreakerPolicy, Circuit
 from lib.cache.freshness import CacheRules
 from lib.call import Answered, Failed, Refused, Streaming
@@ -42,7 +42,7 @@ async def k() -> AsyncIterator[Kit]:
 def circuit(k: Kit, name: str) -> Circuit:
     text = k.redis.get(keys.circuit(name))
     assert text is None or isinstance(text, str)
-    return breaker.parse(text)
+    return stored.parse(text)
 
 
 @pytest.mark.parametrize("kind", ["timeout", "connection", "server", "protocol", "unauthorized", "rejected", "empty"])
@@ -58,7 +58,7 @@ async def test_the_next_provider_answers_where_one_fails(k: Kit, kind: str, stre
 async def test_an_open_circuit_and_an_empty_budget_are_passed_over(k: Kit) -> None:
     """The third one answers; the first is not even considered, the second says why it was not asked."""
     first, second, third = FakeProvider(), FakeProvider(), FakeProvider()
-    k.redis.set(keys.circuit(first.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
+    k.redis.set(keys.circuit(first.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
     made = k.instance(first, second, third, limits="1/minute")
     await made.whole(k.call())
     outcome = await made.whole(k.call())
@@ -89,7 +89,7 @@ async def test_three_failures_open_a_providers_own_circuit(k: Kit) -> None:
     await asyncio.gather(*asks)
     assert bad.asked == 4
     assert circuit(k, bad.name).state == "closed"
-    assert [(e.before, e.after) for e in other.seen(CircuitChanged)][-1] == ("half_open", "closed")
+    assert [(e.before, e.after) for e in other.seen(CircuitChanged)][-1] == ("probing", "closed")
 
 
 @pytest.mark.parametrize(("said", "rests_s"), [(FOR_A_MINUTE, 37), (DAY_OVER, 7_200)])
@@ -124,7 +124,7 @@ async def test_with_everything_closed_a_stale_answer_is_served(k: Kit, age_s: in
     made, call = k.instance(provider), k.call()
     await made.whole(call)
     k.time.ms += age_s * 1000
-    k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
+    k.redis.set(keys.circuit(provider.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
     assert answered(await made.whole(k.again(call))).cache == "stale"
     provider.fails = SERVER
     k.redis.delete(keys.circuit(provider.name))
@@ -135,9 +135,7 @@ async def test_with_everything_closed_a_stale_answer_is_served(k: Kit, age_s: in
 async def test_with_everything_closed_the_earliest_return_is_told(k: Kit) -> None:
     """Circuits and budgets of all: 503, and when the first is back."""
     slow, spent = FakeProvider(), FakeProvider()
-    k.redis.set(
-        keys.circuit(slow.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 90_000, reason="timeout"))
-    )
+    k.redis.set(keys.circuit(slow.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms + 90_000, reason="timeout")))
     made = k.instance(slow, spent, limits="1/minute")
     await made.whole(k.call())
     outcome = await made.whole(k.call())
@@ -151,7 +149,7 @@ async def test_with_everything_closed_the_earliest_return_is_told(k: Kit) -> Non
 async def test_a_last_failure_tells_the_earliest_return_of_all(k: Kit) -> None:
     """One is out for a day, the other's circuit for 5 s: that is when to come again."""
     day, open_ = FakeProvider(fails=DAY_OVER), FakeProvider()
-    k.redis.set(keys.circuit(open_.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
+    k.redis.set(keys.circuit(open_.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms + 5_000)))
     outcome = await k.instance(day, open_).whole(k.call())
     assert outcome.result == Failed(DAY_OVER, k.time.ms + 5_000)
 
@@ -179,35 +177,34 @@ async def test_a_stream_does_not_fail_over_after_its_first_token(k: Kit) -> None
     assert circuit(k, first.name).failures == 1
 
 
-async def test_a_probe_is_handed_back_when_its_caller_leaves(k: Kit) -> None:
-    """Before the first token and after it: the next one probes at once."""
+async def test_a_check_goes_on_when_its_caller_leaves(k: Kit) -> None:
+    """Its result counts for everybody; the question is not asked any more, and its budget is given back."""
     provider = FakeProvider(held=True)
     made = k.instance(provider)
-    k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms)))
-    for asked, stream in ((1, False), (2, True)):
-        asking = asyncio.ensure_future(made.handle(k.call(stream=stream)))
-        await provider.until_asked(asked)
-        assert circuit(k, provider.name).state == "half_open"
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        assert circuit(k, provider.name).state == "open"
-        assert circuit(k, provider.name).until_ms <= k.time.ms
-    assert provider.closed == 2
+    k.redis.set(keys.circuit(provider.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms)))
+    asking = asyncio.ensure_future(made.handle(k.call()))
+    await until(lambda: provider.checks == 1)
+    assert circuit(k, provider.name).state == "probing"
+    asking.cancel()
+    provider.go()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert circuit(k, provider.name).state == "closed"
+    assert (provider.asked, await used(k, made)) == (0, [1, 1])
 
 
 async def test_one_of_many_probes(k: Kit) -> None:
-    """Ten instances when the pause is over: one call; the nine others' budget is given back."""
+    """Ten instances when the pause is over: one check and one call; the nine others' budget is given back."""
     provider = FakeProvider(held=True)
-    k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms)))
+    k.redis.set(keys.circuit(provider.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms)))
     made = [k.instance(provider, limits="20/minute") for _ in range(10)]
     asks = [asyncio.ensure_future(each.whole(k.call())) for each in made]
     await until(lambda: sum(ask.done() for ask in asks) == 9)
     provider.go()
     outcomes = await asyncio.gather(*asks)
-    assert provider.asked == 1
+    assert (provider.checks, provider.asked) == (1, 1)
     assert sum(isinstance(o.result, Answered) for o in outcomes) == 1
-    assert await used(k, made[0]) == [1]
+    assert await used(k, made[0]) == [2]
 
 
 async def used(k: Kit, made: Instance) -> list[int]:
@@ -280,7 +277,7 @@ async def test_cloud_run_costs_its_computing(k: Kit) -> None:
 async def test_an_outage_goes_on_from_the_circuits_last_seen(k: Kit) -> None:
     """Redis dies: an open circuit stays open in the instance, and budgets are counted at a share."""
     bad, good = FakeProvider(), FakeProvider()
-    k.redis.set(keys.circuit(bad.name), breaker.dump(Circuit("open", 1, until_ms=k.time.ms + 50_000)))
+    k.redis.set(keys.circuit(bad.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms + 50_000)))
     made = k.instance(bad, good, limits="8/minute")
     await made.whole(k.call())
     k.faults.set(Fault(kind="status", status=500))

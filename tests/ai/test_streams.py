@@ -16,7 +16,7 @@ from lib.app.settings import Settings
 from lib.app.wiring import build
 from lib.base.clock import Clock
 from lib.base.events import RequestDone
-from lib.breaker import circuit as breaker
+from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.call import Streaming
 from lib.pieces import Delta, Done
@@ -158,9 +158,9 @@ async def test_a_failure_before_the_first_token_is_an_error_reply(
 async def test_a_client_that_leaves_ends_the_providers_call(
     client: httpx.AsyncClient, k: Kit, made: Instance, provider: FakeProvider, pieces: int, stream: bool
 ) -> None:
-    """Under uvicorn: the generator is closed, probe and note are handed back, nothing is left in the instance."""
-    now_ms = Clock().now_ms()
-    k.redis.set(keys.circuit(provider.name), breaker.dump(Circuit("open", 1, until_ms=now_ms)))
+    """Under uvicorn: the generator is closed, nothing is left in the instance, and the circuit is none the wiser."""
+    now_ms, provider.is_well = Clock().now_ms(), True
+    k.redis.set(keys.circuit(provider.name), stored.dump(Circuit("open", 1, until_ms=now_ms)))
     if pieces and stream:
         provider.go(pieces)
         async with client.stream("POST", SUPERVISOR, json=body(SUPERVISOR, stream=True)) as response:
@@ -172,8 +172,9 @@ async def test_a_client_that_leaves_ends_the_providers_call(
         await provider.until_asked()
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-    await until(lambda: breaker.parse(str(k.redis.get(keys.circuit(provider.name)))).state == "open")
     await over(made, 1)
+    circuit = stored.parse(str(k.redis.get(keys.circuit(provider.name))))
+    assert (circuit.state, circuit.failures) == ("closed", 0)
     assert provider.closed == 1
     provider.held = False
     reply = await client.post(SUPERVISOR, json=body(SUPERVISOR))

@@ -370,7 +370,7 @@ def test_a_policys_other_parts() -> None:
     }
     settings = Settings.from_env({**LEAST, **environ})
     assert settings.policy_for("/api/ai/supervisor").cache == CacheRules(60_000, 30_000, 120_000)
-    assert settings.breaker == BreakerPolicy(5, 1_000, 12_000)
+    assert settings.breaker == BreakerPolicy(5, 1_000, 12_000, 3_500, 600_000)
 
 
 def test_providers() -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 
 import pytest
 
 from lib.base.events import CircuitChanged
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import BreakerPolicy, Circuit
+from lib.redis import keys
 from tests.guardkit import PATIENT, Rig, fail_from_another_process, leaving, together
 from tests.rig.callers import a_caller
 from tests.rig.clock import NOON_MS
@@ -29,11 +29,12 @@ async def test_failures_at_once_from_several_processes(rig: Rig) -> None:
         ]
         statuses = [status for run in runs for status in await run]
     assert statuses == [502] * 10
-    assert rig.script.asked == 10
-    assert (rig.circuit.state, rig.circuit.generation, rig.circuit.until_ms) == ("open", 1, NOON_MS + 60_000)
+    # The calls, and one check for all processes.
+    assert rig.script.asked == 11
+    assert (rig.circuit.state, rig.circuit.generation, rig.circuit.until_ms) == ("open", 2, NOON_MS + 60_000)
     refused = await rig.instance().ask()
     assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "circuit_open", "60")
-    assert rig.script.asked == 10
+    assert rig.script.asked == 11
 
 
 # F: HTTP 500, R: the backend rejects the question, U: it rejects our secret, S: it answers, L: the caller leaves.
@@ -67,7 +68,7 @@ async def test_what_counts(rig: Rig, steps: str, state: str, failures: int) -> N
 
 @pytest.mark.parametrize("works", [True, False], ids=["success-closes", "failure-opens-again"])
 async def test_one_probe_of_fifty(rig: Rig, works: bool) -> None:
-    """CASES 20: at the end of the 60 s exactly one of 50 instances asks; the others are refused while it does."""
+    """CASES 20: at the end of the 60 s exactly one of 50 instances checks; the others are refused while it does."""
     rig.store(OPEN)
     instances = [rig.instance(**PATIENT) for _ in range(50)]
     rig.time.ms = OPEN.until_ms - 1
@@ -81,26 +82,28 @@ async def test_one_probe_of_fifty(rig: Rig, works: bool) -> None:
     await rig.script.until(lambda script: script.asked == 1)
     while len(pending) > 1:
         _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-    assert rig.circuit.state == "half_open"
+    assert rig.circuit.state == "probing"
 
     rig.time.ms += 5_000
+    rig.script.hold = False
     rig.script.release()
     statuses = sorted([reply.status_code for reply in await together(asking)])
-    assert rig.script.asked == 1
+    # The check, and the question of the request that waited for it.
+    assert rig.script.asked == (2 if works else 1)
     if works:
         assert statuses == [200] + [503] * 49
         assert (rig.circuit.state, rig.circuit.failures, rig.circuit.owner) == ("closed", 0, "")
     else:
-        assert statuses == [502] + [503] * 49
+        assert statuses == [503] * 50
         assert (rig.circuit.state, rig.circuit.until_ms) == ("open", rig.time.ms + 60_000)
     changes = [(change.before, change.after) for each in instances for change in each.seen(CircuitChanged)]
-    assert changes == [("open", "half_open"), ("half_open", "closed" if works else "open")]
+    assert changes == [("open", "probing"), ("probing", "closed" if works else "open")]
 
 
 async def test_crashed_probe_is_replaced(rig: Rig) -> None:
     """CASES 20: a probe that never reports holds the circuit until its lease ends, not longer."""
-    lease = BreakerPolicy().lease_ms
-    rig.store(breaker.claim(OPEN, "crashed", OPEN.until_ms, BreakerPolicy()))
+    lease = BreakerPolicy().check_lease_ms
+    rig.store(breaker.claim(OPEN, "crashed", OPEN.until_ms, lease))
     rig.time.ms = OPEN.until_ms + lease - 1
     early = await rig.instance().ask()
     assert (early.status_code, early.headers["retry-after"], rig.script.asked) == (503, "1", 0)
@@ -131,7 +134,7 @@ async def test_stale_probe(rig: Rig, status: int) -> None:
     rig.script.reset(hold=True, status=status)
     stale = asyncio.ensure_future(rig.instance().ask())
     await rig.script.until(lambda script: script.asked == 1)
-    second = breaker.claim(rig.circuit, "another", rig.circuit.until_ms, BreakerPolicy())
+    second = breaker.claim(rig.circuit, "another", rig.circuit.until_ms, 15_000)
     rig.store(second)
     rig.script.release()
     await stale
@@ -154,19 +157,21 @@ CORRUPT = {
     "null": "null",
     "short": '["open",1]',
     "no-json": "{",
-    "unknown-state": '["ajar",1,0,0,"",0,""]',
-    "other-types": '["open","1",0,0,"",0,""]',
+    "unknown-state": '[2,"ajar",1,0,0,0,"",0,"",0,[],[]]',
+    "other-types": '[2,"open","1",0,0,0,"",0,"",0,[],[]]',
     "deep": "[" * 5_000,
-    "lone-surrogate": '["open",1,0,9999999999999,"\\ud800",0,"\\ud800"]',
+    "lone-surrogate": '[2,"open",1,0,0,9999999999999,"\\ud800",0,"\\ud800",0,[],[]]',
 }
 
 
 @pytest.mark.parametrize("content", CORRUPT.values(), ids=CORRUPT)
 async def test_corrupt_circuit(rig: Rig, content: str) -> None:
     """CASES 15: a circuit that cannot be read is an untouched one, and is overwritten by the next failures."""
-    rig.server.set("cb:cloud-run", content)
+    rig.server.set(keys.circuit("cloud-run"), content)
     instance = rig.instance()
     assert (await instance.ask()).status_code == 200
+    # Of a success long ago: one failed check is enough.
+    rig.time.ms += 61_000
     rig.script.reset(status=500)
     assert [(await instance.ask(f"question {n}")).status_code for n in range(4)] == [502, 502, 502, 503]
     assert rig.circuit.state == "open"
@@ -174,7 +179,7 @@ async def test_corrupt_circuit(rig: Rig, content: str) -> None:
 
 async def test_circuit_of_another_type(rig: Rig) -> None:
     """CASES 15: a list in the circuit's place does not stop the failures from being counted."""
-    rig.server.rpush("cb:cloud-run", "x")
+    rig.server.rpush(keys.circuit("cloud-run"), "x")
     rig.script.reset(status=500)
     instance = rig.instance()
     assert [(await instance.ask(f"question {n}")).status_code for n in range(4)] == [502, 502, 502, 503]
@@ -190,11 +195,12 @@ async def test_outage_is_not_a_fresh_start(rig: Rig) -> None:
     assert (blind.status_code, blind.json()["code"], blind.headers["x-guard-mode"]) == (503, "circuit_open", "supabase")
     rig.time.ms = OPEN.until_ms
     assert (await instance.ask()).status_code == 200
-    assert rig.script.asked == 1
+    # The check, and the question.
+    assert rig.script.asked == 2
 
 
 async def test_local_breaker(rig: Rig) -> None:
-    """Without Redis an instance counts by itself: three failures open, one probe at 60 s, success closes."""
+    """Without Redis an instance counts by itself: three failures and a check open, one check at 60 s closes."""
     instance = rig.instance(REDIS_ENABLED="false")
     rig.script.reset(status=500)
     assert [(await instance.ask(f"question {n}")).status_code for n in range(4)] == [502, 502, 502, 503]
@@ -203,6 +209,7 @@ async def test_local_breaker(rig: Rig) -> None:
     probe = asyncio.ensure_future(instance.ask("probe"))
     await rig.script.until(lambda script: script.asked == 1)
     assert [(await instance.ask(f"other {n}")).status_code for n in range(3)] == [503] * 3
+    rig.script.hold = False
     rig.script.release()
     assert (await probe).status_code == 200
     rig.script.reset()
@@ -210,33 +217,35 @@ async def test_local_breaker(rig: Rig) -> None:
 
 
 RETRY_AFTERS = {
-    "429-opens-at-once": (429, "120", 120_000),
-    "503-opens-at-once": (503, "7", 7_000),
-    "429-without-it-counts": (429, None, None),
-    "nonsense-counts": (429, "soon", None),
-    "a-century-is-cut-to-a-day": (429, "9999999", 86_400_000),
+    "429": (429, "120", 120_000),
+    "429-without-a-time": (429, None, 60_000),
+    "429-with-nonsense": (429, "soon", 60_000),
+    "429-for-a-century": (429, "9999999", 600_000),
+    "503-counts-as-a-failure": (503, "7", None),
 }
 
 
 @pytest.mark.parametrize(("status", "after", "opens_ms"), RETRY_AFTERS.values(), ids=RETRY_AFTERS)
 async def test_backend_names_its_return(rig: Rig, status: int, after: str | None, opens_ms: int | None) -> None:
-    """A backend that says when it serves again is left alone until then; but one reply cannot close it for months."""
+    """CASE 31: a backend that refuses our own question as well is left alone until then, ten minutes at most."""
     rig.script.reset(status=status, headers={"retry-after": after} if after else {})
     await rig.instance().ask()
     if opens_ms is None:
-        assert (rig.circuit.state, rig.circuit.failures) == ("closed", 1)
+        assert (rig.circuit.state, rig.circuit.failures, rig.script.asked) == ("closed", 1, 1)
     else:
-        assert (rig.circuit.state, rig.circuit.until_ms) == ("open", rig.time.ms + opens_ms)
+        assert (rig.circuit.state, rig.circuit.until_ms - rig.time.ms) == ("open", opens_ms)
+        assert rig.script.asked == 2
 
 
-async def test_probe_is_handed_back(rig: Rig) -> None:
-    """CASES 19, 20: a probe whose caller leaves says nothing of the backend; the next call may probe at once."""
+async def test_a_check_goes_on_when_its_caller_leaves(rig: Rig) -> None:
+    """CASES 19, 20: whoever began the check, its result counts."""
     rig.store(OPEN)
     rig.time.ms = OPEN.until_ms
-    instance = rig.instance()
     rig.script.reset(hold=True)
-    await leaving(instance, rig.script)
-    assert rig.circuit == replace(rig.circuit, state="open", until_ms=rig.time.ms, owner="")
-    rig.script.reset()
-    assert (await rig.instance().ask()).status_code == 200
+    left = asyncio.ensure_future(leaving(rig.instance(), rig.script))
+    await rig.script.until(lambda script: script.asked == 1)
+    rig.script.hold = False
+    rig.script.release()
+    await left
     assert rig.circuit.state == "closed"
+    assert (await rig.instance().ask()).status_code == 200

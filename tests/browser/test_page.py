@@ -23,7 +23,7 @@ from dev.serve import ThreadedServer
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
 from lib.base.calendar import month_of
-from lib.breaker import circuit as breaker
+from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.ledger import places, table
 from lib.ledger.places import AlertKind
@@ -144,7 +144,7 @@ def seed(redis_url: str) -> None:
             field_ops = field_ops.set(kind, offset, value)
         field_ops.execute()
         opened = Circuit("open", 3, until_ms=now_ms + 45_000, since_ms=now_ms - 600_000, reason="timeout")
-        server.set(keys.circuit("gemini"), breaker.dump(opened))
+        server.set(keys.circuit("gemini"), stored.dump(opened))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from lib import Breakwater, CircuitOpen
 from lib.base.events import CircuitChanged
-from lib.breaker import circuit as rules
+from lib.breaker import stored
 from lib.redis import keys
 from tests.doorkit import Counted, Gate, an_instance, bill, door
 from tests.guardkit import Rig
@@ -39,7 +39,7 @@ def fails() -> Counted:
 def state(rig: Rig, name: str = "weather") -> str:
     """The circuit's state in Redis."""
     text = rig.server.get(keys.circuit(keys.circuit_of_app(name)))
-    return rules.parse(text.decode() if isinstance(text, bytes) else None).state
+    return stored.parse(text.decode() if isinstance(text, bytes) else None).state
 
 
 async def test_what_a_circuit_costs(rig: Rig) -> None:

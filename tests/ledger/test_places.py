@@ -145,7 +145,7 @@ def request(**given: object) -> RequestDone:
         WouldRefuse("route:anything", "minute", "a caller"),
         *(
             CircuitChanged("anybody", "closed", after, "reason")
-            for after in ("open", "half_open", "closed", "anything")
+            for after in ("open", "suspect", "probing", "closed", "anything")
         ),
         *(ModeSwitched("redis", after, "reason") for after in ("redis", "supabase", "local", "off")),
     ],

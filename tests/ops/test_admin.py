@@ -145,7 +145,7 @@ async def test_a_circuit_by_hand(world: World) -> None:
         {"action": "reset", "provider": "cloud-run"},
         {"action": "reset", "provider": "cloud-run", "user": "a"},
         {"action": "circuit", "provider": "nobody", "state": "open"},
-        {"action": "circuit", "provider": "cloud-run", "state": "half_open"},
+        {"action": "circuit", "provider": "cloud-run", "state": "suspect"},
         {"action": "circuit", "provider": "cloud-run", "state": "open", "seconds": 0},
     ],
 )

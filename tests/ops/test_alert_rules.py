@@ -35,9 +35,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "alerts.md"
             CircuitChanged("gemini", "closed", "open", "timeout"), (), (AlertKind.CIRCUIT_OPEN, "gemini"), id="opens"
         ),
         pytest.param(
-            CircuitChanged("gemini", "half_open", "closed", ""), (), (AlertKind.CIRCUIT_CLOSED, "gemini"), id="closes"
+            CircuitChanged("gemini", "probing", "closed", ""), (), (AlertKind.CIRCUIT_CLOSED, "gemini"), id="closes"
         ),
-        pytest.param(CircuitChanged("gemini", "open", "half_open", ""), (), None, id="a probe"),
+        pytest.param(CircuitChanged("gemini", "open", "probing", ""), (), None, id="a probe"),
         pytest.param(
             CircuitChanged("mine", "closed", "open", ""), (), (AlertKind.CIRCUIT_OPEN, "mine"), id="no number"
         ),

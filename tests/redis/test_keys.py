@@ -12,7 +12,7 @@ from lib.redis import keys
     [
         pytest.param(keys.windows("ab12", 20_411), "rl:{ab12}:20411", id="windows"),
         pytest.param(keys.answer("ai/supervisor", "s-1", "ff"), "ai:supervisor:s-1:ff", id="answer"),
-        pytest.param(keys.circuit("cloud-run"), "cb:cloud-run", id="circuit"),
+        pytest.param(keys.circuit("cloud-run"), "cb:2:cloud-run", id="circuit"),
         pytest.param(keys.epoch_route("ai/supervisor"), "epoch:2:ai:supervisor", id="a route's epoch"),
         pytest.param(keys.epoch_session("ai/supervisor", 7), "epoch:2:ai:supervisor:s7", id="some sessions' epoch"),
         pytest.param(keys.epoch_tag(7), "epoch:2::t7", id="some tags' epoch"),

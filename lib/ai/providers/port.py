@@ -60,9 +60,16 @@ class ProviderFailed(SourceFailed):
     kind: Kind
 
     def __init__(
-        self, kind: Kind, detail: str, *, status: int | None = None, rests_s: float | None = None, went_out: bool = True
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        status: int | None = None,
+        rests_s: float | None = None,
+        went_out: bool = True,
+        fault: Fault | None = None,
     ) -> None:
-        super().__init__(kind, detail, _FAULT.get(kind, "theirs"))
+        super().__init__(kind, detail, fault or _FAULT.get(kind, "theirs"))
         self.status = status
         self.rests_s = rests_s
         self.went_out = went_out

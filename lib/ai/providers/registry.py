@@ -32,6 +32,8 @@ class ProviderSettings:
     """vCPU-seconds that its plan allows in a calendar month; 0 where a month is not limited."""
     vcpus: float = 0.0
     """Processors that a second of answering occupies; 0 where they are not billed to us."""
+    health_url: str | None = None
+    """Answers GET with 2xx while the provider works; where there is one, no question is asked as a check."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +90,7 @@ PROVIDERS = (
             "limits": Variable(("CLOUD_RUN_LIMITS",), parse_budget, "off"),
             "month_s": Variable(("CLOUD_RUN_MONTH_VCPU_SECONDS",), env.integer(0), "180000"),
             "vcpus": Variable(("CLOUD_RUN_VCPUS",), env.number(0, 8), "1"),
+            "health_url": Variable(("CLOUD_RUN_HEALTH_URL",), env.url),
         },
     ),
     hosted(

@@ -68,7 +68,10 @@ async def exchange(
                 if piece is None:
                     return
                 yield piece
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
+    except httpx.PoolTimeout as e:
+        # All of this instance's connections are in use: that says nothing of the provider.
+        raise ProviderFailed("timeout", "no connection was free", went_out=False, fault="ours") from e
+    except (httpx.ConnectError, httpx.ConnectTimeout) as e:
         kind: Kind = "connection" if isinstance(e, httpx.ConnectError) else "timeout"
         raise ProviderFailed(kind, f"{type(e).__name__}, with {budget_s:.1f} s to answer", went_out=False) from e
     except (TimeoutError, httpx.TimeoutException) as e:
