@@ -58,7 +58,7 @@ class Asked:
     headers: Mapping[str, str]
     """Those that ``vary`` names, in lower case; one that was not sent is empty."""
     caller: Caller | None
-    """Who asks, where the value is one caller's."""
+    """The caller, where the value is one caller's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +114,7 @@ class GuardedFunction:
         return _reply(page_of(found), {}, after)
 
     async def _subject(self, request: Request, parts: "Parts") -> Subject:
-        """Whom the guard is to count; nobody where the edge has counted, or where there is no limit."""
+        """The subject that the guard counts; none where the edge has counted, or where there is no limit."""
         policy = self.limit.policy(parts.settings, request.http.scope["path"])
         counts = self.limit.by_guard and bool(policy.layout.windows)
         caller = await request.identify(parts) if counts or self.scope == "caller" else None

@@ -20,7 +20,7 @@ import pytest
 
 import lib
 from tests.conftest import UpstashStandIn
-from tests.packaging.declared import LIB, PROJECT, optional_modules
+from tests.packaging.declared import LIB, PROJECT, ROOT, optional_modules
 
 PATIENT = {"REDIS_TIMEOUT_MS": "10000", "REDIS_CONNECT_TIMEOUT_MS": "10000"}
 
