@@ -21,7 +21,7 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether one part of a source may be called by this caller."""
+    """Whether one part of a source may be called for this caller."""
 
     circuit: Circuit
     spent_until_ms: int = 0
@@ -86,14 +86,14 @@ def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
 
 
 def may_be_asked(standing: Standing, now_ms: int) -> bool:
-    """Whether neither the circuits nor the budget keep a call away."""
+    """Whether the circuits and the budget admit a call."""
     kept_until_ms = max(standing.spent_until_ms, standing.own_until_ms)
     return kept_until_ms <= now_ms and view(standing.circuit, now_ms) != "refuse"
 
 
 def nobody_to_ask(standings: Sequence[Standing], now_ms: int) -> Deny:
     """No part of the source may be called, and nothing is stored: when the first may be called again."""
-    # A part can be called again when neither its circuits nor its budget keep a call away.
+    # A part can be called again when its circuits and its budget admit a call.
     again = [(max(_open_until(each, now_ms), each.spent_until_ms, each.own_until_ms), each) for each in standings]
     retry_at_ms, first = min(again, key=lambda pair: pair[0])
     if first.spent_until_ms > now_ms:

@@ -120,8 +120,12 @@ async def test_a_backend_that_is_down_is_given_up(
     made, callers = k.instance(provider, limits="off"), [somebody() for _ in range(users)]
     for number in range(8):
         await made.whole(k.call(callers[number % users], f"question {number}"))
-    # One user is passed over for the failures of its own before a fourth call hangs.
-    assert provider.asked == min(calls, 3 if users == 1 else calls)
+    if failure is TIMEOUT:
+        # The fourth request checks beside its own call, which is refused where the check has failed before it goes out.
+        # One user is passed over for the failures of its own by then.
+        assert provider.asked == 3 or (users > 1 and provider.asked == calls)
+    else:
+        assert provider.asked == calls
     assert provider.checks == checks
     found = circuit(k, provider.name)
     assert found.state == "open"
