@@ -209,7 +209,7 @@ ERRORS: dict[str, tuple[str, bytes, dict[str, str], int, str, str | None]] = {
 def test_client_errors(
     target: Target, method: str, body: bytes, headers: dict[str, str], status: int, code: str, field: str | None
 ) -> None:
-    """A client's mistake is problem+json that says what to change, and costs the client nothing."""
+    """A client's mistake is problem+json that says what to change; it counts like every other request."""
     caller = target.caller_headers()
     reply = target.http.request(method, PATH, content=body, headers={**headers, **caller})
     problem = expect_problem(reply, status, code, "client")
@@ -219,7 +219,8 @@ def test_client_errors(
     if field:
         assert problem["errors"][0]["field"] == field
         assert field in problem["detail"]
-    assert target.ask("cpu?", caller=caller).headers["x-ratelimit-remaining"] == "9"
+    assert reply.headers["x-ratelimit-remaining"] == "9"
+    assert target.ask("cpu?", caller=caller).headers["x-ratelimit-remaining"] == "8"
 
 
 def test_head(target: Target) -> None:
