@@ -264,7 +264,7 @@ async def respond(
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that hands out a body that was read before, then goes on with the real one."""
+    """A `receive` that returns a body that was read before, then goes on with the real one."""
     pending = True
 
     async def again() -> Message:
@@ -300,7 +300,7 @@ async def _collect(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message
 
 
 async def _cut(sent: list[Message], scope: Scope, receive: Receive, send: Send) -> None:
-    """Send the beginning of a response that announces all of it, and hang up."""
+    """Send the beginning of a response that announces all of it, and close the connection."""
     start = next(message for message in sent if message["type"] == "http.response.start")
     body = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
     headers = [(name, value) for name, value in start.get("headers", []) if name.lower() not in _FRAMING]

@@ -1,4 +1,4 @@
-"""What the guard is asked to do, and what came of it."""
+"""A call of the guard, and its outcome."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import field
@@ -34,9 +34,9 @@ class Call:
     deadline: float
     """On the monotonic clock, in seconds."""
     directives: Directives = field(default_factory=Directives)
-    """What the request's Cache-Control wants."""
+    """The directives of the request's Cache-Control."""
     cache: CacheRules | None = field(default_factory=CacheRules)
-    """How long a value may be served; None: neither read from the cache nor kept."""
+    """How long a value may be served; None: it is neither read from the cache nor stored."""
     stream: bool = False
     cost: int = 1
     while_here: WhileHere = in_any_case
@@ -69,7 +69,7 @@ class Answered[V]:
 
 @dataclass(frozen=True, slots=True)
 class Streaming[P, V]:
-    """A value that is being given. The pieces end with a Done, or raise SourceFailed."""
+    """A value that is streamed. The pieces end with a Done, or raise SourceFailed."""
 
     pieces: AsyncGenerator[Piece[P, V]]
     name: str
@@ -79,7 +79,7 @@ class Streaming[P, V]:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The guard said no."""
+    """The guard refused the call."""
 
     code: Code
     reason: str
@@ -88,16 +88,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The source was asked and gave no usable value; this is how it failed last."""
+    """The source was called and gave no usable value; this is how it failed last."""
 
     failure: SourceFailed
     retry_at_ms: int | None = None
-    """When the source may be asked again, where it may not be now."""
+    """When the source may be called again, where it may not be now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What became of one part of a source: ``answered``, or why it was passed over or failed."""
+    """The outcome of one part of a source: ``answered``, or why it was passed over or failed."""
 
     name: str
     outcome: str

@@ -1,4 +1,4 @@
-"""Taking the lock of a value, and paying for asking its source, in one round trip."""
+"""Taking the lock of a value, and the budget of the part of its source that is called first, in one round trip."""
 
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock

@@ -1,9 +1,9 @@
-"""Computing a value once: a request leads, or follows whoever leads, in this instance first and then across instances.
+"""Computing a value once: a request leads or follows another one, in this instance first and then across instances.
 
-Within an instance a future is shared, which is free. Across instances a lock decides (``cache/lock.py``); it is asked
-for together with the budget of the part of the source that is to be asked, so that a miss takes one round trip more
-than a hit. Followers of another instance look again, at growing intervals, until their own deadline. A leader whose
-client leaves goes on while anybody here follows it.
+Within an instance a future is shared, which is free. Across instances a lock decides (``cache/lock.py``). It is taken
+together with the budget of the part of the source that is called first, so that a miss takes one round trip more than
+a hit before its reply. Followers of another instance look again, at growing intervals, until their own deadline. A
+leader whose client leaves goes on while another request of this instance follows it.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ from .redis.store import RedisStore
 from .turn import Lead, Turn
 
 _RESERVE_S = 1.0
-"""Kept back from a follower's time for its reply."""
+"""Reserved from a follower's time for its reply."""
 
 
 async def _nothing() -> None:
@@ -38,7 +38,7 @@ def _still_computing() -> Failed:
 
 @dataclass(slots=True)
 class Computing:
-    """Has values computed, for one instance."""
+    """Leads or follows, for one instance."""
 
     limits: Limits
     redis: RedisStore | None
@@ -49,7 +49,7 @@ class Computing:
     async def compute[P, V](
         self, turn: Turn[P, V], codec: Codec[V], reason: str, order: tuple[int, ...]
     ) -> Answered[V] | Streaming[P, V] | Refused | Failed:
-        """The value, from whoever computes it."""
+        """The value, computed here or by another request."""
         call, cached = turn.call, turn.cached
         # Nothing is taken from a budget for a client that has left.
         await call.while_here(_nothing())

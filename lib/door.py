@@ -1,7 +1,7 @@
 """The door: what other people's code uses. One :class:`Breakwater` guards routes, calls, values and circuits.
 
-Nothing has to be settled by hand. Inside a route or behind the middleware, what follows a guarded call is sent with the
-request's own work after its reply; elsewhere (a script, a job) it is sent before the call returns.
+There is nothing to call afterwards. Inside a route or behind the middleware, what follows a guarded call is sent with
+the request's own work after its reply; elsewhere (a script, a job) it is sent before the call returns.
 """
 
 import hashlib
@@ -228,7 +228,7 @@ class Breakwater:
     async def invalidate(self, *tags: str) -> None:
         """Let no value with one of these tags be served again: 1 command a tag, in one round trip.
 
-        Raises Problem (``store_unavailable``) where Redis cannot be reached, and values of before may still be served.
+        Raises Problem (``store_unavailable``) where Redis cannot be reached, and older values may still be served.
         """
         parts = await self.instance()
         redis, keys_of_tags = parts.guard.limits.redis, dict.fromkeys(map(epochs.tag_key, tags))
@@ -241,12 +241,12 @@ class Breakwater:
 
     @asynccontextmanager
     async def _work(self, parts: "Parts") -> AsyncIterator["_Work"]:
-        """What a guarded call takes from its request; outside of one, what it leaves is seen to when the block ends."""
+        """What a guarded call takes from its request. Outside of one, what it leaves is sent when the block ends."""
         request, longest = current(), parts.clock.monotonic() + parts.settings.max_duration_ms / 1000
         if request is None:
             work = _Work(os.urandom(16).hex(), longest, Afterwards(), None)
         else:
-            # Elsewhere nobody ends a request that streams for hours.
+            # Off Vercel a request may stream for hours.
             deadline = request.deadline if parts.settings.on_vercel else longest
             work = _Work(request.id, deadline, request.after, request)
         try:

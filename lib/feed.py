@@ -1,7 +1,7 @@
 """The pieces of an opened source, for a reader that may be cancelled while it waits: another can go on from there.
 
-A server cancels whoever writes a stream when the client leaves, mostly in the middle of a wait. A generator that is
-cancelled is over, so each wait that somebody else may want to continue is a task of its own.
+When a client disconnects, the server cancels the task that writes its stream, mostly in the middle of a wait. A
+generator that is cancelled is over, so each wait that another request may have to continue is a task of its own.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ class Feed[P, V]:
     ended: bool = False
     """The last piece has come, or none will: the source broke off, or was closed."""
     _coming: "asyncio.Future[Piece[P, V] | None] | None" = None
-    """The piece that is waited for, or that somebody was waiting for who left."""
+    """The piece that is waited for, or that was waited for when its reader was cancelled."""
 
     async def next(self) -> Piece[P, V]:
         """The next piece. Raises SourceFailed. A wait that is cancelled loses nothing."""
@@ -33,7 +33,7 @@ class Feed[P, V]:
         return _not_over(piece)
 
     async def last(self) -> Done[V]:
-        """The last piece, whatever comes before it. Raises SourceFailed. Nobody goes on where this is cancelled."""
+        """The last piece, whatever comes before it. Raises SourceFailed. No reader goes on where this is cancelled."""
         try:
             piece = await self._coming if self._coming is not None else None
             while not isinstance(piece, Done):
@@ -44,7 +44,7 @@ class Feed[P, V]:
             await self.close()
 
     async def close(self) -> None:
-        """End the source wherever it is. May be called again."""
+        """Close the source in whatever state it is. May be called again."""
         self.ended = True
         if self._coming is not None:
             self._coming.cancel()

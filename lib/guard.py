@@ -1,4 +1,4 @@
-"""The shell around the rules: count and look up, decide, serve or compute, and see to what is left afterwards.
+"""The shell around the rules: count and look up, decide, serve or compute, and send what is left afterwards.
 
     handle   ->  blocked here?                       refused from memory
              ->  Limits.admit                        one round trip: the count, and everything that is read
@@ -6,7 +6,7 @@
              ->  Computing.compute                   lead or follow, here first, then across instances
              ->  finish, once the reply is out       close, land, refresh, send what is left: one round trip
 
-It never retries a write: a failure costs a caller at most one call of its allowance, and never asks a source twice.
+It never retries a write: a failure costs a caller at most one call of its limit, and never calls a source twice.
 """
 
 from dataclasses import field, replace
@@ -33,7 +33,7 @@ from .turn import Stopwatch, Turn
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What became of a call that was counted and had nothing else to read."""
+    """The verdict on a call that was counted and had nothing else to read."""
 
     quota: Quota
     mode: Mode
@@ -48,7 +48,7 @@ async def _nothing(*, send: bool = True) -> None:
 
 @dataclass(slots=True)
 class Guard:
-    """Stands in front of sources. One for each instance; everything it remembers may be lost without harm."""
+    """Stands in front of sources. One for each instance; everything that it remembers may be lost without harm."""
 
     limits: Limits
     computing: Computing
@@ -65,7 +65,7 @@ class Guard:
         try:
             result, refresh = await self._act(turn, codec)
         except BaseException:
-            # The client left, or a bug: what was taken on the way is still given back.
+            # The client left, or a bug: what was taken on the way is still returned.
             await self._finish(turn, codec, (), send=True)
             raise
         admission = turn.admission
@@ -84,7 +84,7 @@ class Guard:
         )
 
     def refusal(self, subject: Subject, cost: int = 1) -> Outcome[Any, Any] | None:
-        """The outcome of a call that is refused without asking anybody; a route looks before it prepares anything."""
+        """The outcome of a call that is refused from memory; a route looks before it prepares anything."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         known = self._refusal(subject, cost, watch, now_ms)
         if known is None:
@@ -95,7 +95,7 @@ class Guard:
     async def count(self, subject: Subject, cost: int, deadline: float, after: Afterwards) -> Counted:
         """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing.
 
-        Nobody is asked where there is no limit.
+        Where there is no limit, no store is called.
         """
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         if (known := self._refusal(subject, cost, watch, now_ms)) is not None:
@@ -109,7 +109,7 @@ class Guard:
         return Counted(admission.quota, admission.mode, admission.quota.reason, now_ms, watch.read())
 
     def _refusal(self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int) -> Counted | None:
-        """What is known without asking anybody: a refusal that still stands, or a cost that never fits."""
+        """A refusal that needs no command: one that still stands, or a cost that never fits."""
         if (blocked := self.blocklist.find(subject.id, cost, now_ms)) is not None:
             return Counted(blocked, self.blocklist.mode(subject.id), "blocked", now_ms, watch.read())
         if (never := too_costly(subject.layout.windows, cost, now_ms)) is not None:
@@ -163,7 +163,7 @@ class Guard:
                 return await self.computing.compute(turn, codec, reason, order), ()
 
     async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...], *, send: bool) -> None:
-        """What is left when the reply is out. What fails here is logged and changes no reply."""
+        """What is left to do after the reply. A failure here is logged and changes no reply."""
         try:
             await self.computing.leading.finish(turn, codec)
             if refresh:
@@ -171,7 +171,7 @@ class Guard:
         finally:
             try:
                 if send:
-                    # Not a moment longer than the platform allows: sources have left a second for this. A failure was
+                    # No longer than the platform allows: sources have reserved a second for this. A failure was
                     # logged where it happened; at most this request's own refund, TTL or entry is lost.
                     await self.outbox.try_send(turn.after, self.limits.left_s(turn.call.deadline))
             finally:

@@ -1,6 +1,6 @@
-"""Leading: the source is asked for this request, and for all who follow it.
+"""Leading: the source is called for this request, and for all that follow it.
 
-Whether the value comes whole or in pieces, it is kept after its end only. A leader whose client leaves goes on while
+Whether the value comes whole or in pieces, it is stored after its end only. A leader whose client leaves goes on while
 another request of the instance waits for the value, or where the call says so.
 """
 
@@ -47,7 +47,7 @@ class Leading:
         order: Sequence[int],
         first: Admission,
     ) -> Answered[V] | Streaming[P, V] | Refused | Failed:
-        """Have the source asked for this request."""
+        """Call the source for this request."""
         turn.begin(lead)
         call, started = turn.call, self.clock.monotonic()
         staying = replace(call, while_here=WhileWanted(call.while_here, lambda: self._wanted(turn)))
@@ -70,7 +70,7 @@ class Leading:
         return turn.call.finish_abandoned or (turn.lead is not None and turn.lead.wanted())
 
     async def _pump[P, V](self, turn: Turn[P, V], codec: Codec[V], feed: Feed[P, V]) -> AsyncGenerator[Piece[P, V]]:
-        """The pieces as they come; the value is kept after the last one only.
+        """The pieces as they come; the value is stored after the last one only.
 
         Whoever leaves may cancel this, or close it without ever having started it. What the source still has to give is
         left as it is: others may want it.
@@ -90,7 +90,7 @@ class Leading:
             turn.watch.backend += turn.watch.since(started)
 
     def _complete[P, V](self, turn: Turn[P, V], codec: Codec[V], done: Done[V], reason: str) -> Answered[V]:
-        """The value is whole: keep it if it may be kept."""
+        """The value is whole: store it if it may be stored."""
         call, lead, now_ms = turn.call, turn.lead, self.clock.now_ms()
         stored = False
         if lead is not None and call.cache is not None and lead.cached.shared and done.keeps:
@@ -118,7 +118,7 @@ class Leading:
         return Answered(done.value, _missed(turn), reason, now_ms, stored)
 
     def _without_value[P, V](self, turn: Turn[P, V], failure: SourceFailed | None) -> Answered[V] | Refused | Failed:
-        """An older value if there is one; else the failure, or when the source may be asked again."""
+        """An older value if there is one; else the failure, or when the source may be called again."""
         now_ms = self.clock.now_ms()
         if (older := _older(turn, now_ms)) is not None:
             turn.to("failed")
@@ -137,7 +137,7 @@ class Leading:
     # Afterwards
 
     async def finish[P, V](self, turn: Turn[P, V], codec: Codec[V]) -> None:
-        """The reply is out, or nobody waits for it: end what was begun."""
+        """The reply is sent, or no client waits for it: end what was begun."""
         feed = turn.feed
         try:
             if turn.state == "streaming" and feed is not None and not feed.ended and self._wanted(turn):

@@ -10,8 +10,8 @@
     answered   the value was computed               -                                  the entry, or free the lock
     failed     it was not                           -                                  free the lock
 
-Whoever is left in ``leading`` or ``streaming`` at the end was abandoned: the client left, or a bug. A transition that
-the table lacks raises.
+A turn that is left in ``leading`` or ``streaming`` at the end was abandoned: the client left, or there is a bug. A
+transition that the table lacks raises.
 """
 
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lead[P, V]:
-    """What a request has in hand while it computes."""
+    """What a request holds while it computes."""
 
     cached: Cached[V]
     """What Redis held when it began: the epochs under which the value is computed."""
@@ -87,7 +87,7 @@ class Lead[P, V]:
 
 @dataclass(slots=True, eq=False)
 class Turn[P, V]:
-    """One request: what was learned for it, and where it stands."""
+    """One request: what was read for it, and its state."""
 
     call: Call
     admission: Admission

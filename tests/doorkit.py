@@ -12,10 +12,15 @@ from starlette.types import ASGIApp
 
 from lib import Breakwater
 from tests.built import Built
-from tests.guardkit import Instance, Rig
+from tests.guardkit import PATIENT, Instance, Rig
 from tests.rig.callers import a_caller
 
 _numbers = itertools.count(1)
+
+
+def an_instance(rig: Rig, **environ: str | None) -> Instance:
+    """A new instance that takes no busy machine for a Redis that is out, and whose ledger costs nothing meanwhile."""
+    return rig.instance(**{**PATIENT, "FALLBACK_TIMEOUT_MS": "10000", "LEDGER_FLUSH_COMMANDS": "10000", **environ})
 
 
 def door(instance: Instance) -> Breakwater:

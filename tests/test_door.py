@@ -25,9 +25,10 @@ from lib.app import instance as instances
 from lib.base.events import ModeSwitched, WouldRefuse
 from lib.edge.app import Endpoint
 from lib.redis import keys
-from tests.doorkit import Counted, Gate, a_name, bill, client, door, get
+from tests.doorkit import Counted, Gate, a_name, an_instance, bill, client, door, get
 from tests.guardkit import PATIENT, Rig, together
 from tests.rig.callers import a_caller
+from tests.rig.clock import until
 from tests.rig.redis import RedisFront
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ def handler(bw: Breakwater, work: Callable[[], Awaitable[object]]) -> Endpoint:
 
 async def test_a_verdict(rig: Rig) -> None:
     """Allowed until the limit, with what is left; then refused, with the time to wait and the headers to send."""
-    bw, who = door(rig.instance()), a_name()
+    bw, who = door(an_instance(rig)), a_name()
     first, second, third, fourth = [await bw.limit(who, "2/minute,100/day") for _ in range(4)]
     assert first == Verdict(True, 1, None, "admitted", "redis", first.headers)
     assert (second.allowed, second.remaining) == (True, 0)
@@ -65,7 +66,7 @@ async def test_a_verdict(rig: Rig) -> None:
 
 async def test_what_a_limit_costs(rig: Rig) -> None:
     """2 commands in 1 round trip; refused 3 in 2; then nothing."""
-    bw, who = door(rig.instance()), a_name()
+    bw, who = door(an_instance(rig)), a_name()
     await bw.limit(who, "2/minute")
     found = []
     for _ in range(3):
@@ -77,7 +78,7 @@ async def test_what_a_limit_costs(rig: Rig) -> None:
 
 async def test_one_limit_for_all_instances(rig: Rig) -> None:
     """Twelve calls at once through three instances: exactly five are allowed."""
-    doors, who = [door(rig.instance(**PATIENT)) for _ in range(3)], a_name()
+    doors, who = [door(an_instance(rig)) for _ in range(3)], a_name()
     verdicts = await together([bw.limit(who, "5/minute") for bw in doors for _ in range(4)])
     assert sorted(each.allowed for each in verdicts) == [False] * 7 + [True] * 5
 
@@ -85,7 +86,7 @@ async def test_one_limit_for_all_instances(rig: Rig) -> None:
 @pytest.mark.parametrize("who", ["", "user:42", "\ud55c\uae00", "\ud800", "a\0b", "x" * 100_000, "rl:{x}:1"])
 async def test_anybody_can_be_named(rig: Rig, who: str) -> None:
     """Whatever text names who calls, it is one caller, and nobody else's key."""
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
     assert [(await bw.limit(who, "1/hour")).allowed for _ in range(2)] == [True, False]
     assert (await bw.limit(f"{who}!", "1/hour")).allowed
     assert all(len(key) < 64 for key in rig.server.keys("rl:*"))
@@ -93,7 +94,7 @@ async def test_anybody_can_be_named(rig: Rig, who: str) -> None:
 
 async def test_a_call_may_cost_more(rig: Rig) -> None:
     """A call of several is admitted whole or not at all; one that never fits has no time to wait for."""
-    bw, who = door(rig.instance()), a_name()
+    bw, who = door(an_instance(rig)), a_name()
     assert (await bw.limit(who, "10/minute", cost=7)).remaining == 3
     assert not (await bw.limit(who, "10/minute", cost=4)).allowed
     assert (await bw.limit(who, "10/minute", cost=3)).allowed
@@ -105,7 +106,7 @@ async def test_a_call_may_cost_more(rig: Rig) -> None:
 async def test_no_limit(rig: Rig) -> None:
     """`off` asks nobody."""
     async with bill(rig) as spent:
-        verdict = await door(rig.instance()).limit(a_name(), "off")
+        verdict = await door(an_instance(rig)).limit(a_name(), "off")
     assert (verdict.allowed, verdict.reason, verdict.mode, dict(verdict.headers)) == (True, "unlimited", "off", {})
     assert spent == [0, 0]
 
@@ -114,16 +115,16 @@ async def test_no_limit(rig: Rig) -> None:
 async def test_what_is_no_limit(rig: Rig, limits: str) -> None:
     """It is said where it is written, and nothing is sent."""
     with pytest.raises(ValueError, match=r"limit|minute"):
-        await door(rig.instance()).limit("somebody", limits)
+        await door(an_instance(rig)).limit("somebody", limits)
     with pytest.raises(ValueError, match=r"limit|minute"):
-        door(rig.instance()).route(lambda request: 1, limit=limits)
+        door(an_instance(rig)).route(lambda request: 1, limit=limits)
     with pytest.raises(ValueError, match="0 or more"):
-        await door(rig.instance()).limit("somebody", "1/minute", cost=-1)
+        await door(an_instance(rig)).limit("somebody", "1/minute", cost=-1)
 
 
 async def test_a_dry_run(rig: Rig) -> None:
     """Everything is allowed; what would have been refused is an event, and says so in the verdict."""
-    instance = rig.instance()
+    instance = an_instance(rig)
     verdicts = [await door(instance).limit("somebody", "1/minute", dry_run=True) for _ in range(3)]
     assert [(each.allowed, each.reason) for each in verdicts] == [
         (True, "admitted"),
@@ -139,7 +140,7 @@ async def test_a_limit_while_redis_is_out(rig: Rig, mode: str) -> None:
     rig.upstash.fault("refuse")
     if mode == "local":
         rig.supabase.fault("refuse")
-    bw, who = door(rig.instance()), a_name()
+    bw, who = door(an_instance(rig)), a_name()
     verdicts = [await bw.limit(who, "8/minute") for _ in range(9)]
     assert {each.mode for each in verdicts} == {mode}
     assert sum(each.allowed for each in verdicts) == (8 if mode == "supabase" else 2)
@@ -150,7 +151,7 @@ async def test_a_limit_while_redis_is_out(rig: Rig, mode: str) -> None:
 
 async def test_what_a_value_costs(rig: Rig) -> None:
     """A hit is 1 command in 1 round trip; a miss 3 in 3: read, take the lock, keep. The first one creates epochs."""
-    bw, fill = door(rig.instance()), Counted()
+    bw, fill = door(an_instance(rig)), Counted()
     found = []
     for key in ("a", "b", "b"):
         async with bill(rig) as spent:
@@ -164,7 +165,7 @@ async def test_what_a_value_costs(rig: Rig) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 async def test_ten_at_once_fill_once(rig: Rig, number: int) -> None:
     """On one instance and on two, whoever wants a value while it is computed waits for it."""
-    doors, gate = [door(rig.instance(**PATIENT)) for _ in range(number)], Gate()
+    doors, gate = [door(an_instance(rig)) for _ in range(number)], Gate()
     fill = Counted({"weather": "fine"}, gate=gate)
     asks = asyncio.gather(*(doors[n % number].cached("seoul", fill, fresh=30) for n in range(10)))
     await gate.reached.wait()
@@ -175,7 +176,7 @@ async def test_ten_at_once_fill_once(rig: Rig, number: int) -> None:
 
 async def test_an_error_reaches_all_who_wait(rig: Rig) -> None:
     """What fill raised is raised to each of them, called once; the next one tries again."""
-    bw, gate = door(rig.instance()), Gate()
+    bw, gate = door(an_instance(rig)), Gate()
     fill = Counted(error=LookupError("no such city"), gate=gate)
     asks = asyncio.gather(*(bw.cached("x", fill, fresh=30) for _ in range(10)), return_exceptions=True)
     await gate.reached.wait()
@@ -204,7 +205,7 @@ FILLS: Mapping[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("fill", FILLS.values(), ids=FILLS)
 async def test_any_function_fills(rig: Rig, fill: Callable[[], Any]) -> None:
     """One that is not async runs in a thread, and stops nobody else."""
-    assert await door(rig.instance()).cached("x", fill, fresh=30) == {"threads": 1}
+    assert await door(an_instance(rig)).cached("x", fill, fresh=30) == {"threads": 1}
 
 
 async def test_a_function_that_is_not_async_stops_nobody(rig: Rig) -> None:
@@ -215,7 +216,7 @@ async def test_a_function_that_is_not_async_stops_nobody(rig: Rig) -> None:
         asyncio.run_coroutine_threadsafe(reached.wait(), loop).result(60)
         return "reached"
 
-    asked = asyncio.ensure_future(door(rig.instance()).cached("x", waits, fresh=30))
+    asked = asyncio.ensure_future(door(an_instance(rig)).cached("x", waits, fresh=30))
     await asyncio.sleep(0)
     reached.set()
     assert await asked == "reached"
@@ -276,7 +277,7 @@ VALUES: Mapping[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize(("value", "as_json"), VALUES.values(), ids=VALUES)
 async def test_a_value_is_the_same_the_first_time(rig: Rig, value: Any, as_json: Any) -> None:
     """Whoever computed a value gets what the others get from the cache: as JSON has it."""
-    bw, fill = door(rig.instance()), Counted(value)
+    bw, fill = door(an_instance(rig)), Counted(value)
     for _ in range(2):
         found = await bw.cached("x", fill, fresh=30)
         assert (found, type(found)) == (as_json, type(as_json))
@@ -286,7 +287,7 @@ async def test_a_value_is_the_same_the_first_time(rig: Rig, value: Any, as_json:
 @pytest.mark.parametrize("value", [b"bytes", {1, 2}, object(), float("nan"), {("a", 1): 2}], ids=str)
 async def test_what_json_cannot_hold(rig: Rig, value: Any) -> None:
     """It is an error of fill's, raised to all who wait: ten at once call it once."""
-    bw, fill = door(rig.instance()), Counted(value)
+    bw, fill = door(an_instance(rig)), Counted(value)
     found = await asyncio.gather(*(bw.cached("x", fill, fresh=30) for _ in range(10)), return_exceptions=True)
     assert {type(each) for each in found} <= {TypeError, ValueError}
     assert fill.calls == 1
@@ -294,7 +295,7 @@ async def test_what_json_cannot_hold(rig: Rig, value: Any) -> None:
 
 async def test_a_value_that_is_too_large_is_given_and_not_kept(rig: Rig) -> None:
     """A few of them would fill a free tier."""
-    bw, fill = door(rig.instance()), Counted("x" * 300_000)
+    bw, fill = door(an_instance(rig)), Counted("x" * 300_000)
     for _ in range(2):
         assert len(await bw.cached("x", fill, fresh=30)) == 300_000
     assert fill.calls == 2
@@ -303,7 +304,7 @@ async def test_a_value_that_is_too_large_is_given_and_not_kept(rig: Rig) -> None
 
 async def test_keys_never_meet(rig: Rig) -> None:
     """However alike two keys are, each has its own value."""
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
     alike = ["", "a", "A", "a ", "a\0", "\0a", "a:b", "a%3Ab", "e\u0301", "\u00e9", "\ud800", "?", "cached:a"]
     for key in alike:
         assert await bw.cached(key, Counted(f"value of {key!a}"), fresh=30) == f"value of {key!a}"
@@ -313,7 +314,7 @@ async def test_keys_never_meet(rig: Rig) -> None:
 
 async def test_stale_while_it_is_computed_anew(rig: Rig) -> None:
     """Past its time a value is still served, and one call computes it anew; past both it is waited for."""
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
 
     async def ask(value: str) -> str:
         return await bw.cached("x", Counted(value), fresh=30, stale=60)
@@ -329,7 +330,7 @@ async def test_stale_while_it_is_computed_anew(rig: Rig) -> None:
 
 async def test_stale_if_error(rig: Rig) -> None:
     """While computing fails an older value is served, as long as `stale` says; then the error comes through."""
-    bw, fails = door(rig.instance()), Counted(error=OSError("down"))
+    bw, fails = door(an_instance(rig)), Counted(error=OSError("down"))
     assert await bw.cached("x", Counted("old"), fresh=30, stale=60) == "old"
     rig.time.ms += 89_999
     for _ in range(2):
@@ -341,7 +342,7 @@ async def test_stale_if_error(rig: Rig) -> None:
 
 async def test_without_stale_nothing_old_is_served(rig: Rig) -> None:
     """`fresh` alone is a plain time to live."""
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
     assert await bw.cached("x", Counted("old"), fresh=0.5) == "old"
     rig.time.ms += 500
     assert await bw.cached("x", Counted("new"), fresh=0.5) == "new"
@@ -350,7 +351,7 @@ async def test_without_stale_nothing_old_is_served(rig: Rig) -> None:
 @pytest.mark.parametrize("tags", ["weather", ("weather", "seoul"), ["seoul", "weather"]], ids=str)
 async def test_tags(rig: Rig, tags: Any) -> None:
     """Values with a tag are computed anew after it was invalidated, on every instance; others stay."""
-    one, two = door(rig.instance()), door(rig.instance())
+    one, two = door(an_instance(rig)), door(an_instance(rig))
     assert await one.cached("x", Counted("old"), fresh=3_600, stale=3_600, tags=tags) == "old"
     assert await one.cached("y", Counted("kept"), fresh=3_600) == "kept"
     async with bill(rig) as spent:
@@ -362,7 +363,7 @@ async def test_tags(rig: Rig, tags: Any) -> None:
 
 async def test_invalidated_while_it_is_computed(rig: Rig) -> None:
     """What was begun before is given to whoever waits for it, and to nobody who asks afterwards."""
-    one, two, gate = door(rig.instance()), door(rig.instance()), Gate()
+    one, two, gate = door(an_instance(rig)), door(an_instance(rig)), Gate()
     await one.cached("other", Counted(), fresh=60, tags="t")
     slow = Counted("before", gate=gate)
     begun = asyncio.ensure_future(one.cached("x", slow, fresh=60, tags="t"))
@@ -379,28 +380,34 @@ async def test_invalidated_while_it_is_computed(rig: Rig) -> None:
 
 async def test_invalidating_without_redis(rig: Rig) -> None:
     """Where it cannot be reached that is a problem; where it is switched off nothing was cached."""
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
     rig.upstash.fault("refuse")
     with pytest.raises(Problem, match="store_unavailable: Redis gave no usable reply"):
         await bw.invalidate("weather")
-    await door(rig.instance(REDIS_ENABLED="false")).invalidate("weather")
-    await door(rig.instance()).invalidate()
+    await door(an_instance(rig, REDIS_ENABLED="false")).invalidate("weather")
+    await door(an_instance(rig)).invalidate()
 
 
 async def test_values_while_redis_is_out(rig: Rig) -> None:
     """They are computed for each call, but once for all who ask at the same time; nothing fails."""
     rig.upstash.fault("refuse")
-    bw, fill = door(rig.instance()), Counted()
+    instance = an_instance(rig)
+    bw, fill, gate = door(instance), Counted(), Gate()
     assert [await bw.cached("x", fill, fresh=30) for _ in range(2)] == ["value"] * 2
     assert fill.calls == 2
-    assert await together([bw.cached("x", fill, fresh=30) for _ in range(10)]) == ["value"] * 10
+    fill.gate = gate
+    asks = asyncio.gather(*(bw.cached("x", fill, fresh=30) for _ in range(10)))
+    flying = instance.parts.guard.computing.leading.flights._flying
+    await until(lambda: [each.followers for each in flying.values()] == [9])
+    gate.open()
+    assert await asks == ["value"] * 10
     assert fill.calls == 3
 
 
 @pytest.mark.parametrize(("fresh", "stale"), [(0, 0), (-1, 0), (30, -1)])
 async def test_times_that_cannot_be(rig: Rig, fresh: float, stale: float) -> None:
     """They are refused where they are written, and nothing is called."""
-    bw, fill = door(rig.instance()), Counted()
+    bw, fill = door(an_instance(rig)), Counted()
     with pytest.raises(ValueError, match="fresh for more than 0"):
         await bw.cached("x", fill, fresh=fresh, stale=stale)
     with pytest.raises(ValueError, match="fresh for more than 0"):
@@ -410,7 +417,7 @@ async def test_times_that_cannot_be(rig: Rig, fresh: float, stale: float) -> Non
 
 async def test_one_value_for_each_caller(rig: Rig) -> None:
     """`scope="caller"` inside a route: nobody gets another's value, whether the route has a limit or not."""
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
     values = iter(["first", "second", "third"])
 
     async def mine() -> object:
@@ -431,7 +438,7 @@ async def test_a_value_that_is_late_is_a_problem(rig: Rig) -> None:
     async def never() -> None:
         await asyncio.Event().wait()
 
-    bw = door(rig.instance(MAX_DURATION_MS="1100"))
+    bw = door(an_instance(rig, MAX_DURATION_MS="1100"))
     with pytest.raises(Problem, match="backend_timeout"):
         await bw.cached("x", never, fresh=30)
     reply = await get(handler(bw, lambda: bw.cached("x", never, fresh=30)))
@@ -443,7 +450,7 @@ async def test_a_value_that_is_late_is_a_problem(rig: Rig) -> None:
 
 async def test_after_work_joins_the_request(rig: Rig) -> None:
     """A refund, a value to keep and a failure of a circuit: one round trip for all of them, after the reply."""
-    bw, who = door(rig.instance(LEDGER_FLUSH_COMMANDS="10000")), a_name()
+    bw, who = door(an_instance(rig)), a_name()
     await bw.limit(who, "1/minute")
     await bw.cached("warm", Counted(), fresh=30)
     before = list[int]()
@@ -470,7 +477,7 @@ async def test_after_work_joins_the_request(rig: Rig) -> None:
 
 async def test_a_refresh_does_not_hold_up_the_reply(rig: Rig) -> None:
     """Inside a route an aging value is given at once, and computed anew when the reply is out."""
-    bw, order = door(rig.instance()), list[str]()
+    bw, order = door(an_instance(rig)), list[str]()
     await bw.cached("x", Counted("old"), fresh=30, stale=60)
     rig.time.ms += 31_000
 
@@ -490,7 +497,7 @@ async def test_a_refresh_does_not_hold_up_the_reply(rig: Rig) -> None:
 
 async def test_a_value_is_found_here_until_it_is_kept(rig: Rig) -> None:
     """Between a value and the reply that keeps it, others on the instance get it without computing."""
-    bw, fill = door(rig.instance()), Counted()
+    bw, fill = door(an_instance(rig)), Counted()
     await bw.cached("warm", Counted(), fresh=30)
 
     async def work() -> object:
@@ -505,7 +512,7 @@ async def test_a_value_is_found_here_until_it_is_kept(rig: Rig) -> None:
 @pytest.mark.parametrize("lost", ["refuse", "drop"])
 async def test_after_work_that_is_lost_holds_nobody_up(rig: Rig, lost: str) -> None:
     """Where nobody confirms that the value is kept, the instance does not go on giving what it has in memory."""
-    instance = rig.instance()
+    instance = an_instance(rig)
     bw, fill = door(instance), Counted()
     await bw.cached("warm", Counted(), fresh=30)
 
@@ -521,7 +528,7 @@ async def test_after_work_that_is_lost_holds_nobody_up(rig: Rig, lost: str) -> N
 
 async def test_a_task_that_outlives_its_request_sends_its_own(rig: Rig) -> None:
     """Whether it begins before the reply and ends after it, or does all of its work afterwards."""
-    instance = rig.instance()
+    instance = an_instance(rig)
     bw, gate, tasks = door(instance), Gate(), list[asyncio.Task[object]]()
     await bw.cached("warm", Counted(), fresh=30)
 
@@ -549,7 +556,7 @@ async def test_a_task_that_outlives_its_request_sends_its_own(rig: Rig) -> None:
 
 async def test_a_crash_still_sends(rig: Rig) -> None:
     """A function that raises after it has used the door: what that left is sent all the same."""
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
 
     async def work() -> object:
         await bw.limit("somebody", "5/minute")
@@ -724,14 +731,14 @@ async def test_options_that_mean_nothing(
     rig: Rig, options: dict[str, Any], error: type[Exception], text: str, form: str
 ) -> None:
     """They are refused where they are written: a limit that is misspelt must not be one that is missing."""
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
     with pytest.raises(error, match=text):
         _ = bw.route(Counted(), **options) if form == "call" else bw.route(**options)(Counted())
 
 
 async def test_circuits_of_the_door(rig: Rig) -> None:
     """A block that fails is counted, one that is refused is not run, and the error names the circuit."""
-    bw, fails = door(rig.instance(BREAKER_FAILURES="2")), Counted(error=OSError("down"))
+    bw, fails = door(an_instance(rig, BREAKER_FAILURES="2")), Counted(error=OSError("down"))
 
     async def ask() -> None:
         async with bw.circuit("weather"):
@@ -748,7 +755,7 @@ async def test_circuits_of_the_door(rig: Rig) -> None:
 
 async def test_an_open_circuit_is_a_reply(rig: Rig) -> None:
     """A route that does not catch it answers 503 with the time to wait; nothing is logged as a bug."""
-    instance = rig.instance(BREAKER_FAILURES="1")
+    instance = an_instance(rig, BREAKER_FAILURES="1")
     bw = door(instance)
 
     async def work() -> object:
@@ -764,7 +771,7 @@ async def test_an_open_circuit_is_a_reply(rig: Rig) -> None:
 async def test_the_request_says_who_counted(rig: Rig) -> None:
     """A door that finds Redis away switches once, and says so, as a route does."""
     rig.upstash.fault("refuse")
-    instance = rig.instance()
+    instance = an_instance(rig)
     for _ in range(3):
         await door(instance).limit(a_name(), "5/minute")
     assert [each.after for each in instance.seen(ModeSwitched)] == ["supabase"]
@@ -775,7 +782,7 @@ async def test_a_route_in_a_larger_application(rig: Rig) -> None:
     from starlette.applications import Starlette
     from starlette.routing import Mount, Route
 
-    bw = door(rig.instance())
+    bw = door(an_instance(rig))
     mounted = bw.route(lambda asked: {"path": asked.path}, cache=30, name=a_name())
     plain = bw.route(lambda request: JSONResponse({"path": request.url.path}), name=a_name())
     app = Starlette(routes=[Mount("/data", mounted), Route("/plain", plain)])

@@ -17,8 +17,8 @@ class Budget:
     vcpus: float = 1.0
     """Processors that a second of answering occupies."""
     write_ms: int = 30_000
-    """Computing is written to Redis in portions of so many vCPU-milliseconds: a command a call would cost more than it
-    tells. An instance that is killed loses what it has not written."""
+    """Computing time is written to Redis in portions of so many vCPU-milliseconds, because one command for each call
+    would cost too much. An instance that is killed loses what it has not written."""
 
 
 _MONTH_S = 32 * 86_400
@@ -45,11 +45,14 @@ def used_up(budget: Budget, used_ms: str | None) -> bool:
 
 
 _CHARS_PER_TOKEN = 3
-"""A low guess for English and about right for Korean: budgets are better guessed too small than too large."""
+"""Low for English and about right for Korean: a reservation is better too large than too small."""
 
 
 def guess_tokens(chars: int, max_tokens: object) -> int:
-    """Tokens a call may cost: its prompt, and what it may answer. Corrected when the provider has said."""
+    """An estimate of the tokens that a call uses: its prompt, and the longest answer that it allows.
+
+    The reservation is corrected when the provider has said how many it used.
+    """
     answer = (
         max_tokens
         if isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and 0 < max_tokens < 1_000_000

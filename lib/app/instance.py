@@ -36,7 +36,7 @@ _built: list[_Built] = []
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """The parts of this process, for an environment: the same for every file and route that asks."""
+    """The parts of this process, for an environment: the same for every file and route."""
 
     environ: Mapping[str, str]
 
@@ -81,7 +81,7 @@ def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Part
 
         made = build(settings)
     if settings.on_vercel:
-        # What is loaded now stays: whoever looks for garbage from here on need not look at it.
+        # What is loaded now stays, so that the garbage collector need not look at it again.
         gc.freeze()
     # A loop that has ended took its connections along.
     _built[:] = [each for each in _built if not each.loop.is_closed()]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 type WhoCalls = Callable[[Scope], str | Awaitable[str | None] | None]
 
 _LEAST_S = 2.0
-"""For what is sent after a reply that took longer than a request may: nobody stops a server's process meanwhile."""
+"""The least time for what is sent after a reply: off Vercel nothing stops the process meanwhile."""
 
 
 class GuardMiddleware:
@@ -37,7 +37,7 @@ class GuardMiddleware:
 
     ``app.add_middleware(GuardMiddleware, breakwater=bw, limit="10/minute", paths="/api/*")``
 
-    ``limit``: as in ``bw.route``; None counts nobody. ``paths``: one pattern or several, as a shell has them.
+    ``limit``: as in ``bw.route``; None counts nothing. ``paths``: one pattern or several, as a shell has them.
     ``name``: two middlewares of one name share their counts; without it the paths name it. ``caller``: names who calls,
     from the ASGI scope, and may be async; where it is not given, or yields None, that is the signed-in user or the
     network address. ``dry_run``: nothing is refused, what would have been is logged and counted. CORS preflights and
@@ -161,12 +161,12 @@ class _Outgoing:
 
 
 def _is_preflight(request: Request) -> bool:
-    """Whether a browser asks beforehand, which costs the application nothing and is followed by the request itself."""
+    """Whether this is a CORS preflight, which costs the application nothing and is followed by the request itself."""
     return request.http.method == "OPTIONS" and bool(request.header("access-control-request-method"))
 
 
 def _words_failures(scope: Scope) -> bool:
-    """Whether the Starlette application around us has its own reply to what nobody caught."""
+    """Whether the Starlette application around us has its own reply to uncaught exceptions."""
     app = scope.get("app")
     handlers = getattr(app, "exception_handlers", {})
     return bool(getattr(app, "debug", False) or 500 in handlers or Exception in handlers)

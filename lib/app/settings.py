@@ -94,7 +94,7 @@ class Settings:
     on_vercel: bool = setting("VERCEL", env.flag, "false")
 
     providers: tuple[ProviderSettings, ...]
-    """The configured AI providers, in the order in which they are asked."""
+    """The configured AI providers, in the order in which they are called."""
     limits_by_name: Mapping[str, str]
     """Limits as they are written, by the variable that sets them (``RATELIMIT_MY_ROUTE``)."""
 
@@ -117,7 +117,7 @@ class Settings:
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The names of the configured providers, in the order in which they are asked."""
+        """The names of the configured providers, in the order in which they are called."""
         return tuple(each.name for each in self.providers)
 
     @property

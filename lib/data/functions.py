@@ -21,11 +21,11 @@ _NO_BUDGET = Subject("", Layout(()))
 _FREE = Price(_NO_BUDGET)
 _READY = (Standing(Circuit()),)
 _RESERVE_S = 1.0
-"""Kept back from the deadline for the reply and what follows it."""
+"""Reserved before the deadline for the reply and what follows it."""
 
 
 class Raised(SourceFailed):
-    """A function raised. ``error`` is what it raised; all who wait for its value get it."""
+    """A function raised. ``error`` is what it raised; all requests that wait for its value get it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__("raised", type(error).__name__, "ours")
@@ -57,11 +57,11 @@ class Function[V]:
         return constant(self)
 
     def standings(self, now_ms: int) -> Sequence[Standing]:
-        """It may always be asked."""
+        """It may always be called."""
         return _READY
 
     def price(self, place: int) -> Price:
-        """Asking it costs nothing of a budget."""
+        """Calling it costs nothing of a budget."""
         return _FREE
 
     async def open(

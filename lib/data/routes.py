@@ -58,7 +58,7 @@ class Asked:
     headers: Mapping[str, str]
     """Those that ``vary`` names, in lower case; one that was not sent is empty."""
     caller: Caller | None
-    """Who asks, where the value is one caller's."""
+    """The caller, where the value is one caller's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +114,7 @@ class GuardedFunction:
         return _reply(page_of(found), {}, after)
 
     async def _subject(self, request: Request, parts: "Parts") -> Subject:
-        """Whom the guard is to count; nobody where the edge has counted, or where there is no limit."""
+        """The subject that the guard counts; none where the edge has counted, or where there is no limit."""
         policy = self.limit.policy(parts.settings, request.http.scope["path"])
         counts = self.limit.by_guard and bool(policy.layout.windows)
         caller = await request.identify(parts) if counts or self.scope == "caller" else None
@@ -208,7 +208,7 @@ def name_of(function: RouteFunction) -> str:
         function = function.func
     code = getattr(inspect.unwrap(function), "__code__", None)
     parts = PurePath(code.co_filename).with_suffix("").parts if code is not None else ()
-    if "api" in parts:
-        below = parts[len(parts) - parts[::-1].index("api") :]
+    if "api" in parts[:-1]:
+        below = parts[len(parts) - parts[-2::-1].index("api") - 1 :]
         return "/".join(below)
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"

@@ -34,7 +34,7 @@ class Wording:
 def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]:
     """The headers of every reply to a guarded request: timing and attempts; those of its limit are the edge's.
 
-    Where the guard has counted nobody, what the edge has counted before (in a dry run) stands.
+    Where the guard has counted nothing, the headers of what the edge has counted before (in a dry run) stay.
     """
     spent, tightest = outcome.spent, outcome.quota.tightest
     timings = (
@@ -64,7 +64,7 @@ def answered(request: Request, outcome: Outcome[object, object], result: Answere
 
 
 def streaming(request: Request, result: Streaming[object, object]) -> dict[str, str]:
-    """The headers of a value that is being given."""
+    """The headers of a value that is streamed."""
     notes = request.notes
     notes.decision, notes.reason = "compute", result.reason
     notes.cache, notes.provider = result.cache, result.name
@@ -78,7 +78,7 @@ def problem(
     wording: Wording,
     given: Mapping[str, str],
 ) -> Problem:
-    """What is no value, as an error with the same headers."""
+    """A refusal or a failure, as an error with the same headers."""
     notes, attempts = request.notes, attempts_of(outcome)
     match result:
         case Refused(code, reason, retry_at_ms):
@@ -102,9 +102,9 @@ def _why(code: str, reason: str, wait_s: int | None, wording: Wording) -> str:
     if code == "not_cached":
         return "The request allows a cached answer only, and there is none. Leave out Cache-Control: only-if-cached."
     if code == "circuit_open":
-        return f"{wording.source} failed several times ({reason}) and is not asked for now. Try again in {wait_s} s."
+        return f"{wording.source} failed several times ({reason}) and is not called for now. Try again in {wait_s} s."
     if code == "budget_spent":
-        return f"{wording.source}'s free allowance is used up for now. Try again in {wait_s} s."
+        return f"{wording.source}'s budget is used up for now. Try again in {wait_s} s."
     return limit_detail(reason, wait_s)
 
 
@@ -127,6 +127,6 @@ def _failed(
     code, detail = wording.failure(failure)
     wait_s = None
     if code == "backend_throttled":
-        # Without a time, another part may be asked at once, or this one, which did not say when.
+        # Without a time, another part may be called at once, or this one, which did not say when.
         wait_s = 1 if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
     return Problem(code, detail, wait_s, attempts=attempts_of(outcome), headers=given, after=outcome.after)

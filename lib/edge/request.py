@@ -1,4 +1,4 @@
-"""One request at the edge: its headers, its body within bounds, who sent it, whether its client is still there."""
+"""One request at the edge: its headers, its body within bounds, its caller, whether its client is still connected."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -135,14 +135,14 @@ class Request:
         return bytes(body)
 
     async def while_here[T](self, wait: Awaitable[T], /, wanted: Callable[[], bool] = never) -> T:
-        """Await something long, but cancel it when the client leaves and nobody else wants it. Raises ClientDisconnect.
+        """Await something long, but cancel it when the client leaves and no one else waits. Raises ClientDisconnect.
 
         Costs two tasks, so that what is short is not awaited here (base/leaving.py).
         """
         gone = asyncio.ensure_future(self._gone())
         task: asyncio.Future[T] | None = None
         try:
-            # One turn of the loop shows who left before; nothing is begun for them.
+            # One turn of the loop shows whether the client has left already; then nothing is begun.
             await asyncio.sleep(0)
             task = asyncio.ensure_future(wait)
             if not gone.done():

@@ -1,4 +1,4 @@
-"""The last steps of a request at the edge: its reply goes out, its line is logged, and what it has left is seen to."""
+"""The last steps of a request at the edge: its reply is sent, its log line written, and its remaining work done."""
 
 import traceback
 
@@ -17,7 +17,7 @@ _BASE_HEADERS = {
 
 
 async def send(request: Request, reply: Reply, emit: Listener, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send a reply, report it, and do what it leaves to do."""
+    """Send a reply, report it, and do the work that it leaves."""
     vary = reply.headers.get("vary")
     headers = {
         **_BASE_HEADERS,
@@ -52,7 +52,7 @@ async def send(request: Request, reply: Reply, emit: Listener, scope: Scope, rec
 
 
 async def finish(request: Request, emit: Listener) -> None:
-    """See to the values that were cached on the way; what they leave to be sent joins the request's own."""
+    """Finish the values that were cached on the way; what they leave to be sent joins the request's own."""
     for each in request.later:
         try:
             await each(send=False)
@@ -61,7 +61,7 @@ async def finish(request: Request, emit: Listener) -> None:
 
 
 def report(request: Request, emit: Listener, status: int) -> None:
-    """Tell whoever listens how a request went."""
+    """Emit the event of a request that is done."""
     notes = request.notes
     emit(
         RequestDone(

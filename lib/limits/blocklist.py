@@ -1,11 +1,11 @@
-"""The ephemeral cache: who was refused a moment ago is refused again without asking anyone."""
+"""The ephemeral cache: a caller who was refused a moment ago is refused again from memory, without a command."""
 
 from ..base.bounded import Bounded
 from ..base.events import Mode
 from .judge import Quota
 
 LONGEST_BLOCK_MS = 10_000
-"""A refusal is believed no longer than this, so that a raised limit or a reset shows soon."""
+"""A refusal is repeated from memory no longer than this, so that a raised limit or a reset shows soon."""
 
 
 class Blocklist:
@@ -29,7 +29,7 @@ class Blocklist:
         return quota if cost >= least_cost else None
 
     def mode(self, subject: str) -> Mode:
-        """Who had counted when the refusal that stands was given."""
+        """Who had counted when the caller was refused."""
         block = self._blocks.get(subject)
         return "off" if block is None else block[3]
 
@@ -42,11 +42,11 @@ class Blocklist:
         longest_ms: int = LONGEST_BLOCK_MS,
         mode: Mode = "redis",
     ) -> None:
-        """Keep a refusal. One that no waiting cures is not kept: deciding it asks nobody anyway."""
+        """Keep a refusal. One that waiting does not change is not kept: it needs no command anyway."""
         if quota.allowed or quota.retry_at_ms is None:
             return
         self._blocks.put(subject, (min(quota.retry_at_ms, now_ms + longest_ms), cost, quota, mode))
 
     def forget(self, subject: str) -> None:
-        """Believe nothing of a subject any more."""
+        """Drop the refusal of a subject."""
         self._blocks.drop(subject)

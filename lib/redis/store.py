@@ -1,4 +1,4 @@
-"""Redis behind its gate: whoever asks learns at once when it is left alone."""
+"""Redis behind its gate: a call fails at once while the gate is open."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -28,7 +28,7 @@ class Redis(Protocol):
 
 @dataclass(slots=True, eq=False)
 class RedisStore:
-    """Redis, as long as it is well. A slow reply is reported; a failure counts against it, a lack of time does not."""
+    """Redis, as long as it works. A slow reply is reported; a failure counts against it, a lack of time does not."""
 
     redis: Redis
     gate: Gate
@@ -36,7 +36,7 @@ class RedisStore:
     emit: Listener
     slow_ms: float
     failed_ms: int = 0
-    """When it last failed, whatever it was asked for: it may have lost what it had counted."""
+    """When it last failed, at any operation: it may have lost what it had counted."""
 
     @property
     def longest_s(self) -> float:
@@ -46,7 +46,7 @@ class RedisStore:
     async def run[T](self, op: Op[T], phase: StorePhase, left_s: float) -> T:
         """One round trip of at most ``left_s`` seconds. Raises RedisDown."""
         if not op.commands:
-            # Nothing was asked, so nothing was learned: a probe that asks nothing must not close the gate.
+            # Nothing is sent, so nothing is learned: a probe without a command must not close the gate.
             return op.read(())
         if left_s <= 0:
             raise RedisDown("timeout", "no time is left")
@@ -60,7 +60,7 @@ class RedisStore:
                 try:
                     return await call()
                 except RedisDown as e:
-                    # Neither says anything of the server: what one key holds, and a time that was too short for it.
+                    # Neither says anything about the server: what one key holds, and a time that was too short.
                     if e.kind == "command" or (hurried and e.kind == "timeout"):
                         passage.neutral()
                     else:

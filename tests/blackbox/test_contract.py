@@ -209,7 +209,7 @@ ERRORS: dict[str, tuple[str, bytes, dict[str, str], int, str, str | None]] = {
 def test_client_errors(
     target: Target, method: str, body: bytes, headers: dict[str, str], status: int, code: str, field: str | None
 ) -> None:
-    """A client's mistake is problem+json that says what to change; it counts like every other request."""
+    """A client's mistake is problem+json that says what to change, and counts as a call."""
     caller = target.caller_headers()
     reply = target.http.request(method, PATH, content=body, headers={**headers, **caller})
     problem = expect_problem(reply, status, code, "client")

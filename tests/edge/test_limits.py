@@ -18,7 +18,7 @@ from lib.edge.problems import Problem
 from lib.edge.request import Reply, Request
 from lib.policy import GROUPS, SIGN_INS, group_of, variable_of
 from tests.built import Built, apps
-from tests.doorkit import a_name, bill, client, door, get
+from tests.doorkit import a_name, an_instance, bill, client, door, get
 from tests.guardkit import Rig
 from tests.rig.callers import a_caller
 
@@ -65,7 +65,7 @@ def test_the_table_of_the_readme_is_the_one_that_holds() -> None:
 )
 async def test_a_new_file_is_limited_by_the_table(rig: Rig, variable: str, path: str) -> None:
     """A route that says nothing of its limit has the one of its path."""
-    app = endpoint(Built(rig.instance().parts), get=fine)
+    app = endpoint(Built(an_instance(rig).parts), get=fine)
     tightest = {group.variable: group.default for group in GROUPS}[variable].partition("/")[0]
     caller = a_caller()
     replies = [await get(app, path, caller) for _ in range(2)]
@@ -75,7 +75,7 @@ async def test_a_new_file_is_limited_by_the_table(rig: Rig, variable: str, path:
 
 async def test_a_new_file_refuses_the_hundred_and_first(rig: Rig) -> None:
     """`endpoint(instance, get=...)` and nothing else: 100 a minute, then 429 without a command."""
-    app, caller = endpoint(Built(rig.instance().parts), get=fine), a_caller()
+    app, caller = endpoint(Built(an_instance(rig).parts), get=fine), a_caller()
     async with client(app, caller) as http:
         assert {(await http.get("/api/new")).status_code for _ in range(100)} == {200}
         async with bill(rig) as refused:
@@ -87,7 +87,7 @@ async def test_a_new_file_refuses_the_hundred_and_first(rig: Rig) -> None:
 
 async def test_a_request_costs_two_commands(rig: Rig) -> None:
     """A route that only counts takes one round trip; the caller's first call sets the TTL of its key afterwards."""
-    app, caller = endpoint(Built(rig.instance().parts), get=fine), a_caller()
+    app, caller = endpoint(Built(an_instance(rig).parts), get=fine), a_caller()
     async with bill(rig) as first:
         await get(app, "/api/new", caller)
     async with bill(rig) as next_one:
@@ -102,14 +102,14 @@ UNLIMITED_PATHS = {"/api/health", "/api/cron/daily", "/api/admin", "/api/metrics
 @pytest.mark.parametrize("path", sorted(served(ROOT)))
 async def test_our_routes(rig: Rig, path: str) -> None:
     """Each route of this project is limited, unless its own file says that it is not."""
-    app: Any = apps(rig.instance().parts)[path]
+    app: Any = apps(an_instance(rig).parts)[path]
     assert app.limit.limited is (path not in UNLIMITED_PATHS)
 
 
 @pytest.mark.parametrize("path", ["/api/health", "/api/cron/daily"])
 async def test_what_is_not_limited_costs_nothing(rig: Rig, path: str) -> None:
     """Health and the daily job are never refused, and no caller's count is kept."""
-    instance, caller = rig.instance(RATELIMIT_API="1/minute", CRON_SECRET="c"), a_caller()
+    instance, caller = an_instance(rig, RATELIMIT_API="1/minute", CRON_SECRET="c"), a_caller()
     headers = {"x-forwarded-for": caller, "authorization": "Bearer c"}
     for _ in range(3):
         reply = await instance.http.get(path, headers=headers)
@@ -123,7 +123,7 @@ async def test_what_is_not_limited_costs_nothing(rig: Rig, path: str) -> None:
 
 async def test_a_limit_of_its_own_counts_under_its_own_name(rig: Rig) -> None:
     """What a route with its own limit uses up is used up nowhere else, and the other way round."""
-    built, caller = Built(rig.instance().parts), a_caller()
+    built, caller = Built(an_instance(rig).parts), a_caller()
     apps_by_name = {name: endpoint(built, get=fine, limit=route_limit("2/minute", name)) for name in ("one", "two")}
     table = endpoint(built, get=fine)
     for name in ("one", "two"):
@@ -135,7 +135,7 @@ async def test_a_limit_of_its_own_counts_under_its_own_name(rig: Rig) -> None:
 @pytest.mark.parametrize("name", ["servers", "api", "ai", "ai/supervisor", "sign-in", "limit", "health"])
 async def test_a_name_of_the_table_is_another_group(rig: Rig, name: str) -> None:
     """A route that is called like a group of the table does not share that group's counts."""
-    instance, caller = rig.instance(ADMIN_TOKEN="a"), a_caller()
+    instance, caller = an_instance(rig, ADMIN_TOKEN="a"), a_caller()
     built = Built(instance.parts)
     await get(endpoint(built, get=fine), "/api/servers/web-1", caller)
     await get(endpoint(built, get=fine), "/api/x", caller)
@@ -160,14 +160,16 @@ NAMES = {
 async def test_the_environment_wins_over_code(rig: Rig, name: str, variable: str, code: str | None) -> None:
     """`RATELIMIT_<NAME>` sets the limit of a route whatever its file says, also where that says None."""
     assert variable_of(name) == variable
-    built = Built(rig.instance(**{variable: "3/minute"}).parts)
+    built = Built(an_instance(rig, **{variable: "3/minute"}).parts)
     app = endpoint(built, get=fine, limit=route_limit(code, name))
     assert (await get(app)).headers["x-ratelimit-limit"] == "3"
 
 
 async def test_the_environment_may_switch_a_limit_off(rig: Rig) -> None:
     """`off`: nobody is counted, and no command is sent."""
-    app = endpoint(Built(rig.instance(RATELIMIT_HELLO="off").parts), get=fine, limit=route_limit("1/minute", "hello"))
+    app = endpoint(
+        Built(an_instance(rig, RATELIMIT_HELLO="off").parts), get=fine, limit=route_limit("1/minute", "hello")
+    )
     async with bill(rig) as spent:
         for _ in range(3):
             reply = await get(app)
@@ -177,7 +179,7 @@ async def test_the_environment_may_switch_a_limit_off(rig: Rig) -> None:
 
 async def test_a_variable_that_is_no_limit(rig: Rig) -> None:
     """It is the fault of the route that is named so; no other route minds other software's variables."""
-    built = Built(rig.instance(RATELIMIT_ENABLED="true", RATELIMIT_STORAGE_URI="redis://elsewhere").parts)
+    built = Built(an_instance(rig, RATELIMIT_ENABLED="true", RATELIMIT_STORAGE_URI="redis://elsewhere").parts)
     named = await get(endpoint(built, get=fine, limit=route_limit("5/minute", "enabled")))
     assert (named.status_code, named.json()["code"]) == (500, "misconfigured")
     assert "RATELIMIT_ENABLED: not a limit" in named.json()["detail"]
@@ -222,7 +224,7 @@ async def test_every_reply_of_a_guarded_route_has_the_headers(
     rig: Rig, method: str, body: bytes, headers: Mapping[str, str], status: int
 ) -> None:
     """Failures as well as answers, each counted once."""
-    app, caller = apps(rig.instance().parts)[AI], a_caller()
+    app, caller = apps(an_instance(rig).parts)[AI], a_caller()
     async with client(app, caller) as http:
         for left in ("9", "8"):
             reply = await http.request(method, AI, content=body, headers=headers)
@@ -243,14 +245,14 @@ FAILING: Mapping[str, tuple[Mapping[str, object], int]] = {
 async def test_a_failing_backend_leaves_the_headers(rig: Rig, backend: Mapping[str, Any], status: int) -> None:
     """502, 503 and the like say what is left, as an answer does."""
     rig.script.reset(**backend)
-    reply = await rig.instance().ask()
+    reply = await an_instance(rig).ask()
     assert reply.status_code == status
     assert reply.headers.keys() >= LIMIT_HEADERS
 
 
 async def test_an_open_circuit_leaves_the_headers(rig: Rig) -> None:
     """503 `circuit_open` says what is left, too."""
-    instance = rig.instance(BREAKER_FAILURES="1")
+    instance = an_instance(rig, BREAKER_FAILURES="1")
     rig.script.reset(status=500)
     await instance.ask()
     reply = await instance.ask()
@@ -274,7 +276,7 @@ async def test_every_reply_of_a_plain_route_has_the_headers(
 ) -> None:
     """Whatever the handler does; and once it is over the limit, 429 with `Retry-After`."""
     limit, caller = route_limit("1/minute", a_name()), a_caller()
-    async with client(endpoint(Built(rig.instance().parts), get=handler, limit=limit), caller) as http:
+    async with client(endpoint(Built(an_instance(rig).parts), get=handler, limit=limit), caller) as http:
         first, second, third = [await http.request(method, "/api/x") for _ in range(3)]
     assert [first.status_code, second.status_code, third.status_code] == [status, 429, 429]
     for reply in (first, second, third):
@@ -288,14 +290,14 @@ async def test_who_counts_is_said(rig: Rig, mode: str) -> None:
     environ: dict[str, str | None] = {} if mode == "redis" else {"REDIS_ENABLED": "false"}
     if mode == "local":
         environ |= {"SUPABASE_SERVICE_ROLE_KEY": None}
-    reply = await get(endpoint(Built(rig.instance(**environ).parts), get=fine))
+    reply = await get(endpoint(Built(an_instance(rig, **environ).parts), get=fine))
     assert reply.headers.keys() >= LIMIT_HEADERS
     assert reply.headers["x-guard-mode"] == mode
 
 
 async def test_options_is_not_counted(rig: Rig) -> None:
     """Neither a preflight, whether its origin is allowed or not, nor the plain question which methods there are."""
-    instance = rig.instance(ALLOWED_ORIGINS="https://app.example")
+    instance = an_instance(rig, ALLOWED_ORIGINS="https://app.example")
     app, caller = endpoint(Built(instance.parts), get=fine, limit=route_limit("1/minute", a_name())), a_caller()
     async with client(app, caller) as http, bill(rig) as spent:
         for origin in ("https://app.example", "https://evil.example"):
@@ -311,7 +313,7 @@ async def test_options_is_not_counted(rig: Rig) -> None:
 
 async def test_malformed_requests_are_no_way_around_a_limit(rig: Rig) -> None:
     """They count, are refused after the limit like all others, and then cost nothing."""
-    app, caller = apps(rig.instance().parts)[AI], a_caller()
+    app, caller = apps(an_instance(rig).parts)[AI], a_caller()
     async with client(app, caller) as http:
         found = [(await http.post(AI, content=b"{", headers=JSON)).status_code for _ in range(10)]
         async with bill(rig) as refused:
@@ -342,7 +344,7 @@ async def send(rig_http: httpx.AsyncClient, method: str, path: str, caller: str,
 @pytest.mark.parametrize(("method", "path", "token"), CLOSED.values(), ids=CLOSED)
 async def test_wrong_tokens_count(rig: Rig, method: str, path: str, token: str) -> None:
     """20 a minute an address, then 429 without any command; a right token passes all the same, and counts nothing."""
-    instance, caller = rig.instance(**TOKENS), a_caller()
+    instance, caller = an_instance(rig, **TOKENS), a_caller()
     replies = [await send(instance.http, method, path, caller, f"wrong-{n}") for n in range(20)]
     assert [reply.status_code for reply in replies] == [401] * 20
     assert [int(reply.headers["x-ratelimit-remaining"]) for reply in replies] == list(range(19, -1, -1))
@@ -357,7 +359,7 @@ async def test_wrong_tokens_count(rig: Rig, method: str, path: str, token: str) 
 
 async def test_wrong_tokens_of_all_routes_count_together(rig: Rig) -> None:
     """An address has one allowance for guessing, whichever token it guesses, on whichever instance."""
-    instances, caller = [rig.instance(**TOKENS) for _ in range(2)], a_caller()
+    instances, caller = [an_instance(rig, **TOKENS) for _ in range(2)], a_caller()
     asks = [(each, method, path) for _ in range(3) for each in instances for method, path, _ in CLOSED.values()]
     found = [(await send(each.http, method, path, caller, "wrong")).status_code for each, method, path in asks]
     assert found == [401] * 20 + [429] * 4
@@ -365,7 +367,7 @@ async def test_wrong_tokens_of_all_routes_count_together(rig: Rig) -> None:
 
 async def test_a_day_of_guessing(rig: Rig) -> None:
     """100 a day: whoever guesses slowly is stopped as well."""
-    instance, caller, found = rig.instance(**TOKENS), a_caller(), list[int]()
+    instance, caller, found = an_instance(rig, **TOKENS), a_caller(), list[int]()
     for _ in range(6):
         found += [(await send(instance.http, "GET", "/api/metrics", caller, "wrong")).status_code for _ in range(20)]
         rig.time.ms += 70_000
@@ -375,7 +377,7 @@ async def test_a_day_of_guessing(rig: Rig) -> None:
 @pytest.mark.parametrize("view", ["2026-11-20.0000", "wrong", "\ud55c\uae00"])
 async def test_wrong_view_keys_count(rig: Rig, view: str) -> None:
     """A key of the overview is a token as well."""
-    instance, caller = rig.instance(**TOKENS), a_caller()
+    instance, caller = an_instance(rig, **TOKENS), a_caller()
     ask = {"params": {"view": view}, "headers": {"x-forwarded-for": caller}}
     found = [(await instance.http.get("/api/overview", **ask)).status_code for _ in range(21)]  # type: ignore[arg-type]
     assert found == [401] * 20 + [429]
@@ -385,7 +387,7 @@ async def test_wrong_view_keys_count(rig: Rig, view: str) -> None:
 @pytest.mark.parametrize("sent", ["none", "empty view"])
 async def test_no_token_costs_nothing(rig: Rig, method: str, path: str, token: str, sent: str) -> None:
     """Whoever sends none guesses nothing: a stranger, a page that was opened without its key."""
-    instance, caller = rig.instance(**TOKENS), a_caller()
+    instance, caller = an_instance(rig, **TOKENS), a_caller()
     path = path + "?view=" if sent == "empty view" else path
     async with bill(rig) as spent:
         found = {(await send(instance.http, method, path, caller, "")).status_code for _ in range(25)}
@@ -395,7 +397,7 @@ async def test_no_token_costs_nothing(rig: Rig, method: str, path: str, token: s
 
 async def test_a_right_token_is_never_counted(rig: Rig) -> None:
     """However often it comes, no caller's count is kept, and what the route itself reads is all that it costs."""
-    instance, caller = rig.instance(**TOKENS), a_caller()
+    instance, caller = an_instance(rig, **TOKENS), a_caller()
     for _ in range(25):
         reply = await send(instance.http, "GET", "/api/metrics", caller, "the-admin-token")
         assert reply.status_code == 200
@@ -405,7 +407,7 @@ async def test_a_right_token_is_never_counted(rig: Rig) -> None:
 
 async def test_a_closed_route_counts_nothing(rig: Rig) -> None:
     """Where no token is configured there is nothing to guess."""
-    instance, caller = rig.instance(), a_caller()
+    instance, caller = an_instance(rig), a_caller()
     async with bill(rig) as spent:
         found = {(await send(instance.http, "GET", "/api/metrics", caller, "guess")).status_code for _ in range(25)}
     assert (found, spent) == ({403}, [0, 0])
@@ -413,7 +415,7 @@ async def test_a_closed_route_counts_nothing(rig: Rig) -> None:
 
 async def test_a_reset_frees_the_sign_ins_of_an_address(rig: Rig) -> None:
     """`POST /api/admin` with `reset`: whoever mistyped the token may try again at once."""
-    instance, caller = rig.instance(**TOKENS), a_caller()
+    instance, caller = an_instance(rig, **TOKENS), a_caller()
     for _ in range(21):
         last = await send(instance.http, "GET", "/api/metrics", caller, "wrong")
     assert last.status_code == 429
@@ -427,7 +429,7 @@ async def test_a_reset_frees_the_sign_ins_of_an_address(rig: Rig) -> None:
 async def test_sign_ins_are_counted_elsewhere_while_redis_is_out(rig: Rig) -> None:
     """Guessing is limited in an outage, too."""
     rig.upstash.fault("refuse")
-    instance, caller = rig.instance(**TOKENS), a_caller()
+    instance, caller = an_instance(rig, **TOKENS), a_caller()
     found = [(await send(instance.http, "GET", "/api/metrics", caller, "wrong")).status_code for _ in range(21)]
     assert found == [401] * 20 + [429]
 
@@ -448,7 +450,7 @@ DRY: Mapping[str, RouteLimit] = {
 @pytest.mark.parametrize("limit", DRY.values(), ids=DRY)
 async def test_a_dry_run_refuses_nothing(rig: Rig, limit: RouteLimit) -> None:
     """What would have been refused passes, is logged with the caller's hash, and counted in the ledger."""
-    instance, caller = rig.instance(RATELIMIT_API="2/minute"), a_caller()
+    instance, caller = an_instance(rig, RATELIMIT_API="2/minute"), a_caller()
     app = endpoint(Built(instance.parts), get=fine, limit=limit)
     replies = [await get(app, "/api/x", caller) for _ in range(5)]
     assert [reply.status_code for reply in replies] == [200] * 5
@@ -464,7 +466,7 @@ async def test_a_dry_run_refuses_nothing(rig: Rig, limit: RouteLimit) -> None:
 
 async def test_a_dry_run_of_a_cached_route_keeps_its_headers(rig: Rig) -> None:
     """It is counted apart from what the cache is read with: what that says of nobody does not hide it."""
-    instance, caller = rig.instance(), a_caller()
+    instance, caller = an_instance(rig), a_caller()
     app = door(instance).route(lambda asked: JSONResponse(1), limit="1/minute", cache=60, name=a_name(), dry_run=True)
     replies = [await get(app, "/api/x", caller) for _ in range(3)]
     assert [reply.status_code for reply in replies] == [200] * 3

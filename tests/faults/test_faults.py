@@ -80,7 +80,7 @@ async def test_more_than_one_percent_of_failures_switches_by_itself(rig: Rig) ->
             rig.redis.heal()
             rig.time.ms += 10
         switched = [each for each in rig.events if isinstance(each, StoreSwitched)]
-        assert [(each.now, "calls failed" in each.reason) for each in switched] == [("left alone", True)]
+        assert [(each.now, "calls failed" in each.reason) for each in switched] == [("paused", True)]
 
 
 async def test_recovery_is_probed_by_one_request(rig: Rig) -> None:
@@ -110,7 +110,7 @@ async def test_a_switch_is_told_once(rig: Rig) -> None:
         modes = [(each.before, each.after) for each in rig.events if isinstance(each, ModeSwitched)]
         stores = [(each.store, each.now) for each in rig.events if isinstance(each, StoreSwitched)]
         assert modes == [("redis", "supabase"), ("supabase", "redis")]
-        assert stores == [("redis", "left alone"), ("redis", "asked again")]
+        assert stores == [("redis", "paused"), ("redis", "resumed")]
 
 
 async def test_health_says_since_when_and_why(rig: Rig) -> None:

@@ -120,7 +120,7 @@ async def test_step_3_counts_in_supabase(world: World, supabase: SupabaseStandIn
     assert [(each.status_code, each.headers["x-guard-mode"]) for each in replies[:2]] == [(200, "supabase")] * 2
     assert replies[2].status_code == 429
     assert {name: n for name, n in world.billed().items() if name not in ("set", "bitfield", "expire")} == {}
-    assert one.seen(ModeSwitched)[-1].reason == "redis's month is nearly used up"
+    assert one.seen(ModeSwitched)[-1].reason == "the month's Redis commands are nearly used up"
     assert (await one.overview())["mode"] == "supabase"
     world.now_ms += 60_000
     assert (await one.ask("in December", "10.77.0.2")).headers["x-guard-mode"] == "redis"
