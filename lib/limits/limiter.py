@@ -102,18 +102,7 @@ class Limits:
         self._longest_s = (redis.longest_s if redis else 0.0) + (supabase.longest_s if supabase else 0.0)
         self.counting = Counting(self._memory)
         self._elsewhere = Elsewhere(supabase, self.local, self._memory, self.clock)
-        self._coming_back = None
-        if redis is not None:
-            settling = Settling(redis, supabase, self._memory, self._outage, self.clock)
-            self._coming_back = ComingBack(
-                redis,
-                self.counting,
-                self._elsewhere,
-                self._outage,
-                settling,
-                self.clock,
-                lambda reason: self._switch("supabase", reason),
-            )
+        self._coming_back = _coming_back(self, redis) if redis is not None else None
 
     async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
         """Admit a call or refuse it, and read the request's lookup in the same round trip. Raises nothing.
@@ -284,3 +273,16 @@ class Limits:
 def _with_marks[T](ride: Op[T], marker: str) -> Op[tuple[Marks, T]]:
     """What was read with the request's first call is all that a later one knows of the marks."""
     return Op(ride.commands, lambda replies: (Marks(marker), ride.read(replies)))
+
+
+def _coming_back(limits: Limits, redis: RedisStore) -> ComingBack:
+    settling = Settling(redis, limits.supabase, limits._memory, limits._outage, limits.clock)
+    return ComingBack(
+        redis,
+        limits.counting,
+        limits._elsewhere,
+        limits._outage,
+        settling,
+        limits.clock,
+        lambda reason: limits._switch("supabase", reason),
+    )

@@ -15,7 +15,7 @@ from lib.base.env import Secret
 from lib.breaker.circuit import BreakerPolicy
 from lib.cache.freshness import CacheRules
 from lib.edge.problems import BadSettings
-from lib.limits.grammar import parse_limits
+from lib.limits.grammar import parse_budget, parse_limits
 
 REDIS = {"KV_REST_API_URL": "https://x.upstash.io", "KV_REST_API_TOKEN": "redis-s3cret"}
 BACKEND = {"CLOUD_RUN_AI_URL": "https://ai.example"}
@@ -381,7 +381,7 @@ def test_providers() -> None:
     assert gemini.key is not None
     assert gemini.key.value == "g"
     assert (gemini.model, gemini.url) == ("gemini-2.5-flash", "https://generativelanguage.googleapis.com")
-    assert (gemini.limits, gemini.timeout_s, gemini.month_s) == (parse_limits("5/minute"), 7.0, 0)
+    assert (gemini.limits, gemini.timeout_s, gemini.month_s) == (parse_budget("5/minute"), 7.0, 0)
 
 
 def test_every_default_is_a_value() -> None:
