@@ -102,7 +102,7 @@ class Rig:
             store.set(fault)
         elif step == "budget":
             # The first sight of the provider's windows: between the ask and the provider.
-            self.redis.door.text, self.redis.door.then = "provider-cloud-run", lambda: store.set(fault)
+            self.redis.door.text, self.redis.door.then = "rl:{provider-cloud-run", lambda: store.set(fault)
         else:
             self.provider.then = lambda: store.set(fault)
 
