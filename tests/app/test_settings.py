@@ -194,7 +194,7 @@ def test_vercels_names_come_first() -> None:
     ],
 )
 def test_faults(environ: dict[str, str], named: set[str]) -> None:
-    """One error names every faulty variable, once."""
+    """One error names every faulty variable, once. CASE 39."""
     faults = faults_of(environ)
     assert sorted(fault.partition(":")[0] for fault in faults) == sorted(named)
 
@@ -312,7 +312,7 @@ def test_an_origin_may_end_in_a_slash() -> None:
 
 @pytest.mark.parametrize("name", ["ADMIN_TOKEN", "CRON_SECRET"])
 def test_a_short_secret_of_ours_is_no_fault_but_a_warning(name: str) -> None:
-    """The site goes on; the routes that the secret opens are closed, and what to do is said, without the value."""
+    """The site goes on; the routes that the secret opens are closed, and it is said what to do. CASE 39."""
     settings = Settings.from_env({**LEAST, name: "nineteen-characters"})
     assert [warning.partition(":")[0] for warning in settings.warnings] == [name]
     assert "nineteen" not in settings.warnings[0]

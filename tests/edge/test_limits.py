@@ -343,7 +343,7 @@ async def send(rig_http: httpx.AsyncClient, method: str, path: str, caller: str,
 
 @pytest.mark.parametrize(("method", "path", "token"), CLOSED.values(), ids=CLOSED)
 async def test_wrong_tokens_count(rig: Rig, method: str, path: str, token: str) -> None:
-    """20 a minute an address, then 429 without any command; a right token passes all the same, and counts nothing."""
+    """20 a minute an address, then 429 without any command; a right token passes and counts nothing. CASE 36."""
     instance, caller = an_instance(rig, **TOKENS), a_caller()
     replies = [await send(instance.http, method, path, caller, f"wrong-{n}") for n in range(20)]
     assert [reply.status_code for reply in replies] == [401] * 20

@@ -132,7 +132,7 @@ COUNTERS = ("_total", "_bucket", "_count", "_sum")
 
 
 async def test_no_counter_falls_in_an_outage(world: World) -> None:
-    """A scraper that asks any instance, before an outage, in it and after it, never sees less of the month."""
+    """A scraper that asks any instance, before an outage, in it and after it, never sees less of the month. CASE 40."""
     one, other, late = world.instance(), world.instance(), world.instance()
     highest: dict[object, float] = {}
     read_at: dict[object, float] = {}
@@ -180,7 +180,7 @@ async def test_no_counter_falls_in_an_outage(world: World) -> None:
 
 
 async def test_the_last_figures_with_their_time(world: World) -> None:
-    """In an outage the page says what Redis said last, and when; in the next month nothing of it."""
+    """In an outage the page says what Redis said last, and when; in the next month nothing of it. CASE 40."""
     one = world.instance()
     await one.ask("before")
     before = await one.overview()
@@ -198,7 +198,7 @@ async def test_the_last_figures_with_their_time(world: World) -> None:
 
 
 async def test_what_fails_for_every_reason_counts_as_failed(world: World) -> None:
-    """Errors of the backend, an open circuit and a spent budget are failures; a refused or wrong caller is none."""
+    """Errors of the backend, an open circuit and a spent budget are failures; a refused caller is none. CASE 40."""
     one = world.instance(CLOUD_RUN_LIMITS="4/day")
     world.outside.fails = True
     statuses = [(await one.ask(f"question {number}")).status_code for number in range(6)]
