@@ -173,6 +173,11 @@ def said(**fields: object) -> bytes:
     return json.dumps(fields).encode()
 
 
+def own_questions(rig: Rig) -> int:
+    """How often the backend was asked what a caller asked: without checks of a suspect provider."""
+    return sum(each["query"] != "ping" for each in rig.script.questions)
+
+
 KEPT: dict[str, tuple[dict[str, Any], int, bool]] = {
     "answer": ({}, 200, True),
     "response-field": ({"body": said(response="yes")}, 200, True),
@@ -209,13 +214,17 @@ async def test_what_is_stored(rig: Rig, reply: dict[str, Any], status: int, kept
     instance, caller = rig.instance(), a_caller()
     rig.script.reset(**reply)
     first = await instance.ask("same", caller)
-    assert (first.status_code, rig.script.asked) == (status, 1)
+    assert (first.status_code, own_questions(rig)) == (status, 1)
     assert bool(rig.server.keys("ai:supervisor:*")) is kept
     assert ("stored" in first.headers["cache-status"]) is kept
     rig.script.reset()
     second = await instance.ask("same", caller)
+    if status == 503:
+        # Our own check was told 429 as well: nobody asks until the time is over.
+        assert (second.status_code, second.json()["code"]) == (503, "circuit_open")
+        return
     assert (second.status_code, second.headers["x-cache"]) == (200, "HIT" if kept else "MISS")
-    assert rig.script.asked == (0 if kept else 1)
+    assert own_questions(rig) == (0 if kept else 1)
 
 
 def entry(*values: object, header: Sequence[object] = (3, NOON_MS, "EPOCHS", "somebody")) -> str:
@@ -534,7 +543,8 @@ async def test_backend_too_late(rig: Rig, environ: dict[str, str]) -> None:
     assert (reply.status_code, reply.json()["code"], reply.json()["source"]) == (504, "backend_timeout", "upstream")
     assert {"x-ratelimit-remaining", "server-timing", "x-cache", "x-guard-mode"} <= reply.headers.keys()
     await rig.script.until(lambda script: script.left == 1)
-    assert (rig.circuit.state, rig.circuit.failures) == ("closed", 1)
+    # A backend that the function left too little time is not to blame.
+    assert (rig.circuit.state, rig.circuit.failures) == ("closed", int("MAX_DURATION_MS" not in environ))
 
 
 async def test_no_time_left_for_the_backend(rig: Rig) -> None:
@@ -801,9 +811,9 @@ async def test_refund_fails(rig: Rig) -> None:
 
 @pytest.mark.parametrize("kind", ["refuse", "hang", "drop", "cut"])
 async def test_claim_fails(rig: Rig, kind: str) -> None:
-    """Redis gone just as a probe is claimed: no 500, and the backend is asked at most once."""
+    """Redis gone just as a probe is claimed: no 500, and the question is asked at most once, beside our own check."""
     rig.store(Circuit("open", generation=1, until_ms=NOON_MS, since_ms=NOON_MS, reason="server"))
     rig.upstash.fault(kind, match='["EVAL"')
     reply = await rig.instance().ask()
     assert reply.status_code in (200, 503)
-    assert rig.script.asked <= 1
+    assert own_questions(rig) <= 1

@@ -109,8 +109,8 @@ async def test_our_routes(rig: Rig, path: str) -> None:
 @pytest.mark.parametrize("path", ["/api/health", "/api/cron/daily"])
 async def test_what_is_not_limited_costs_nothing(rig: Rig, path: str) -> None:
     """Health and the daily job are never refused, and no caller's count is kept."""
-    instance, caller = an_instance(rig, RATELIMIT_API="1/minute", CRON_SECRET="c"), a_caller()
-    headers = {"x-forwarded-for": caller, "authorization": "Bearer c"}
+    instance, caller = an_instance(rig, RATELIMIT_API="1/minute", CRON_SECRET="c" * 20), a_caller()
+    headers = {"x-forwarded-for": caller, "authorization": "Bearer " + "c" * 20}
     for _ in range(3):
         reply = await instance.http.get(path, headers=headers)
         assert reply.status_code == 200
@@ -135,7 +135,7 @@ async def test_a_limit_of_its_own_counts_under_its_own_name(rig: Rig) -> None:
 @pytest.mark.parametrize("name", ["servers", "api", "ai", "ai/supervisor", "sign-in", "limit", "health"])
 async def test_a_name_of_the_table_is_another_group(rig: Rig, name: str) -> None:
     """A route that is called like a group of the table does not share that group's counts."""
-    instance, caller = an_instance(rig, ADMIN_TOKEN="a"), a_caller()
+    instance, caller = an_instance(rig, ADMIN_TOKEN="a" * 20), a_caller()
     built = Built(instance.parts)
     await get(endpoint(built, get=fine), "/api/servers/web-1", caller)
     await get(endpoint(built, get=fine), "/api/x", caller)
@@ -326,12 +326,12 @@ async def test_malformed_requests_are_no_way_around_a_limit(rig: Rig) -> None:
 
 # ---------------------------------------------------------------- wrong tokens
 
-TOKENS = {"ADMIN_TOKEN": "the-admin-token", "CRON_SECRET": "the-cron-secret"}
+TOKENS = {"ADMIN_TOKEN": "the-admin-token-of-this-test", "CRON_SECRET": "the-cron-secret-of-this-test"}
 CLOSED: Mapping[str, tuple[str, str, str]] = {
-    "admin": ("POST", "/api/admin", "the-admin-token"),
-    "metrics": ("GET", "/api/metrics", "the-admin-token"),
-    "overview": ("GET", "/api/overview", "the-admin-token"),
-    "cron": ("GET", "/api/cron/daily", "the-cron-secret"),
+    "admin": ("POST", "/api/admin", "the-admin-token-of-this-test"),
+    "metrics": ("GET", "/api/metrics", "the-admin-token-of-this-test"),
+    "overview": ("GET", "/api/overview", "the-admin-token-of-this-test"),
+    "cron": ("GET", "/api/cron/daily", "the-cron-secret-of-this-test"),
 }
 
 
@@ -399,7 +399,7 @@ async def test_a_right_token_is_never_counted(rig: Rig) -> None:
     """However often it comes, no caller's count is kept, and what the route itself reads is all that it costs."""
     instance, caller = an_instance(rig, **TOKENS), a_caller()
     for _ in range(25):
-        reply = await send(instance.http, "GET", "/api/metrics", caller, "the-admin-token")
+        reply = await send(instance.http, "GET", "/api/metrics", caller, "the-admin-token-of-this-test")
         assert reply.status_code == 200
         assert "x-ratelimit-limit" not in reply.headers
     assert rig.server.keys("rl:*") == []
@@ -419,7 +419,7 @@ async def test_a_reset_frees_the_sign_ins_of_an_address(rig: Rig) -> None:
     for _ in range(21):
         last = await send(instance.http, "GET", "/api/metrics", caller, "wrong")
     assert last.status_code == 429
-    headers = {"authorization": "Bearer the-admin-token", "x-forwarded-for": caller}
+    headers = {"authorization": f"Bearer {TOKENS['ADMIN_TOKEN']}", "x-forwarded-for": caller}
     reset = await instance.http.post("/api/admin", json={"action": "reset", "address": caller}, headers=headers)
     assert reset.status_code == 200
     again = await send(instance.http, "GET", "/api/metrics", caller, "wrong")
