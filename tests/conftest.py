@@ -27,7 +27,7 @@ from lib.redis.op import Op, Reply
 from lib.redis.rest import Upstash
 
 if TYPE_CHECKING:
-    from tests.guardkit import Rig
+    from tests.rig.guard import Rig
     from tests.rig.redis import RedisFront
     from tests.rig.script import Script
 
@@ -283,7 +283,7 @@ def script() -> "Iterator[Script]":
 @pytest.fixture
 async def rig(front: "RedisFront", supabase: SupabaseStandIn, script: "Script") -> "AsyncIterator[Rig]":
     """Instances between real stores and the scripted backend."""
-    from tests.guardkit import rigged
+    from tests.rig.guard import rigged
 
     async with rigged(front, supabase, script) as parts:
         yield parts

@@ -14,8 +14,9 @@ from lib.cache.freshness import CacheRules
 from lib.cache.lock import LockRules
 from lib.call import Failed, Streaming
 from lib.redis import keys
-from tests.aikit import Asked, FakeProvider, Instance, Kit, answered, kit, together
+from tests.rig.ai import FakeProvider, Kit, answered, kit
 from tests.rig.clock import until
+from tests.rig.instance import Asked, Instance, together
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,8 @@ from lib.cache import epochs
 from lib.cache.freshness import CacheRules
 from lib.call import Answered
 from lib.redis import keys
-from tests.aikit import ROUTE, FakeProvider, Kit, answered, kit, together
+from tests.rig.ai import ROUTE, FakeProvider, Kit, answered, kit
+from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
 

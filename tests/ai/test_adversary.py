@@ -14,7 +14,8 @@ from lib.call import Answered, Failed, Refused
 from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
 from lib.redis import keys
-from tests.aikit import FakeProvider, Instance, Kit, answered, kit, somebody
+from tests.rig.ai import FakeProvider, Kit, answered, kit, somebody
+from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 

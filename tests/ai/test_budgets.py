@@ -20,7 +20,8 @@ from lib.call import Answered, Failed, Refused
 from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
 from lib.redis import keys
-from tests.aikit import NOON_MS, FakeProvider, Instance, Kit, answered, kit, together
+from tests.rig.ai import NOON_MS, FakeProvider, Kit, answered, kit
+from tests.rig.instance import Instance, together
 
 pytestmark = pytest.mark.anyio
 
@@ -81,7 +82,7 @@ def _ask_at_once(url: str, now_ms: int, calls: int, go: Any, out: Any) -> None:
     """An instance in a process of its own: how many of its calls went out."""
     from contextlib import AsyncExitStack
 
-    from tests.aikit import Time
+    from tests.rig.ai import Time
 
     async def run() -> int:
         provider = FakeProvider(name="shared")

@@ -18,8 +18,9 @@ from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import FakeProvider, Instance, Kit, answered, kit
+from tests.rig.ai import FakeProvider, Kit, answered, kit
 from tests.rig.clock import until
+from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,8 @@ from lib.limits.judge import Quota, judge
 from lib.limits.window import Window
 from lib.redis import keys
 from lib.redis.op import Op, ignored
-from tests.aikit import FakeProvider, Instance, Kit, kit
+from tests.rig.ai import FakeProvider, Kit, kit
+from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 

@@ -28,8 +28,8 @@ from lib.breaker.circuit import Circuit
 from lib.ledger import places, table
 from lib.ledger.places import AlertKind
 from lib.redis import keys
-from tests.built import routes
-from tests.ledgerkit import grounded
+from tests.rig.instance import routes
+from tests.rig.ledger import grounded
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""

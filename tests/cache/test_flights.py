@@ -36,9 +36,9 @@ from lib.pieces import Delta, Done
 from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
-from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together
-from tests.built import routes
+from tests.rig.ai import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan
 from tests.rig.clock import until
+from tests.rig.instance import routes, together
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ from dev.serve import serve
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Question
 from lib.base.clock import Clock
-from tests.aikit import FakeProvider, Kit, kit, routes
+from tests.rig.ai import FakeProvider, Kit, kit
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ def provider() -> Breaking:
 
 @pytest.fixture
 async def url(k: Kit, provider: Breaking) -> AsyncIterator[str]:
-    served = await serve(routes(k.instance(provider, limits="off", clock=Clock()), k))
+    served = await serve(k.instance(provider, limits="off", clock=Clock()).app)
     yield served.url
     await served.stop()
 

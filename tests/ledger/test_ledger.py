@@ -10,7 +10,7 @@ from lib.ledger import places, reading
 from lib.ledger.counts import Counts
 from lib.ledger.reading import Reading
 from lib.ledger.table import months, place
-from tests.ledgerkit import CRON, MIDMONTH_MS, Ground, World, grounded, worlds
+from tests.rig.ledger import CRON, MIDMONTH_MS, Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,8 @@ import pytest
 
 from lib.base.events import AdminActed, RequestDone
 from tests.conftest import SupabaseStandIn
-from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
+from tests.rig.instance import ADMIN
+from tests.rig.ledger import Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
 

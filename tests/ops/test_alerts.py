@@ -13,7 +13,8 @@ from lib.ledger.places import AlertKind
 from lib.ledger.table import TOTALS, five_minute_place, hour_place, place
 from lib.ops.alert_rules import Alert
 from tests.conftest import SupabaseStandIn
-from tests.ledgerkit import CRON, Ground, Instance, World, grounded, worlds
+from tests.rig.instance import Instance
+from tests.rig.ledger import CRON, Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
 

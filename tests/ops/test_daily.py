@@ -7,7 +7,7 @@ import pytest
 
 from dev.postgres import Postgres
 from tests.conftest import SupabaseStandIn
-from tests.ledgerkit import CRON, Ground, World, grounded, worlds
+from tests.rig.ledger import CRON, Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,8 @@ import pytest
 
 from api.ops import ROUTES
 from lib.base.events import RequestDone
-from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
+from tests.rig.instance import ADMIN
+from tests.rig.ledger import Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,8 @@ from lib.edge import tokens
 from lib.ledger.places import REDIS_DURATION, WRITES
 from lib.ledger.reading import FIRST_WRITES
 from lib.ledger.table import place
-from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
+from tests.rig.instance import ADMIN
+from tests.rig.ledger import Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
 OBSERVABILITY = Path(__file__).parents[2] / "docs" / "observability"

@@ -11,7 +11,7 @@ from lib.ledger import places
 from lib.ledger.table import place
 from lib.redis import thrift
 from tests.conftest import SupabaseStandIn
-from tests.ledgerkit import Ground, World, grounded, worlds
+from tests.rig.ledger import Ground, World, grounded, worlds
 
 pytestmark = pytest.mark.anyio
 

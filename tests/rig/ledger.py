@@ -16,14 +16,10 @@ from dev.faults import Fault, Faults, read_body
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
-from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
-from lib.base.events import Event
-from tests.built import routes
+from tests.rig.instance import Instance, started
 
 MIDMONTH_MS = int(datetime(2025, 11, 14, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
-ADMIN = {"authorization": "Bearer admin-token-for-tests"}
 CRON = {"authorization": "Bearer cron-secret-for-tests"}
 
 
@@ -68,39 +64,6 @@ class Outside:
 
 
 @dataclass
-class Instance:
-    """One instance with all its routes, its events, and a client."""
-
-    parts: Parts
-    http: httpx.AsyncClient
-    events: list[Event]
-
-    async def ask(
-        self, query: str = "which disk is fullest?", caller: str = "10.0.0.1", **headers: str
-    ) -> httpx.Response:
-        """POST a question."""
-        return await self.http.post(
-            "/api/ai/supervisor",
-            json={"query": query, "sessionId": "s"},
-            headers={"x-forwarded-for": caller, **{k.replace("_", "-"): v for k, v in headers.items()}},
-        )
-
-    async def act(self, **action: object) -> httpx.Response:
-        """POST an admin action."""
-        return await self.http.post("/api/admin", json=action, headers=ADMIN)
-
-    async def overview(self) -> Any:
-        """GET the overview's body."""
-        reply = await self.http.get("/api/overview", headers=ADMIN)
-        assert reply.status_code == 200, reply.text
-        return reply.json()
-
-    def seen[E: Event](self, kind: type[E]) -> list[E]:
-        """The events of one kind so far."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-@dataclass
 class World:
     """A Redis of one's own, everything outside, and the instances under test."""
 
@@ -116,11 +79,7 @@ class World:
 
     def instance(self, **environ: str | None) -> Instance:
         """A new instance; a variable that is given as None is left out."""
-        merged = {name: value for name, value in {**self.environ, **environ}.items() if value is not None}
-        events: list[Event] = []
-        parts = build(Settings.from_env(merged), self._clock, (events.append,))
-        transport: Any = httpx.ASGITransport(app=routes(parts))
-        made = Instance(parts, httpx.AsyncClient(transport=transport, base_url="http://breakwater"), events)
+        made = started({**self.environ, **environ}, self._clock, caller="10.0.0.1", session="s")
         self.instances.append(made)
         return made
 
@@ -199,5 +158,4 @@ async def worlds(ground: Ground, **environ: str) -> AsyncIterator[World]:
         finally:
             ground.faults.clear()
             for made in world.instances:
-                await made.http.aclose()
-                await made.parts.aclose()
+                await made.aclose()
