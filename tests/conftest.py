@@ -27,7 +27,9 @@ from lib.redis.op import Op, Reply
 from lib.redis.rest import Upstash
 
 if TYPE_CHECKING:
+    from tests.rig.ai import Kit
     from tests.rig.guard import Rig
+    from tests.rig.ledger import Ground, World
     from tests.rig.redis import RedisFront
     from tests.rig.script import Script
 
@@ -287,3 +289,30 @@ async def rig(front: "RedisFront", supabase: SupabaseStandIn, script: "Script") 
 
     async with rigged(front, supabase, script) as parts:
         yield parts
+
+
+@pytest.fixture(scope="module")
+def ground() -> "Iterator[Ground]":
+    """A Redis of the module's own behind its stand-in, and a server for everything else outside."""
+    from tests.rig.ledger import grounded
+
+    with grounded() as started:
+        yield started
+
+
+@pytest.fixture
+async def world(ground: "Ground") -> "AsyncIterator[World]":
+    """Whole instances on an empty Redis, with time that is set by hand."""
+    from tests.rig.ledger import worlds
+
+    async with worlds(ground) as made:
+        yield made
+
+
+@pytest.fixture
+async def k() -> "AsyncIterator[Kit]":
+    """Instances of the AI path around an empty Redis, with providers that the test holds."""
+    from tests.rig.ai import kit
+
+    async with kit() as made:
+        yield made

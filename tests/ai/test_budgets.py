@@ -3,7 +3,6 @@
 import asyncio
 import multiprocessing
 import os
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,23 +19,12 @@ from lib.call import Answered, Failed, Refused
 from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
 from lib.redis import keys
-from tests.rig.ai import NOON_MS, FakeProvider, Kit, answered, kit
+from tests.rig.ai import NOON_MS, FakeProvider, Kit, answered
 from tests.rig.instance import Instance, together
 
 pytestmark = pytest.mark.anyio
 
 LA = ZoneInfo("America/Los_Angeles")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 async def used(k: Kit, made: Instance, place: int = 0) -> list[int]:

@@ -5,7 +5,6 @@ Every change is a new instance with other settings, as a deployment makes it.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -30,17 +29,6 @@ pytestmark = pytest.mark.anyio
 
 HOUR_MS = 3_600_000
 NOTHING: Op[None] = Op((), ignored)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 async def spend(k: Kit, made: Instance, tokens: int = 0) -> Quota:

@@ -21,7 +21,7 @@ from lib.breaker.circuit import Circuit
 from lib.call import Streaming
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.rig.ai import TOKEN, FakeProvider, Kit, answered, kit, lifespan, over
+from tests.rig.ai import TOKEN, FakeProvider, Kit, answered, lifespan, over
 from tests.rig.clock import until
 from tests.rig.instance import Instance, routes
 
@@ -29,17 +29,6 @@ pytestmark = pytest.mark.anyio
 
 SUPERVISOR, CHAT = "/api/ai/supervisor", "/api/v1/chat/completions"
 ROUTES = pytest.mark.parametrize("path", [SUPERVISOR, CHAT], ids=["supervisor", "chat"])
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 def body(path: str, **more: Any) -> dict[str, Any]:

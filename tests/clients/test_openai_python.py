@@ -10,23 +10,12 @@ from openai.types.chat import ChatCompletionContentPartImageParam, ChatCompletio
 from dev.serve import serve
 from lib.ai.providers.port import ProviderFailed
 from lib.base.clock import Clock
-from tests.rig.ai import FakeProvider, Kit, kit, over
+from tests.rig.ai import FakeProvider, Kit, over
 from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 
 ASKED: ChatCompletionUserMessageParam = {"role": "user", "content": "How full is the disk?"}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 @pytest.fixture

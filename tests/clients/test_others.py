@@ -20,7 +20,7 @@ from dev.serve import serve
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Question
 from lib.base.clock import Clock
-from tests.rig.ai import FakeProvider, Kit, kit
+from tests.rig.ai import FakeProvider, Kit
 
 pytestmark = pytest.mark.anyio
 
@@ -40,17 +40,6 @@ class Breaking(FakeProvider):
             raise ProviderFailed("cut", "asked to")
         yield Delta("41 % full.")
         yield End("fake-1", whole=True, tokens=100)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 @pytest.fixture

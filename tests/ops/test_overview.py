@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,10 @@ from lib.ledger.places import REDIS_DURATION, WRITES
 from lib.ledger.reading import FIRST_WRITES
 from lib.ledger.table import place
 from tests.rig.instance import ADMIN
-from tests.rig.ledger import Ground, World, grounded, worlds
+from tests.rig.ledger import World
 
 pytestmark = pytest.mark.anyio
 OBSERVABILITY = Path(__file__).parents[2] / "docs" / "observability"
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with grounded() as started:
-        yield started
-
-
-@pytest.fixture
-async def world(ground: Ground) -> AsyncIterator[World]:
-    async with worlds(ground) as made:
-        yield made
 
 
 async def test_a_read_costs_two_commands(world: World) -> None:
