@@ -29,7 +29,7 @@ from lib.redis.rest import Upstash
 if TYPE_CHECKING:
     from tests.rig.ai import Kit
     from tests.rig.guard import Rig
-    from tests.rig.ledger import Ground, World
+    from tests.rig.ledger import Outside, World
     from tests.rig.redis import RedisFront
     from tests.rig.script import Script
 
@@ -292,27 +292,27 @@ async def rig(front: "RedisFront", supabase: SupabaseStandIn, script: "Script") 
 
 
 @pytest.fixture(scope="module")
-def ground() -> "Iterator[Ground]":
-    """A Redis of the module's own behind its stand-in, and a server for everything else outside."""
-    from tests.rig.ledger import grounded
+def outside() -> "Iterator[Outside]":
+    """A server for everything outside but Redis: the AI backend, webhooks, and Upstash's developer API."""
+    from tests.rig.ledger import outsides
 
-    with grounded() as started:
+    with outsides() as started:
         yield started
 
 
 @pytest.fixture
-async def world(ground: "Ground") -> "AsyncIterator[World]":
+async def world(front: "RedisFront", outside: "Outside") -> "AsyncIterator[World]":
     """Whole instances on an empty Redis, with time that is set by hand."""
     from tests.rig.ledger import worlds
 
-    async with worlds(ground) as made:
+    async with worlds(front, outside) as made:
         yield made
 
 
 @pytest.fixture
-async def k() -> "AsyncIterator[Kit]":
+async def k(front: "RedisFront") -> "AsyncIterator[Kit]":
     """Instances of the AI path around an empty Redis, with providers that the test holds."""
     from tests.rig.ai import kit
 
-    async with kit() as made:
+    async with kit(front) as made:
         yield made

@@ -24,6 +24,7 @@ from lib.redis import keys
 from lib.redis.op import Op, ignored
 from tests.rig.ai import FakeProvider, Kit, kit
 from tests.rig.instance import Instance
+from tests.rig.redis import RedisFront
 
 pytestmark = pytest.mark.anyio
 
@@ -354,8 +355,8 @@ class Record:
         return judge(windows, usage, 1, now_ms, tokens=tokens)
 
 
-async def _play(steps: list[tuple[int, int, int]]) -> None:
-    async with kit() as k:
+async def _play(front: RedisFront, steps: list[tuple[int, int, int]]) -> None:
+    async with kit(front) as k:
         provider, record = FakeProvider(), Record()
         k.time.ms = int(datetime(2026, 11, 1, 3, tzinfo=UTC).timestamp() * 1000)
         made = k.instance(provider, limits=SETTINGS[0])
@@ -381,9 +382,9 @@ async def _play(steps: list[tuple[int, int, int]]) -> None:
         max_size=30,
     )
 )
-def test_any_sequence_of_changes(steps: list[tuple[int, int, int]]) -> None:
+def test_any_sequence_of_changes(front: RedisFront, steps: list[tuple[int, int, int]]) -> None:
     """Whatever changes in whatever order: each call is decided as one counter would that had seen all of them."""
-    asyncio.run(_play(steps))
+    asyncio.run(_play(front, steps))
 
 
 def test_the_settings_that_are_played_have_several_layouts() -> None:

@@ -21,9 +21,10 @@ from lib.breaker.circuit import Circuit
 from lib.call import Streaming
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.rig.ai import TOKEN, FakeProvider, Kit, answered, lifespan, over
+from tests.rig.ai import FakeProvider, Kit, answered, lifespan, over
 from tests.rig.clock import until
 from tests.rig.instance import Instance, routes
+from tests.rig.redis import TOKEN
 
 pytestmark = pytest.mark.anyio
 

@@ -36,9 +36,10 @@ from lib.pieces import Delta, Done
 from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
-from tests.rig.ai import ROUTE, TOKEN, FakeProvider, Kit, answered, lifespan
+from tests.rig.ai import ROUTE, FakeProvider, Kit, answered, lifespan
 from tests.rig.clock import until
 from tests.rig.instance import routes, together
+from tests.rig.redis import TOKEN
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,10 @@ each piece comes; it keeps the port's contract: at least one Delta, then one End
 """
 
 import asyncio
-import atexit
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import redis
@@ -18,9 +16,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dev.faults import Faults
-from dev.redis_server import RedisServer
-from dev.serve import ThreadedServer
-from dev.upstash import upstash_app
 from lib.afterwards import Afterwards, Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
@@ -55,10 +50,10 @@ from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
 from tests.rig.clock import until
 from tests.rig.instance import AnswerOutcome, Asked, Instance
+from tests.rig.redis import TOKEN, RedisFront
 
 NOON_MS = 1_795_262_401_000
 """A second past noon UTC: no window reaches into another day."""
-TOKEN = "kit-token"
 ROUTE = "ai/supervisor"
 
 _numbers = itertools.count(1)
@@ -173,36 +168,13 @@ class Time:
         await asyncio.sleep(0)
 
 
-@dataclass(frozen=True)
-class Stand:
-    """One real Redis and its stand-in, for the whole run."""
-
-    server: RedisServer
-    url: str
-    faults: Faults
-    direct: "redis.Redis"
-    """Redis itself, past the stand-in."""
-
-
-@cache
-def stand() -> Stand:
-    """Started with the first test that wants it, stopped when the run ends."""
-    server, faults = RedisServer.start(), Faults()
-    served = ThreadedServer(upstash_app(server.url, TOKEN, faults=faults)).start()
-    direct = redis.Redis.from_url(
-        server.url, protocol=2, driver_info=None, decode_responses=True, retry=Retry(NoBackoff(), 0)
-    )
-    atexit.register(served.stop)
-    atexit.register(direct.close)
-    return Stand(server, served.url, faults, direct)
-
-
 @dataclass
 class Kit:
     """Makes instances that share a Redis."""
 
     time: Time
     redis: "redis.Redis"
+    """Redis itself, past the stand-in."""
     faults: Faults
     url: str
     closing: AsyncExitStack
@@ -316,14 +288,16 @@ class Kit:
 
 
 @asynccontextmanager
-async def kit() -> AsyncIterator[Kit]:
+async def kit(front: RedisFront) -> AsyncIterator[Kit]:
     """An empty Redis and time at noon."""
-    parts = stand()
-    parts.faults.clear()
-    parts.direct.flushall()
-    async with AsyncExitStack() as closing:
-        yield Kit(Time(), parts.direct, parts.faults, parts.url, closing)
-        parts.faults.clear()
+    front.faults.clear()
+    with redis.Redis.from_url(
+        front.redis_url, protocol=2, driver_info=None, decode_responses=True, retry=Retry(NoBackoff(), 0)
+    ) as direct:
+        direct.flushall()
+        async with AsyncExitStack() as closing:
+            yield Kit(Time(), direct, front.faults, front.url, closing)
+            front.faults.clear()
 
 
 def answered(outcome: AnswerOutcome) -> Answered[Answer]:
