@@ -27,7 +27,9 @@ from lib.redis.op import Op, Reply
 from lib.redis.rest import Upstash
 
 if TYPE_CHECKING:
-    from tests.guardkit import Rig
+    from tests.rig.ai import Kit
+    from tests.rig.guard import Rig
+    from tests.rig.ledger import Outside, World
     from tests.rig.redis import RedisFront
     from tests.rig.script import Script
 
@@ -283,7 +285,34 @@ def script() -> "Iterator[Script]":
 @pytest.fixture
 async def rig(front: "RedisFront", supabase: SupabaseStandIn, script: "Script") -> "AsyncIterator[Rig]":
     """Instances between real stores and the scripted backend."""
-    from tests.guardkit import rigged
+    from tests.rig.guard import rigged
 
     async with rigged(front, supabase, script) as parts:
         yield parts
+
+
+@pytest.fixture(scope="module")
+def outside() -> "Iterator[Outside]":
+    """A server for everything outside but Redis: the AI backend, webhooks, and Upstash's developer API."""
+    from tests.rig.ledger import outsides
+
+    with outsides() as started:
+        yield started
+
+
+@pytest.fixture
+async def world(front: "RedisFront", outside: "Outside") -> "AsyncIterator[World]":
+    """Whole instances on an empty Redis, with time that is set by hand."""
+    from tests.rig.ledger import worlds
+
+    async with worlds(front, outside) as made:
+        yield made
+
+
+@pytest.fixture
+async def k(front: "RedisFront") -> "AsyncIterator[Kit]":
+    """Instances of the AI path around an empty Redis, with providers that the test holds."""
+    from tests.rig.ai import kit
+
+    async with kit(front) as made:
+        yield made

@@ -1,7 +1,7 @@
 """Computing a value once: whatever ends a request in the middle, nobody waits for it, and nothing is computed twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +14,11 @@ from lib.cache.freshness import CacheRules
 from lib.cache.lock import LockRules
 from lib.call import Failed, Streaming
 from lib.redis import keys
-from tests.aikit import Asked, FakeProvider, Instance, Kit, answered, kit, together
+from tests.rig.ai import FakeProvider, Kit, answered
 from tests.rig.clock import until
+from tests.rig.instance import Asked, Instance, together
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 async def until_followed(made: Instance, by: int = 1) -> None:

@@ -25,10 +25,11 @@ from lib.app import instance as instances
 from lib.base.events import ModeSwitched, WouldRefuse
 from lib.edge.app import Endpoint
 from lib.redis import keys
-from tests.doorkit import Counted, Gate, a_name, an_instance, bill, client, door, get
-from tests.guardkit import PATIENT, Rig, together
 from tests.rig.callers import a_caller
 from tests.rig.clock import until
+from tests.rig.door import Counted, Gate, a_name, an_instance, bill, client, door, get
+from tests.rig.guard import PATIENT, Rig
+from tests.rig.instance import together
 from tests.rig.redis import RedisFront
 
 pytestmark = pytest.mark.anyio

@@ -26,7 +26,7 @@ from dev.upstash import upstash_app
 from lib.app.instance import start
 from lib.app.settings import Settings
 from lib.app.wiring import build
-from tests.built import routes
+from tests.rig.instance import routes
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "gates"

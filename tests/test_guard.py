@@ -12,9 +12,10 @@ import pytest
 from lib.base.events import ModeSwitched, RequestDone, StoreFailed
 from lib.breaker.circuit import Circuit
 from lib.cache import epochs
-from tests.guardkit import PATIENT, Rig, leaving, left_when, together
 from tests.rig.callers import a_caller
 from tests.rig.clock import NOON_MS, until
+from tests.rig.guard import PATIENT, Rig, leaving, left_when
+from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
 

@@ -1,7 +1,6 @@
 """Answers past their hour: served at once while one instance refreshes them, kept for a grace, then gone."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,23 +10,13 @@ from lib.cache import epochs
 from lib.cache.freshness import CacheRules
 from lib.call import Answered
 from lib.redis import keys
-from tests.aikit import ROUTE, FakeProvider, Kit, answered, kit, together
+from tests.rig.ai import ROUTE, FakeProvider, Kit, answered
+from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
 
 HOUR_MS = 3_600_000
 SERVER = ProviderFailed("server", "HTTP 500")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 async def test_an_answer_past_its_hour_is_served_at_once_and_refreshed_afterwards(k: Kit) -> None:

@@ -1,7 +1,5 @@
 """One caller's trouble stays that caller's, through the whole guard on a real Redis; an outage is still noticed."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from lib.ai.budgets import Budget
@@ -14,7 +12,8 @@ from lib.call import Answered, Failed, Refused
 from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
 from lib.redis import keys
-from tests.aikit import FakeProvider, Instance, Kit, answered, kit, somebody
+from tests.rig.ai import FakeProvider, Kit, answered, somebody
+from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 
@@ -25,17 +24,6 @@ TOO_LARGE = ProviderFailed("too_large", "more than 1048576 bytes")
 REFUSED = ProviderFailed("connection", "ConnectError", went_out=False)
 FOREVER = ProviderFailed("throttled", "HTTP 429", status=429, rests_s=9_999_999)
 POISON = "poison"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 def circuit(k: Kit, name: str) -> Circuit:

@@ -3,7 +3,6 @@
 import asyncio
 import multiprocessing
 import os
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,22 +19,12 @@ from lib.call import Answered, Failed, Refused
 from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
 from lib.redis import keys
-from tests.aikit import NOON_MS, FakeProvider, Instance, Kit, answered, kit, together
+from tests.rig.ai import NOON_MS, FakeProvider, Kit, answered
+from tests.rig.instance import Instance, together
 
 pytestmark = pytest.mark.anyio
 
 LA = ZoneInfo("America/Los_Angeles")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 async def used(k: Kit, made: Instance, place: int = 0) -> list[int]:
@@ -81,7 +70,7 @@ def _ask_at_once(url: str, now_ms: int, calls: int, go: Any, out: Any) -> None:
     """An instance in a process of its own: how many of its calls went out."""
     from contextlib import AsyncExitStack
 
-    from tests.aikit import Time
+    from tests.rig.ai import Time
 
     async def run() -> int:
         provider = FakeProvider(name="shared")

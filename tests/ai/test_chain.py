@@ -1,7 +1,6 @@
 """The chain of providers: order, failover, circuits, what is told when nobody answers, and what it all costs."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,25 +17,15 @@ from lib.limits import bitfield
 from lib.limits.grammar import parse_budget
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import FakeProvider, Instance, Kit, answered, kit
+from tests.rig.ai import FakeProvider, Kit, answered
 from tests.rig.clock import until
+from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 
 SERVER = ProviderFailed("server", "HTTP 500")
 DAY_OVER = ProviderFailed("quota", "HTTP 429", status=429, rests_s=7_200)
 FOR_A_MINUTE = ProviderFailed("throttled", "HTTP 429", status=429, rests_s=37)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 def circuit(k: Kit, name: str) -> Circuit:

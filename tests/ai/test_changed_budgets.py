@@ -5,7 +5,6 @@ Every change is a new instance with other settings, as a deployment makes it.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -23,23 +22,14 @@ from lib.limits.judge import Quota, judge
 from lib.limits.window import Window
 from lib.redis import keys
 from lib.redis.op import Op, ignored
-from tests.aikit import FakeProvider, Instance, Kit, kit
+from tests.rig.ai import FakeProvider, Kit, kit
+from tests.rig.instance import Instance
+from tests.rig.redis import RedisFront
 
 pytestmark = pytest.mark.anyio
 
 HOUR_MS = 3_600_000
 NOTHING: Op[None] = Op((), ignored)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 async def spend(k: Kit, made: Instance, tokens: int = 0) -> Quota:
@@ -365,8 +355,8 @@ class Record:
         return judge(windows, usage, 1, now_ms, tokens=tokens)
 
 
-async def _play(steps: list[tuple[int, int, int]]) -> None:
-    async with kit() as k:
+async def _play(front: RedisFront, steps: list[tuple[int, int, int]]) -> None:
+    async with kit(front) as k:
         provider, record = FakeProvider(), Record()
         k.time.ms = int(datetime(2026, 11, 1, 3, tzinfo=UTC).timestamp() * 1000)
         made = k.instance(provider, limits=SETTINGS[0])
@@ -392,9 +382,9 @@ async def _play(steps: list[tuple[int, int, int]]) -> None:
         max_size=30,
     )
 )
-def test_any_sequence_of_changes(steps: list[tuple[int, int, int]]) -> None:
+def test_any_sequence_of_changes(front: RedisFront, steps: list[tuple[int, int, int]]) -> None:
     """Whatever changes in whatever order: each call is decided as one counter would that had seen all of them."""
-    asyncio.run(_play(steps))
+    asyncio.run(_play(front, steps))
 
 
 def test_the_settings_that_are_played_have_several_layouts() -> None:

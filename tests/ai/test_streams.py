@@ -21,25 +21,15 @@ from lib.breaker.circuit import Circuit
 from lib.call import Streaming
 from lib.pieces import Delta, Done
 from lib.redis import keys
-from tests.aikit import TOKEN, FakeProvider, Instance, Kit, answered, kit, lifespan, over, routes
-from tests.built import routes as all_routes
+from tests.rig.ai import FakeProvider, Kit, answered, lifespan, over
 from tests.rig.clock import until
+from tests.rig.instance import Instance, routes
+from tests.rig.redis import TOKEN
 
 pytestmark = pytest.mark.anyio
 
 SUPERVISOR, CHAT = "/api/ai/supervisor", "/api/v1/chat/completions"
 ROUTES = pytest.mark.parametrize("path", [SUPERVISOR, CHAT], ids=["supervisor", "chat"])
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 def body(path: str, **more: Any) -> dict[str, Any]:
@@ -75,7 +65,7 @@ async def made(k: Kit, provider: FakeProvider) -> Instance:
 
 @pytest.fixture
 async def client(k: Kit, made: Instance) -> AsyncIterator[httpx.AsyncClient]:
-    served = await serve(routes(made, k))
+    served = await serve(made.app)
     async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
         yield client
     await served.stop()
@@ -199,11 +189,9 @@ async def test_a_stream_that_nobody_began_to_read_is_ended_all_the_same(k: Kit) 
     assert k.time.slept == []
 
 
-async def test_a_setting_has_an_answer_computed_although_its_client_has_left(
-    k: Kit, made: Instance, provider: FakeProvider
-) -> None:
+async def test_a_setting_has_an_answer_computed_although_its_client_has_left(k: Kit, provider: FakeProvider) -> None:
     """With ``AI_FINISH_ABANDONED`` the provider's call goes on to its end, and the next request is a hit."""
-    app, leaves = routes(made, k, AI_FINISH_ABANDONED="true"), asyncio.Event()
+    app, leaves = k.instance(provider, clock=Clock(), AI_FINISH_ABANDONED="true").app, asyncio.Event()
     sent = [{"type": "http.request", "body": json.dumps(body(SUPERVISOR)).encode()}]
 
     async def receive() -> dict[str, Any]:
@@ -234,10 +222,11 @@ async def test_a_setting_has_an_answer_computed_although_its_client_has_left(
 
 
 async def test_a_setting_has_a_stream_read_to_its_end_although_its_client_has_left(
-    k: Kit, made: Instance, provider: FakeProvider
+    k: Kit, provider: FakeProvider
 ) -> None:
     """With ``AI_FINISH_ABANDONED`` the rest of a stream is read after its client left, and the answer is kept."""
-    served = await serve(routes(made, k, AI_FINISH_ABANDONED="true"))
+    made = k.instance(provider, clock=Clock(), AI_FINISH_ABANDONED="true")
+    served = await serve(made.app)
     async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
         provider.go(1)
         async with client.stream("POST", SUPERVISOR, json=body(SUPERVISOR, stream=True)) as response:
@@ -286,7 +275,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
         "OPENAI_BASE_URL": upstream.url,
     }
     parts = build(Settings.from_env(environ), listeners=())
-    served = await serve(all_routes(parts))
+    served = await serve(routes(parts))
     async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
         async with client.stream("POST", CHAT, json=body(CHAT, stream=True)) as response:
             async for chunk in response.aiter_text():

@@ -23,9 +23,9 @@ from lib import Breakwater, GuardMiddleware
 from lib.app.instance import Instance
 from lib.base.events import Crashed, RequestDone, WouldRefuse
 from lib.edge.current import current
-from tests.doorkit import Counted, a_name, an_instance, bill, client, door
-from tests.guardkit import Rig
 from tests.rig.callers import a_caller
+from tests.rig.door import Counted, a_name, an_instance, bill, client, door
+from tests.rig.guard import Rig
 
 pytestmark = pytest.mark.anyio
 LIMIT_HEADERS = {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "ratelimit", "ratelimit-policy"}

@@ -14,11 +14,6 @@ COOLDOWN_MS, SLOW_MS = 5_000, 150
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Store:
     """A gate and the clock it is shown."""

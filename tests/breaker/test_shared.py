@@ -10,9 +10,10 @@ from lib.base.events import CircuitChanged
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import BreakerPolicy, Circuit
 from lib.redis import keys
-from tests.guardkit import PATIENT, Rig, fail_from_another_process, leaving, together
 from tests.rig.callers import a_caller
 from tests.rig.clock import NOON_MS
+from tests.rig.guard import PATIENT, Rig, fail_from_another_process, leaving
+from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
 OPEN = Circuit("open", generation=1, until_ms=NOON_MS + 60_000, since_ms=NOON_MS, reason="server")

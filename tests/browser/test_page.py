@@ -28,8 +28,9 @@ from lib.breaker.circuit import Circuit
 from lib.ledger import places, table
 from lib.ledger.places import AlertKind
 from lib.redis import keys
-from tests.built import routes
-from tests.ledgerkit import grounded
+from tests.rig.instance import routes
+from tests.rig.ledger import outsides
+from tests.rig.redis import redis_front
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
@@ -88,16 +89,16 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with grounded() as ground:
+    with redis_front() as front, outsides() as outside:
         environ = {
-            "KV_REST_API_URL": ground.upstash,
-            "KV_REST_API_TOKEN": "redis-token",
-            "CLOUD_RUN_AI_URL": f"{ground.outside.url}/ai",
+            "KV_REST_API_URL": front.url,
+            "KV_REST_API_TOKEN": front.token,
+            "CLOUD_RUN_AI_URL": f"{outside.url}/ai",
             "GEMINI_API_KEY": "key",
             "GROQ_API_KEY": "key",
             "ADMIN_TOKEN": "a-token-of-some-length",
         }
-        made = Served(environ, ground.server.url)
+        made = Served(environ, front.redis_url)
         with ThreadedServer(made) as server:
             made.url = server.url
             seed(made.redis_url)

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.queues import Queue
@@ -36,22 +36,12 @@ from lib.pieces import Delta, Done
 from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
-from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together
-from tests.built import routes
+from tests.rig.ai import ROUTE, FakeProvider, Kit, answered, lifespan
 from tests.rig.clock import until
+from tests.rig.instance import routes, together
+from tests.rig.redis import TOKEN
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 async def test_concurrent_misses_of_one_instance_make_one_call(k: Kit) -> None:

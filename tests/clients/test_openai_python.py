@@ -10,22 +10,12 @@ from openai.types.chat import ChatCompletionContentPartImageParam, ChatCompletio
 from dev.serve import serve
 from lib.ai.providers.port import ProviderFailed
 from lib.base.clock import Clock
-from tests.aikit import FakeProvider, Instance, Kit, kit, over, routes
+from tests.rig.ai import FakeProvider, Kit, over
+from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 
 ASKED: ChatCompletionUserMessageParam = {"role": "user", "content": "How full is the disk?"}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
 
 
 @pytest.fixture
@@ -40,7 +30,7 @@ def made(k: Kit, provider: FakeProvider) -> Instance:
 
 @pytest.fixture
 async def client(k: Kit, made: Instance) -> AsyncIterator[AsyncOpenAI]:
-    served = await serve(routes(made, k))
+    served = await serve(made.app)
     async with AsyncOpenAI(base_url=f"{served.url}/api/v1", api_key="any", max_retries=0) as client:
         yield client
     await served.stop()

@@ -20,7 +20,7 @@ from dev.serve import serve
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Question
 from lib.base.clock import Clock
-from tests.aikit import FakeProvider, Kit, kit, routes
+from tests.rig.ai import FakeProvider, Kit
 
 pytestmark = pytest.mark.anyio
 
@@ -43,24 +43,13 @@ class Breaking(FakeProvider):
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def k() -> AsyncIterator[Kit]:
-    async with kit() as made:
-        yield made
-
-
-@pytest.fixture
 def provider() -> Breaking:
     return Breaking()
 
 
 @pytest.fixture
 async def url(k: Kit, provider: Breaking) -> AsyncIterator[str]:
-    served = await serve(routes(k.instance(provider, limits="off", clock=Clock()), k))
+    served = await serve(k.instance(provider, limits="off", clock=Clock()).app)
     yield served.url
     await served.stop()
 

@@ -9,8 +9,8 @@ from lib import Breakwater, CircuitOpen
 from lib.base.events import CircuitChanged
 from lib.breaker import stored
 from lib.redis import keys
-from tests.doorkit import Counted, Gate, an_instance, bill, door
-from tests.guardkit import Rig
+from tests.rig.door import Counted, Gate, an_instance, bill, door
+from tests.rig.guard import Rig
 
 pytestmark = pytest.mark.anyio
 COOLDOWN_MS = 60_000

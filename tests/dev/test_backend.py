@@ -40,11 +40,6 @@ STACK: Mapping[str, object] = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

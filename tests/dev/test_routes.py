@@ -30,11 +30,6 @@ type Tree = Callable[[Mapping[str, str]], Path]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     """Write files below a temporary root; `ECHO` gets the file's own name."""
 

@@ -36,11 +36,6 @@ EXTERNAL = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Command:
     """`python -m dev`, and what it has printed until `ready`."""

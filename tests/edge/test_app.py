@@ -25,10 +25,10 @@ from lib.base.log import log
 from lib.edge.app import endpoint
 from lib.edge.problems import BadSettings
 from lib.edge.request import Reply, Request
-from tests.built import Built, routes
 from tests.conftest import SupabaseStandIn
-from tests.guardkit import Rig, leaving, left_when, together
 from tests.rig.callers import a_caller
+from tests.rig.guard import Rig, leaving, left_when
+from tests.rig.instance import Built, routes, together
 from tests.rig.script import GOOD, scripted
 
 pytestmark = pytest.mark.anyio

@@ -17,10 +17,10 @@ from lib.edge.limits import BY_GUARD, BY_TABLE, UNLIMITED, RouteLimit, route_lim
 from lib.edge.problems import Problem
 from lib.edge.request import Reply, Request
 from lib.policy import GROUPS, SIGN_INS, group_of, variable_of
-from tests.built import Built, apps
-from tests.doorkit import a_name, an_instance, bill, client, door, get
-from tests.guardkit import Rig
 from tests.rig.callers import a_caller
+from tests.rig.door import a_name, an_instance, bill, client, door, get
+from tests.rig.guard import Rig
+from tests.rig.instance import Built, apps
 
 pytestmark = pytest.mark.anyio
 

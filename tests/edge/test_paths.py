@@ -14,7 +14,7 @@ from lib.base.events import Crashed, Event, RequestDone
 from lib.edge.paths import paths, segments
 from lib.edge.problems import Problem
 from lib.edge.request import Reply, Request
-from tests.built import Built
+from tests.rig.instance import Built
 
 pytestmark = pytest.mark.anyio
 

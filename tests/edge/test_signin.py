@@ -10,8 +10,8 @@ from dev.supabase import SigningKey, sign_user_token
 from lib.base.events import Event, SignInKeysUnavailable
 from lib.base.http import new_client
 from lib.edge.signin import SignIn
-from tests.guardkit import together
 from tests.rig.clock import PATIENT_BACKEND, patient
+from tests.rig.instance import together
 from tests.rig.script import Script, scripted
 
 pytestmark = pytest.mark.anyio

@@ -20,8 +20,8 @@ import httpx
 from lib.app.settings import Settings
 from lib.app.wiring import build
 from lib.base.events import Event, ModeSwitched, StoreSwitched
-from tests.built import routes
 from tests.faults.rig import Rig
+from tests.rig.instance import routes
 
 LIMIT, MINUTE_S = 10, 60.0
 PROCESSES, AT_ONCE = 4, 3

@@ -26,10 +26,10 @@ from lib.app.wiring import Parts, build
 from lib.base.events import Event
 from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
-from tests.built import routes
 from tests.faults.fleet import Servers
 from tests.faults.parts import Door, ScriptedProvider, Waits
 from tests.rig.clock import Time, patient
+from tests.rig.instance import routes
 
 TEN = parse_limits("10/minute,100/day")
 TOKEN, SECRET = "rig-token", "s" * 40

@@ -1,6 +1,5 @@
 """The ledger: what is counted, what counting costs, what is lost and what is not."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,21 +9,9 @@ from lib.ledger import places, reading
 from lib.ledger.counts import Counts
 from lib.ledger.reading import Reading
 from lib.ledger.table import months, place
-from tests.ledgerkit import CRON, MIDMONTH_MS, Ground, World, grounded, worlds
+from tests.rig.ledger import CRON, MIDMONTH_MS, World
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with grounded() as started:
-        yield started
-
-
-@pytest.fixture
-async def world(ground: Ground) -> AsyncIterator[World]:
-    async with worlds(ground) as made:
-        yield made
 
 
 def total(world: World, *name: str) -> int:
@@ -61,10 +48,10 @@ async def test_rides_with_the_write_back(world: World) -> None:
     one = world.instance(LEDGER_FLUSH_COMMANDS="2")
     for number in range(reading.FIRST_WRITES + 1):
         await one.ask(f"question {number}")
-    before, written = world.control.get("/_control/stats").json()["http_requests"], total(world, "writes")
+    before, written = world.control.requests(), total(world, "writes")
     await one.ask("another")
     # One round trip counted and looked up, one took the lock, and the last wrote back.
-    assert world.control.get("/_control/stats").json()["http_requests"] - before == 3
+    assert world.control.requests() - before == 3
     assert total(world, "writes") == written + 1
 
 

@@ -29,11 +29,6 @@ def running() -> Iterator[Servers]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def stores(running: Servers) -> AsyncIterator[Fleet]:
     async with fleet(running) as made:
         yield made

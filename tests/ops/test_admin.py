@@ -1,27 +1,22 @@
 """What is done by hand: by whom, what it changes in every instance, and that nothing searches Redis."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from lib.base.events import AdminActed, RequestDone
 from tests.conftest import SupabaseStandIn
-from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
+from tests.rig.instance import ADMIN
+from tests.rig.ledger import World
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with grounded() as started:
-        yield started
-
-
 @pytest.fixture
-async def world(ground: Ground) -> AsyncIterator[World]:
-    async with worlds(ground) as made:
-        yield made
-        assert not made.billed().keys() & {"keys", "scan"}
+async def world(world: World) -> AsyncIterator[World]:
+    """No action looks at all keys."""
+    yield world
+    assert not world.billed().keys() & {"keys", "scan"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Alerts: what is sent, once for all instances in a period, and that no request is affected."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -13,21 +12,10 @@ from lib.ledger.places import AlertKind
 from lib.ledger.table import TOTALS, five_minute_place, hour_place, place
 from lib.ops.alert_rules import Alert
 from tests.conftest import SupabaseStandIn
-from tests.ledgerkit import CRON, Ground, Instance, World, grounded, worlds
+from tests.rig.instance import Instance
+from tests.rig.ledger import CRON, World
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with grounded() as started:
-        yield started
-
-
-@pytest.fixture
-async def world(ground: Ground) -> AsyncIterator[World]:
-    async with worlds(ground) as made:
-        yield made
 
 
 def kinds(world: World) -> list[tuple[str, str]]:

@@ -1,27 +1,13 @@
 """The daily job: what it leaves behind in Supabase."""
 
-from collections.abc import AsyncIterator, Iterator
-
 import psycopg
 import pytest
 
 from dev.postgres import Postgres
 from tests.conftest import SupabaseStandIn
-from tests.ledgerkit import CRON, Ground, World, grounded, worlds
+from tests.rig.ledger import CRON, World
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with grounded() as started:
-        yield started
-
-
-@pytest.fixture
-async def world(ground: Ground) -> AsyncIterator[World]:
-    async with worlds(ground) as made:
-        yield made
 
 
 async def test_rows_of_an_outage_are_deleted_long_after_it(

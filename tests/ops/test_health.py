@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from lib.breaker.circuit import Circuit
-from tests.guardkit import Rig, together
 from tests.rig.clock import NOON_MS
+from tests.rig.guard import Rig
+from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
 OPEN = Circuit("open", generation=1, until_ms=NOON_MS + 60_000, since_ms=NOON_MS, reason="server")

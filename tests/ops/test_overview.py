@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,11 @@ from lib.edge import tokens
 from lib.ledger.places import REDIS_DURATION, WRITES
 from lib.ledger.reading import FIRST_WRITES
 from lib.ledger.table import place
-from tests.ledgerkit import ADMIN, Ground, World, grounded, worlds
+from tests.rig.instance import ADMIN
+from tests.rig.ledger import World
 
 pytestmark = pytest.mark.anyio
 OBSERVABILITY = Path(__file__).parents[2] / "docs" / "observability"
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with grounded() as started:
-        yield started
-
-
-@pytest.fixture
-async def world(ground: Ground) -> AsyncIterator[World]:
-    async with worlds(ground) as made:
-        yield made
 
 
 async def test_a_read_costs_two_commands(world: World) -> None:
@@ -41,10 +30,10 @@ async def test_a_read_costs_two_commands(world: World) -> None:
     # Not the month's first writes, each of which sets the TTL as well.
     world.server.bitfield("ledger:2:2025-11").set(*place(WRITES), FIRST_WRITES).execute()
     world.forget()
-    before = world.control.get("/_control/stats").json()["http_requests"]
+    before = world.control.requests()
     await one.overview()
     assert world.billed() == {"bitfield_ro": 1, "mget": 1}
-    assert world.control.get("/_control/stats").json()["http_requests"] - before == 1
+    assert world.control.requests() - before == 1
     world.now_ms += 119_000
     await one.overview()
     assert (await one.http.get("/api/metrics", headers=ADMIN)).status_code == 200

@@ -1,6 +1,5 @@
 """What is done more cheaply as Redis's month runs out, step by step, and that it ends with the month."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,21 +10,9 @@ from lib.ledger import places
 from lib.ledger.table import place
 from lib.redis import thrift
 from tests.conftest import SupabaseStandIn
-from tests.ledgerkit import Ground, World, grounded, worlds
+from tests.rig.ledger import World
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with grounded() as started:
-        yield started
-
-
-@pytest.fixture
-async def world(ground: Ground) -> AsyncIterator[World]:
-    async with worlds(ground) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,5 @@
-"""What the suites build their tests from: time by hand, a scripted server, a Redis behind its stand-in, callers."""
+"""The one rig of all suites: an instance with all its routes, the servers around it, and time that is set by hand.
+
+``instance`` is what is tested; ``redis``, ``script`` and ``control`` are servers; ``clock`` and ``callers`` are time
+and people. ``guard``, ``door``, ``ledger`` and ``ai`` put them together; the fixtures are in tests/conftest.py.
+"""

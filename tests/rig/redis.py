@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
 from dev.upstash import upstash_app
+
+TOKEN = "upstash-token"
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,12 @@ class RedisFront:
     redis_url: str
     url: str
     token: str
+    faults: Faults
 
 
 @contextmanager
 def redis_front() -> Iterator[RedisFront]:
     """Start both."""
-    with RedisServer.start() as server, ThreadedServer(upstash_app(server.url, "upstash-token")) as served:
-        yield RedisFront(server.url, served.url, "upstash-token")
+    faults = Faults()
+    with RedisServer.start() as server, ThreadedServer(upstash_app(server.url, TOKEN, faults=faults)) as served:
+        yield RedisFront(server.url, served.url, TOKEN, faults)

@@ -11,9 +11,9 @@ import httpx
 from starlette.types import ASGIApp
 
 from lib import Breakwater
-from tests.built import Built
-from tests.guardkit import PATIENT, Instance, Rig
 from tests.rig.callers import a_caller
+from tests.rig.guard import PATIENT, Rig
+from tests.rig.instance import Built, Instance
 
 _numbers = itertools.count(1)
 

@@ -5,12 +5,10 @@ each piece comes; it keeps the port's contract: at least one Delta, then one End
 """
 
 import asyncio
-import atexit
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any
 
 import redis
@@ -18,23 +16,18 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dev.faults import Faults
-from dev.redis_server import RedisServer
-from dev.serve import ThreadedServer
-from dev.upstash import upstash_app
 from lib.afterwards import Afterwards, Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
 from lib.ai.checks import trivial
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
-from lib.ai.question import Answer, AnswerCodec, Message, Question, hash_of
-from lib.ai.tries import Asking
+from lib.ai.question import Answer, Message, Question, hash_of
 from lib.app.settings import Settings
 from lib.app.wiring import Late, build
 from lib.base import caller
 from lib.base.caller import Caller
 from lib.base.clock import Clock
 from lib.base.events import Event, RequestDone
-from lib.base.http import new_pool
 from lib.breaker.circuit import BreakerPolicy
 from lib.breaker.gate import Gate
 from lib.breaker.shared import SharedCircuits
@@ -42,7 +35,7 @@ from lib.breaker.vitals import VitalsPolicy
 from lib.cache import epochs
 from lib.cache.freshness import CacheRules, Directives
 from lib.cache.lock import LockRules
-from lib.call import Answered, Call, Outcome, Streaming
+from lib.call import Answered, Call
 from lib.claims import Claims
 from lib.computing import Computing
 from lib.guard import Guard
@@ -55,12 +48,12 @@ from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
-from tests.built import routes as all_routes
 from tests.rig.clock import until
+from tests.rig.instance import AnswerOutcome, Asked, Instance
+from tests.rig.redis import TOKEN, RedisFront
 
 NOON_MS = 1_795_262_401_000
 """A second past noon UTC: no window reaches into another day."""
-TOKEN = "kit-token"
 ROUTE = "ai/supervisor"
 
 _numbers = itertools.count(1)
@@ -175,98 +168,13 @@ class Time:
         await asyncio.sleep(0)
 
 
-@dataclass(frozen=True)
-class Stand:
-    """One real Redis and its stand-in, for the whole run."""
-
-    server: RedisServer
-    url: str
-    faults: Faults
-    direct: "redis.Redis"
-    """Redis itself, past the stand-in."""
-
-
-@cache
-def stand() -> Stand:
-    """Started with the first test that wants it, stopped when the run ends."""
-    server, faults = RedisServer.start(), Faults()
-    served = ThreadedServer(upstash_app(server.url, TOKEN, faults=faults)).start()
-    direct = redis.Redis.from_url(
-        server.url, protocol=2, driver_info=None, decode_responses=True, retry=Retry(NoBackoff(), 0)
-    )
-    atexit.register(served.stop)
-    atexit.register(direct.close)
-    return Stand(server, served.url, faults, direct)
-
-
-@dataclass
-class Instance:
-    """One instance of the functions, below the HTTP edge, and what it sent to Redis."""
-
-    guard: Guard
-    chain: Chain
-    sent: list[Sequence[Command]]
-    _changed: asyncio.Event
-    events: list[Event]
-
-    @property
-    def limits(self) -> Limits:
-        """Who counts."""
-        return self.guard.limits
-
-    def counts(self) -> tuple[int, int]:
-        """Round trips and commands since the last look; those inside a script count as the vendor bills them."""
-        found = len(self.sent), sum(3 if c[0] == "EVAL" else 1 for commands in self.sent for c in commands)
-        self.sent.clear()
-        return found
-
-    async def until_sent(self, round_trips: int) -> None:
-        """Until so many round trips were begun since the last look; 10 s at most."""
-        async with asyncio.timeout(10):
-            while len(self.sent) < round_trips:
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def handle(self, asked: "Asked") -> "AnswerOutcome":
-        """As the edge does, up to the reply."""
-        return await self.guard.handle(asked.call, Asking(self.chain, asked.question, asked.caller.id), AnswerCodec())
-
-    async def whole(self, asked: "Asked") -> "AnswerOutcome":
-        """As the edge does, write-back included; a stream is read to its end."""
-        outcome = await self.handle(asked)
-        try:
-            if isinstance(outcome.result, Streaming):
-                async for _ in outcome.result.pieces:
-                    pass
-        finally:
-            if isinstance(outcome.result, Streaming):
-                await outcome.result.pieces.aclose()
-            await outcome.after()
-        return outcome
-
-    def seen[E: Event](self, kind: type[E]) -> list[E]:
-        """The events of one kind so far."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request: what the guard is asked to do, and the question."""
-
-    call: Call
-    question: Question
-    caller: Caller
-
-
-type AnswerOutcome = Outcome[str, Answer]
-
-
 @dataclass
 class Kit:
     """Makes instances that share a Redis."""
 
     time: Time
     redis: "redis.Redis"
+    """Redis itself, past the stand-in."""
     faults: Faults
     url: str
     closing: AsyncExitStack
@@ -279,19 +187,20 @@ class Kit:
         rules: LockRules = LockRules(),  # noqa: B008 - frozen
         clock: Clock | None = None,
         redis: bool = True,
+        **environ: str,
     ) -> Instance:
-        """A new one. Providers have the budget ``limits`` unless they come as a Link."""
-        sent: list[Sequence[Command]] = []
-        events: list[Event] = []
-        changed = asyncio.Event()
+        """A new one. Providers have the budget ``limits`` unless they come as a Link.
+
+        Keyword arguments in capitals are further environment variables of its routes.
+        """
+        given = {"KV_REST_API_URL": self.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9"}
+        clock, events = clock or self.time.clock, list[Event]()
+        parts = build(Settings.from_env({**given, **environ}), clock, (events.append,))
 
         def note(commands: Sequence[Command]) -> None:
-            sent.append(commands)
-            changed.set()
+            made.note(commands)
 
-        clock, pool = clock or self.time.clock, new_pool()
-        self.closing.push_async_callback(pool.aclose)
-        wire = Upstash(pool, self.url, TOKEN, 5, 5, note)
+        wire = Upstash(parts.pool, self.url, TOKEN, 5, 5, note)
         gate = Gate(VitalsPolicy(), clock, 2_500)
         store = RedisStore(wire, gate, clock, events.append, 5_000) if redis else None
         counts = Limits(store, None, LocalLimits(0.25), clock, events.append)
@@ -303,7 +212,9 @@ class Kit:
         claims = Claims(counts, store, outbox, clock, rules)
         computing = Computing(counts, store, claims, clock, Leading(clock, rules))
         guard = Guard(counts, computing, outbox, clock)
-        return Instance(guard, chain, sent, changed, events)
+        made = Instance(replace(parts, guard=guard, late_chain=Late(lambda: chain)), events)
+        self.closing.push_async_callback(made.aclose)
+        return made
 
     def call(
         self,
@@ -377,36 +288,22 @@ class Kit:
 
 
 @asynccontextmanager
-async def kit() -> AsyncIterator[Kit]:
+async def kit(front: RedisFront) -> AsyncIterator[Kit]:
     """An empty Redis and time at noon."""
-    parts = stand()
-    parts.faults.clear()
-    parts.direct.flushall()
-    async with AsyncExitStack() as closing:
-        yield Kit(Time(), parts.direct, parts.faults, parts.url, closing)
-        parts.faults.clear()
+    front.faults.clear()
+    with redis.Redis.from_url(
+        front.redis_url, protocol=2, driver_info=None, decode_responses=True, retry=Retry(NoBackoff(), 0)
+    ) as direct:
+        direct.flushall()
+        async with AsyncExitStack() as closing:
+            yield Kit(Time(), direct, front.faults, front.url, closing)
+            front.faults.clear()
 
 
 def answered(outcome: AnswerOutcome) -> Answered[Answer]:
     """The outcome's answer; fails the test where there is none."""
     assert isinstance(outcome.result, Answered), outcome.result
     return outcome.result
-
-
-async def together[T](calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All at once."""
-    return list(await asyncio.gather(*calls))
-
-
-def routes(made: Instance, k: Kit, **environ: str) -> Any:
-    """The AI routes of an instance as one app, by path."""
-    settings = Settings.from_env(
-        {"KV_REST_API_URL": k.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9", **environ}
-    )
-    chain = Late(lambda: made.chain)
-    parts = replace(build(settings, listeners=(made.events.append,)), guard=made.guard, late_chain=chain)
-    k.closing.push_async_callback(parts.aclose)
-    return all_routes(parts)
 
 
 async def lifespan(receive: Any, send: Any) -> None:

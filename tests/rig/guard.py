@@ -6,80 +6,31 @@ Everything is real but the time and, where a test needs an exact reply, the AI b
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
-from lib.base.events import Event, Listener
+from lib.base.events import Listener
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
-from tests.built import routes
 from tests.conftest import SupabaseStandIn
 from tests.rig.callers import a_caller
 from tests.rig.clock import Time
 from tests.rig.control import Control
+from tests.rig.instance import Instance, started, together
 from tests.rig.redis import RedisFront
 from tests.rig.script import Script
 
 PATIENT = {"REDIS_TIMEOUT_MS": "10000", "REDIS_CONNECT_TIMEOUT_MS": "10000"}
 """For crowds, where a busy machine must not be taken for a Redis that is out."""
 NOT_BILLED = {"info", "config", "ping", "hello", "client", "command", "select", "auth", "multi", "exec"}
-
-
-@dataclass
-class Instance:
-    """One instance of the functions, as a platform would keep it, with its own memory and connections."""
-
-    parts: Parts
-    http: httpx.AsyncClient
-    events: list[Event]
-
-    async def ask(
-        self, query: str = "which disk is fullest?", caller: str = "", **headers_and_body: Any
-    ) -> httpx.Response:
-        """POST a question; keyword arguments with a capital first letter are headers (``Cache_Control``)."""
-        headers = {k.replace("_", "-"): str(v) for k, v in headers_and_body.items() if k[0].isupper()}
-        body = {k: v for k, v in headers_and_body.items() if not k[0].isupper()}
-        return await self.http.post(
-            "/api/ai/supervisor",
-            json={"query": query, **body},
-            headers={"x-forwarded-for": caller or a_caller(), **headers},
-        )
-
-    async def health(self) -> httpx.Response:
-        """GET the health report."""
-        return await self.http.get("/api/health")
-
-    def seen[E: Event](self, kind: type[E]) -> list[E]:
-        """The events of one kind so far."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-    async def close(self) -> None:
-        """Give its connections back."""
-        await self.http.aclose()
-        await self.parts.aclose()
-        stock: Any = self.parts.guard.limits.stock
-        if stock is not None and stock._redis is not None:
-            await stock._redis.close()
-
-
-def started(environ: Mapping[str, str], clock: Clock, listeners: Sequence[Listener] = ()) -> Instance:
-    """Build an instance from its environment."""
-    events: list[Event] = []
-    parts = build(Settings.from_env(environ), clock, (events.append, *listeners))
-    transport: Any = httpx.ASGITransport(app=routes(parts))
-    client = httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None)  # noqa: S113 - in process
-    return Instance(parts, client, events)
 
 
 @dataclass
@@ -96,8 +47,7 @@ class Rig:
 
     def instance(self, *listeners: Listener, **environ: str | None) -> Instance:
         """A new instance; a variable that is given as None is left out."""
-        merged = {name: value for name, value in {**self.environ, **environ}.items() if value is not None}
-        made = started(merged, self.time.clock, listeners)
+        made = started({**self.environ, **environ}, self.time.clock, *listeners)
         self.instances.append(made)
         return made
 
@@ -164,12 +114,7 @@ async def rigged(front: RedisFront, supabase: SupabaseStandIn, script: Script) -
             rig.supabase.clear()
             script.release()
             for made in rig.instances:
-                await made.close()
-
-
-async def together[T](calls: Sequence[Awaitable[T]]) -> list[T]:
-    """All at once."""
-    return list(await asyncio.gather(*calls))
+                await made.aclose()
 
 
 async def leaving(instance: Instance, script: Script, query: str = "never mind") -> list[dict[str, Any]]:
@@ -202,7 +147,7 @@ async def left_when(
         "headers": headers,
         "client": ("127.0.0.1", 1),
     }
-    await routes(instance.parts)(scope, receive, send)
+    await instance.app(scope, receive, send)
     return sent
 
 
@@ -215,6 +160,6 @@ def fail_from_another_process(environ: dict[str, str], now_ms: int, calls: int) 
             replies = await together([made.ask(f"question {number} of {os.getpid()}") for number in range(calls)])
             return [reply.status_code for reply in replies]
         finally:
-            await made.close()
+            await made.aclose()
 
     return asyncio.run(run())

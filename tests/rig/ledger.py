@@ -8,22 +8,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import redis as redis_py
 from starlette.types import Receive, Scope, Send
 
 from dev.faults import Fault, Faults, read_body
-from dev.redis_server import RedisServer
 from dev.serve import ThreadedServer
-from dev.upstash import upstash_app
-from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
 from lib.base.clock import Clock
-from lib.base.events import Event
-from tests.built import routes
+from tests.rig.control import Control
+from tests.rig.instance import Instance, started
+from tests.rig.redis import RedisFront
 
 MIDMONTH_MS = int(datetime(2025, 11, 14, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
-ADMIN = {"authorization": "Bearer admin-token-for-tests"}
 CRON = {"authorization": "Bearer cron-secret-for-tests"}
 
 
@@ -68,44 +63,11 @@ class Outside:
 
 
 @dataclass
-class Instance:
-    """One instance with all its routes, its events, and a client."""
-
-    parts: Parts
-    http: httpx.AsyncClient
-    events: list[Event]
-
-    async def ask(
-        self, query: str = "which disk is fullest?", caller: str = "10.0.0.1", **headers: str
-    ) -> httpx.Response:
-        """POST a question."""
-        return await self.http.post(
-            "/api/ai/supervisor",
-            json={"query": query, "sessionId": "s"},
-            headers={"x-forwarded-for": caller, **{k.replace("_", "-"): v for k, v in headers.items()}},
-        )
-
-    async def act(self, **action: object) -> httpx.Response:
-        """POST an admin action."""
-        return await self.http.post("/api/admin", json=action, headers=ADMIN)
-
-    async def overview(self) -> Any:
-        """GET the overview's body."""
-        reply = await self.http.get("/api/overview", headers=ADMIN)
-        assert reply.status_code == 200, reply.text
-        return reply.json()
-
-    def seen[E: Event](self, kind: type[E]) -> list[E]:
-        """The events of one kind so far."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-@dataclass
 class World:
     """A Redis of one's own, everything outside, and the instances under test."""
 
     server: redis_py.Redis
-    control: httpx.Client
+    control: Control
     faults: Faults
     outside: Outside
     environ: dict[str, str]
@@ -116,11 +78,7 @@ class World:
 
     def instance(self, **environ: str | None) -> Instance:
         """A new instance; a variable that is given as None is left out."""
-        merged = {name: value for name, value in {**self.environ, **environ}.items() if value is not None}
-        events: list[Event] = []
-        parts = build(Settings.from_env(merged), self._clock, (events.append,))
-        transport: Any = httpx.ASGITransport(app=routes(parts))
-        made = Instance(parts, httpx.AsyncClient(transport=transport, base_url="http://breakwater"), events)
+        made = started({**self.environ, **environ}, self._clock, caller="10.0.0.1", session="s")
         self.instances.append(made)
         return made
 
@@ -130,49 +88,34 @@ class World:
 
     def billed(self) -> dict[str, int]:
         """Billed commands by name since `forget`, as the stand-in bills them."""
-        found: dict[str, int] = self.control.get("/_control/stats").json()["commands"]
+        found: dict[str, int] = self.control.stats()["commands"]
         return found
 
     def forget(self) -> None:
         """All bills to zero."""
-        self.control.delete("/_control/stats")
+        self.control.reset()
 
     def redis_down(self) -> None:
         """Let every request to Redis fail."""
         self.faults.set(Fault(kind="refuse"))
 
 
-@dataclass(frozen=True)
-class Ground:
-    """The servers of a module's tests."""
-
-    server: RedisServer
-    upstash: str
-    faults: Faults
-    outside: Outside
-
-
 @contextmanager
-def grounded() -> Iterator[Ground]:
-    """Start Redis, the stand-in before it, and everything outside."""
-    faults, outside = Faults(), Outside()
-    with (
-        RedisServer.start() as server,
-        ThreadedServer(upstash_app(server.url, "redis-token", faults=faults)) as upstash,
-        ThreadedServer(outside) as served,
-    ):
+def outsides() -> Iterator[Outside]:
+    """Everything outside, served."""
+    outside = Outside()
+    with ThreadedServer(outside) as served:
         outside.url = served.url
-        yield Ground(server, upstash.url, faults, outside)
+        yield outside
 
 
 @asynccontextmanager
-async def worlds(ground: Ground, **environ: str) -> AsyncIterator[World]:
+async def worlds(front: RedisFront, outside: Outside) -> AsyncIterator[World]:
     """A clean world for one test."""
-    outside = ground.outside
     outside.fails, outside.month_requests, outside.posted, outside.asked = False, 0, [], 0
     given = {
-        "KV_REST_API_URL": ground.upstash,
-        "KV_REST_API_TOKEN": "redis-token",
+        "KV_REST_API_URL": front.url,
+        "KV_REST_API_TOKEN": front.token,
         "CLOUD_RUN_AI_URL": f"{outside.url}/ai",
         "TRUSTED_PROXIES": "127.0.0.1/32",
         # A busy machine is no outage.
@@ -184,20 +127,15 @@ async def worlds(ground: Ground, **environ: str) -> AsyncIterator[World]:
         "CRON_SECRET": "cron-secret-for-tests",
         "ALERT_WEBHOOK_URL": f"{outside.url}/hook",
         "SLACK_WEBHOOK_URL": f"{outside.url}/slack",
-        **environ,
     }
-    with (
-        redis_py.Redis.from_url(ground.server.url, protocol=2, driver_info=None, decode_responses=True) as server,
-        httpx.Client(base_url=ground.upstash, timeout=10, verify=False, trust_env=False) as control,  # noqa: S501 - plain HTTP on loopback
-    ):
+    with redis_py.Redis.from_url(front.redis_url, protocol=2, driver_info=None, decode_responses=True) as server:
         server.flushall()
-        ground.faults.clear()
-        world = World(server, control, ground.faults, outside, given)
+        front.faults.clear()
+        world = World(server, Control(front.url), front.faults, outside, given)
         world.forget()
         try:
             yield world
         finally:
-            ground.faults.clear()
+            front.faults.clear()
             for made in world.instances:
-                await made.http.aclose()
-                await made.parts.aclose()
+                await made.aclose()

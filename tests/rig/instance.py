@@ -1,0 +1,210 @@
+"""An instance of the functions as a platform keeps it: all routes, exactly as the files of api/ declare them."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.ai import supervisor
+from api.cron import daily
+from api.health import app as health
+from api.ops import app as ops
+from api.v1.chat import completions
+from lib.ai.chain import Chain
+from lib.ai.question import Answer, AnswerCodec, Question
+from lib.ai.tries import Asking
+from lib.app.settings import Settings
+from lib.app.wiring import Parts, build
+from lib.base.caller import Caller
+from lib.base.clock import Clock
+from lib.base.events import Event, Listener
+from lib.call import Call, Outcome, Streaming
+from lib.guard import Guard
+from lib.limits.limiter import Limits
+from lib.redis.op import Command
+from tests.rig.callers import a_caller
+
+ADMIN = {"authorization": "Bearer admin-token-for-tests"}
+
+type AnswerOutcome = Outcome[str, Answer]
+
+
+@dataclass(frozen=True)
+class Built:
+    """An instance whose parts a test has built."""
+
+    parts: Parts
+
+    async def __call__(self) -> Parts:
+        """The parts."""
+        return self.parts
+
+    async def goodbye(self) -> None:
+        """Flush what was counted."""
+        await self.parts.ledger.close()
+
+    async def aclose(self) -> None:
+        """The same: whoever has built the parts closes them."""
+        await self.goodbye()
+
+
+def apps(parts: Parts) -> Mapping[str, ASGIApp]:
+    """The application of each path."""
+    built = Built(parts)
+    return {
+        "/api/ai/supervisor": replace(supervisor.app, instance=built),
+        "/api/v1/chat/completions": replace(completions.app, instance=built),
+        "/api/health": replace(health, instance=built),
+        "/api/cron/daily": replace(daily.app, instance=built),
+        **dict.fromkeys(ops.routes, replace(ops, instance=built)),
+    }
+
+
+def routes(parts: Parts) -> ASGIApp:
+    """All of them as one application, by path."""
+    by_path = apps(parts)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"] if scope["type"] != "lifespan" else "/api/health"
+        # What no route has, a rewrite may still lead to the function of several paths.
+        await by_path.get(path, by_path["/api/admin"])(scope, receive, send)
+
+    return app
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request: what the guard is asked to do, and the question."""
+
+    call: Call
+    question: Question
+    caller: Caller
+
+
+@dataclass
+class Instance:
+    """One instance with its own memory and connections: its parts, a client of its routes, and what it told."""
+
+    parts: Parts
+    events: list[Event]
+    caller: str = ""
+    """The address of whoever asks, unless a test says who; somebody new each time if there is none."""
+    session: str = ""
+    """The session of each question, if any."""
+    app: ASGIApp = field(init=False)
+    http: httpx.AsyncClient = field(init=False)
+    sent: list[Sequence[Command]] = field(default_factory=list)
+    """What was sent to Redis, where the instance was built to note it."""
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.app = routes(self.parts)
+        transport: Any = httpx.ASGITransport(app=self.app)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None)  # noqa: S113 - in process
+
+    @property
+    def guard(self) -> Guard:
+        """What every request passes."""
+        return self.parts.guard
+
+    @property
+    def chain(self) -> Chain:
+        """The AI providers."""
+        return self.parts.chain
+
+    @property
+    def limits(self) -> Limits:
+        """Who counts."""
+        return self.guard.limits
+
+    async def ask(
+        self, query: str = "which disk is fullest?", caller: str = "", **headers_and_body: Any
+    ) -> httpx.Response:
+        """POST a question; keyword arguments with a capital first letter are headers (``Cache_Control``)."""
+        headers = {k.replace("_", "-"): str(v) for k, v in headers_and_body.items() if k[0].isupper()}
+        body = {k: v for k, v in headers_and_body.items() if not k[0].isupper()}
+        if self.session:
+            body = {"sessionId": self.session, **body}
+        return await self.http.post(
+            "/api/ai/supervisor",
+            json={"query": query, **body},
+            headers={"x-forwarded-for": caller or self.caller or a_caller(), **headers},
+        )
+
+    async def health(self) -> httpx.Response:
+        """GET the health report."""
+        return await self.http.get("/api/health")
+
+    async def act(self, **action: object) -> httpx.Response:
+        """POST an admin action."""
+        return await self.http.post("/api/admin", json=action, headers=ADMIN)
+
+    async def overview(self) -> Any:
+        """GET the overview's body."""
+        reply = await self.http.get("/api/overview", headers=ADMIN)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    async def handle(self, asked: Asked) -> AnswerOutcome:
+        """As the edge does, up to the reply."""
+        return await self.guard.handle(asked.call, Asking(self.chain, asked.question, asked.caller.id), AnswerCodec())
+
+    async def whole(self, asked: Asked) -> AnswerOutcome:
+        """As the edge does, write-back included; a stream is read to its end."""
+        outcome = await self.handle(asked)
+        try:
+            if isinstance(outcome.result, Streaming):
+                async for _ in outcome.result.pieces:
+                    pass
+        finally:
+            if isinstance(outcome.result, Streaming):
+                await outcome.result.pieces.aclose()
+            await outcome.after()
+        return outcome
+
+    def seen[E: Event](self, kind: type[E]) -> list[E]:
+        """The events of one kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def note(self, commands: Sequence[Command]) -> None:
+        """Commands go to Redis, in one round trip."""
+        self.sent.append(commands)
+        self._changed.set()
+
+    def counts(self) -> tuple[int, int]:
+        """Round trips and commands since the last look; those inside a script count as the vendor bills them."""
+        found = len(self.sent), sum(3 if c[0] == "EVAL" else 1 for commands in self.sent for c in commands)
+        self.sent.clear()
+        return found
+
+    async def until_sent(self, round_trips: int) -> None:
+        """Until so many round trips were begun since the last look; 10 s at most."""
+        async with asyncio.timeout(10):
+            while len(self.sent) < round_trips:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def aclose(self) -> None:
+        """Give its connections back."""
+        await self.http.aclose()
+        await self.parts.aclose()
+        stock: Any = self.limits.stock
+        if stock is not None and stock._redis is not None:
+            await stock._redis.close()
+
+
+def started(
+    environ: Mapping[str, str | None], clock: Clock, *listeners: Listener, caller: str = "", session: str = ""
+) -> Instance:
+    """An instance as its environment says; a variable that is given as None is left out."""
+    given = {name: value for name, value in environ.items() if value is not None}
+    events: list[Event] = []
+    return Instance(build(Settings.from_env(given), clock, (events.append, *listeners)), events, caller, session)
+
+
+async def together[T](calls: Sequence[Awaitable[T]]) -> list[T]:
+    """All at once."""
+    return list(await asyncio.gather(*calls))
