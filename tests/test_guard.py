@@ -120,18 +120,21 @@ async def test_no_key_without_ttl(rig: Rig) -> None:
     assert rig.without_ttl() == []
 
 
-@pytest.mark.parametrize("at", ["backend", "redis"])
+@pytest.mark.parametrize("at", ["count", "lock", "backend"])
 async def test_no_key_without_ttl_when_the_caller_leaves(rig: Rig, at: str) -> None:
     """CASES 11: a caller's only request, left in the middle, leaves no key without a TTL either."""
-    instance = rig.instance()
+    instance = rig.instance(**PATIENT)
     if at == "backend":
         rig.script.reset(hold=True)
         await leaving(instance, rig.script)
     else:
-        rig.upstash.fault("delay", delay_ms=200)
-        await left_when(instance, lambda: until(lambda: bool(rig.server.keys("rl:*"))))
+        rig.upstash.fault("delay", delay_ms=200, match={"count": '["BITFIELD"', "lock": '["SET","lock:'}[at])
+        made = {"count": "rl:*", "lock": "lock:*"}[at]
+        await left_when(instance, lambda: until(lambda: bool(rig.server.keys(made))))
         rig.upstash.clear()
-    assert rig.server.dbsize() == 1
+        assert rig.script.asked == 0
+    # The caller's windows: the lock is released.
+    assert [key[:3] for key in rig.server.keys("*")] == [b"rl:"]
     assert rig.without_ttl() == []
 
 

@@ -50,6 +50,7 @@ async def test_concurrent_misses_of_one_instance_make_one_call(k: Kit) -> None:
     made, call = k.instance(provider), k.call()
     asks = asyncio.gather(*(made.whole(k.again(call)) for _ in range(10)))
     await provider.until_asked()
+    await until(lambda: sum(each.followers for each in made.guard.computing.leading.flights._flying.values()) == 9)
     provider.go()
     outcomes = await asks
     assert provider.asked == 1
@@ -318,6 +319,7 @@ async def test_a_failed_leader_tells_its_followers_and_frees_the_lock(k: Kit) ->
     made, call = k.instance(provider), k.call()
     asks = asyncio.gather(*(made.whole(k.again(call)) for _ in range(4)))
     await provider.until_asked()
+    await until(lambda: sum(each.followers for each in made.guard.computing.leading.flights._flying.values()) == 3)
     provider.go()
     outcomes = await asks
     assert [type(o.result) for o in outcomes] == [Failed] * 4
