@@ -183,16 +183,19 @@ class Breaker:
                 checked=check is not None,
             )
 
-        checks = bool(owner) and fail(self.circuits.known(reading.name)).owner == owner
-        if not at_once and not checks:
-            self.circuits.move(reading, fail, reason, after)
+        def start(circuit: Circuit) -> "asyncio.Future[None] | None":
+            if not check or not owner or circuit.owner != owner:
+                return None
+            checking = asyncio.ensure_future(self._check(check, reading, owner))
+            after.waits.append(checking)
+            return checking
+
+        if not at_once and not (owner and fail(self.circuits.known(reading.name)).owner == owner):
+            # Together with what others have failed meanwhile it may be a suspicion all the same.
+            self.circuits.move(reading, fail, reason, after, start)
             return None
         await self._move(reading, fail, reason)
-        if not check or not owner or reading.circuit.owner != owner:
-            return None
-        checking = asyncio.ensure_future(self._check(check, reading, owner))
-        after.waits.append(checking)
-        return checking
+        return start(reading.circuit)
 
     async def _check(self, check: "Check", reading: Reading, owner: str) -> None:
         """Ask, twice where the first failure may be chance, and tell everybody what came of it."""

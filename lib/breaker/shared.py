@@ -22,6 +22,7 @@ from . import stored
 from .circuit import Circuit
 
 type Change = Callable[[Circuit], Circuit]
+type Stands = Callable[[Circuit], object]
 
 _TRIES = 5
 """Each lost swap means that another instance has moved the circuit; an open one takes no further failures."""
@@ -77,10 +78,13 @@ class SharedCircuits:
         """One circuit as this instance knows it, for when Redis cannot be read."""
         return Reading(name, self.known(name), None, shared=False)
 
-    def move(self, reading: Reading, change: Change, reason: str, after: Afterwards) -> None:
-        """Carry out a transition here at once, and in Redis after the reply."""
+    def move(
+        self, reading: Reading, change: Change, reason: str, after: Afterwards, stands: Stands = lambda moved: None
+    ) -> None:
+        """Carry out a transition here at once, and in Redis after the reply; ``stands`` is told what then holds."""
         if not reading.shared:
             self._move_here(reading, change, reason)
+            stands(reading.circuit)
             return
         # Others of this instance may have moved it since it was read: where ten fail at once, the fourth has nothing to
         # write any more.
@@ -88,7 +92,7 @@ class SharedCircuits:
         moved = change(before)
         if moved == before:
             return
-        after.steps.append(self._swap(reading.name, text, before, moved, change, reason, _TRIES))
+        after.steps.append(self._swap(reading.name, text, before, moved, change, reason, stands, _TRIES))
         self._learn(reading, moved, stored.dump(moved) or None)
 
     async def move_now(self, reading: Reading, change: Change, reason: str, phase: StorePhase = "circuit") -> None:
@@ -131,7 +135,15 @@ class SharedCircuits:
         self._known.put(reading.name, (circuit, text))
 
     def _swap(
-        self, name: str, text: str | None, before: Circuit, moved: Circuit, change: Change, reason: str, tries: int
+        self,
+        name: str,
+        text: str | None,
+        before: Circuit,
+        moved: Circuit,
+        change: Change,
+        reason: str,
+        stands: Stands,
+        tries: int,
     ) -> Step[tuple[bool, str]]:
         """A swap after the reply; where it loses, its successor applies the change to the value that won."""
 
@@ -139,13 +151,14 @@ class SharedCircuits:
             done, held = result
             if done:
                 self._report(name, before, moved, reason)
+                stands(moved)
                 return None
             winner = stored.parse(held)
             again = change(winner)
             self._known.put(name, (again, stored.dump(again) or None))
             if again == winner or tries <= 1:
                 return None
-            return self._swap(name, held or None, winner, again, change, reason, tries - 1)
+            return self._swap(name, held or None, winner, again, change, reason, stands, tries - 1)
 
         return Step(stored.swap(keys.circuit(name), text, moved, self.clock.now_ms()), then)
 

@@ -410,5 +410,7 @@ async def test_one_caller_at_once(target: Target) -> None:
     caller = target.caller_headers()
     async with httpx.AsyncClient(base_url=target.url, timeout=30, verify=False, trust_env=False) as http:  # noqa: S501
         calls = [http.post(PATH, json={"query": f"cpu {n}?"}, headers=caller) for n in range(40)]
-        statuses = [reply.status_code for reply in await asyncio.gather(*calls)]
-    assert (statuses.count(200), statuses.count(429)) == (10, 30)
+        replies = await asyncio.gather(*calls)
+    statuses = [reply.status_code for reply in replies]
+    modes = {reply.headers.get("x-guard-mode") for reply in replies}
+    assert (statuses.count(200), statuses.count(429), modes) == (10, 30, {"redis"})
