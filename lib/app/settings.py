@@ -53,6 +53,7 @@ class Settings:
     supabase_url: str | None = setting("SUPABASE_URL", env.url)
     supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY", env.token)
     supabase_jwt_secret: Secret | None = setting("SUPABASE_JWT_SECRET", Secret)
+    database_url: Secret | None = setting("DATABASE_URL", Secret)
     fallback_timeout_ms: int = setting("FALLBACK_TIMEOUT_MS", _MILLIS, "800")
     local_share: float = setting("LOCAL_LIMIT_SHARE", env.number(0, 1), "0.25")
 

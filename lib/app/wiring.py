@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..ai.chain import Chain, Visit
     from ..base.env import Secret
     from ..breaker.breaker import Breaker
+    from ..data.origins.postgres import Database
     from ..ops.alerts import Alerts
     from ..ops.health import Health
     from ..ops.overview import Overview
@@ -70,6 +71,8 @@ class Parts:
     emit: Listener
     client: "Late[httpx.AsyncClient]"
     """For all that we call, except Redis."""
+    database: "Late[Database]"
+    """The PostgreSQL that ``DATABASE_URL`` names."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
     late_chain: "Late[Chain]"
@@ -101,6 +104,8 @@ class Parts:
         """Close all connections."""
         if self.client.made is not None:
             await self.client.made.aclose()
+        if self.database.made is not None:
+            await self.database.made.aclose()
         await self.pool.aclose()
 
     async def settle(self) -> None:
@@ -152,6 +157,7 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
         clock,
         emit,
         client,
+        Late(lambda: _database(settings)),
         pool,
         ledger,
         late_chain,
@@ -159,6 +165,12 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
         late_overview,
         late_alerts,
     )
+
+
+def _database(settings: "Settings") -> "Database":
+    from ..data.origins.postgres import Database
+
+    return Database(settings.database_url)
 
 
 def _chain(
