@@ -78,7 +78,7 @@ class Guard:
             mode,
             admission.quota,
             watch.read(),
-            now_ms,
+            turn.now_ms,
             _fresh_ms(call),
             turn.seen.attempts,
             lambda: self._finish(turn, codec, refresh),
@@ -103,7 +103,7 @@ class Guard:
         if not admission.quota.allowed:
             self._remember_refusal(admission)
         mode = admission.mode if subject.layout.windows else "off"
-        return Counted(admission.quota, mode, admission.quota.reason, now_ms, watch.read())
+        return Counted(admission.quota, mode, admission.quota.reason, admission.charge.now_ms, watch.read())
 
     def _refusal(self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int) -> Counted | None:
         """What is known without asking anybody: a refusal that still stands, or a cost that never fits."""
@@ -135,7 +135,8 @@ class Guard:
         wanted = both(both(_entry(call, codec), source.lookup(now_ms)), call.veto)
         admission, ((cached, seen), veto) = await self.limits.admit(charge, wanted, after)
         self._time(watch, admission)
-        return Turn(call, admission, cached, seen, veto, now_ms, after, watch)
+        # By the store's clock, which an instance's first reply may have set right.
+        return Turn(call, admission, cached, seen, veto, admission.charge.now_ms, after, watch)
 
     async def _act[P, V](
         self, turn: Turn[P, V], codec: Codec[V]

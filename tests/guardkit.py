@@ -23,6 +23,7 @@ from lib.base.events import Event, Listener
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
+from lib.redis.store_time import StoreTime
 from tests.blackbox.target import Control
 from tests.built import routes
 from tests.conftest import SupabaseStandIn
@@ -73,10 +74,15 @@ class Instance:
             await stock._redis.close()
 
 
-def started(environ: Mapping[str, str], clock: Clock, listeners: Sequence[Listener] = ()) -> Instance:
-    """Build an instance from its environment."""
+def started(
+    environ: Mapping[str, str],
+    clock: Clock | None,
+    listeners: Sequence[Listener] = (),
+    store_time: StoreTime | None = None,
+) -> Instance:
+    """Build an instance from its environment; with ``store_time`` it corrects its clock by the store's."""
     events: list[Event] = []
-    parts = build(Settings.from_env(environ), clock, (events.append, *listeners))
+    parts = build(Settings.from_env(environ), clock, (events.append, *listeners), store_time)
     transport: Any = httpx.ASGITransport(app=routes(parts))
     client = httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None)  # noqa: S113 - in process
     return Instance(parts, client, events)

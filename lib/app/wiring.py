@@ -1,6 +1,7 @@
 """Builds the real things. Imported with an instance's first request (``instance.py``)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -25,8 +26,10 @@ from ..limits.limiter import Limits, StockLimits
 from ..limits.local import LocalLimits
 from ..limits.supabase import Supabase
 from ..limits.supabase_store import SupabaseStore
+from ..redis.offset import Offset
 from ..redis.rest import Upstash
 from ..redis.store import RedisStore
+from ..redis.store_time import StoreTime
 from ..redis.thrift import Thrift
 
 if TYPE_CHECKING:
@@ -116,15 +119,29 @@ class Parts:
         return self.late_alerts.made.waiting if self.late_alerts.made else 0
 
 
-def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
-    """Wire the parts for one event loop. Connects to nothing yet."""
+def build(
+    settings: "Settings",
+    clock: Clock | None = None,
+    listeners: tuple[Listener, ...] = (log,),
+    time: StoreTime | None = None,
+) -> Parts:
+    """Wire the parts for one event loop. Connects to nothing yet.
+
+    A clock that is handed in is believed; without one, or with ``time``, the machine's is corrected by the store's.
+    """
+    if clock is None and time is None:
+        time = StoreTime()
+    clock, local = clock or Clock(), clock or Clock()
+    if time is not None:
+        clock = replace(clock, now_ms=time.now_ms)
+        local = replace(clock, now_ms=lambda: int(time.local_ms()))
     heard = list(listeners)
-    clock, emit, client, pool = clock or Clock(), broadcast(heard), Late(new_client), new_pool()
+    emit, client, pool = broadcast(heard), Late(new_client), new_pool()
     thrift = Thrift(lambda before, after: emit(ThriftChanged(before, after)))
     ledger = _ledger(settings, clock, thrift)
     heard.append(ledger.listen)
-    redis = ledger.redis = _redis(settings, pool, clock, emit, ledger)
-    supabase = _supabase(settings, client, clock, emit, ledger)
+    redis = ledger.redis = _redis(settings, pool, clock, local, emit, ledger, time)
+    supabase = _supabase(settings, client, local, emit, ledger)
     stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
     limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
     circuits = SharedCircuits(redis, clock, emit)
@@ -134,7 +151,7 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     computing = Computing(limits, redis, claims, clock, Leading(clock, rules))
     guard = Guard(limits, computing, outbox, clock)
     timeout_s = settings.fallback_timeout_ms / 1000
-    signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit, clock)
     late_chain = Late(lambda: _chain(settings, client, circuits, limits))
     late_health = Late(lambda: _health(late_chain.get(), limits))
     late_overview = Late(lambda: _overview(settings, late_chain.get(), limits, ledger))
@@ -213,28 +230,36 @@ def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
 
 
 def _redis(
-    settings: "Settings", pool: httpcore.AsyncConnectionPool, clock: Clock, emit: Listener, ledger: Ledger
+    settings: "Settings",
+    pool: httpcore.AsyncConnectionPool,
+    clock: Clock,
+    local: Clock,
+    emit: Listener,
+    ledger: Ledger,
+    time: StoreTime | None,
 ) -> RedisStore | None:
     token = _open(settings.redis_token)
     if not settings.redis_enabled or settings.redis_url is None or token is None:
         return None
     timeout_ms = settings.redis_timeout_ms
     connect_s = settings.redis_connect_timeout_ms / 1000
-    redis = Upstash(pool, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent)
-    # Replies that use up half of their time are as good as an outage when they do not stop.
-    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, timeout_ms / 2)
-    return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms)
+    redis = Upstash(pool, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent, time)
+    # Replies that use up half of their time are as good as an outage when they do not stop. Its cool-down is a length
+    # of time: it must not change when the clock is corrected.
+    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), local, timeout_ms / 2)
+    offset = time.offset if time is not None else Offset()
+    return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms, offset=offset)
 
 
 def _supabase(
-    settings: "Settings", client: "Late[httpx.AsyncClient]", clock: Clock, emit: Listener, ledger: Ledger
+    settings: "Settings", client: "Late[httpx.AsyncClient]", local: Clock, emit: Listener, ledger: Ledger
 ) -> SupabaseStore | None:
     key = _open(settings.supabase_key)
     if settings.supabase_url is None or key is None:
         return None
     timeout_ms = settings.fallback_timeout_ms
     # There is nothing better to switch to when it is slow.
-    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
+    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), local, float("inf"))
     return SupabaseStore(Supabase(client.get, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
 
 

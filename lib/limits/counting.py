@@ -45,9 +45,13 @@ class Counting:
             self.refund(charge, after, tally.added)
             usage = without(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
         remembered.count(windows, usage, now_ms)
-        if bitfield.needs_ttl(tally, now_ms):
-            self._set_ttl(subject.id, now_ms, after)
+        self.see_to_ttl(charge, tally, after)
         return Admission(charge, quota, "redis")
+
+    def see_to_ttl(self, charge: Charge, tally: Tally, after: Afterwards) -> None:
+        """Have the key's TTL set, where nobody is known to have done so."""
+        if bitfield.needs_ttl(tally, charge.now_ms):
+            self._set_ttl(charge.subject.id, charge.now_ms, after)
 
     def refund(self, charge: Charge, after: Afterwards, added: tuple[bool, ...] | None = None) -> None:
         """Take a call back out of the windows that took it."""

@@ -22,6 +22,7 @@ from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import bitfield
 from .admission import Admission, Charge
+from .bitfield import Known, Tally
 from .coming_back import NOTHING, ComingBack, Outage
 from .counting import Counting
 from .elsewhere import Elsewhere
@@ -222,9 +223,11 @@ class Limits:
     async def _count_in_redis[T](
         self, redis: RedisStore, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards
     ) -> tuple[Admission, tuple[Marks, T]]:
-        subject, left_s = charge.subject, self.left_s(charge.deadline)
+        subject, left_s, moves = charge.subject, self.left_s(charge.deadline), redis.offset.moves
         if not subject.layout.windows:
-            return Admission(charge, Quota(True, "unlimited", ()), "redis"), await redis.run(ride, "ask", left_s)
+            rode = await redis.run(ride, "ask", left_s)
+            charge = charge if redis.offset.moves == moves else self._at_present(charge)
+            return Admission(charge, Quota(True, "unlimited", ()), "redis"), rode
         if self.stock is not None and subject.stock_id is not None:
             stock, stock_id, windows = self.stock, subject.stock_id, subject.layout.windows
             quota = await redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
@@ -237,6 +240,8 @@ class Limits:
             if not (isinstance(e, RedisDown) and e.kind == "resting"):
                 self.counting.lost(subject.id, charge.now_ms)
             raise
+        if redis.offset.moves != moves:
+            charge, tally = await self._count_again(redis, charge, tally, after)
         self._outage.heard(rode[0].outage_ms)
         if self._coming_back.concerns(charge):
             # Learned by this very reply: the call is taken back, and counted as whoever knew of the outage counts it.
@@ -246,6 +251,26 @@ class Limits:
             admission, _ = await self._coming_back.admit(redis, charge, _with_outage(ride), back, after)
             return admission, rode
         return self.counting.admit(charge, tally, after), rode
+
+    def _at_present(self, charge: Charge) -> Charge:
+        return replace(charge, now_ms=self.clock.now_ms())
+
+    async def _count_again(
+        self, redis: RedisStore, charge: Charge, tally: Tally, after: Afterwards
+    ) -> tuple[Charge, Tally]:
+        """Count a call by the right time, whose own reply has said that it was counted by a wrong one."""
+        subject, again = charge.subject, self._at_present(charge)
+        back = bitfield.refund(
+            subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
+        )
+        self.counting.see_to_ttl(charge, tally, after)
+        both = join(back, self.counting.op(again, Known()))
+        try:
+            _, tally = await redis.run(both, "ask", self.left_s(charge.deadline))
+        except BaseException:
+            self.counting.lost(subject.id, again.now_ms)
+            raise
+        return again, tally
 
     async def _count_elsewhere(self, charge: Charge, reason: str, *, switch: bool = True) -> Admission:
         admission, reason = await self._elsewhere.admit(charge, self.mode, reason)
