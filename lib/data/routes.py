@@ -77,7 +77,7 @@ class GuardedFunction:
             found = self.function(request.http)
             return _reply(page_of(await found if inspect.isawaitable(found) else found), {})
         subject = await self._subject(request, parts)
-        outcome = parts.guard.refusal(subject)
+        outcome = await parts.guard.refusal(subject, request.deadline)
         if outcome is None:
             call, asked = self._call(request, subject, self.cache)
             source: Function[Page] = Function(self._compute(asked), parts.guard.limits.left_s, _may_be_stored)

@@ -14,7 +14,7 @@ from ..redis.op import Op
 from . import bitfield
 from .admission import Admission, Charge
 from .bitfield import Known, Refunded, Tally
-from .judge import judge, without
+from .judge import has_ghosts, judge, without
 from .remembered import Memory
 from .window import DAY_MS, Usage, plus
 
@@ -41,12 +41,16 @@ class Counting:
         quota = judge(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
         remembered = self.memory.of(subject.id)
         remembered.known = tally.known
+        following, sure = None, True
         if not quota.allowed:
             self.refund(charge, after, tally.added)
             usage = without(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
+            sure = not has_ghosts(windows, usage, now_ms)
+        elif any(not each.remaining for each in quota.states):
+            following = judge(windows, usage, 1, now_ms)
         remembered.count(windows, usage, now_ms)
         self.see_to_ttl(charge, tally, after)
-        return Admission(charge, quota, "redis")
+        return Admission(charge, quota, "redis", following, sure)
 
     def see_to_ttl(self, charge: Charge, tally: Tally, after: Afterwards) -> None:
         """Have the key's TTL set, where nobody is known to have done so."""

@@ -4,18 +4,16 @@ An admitted call takes one ``BITFIELD``, joined with the ``MGET`` of everything 
 happens while Redis is away is in ``elsewhere.py``, what happens when it returns in ``coming_back.py``.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import field, replace
 from typing import Protocol
 
 from ..afterwards import Afterwards
-from ..base.bounded import Bounded
-from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Listener, Mode, ModeSwitched
 from ..base.values import dataclass
-from ..lookup import Lookup, Texts, both
-from ..redis import keys
+from ..lookup import Lookup, both
 from ..redis.errors import RedisDown
 from ..redis.op import Op, Reply, join
 from ..redis.store import RedisStore
@@ -23,14 +21,17 @@ from ..redis.thrift import Thrift
 from . import bitfield
 from .admission import Admission, Charge
 from .bitfield import Known, Tally
+from .blocklist import Blocklist
 from .coming_back import NOTHING, ComingBack, Outage
 from .counting import Counting
 from .elsewhere import Elsewhere
 from .judge import Quota, too_costly
 from .local import LocalLimits
+from .marks import Marks, marks
+from .news import PULL, News
 from .remembered import Memory
 from .supabase_store import SupabaseStore
-from .window import SKEW_MS, Layout, Window
+from .window import SKEW_AHEAD_MS, Layout, Window
 
 _LONGEST_S = 2.5
 """A call that found Redis away is counted elsewhere within this time; then the cool-down follows."""
@@ -41,32 +42,6 @@ class StockLimits(Protocol):
 
     async def spend(self, caller_id: str, group: str, limits: Sequence[Window], cost: int) -> Quota:
         """Admit a call or refuse it. Raises RedisDown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What instances and operators leave in Redis for every request to see."""
-
-    outage_ms: int = 0
-    """When an instance last reported an outage; 0 for never."""
-    thrift: str | None = None
-    """How sparingly Redis is to be used."""
-    reset_ms: int = 0
-    """When the subject's counts were last reset by hand; 0 for never."""
-
-
-def marks(subject_id: str, now_ms: int) -> Lookup[Marks]:
-    """The marks that concern a subject."""
-
-    def read(texts: Texts) -> Marks:
-        outage, thrift, reset = texts
-        return Marks(_number(outage), thrift, _number(reset))
-
-    return Lookup((keys.OUTAGE, keys.thrift(month_of(now_ms)), keys.reset(subject_id)), read, Marks)
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else 0
 
 
 @dataclass(slots=True)
@@ -85,8 +60,8 @@ class Limits:
     reason: str = "start"
     counting: Counting = field(init=False)
     _memory: Memory = field(default_factory=Memory)
-    _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
-    """The resets by hand that this instance knows of."""
+    news: News = field(init=False)
+    blocklist: Blocklist = field(default_factory=Blocklist)
     _outage: Outage = field(default_factory=Outage)
     _elsewhere: Elsewhere = field(init=False)
     _coming_back: ComingBack = field(init=False)
@@ -98,8 +73,9 @@ class Limits:
         self.since_ms = self.clock.now_ms()
         self._longest_s = (redis.longest_s if redis else 0.0) + (supabase.longest_s if supabase else 0.0)
         cooldown_ms = redis.gate.policy.cooldown_ms if redis else 0
-        grace_ms = cooldown_ms + int(max(_LONGEST_S, self._longest_s) * 1000) + SKEW_MS
+        grace_ms = cooldown_ms + int(max(_LONGEST_S, self._longest_s) * 1000) + SKEW_AHEAD_MS
         self.counting = Counting(self._memory)
+        self.news = News(self._forget_where)
         self._elsewhere = Elsewhere(supabase, self.local, self._memory, self.clock)
         self._coming_back = ComingBack(
             self._memory,
@@ -116,12 +92,13 @@ class Limits:
 
         Takes no longer than the stores' own times together, nor than there is until the deadline.
         """
-        lookup = both(marks(charge.subject.id, charge.now_ms), wanted)
+        lookup = both(marks(charge.now_ms), wanted)
         admission, found = await self._count(charge, lookup.op(), after)
         if found is None:
             return admission, wanted.unread()
         self.thrift.seen(found[0].thrift, charge.now_ms)
-        if not self._is_new_reset(charge.subject.id, found[0]) or admission.quota.allowed:
+        changed = self.news.heard(found[0].news, charge.now_ms)
+        if admission.quota.allowed or not changed(charge.subject.id):
             return admission, found[1]
         # Refused by what this instance remembered of the time before the reset.
         again, found_again = await self._count(charge, lookup.op(), after)
@@ -166,18 +143,24 @@ class Limits:
     def forget(self, subject_id: str) -> None:
         """Know nothing of a subject any more."""
         self._memory.forget(subject_id)
+        self.blocklist.forget(subject_id)
+
+    def _forget_where(self, concerned: Callable[[str], bool]) -> None:
+        self._memory.forget_where(concerned)
+        self.blocklist.forget_where(concerned)
+
+    async def hear_news(self, now_ms: int, deadline: float) -> None:
+        """Read what was changed by hand, if nothing was read for a while: before a caller is refused from memory."""
+        redis = self.redis
+        if redis is None or not self.news.may_pull(now_ms) or self.spares(now_ms) is not None:
+            return
+        # Without an answer what is remembered stands.
+        with contextlib.suppress(RedisDown):
+            self.news.heard(await redis.run(PULL, "ask", self.left_s(deadline)), now_ms)
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline on the monotonic clock; never negative."""
         return max(0.0, deadline - self.clock.monotonic())
-
-    def _is_new_reset(self, subject_id: str, found: Marks) -> bool:
-        """Whether the subject was reset by hand since this instance last looked; then it forgets what it knew."""
-        if found.reset_ms <= (self._resets.get(subject_id) or 0):
-            return False
-        self._resets.put(subject_id, found.reset_ms)
-        self.forget(subject_id)
-        return True
 
     async def _count[T](
         self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards

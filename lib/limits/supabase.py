@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..base.values import dataclass
 from .judge import Quota, judge
-from .window import SKEW_MS, Buckets, Usage, Window, window
+from .window import SKEW_AHEAD_MS, Buckets, Usage, Window, window
 
 if TYPE_CHECKING:
     import httpx
@@ -70,7 +70,8 @@ class Supabase:
                 "p_windows": _as_windows(windows),
                 "p_cost": cost,
                 "p_now_ms": now_ms,
-                "p_skew_ms": SKEW_MS,
+                # One number for both directions; the larger one errs towards refusing.
+                "p_skew_ms": SKEW_AHEAD_MS,
                 "p_floor": _as_told(windows, floor),
                 "p_owed": _as_told(windows, owed),
             },

@@ -11,9 +11,8 @@ from ..base.events import AdminActed
 from ..breaker.circuit import Circuit
 from ..cache import epochs
 from ..edge.problems import Problem
-from ..limits import bitfield
+from ..limits import bitfield, news
 from ..limits.supabase import SupabaseDown
-from ..limits.window import DAY_MS
 from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Command, Op, gather, ignored
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from ..app.wiring import Parts
 
 _WAIT_S = 2.0
-_RESET_SHOWS_MS = 3 * DAY_MS
-"""As long as any instance may remember a finished day."""
 
 type Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 type Route = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9/_-]{0,80}$")]
@@ -107,7 +104,6 @@ async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
     now_ms, done = parts.clock.now_ms(), []
     limits = parts.guard.limits
     for subject in subjects:
-        parts.guard.blocklist.forget(subject)
         limits.forget(subject)
     if limits.supabase is not None:
         try:
@@ -120,10 +116,13 @@ async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
         await _send(
             parts,
             *(command for subject in subjects for command in bitfield.reset(subject, now_ms).commands),
-            *(("SET", keys.reset(subject), now_ms, "PX", _RESET_SHOWS_MS) for subject in subjects),
+            *news.report(subjects, now_ms).commands,
         )
         done.append("Redis")
-    return who.id, f"reset in {', '.join(done) or 'this instance'}"
+    shows = ""
+    if limits.redis is not None:
+        shows = "; shows within 10 s to who was refused in the last 7 minutes, within 80 s to others"
+    return who.id, f"reset in {', '.join(done) or 'this instance'}{shows}"
 
 
 def _caller(parts: "Parts", wanted: Reset) -> Caller:
