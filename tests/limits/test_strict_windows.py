@@ -13,11 +13,11 @@ from upstash_redis.errors import UpstashError
 from dev.faults import Fault
 from lib.base.clock import Clock
 from lib.limits.strict_windows import StrictWindows
-from lib.limits.window import DAY_MS, SKEW_MS
+from lib.limits.window import DAY_MS, SKEW_BACK_MS
 from tests.conftest import Store, UpstashStandIn
 from tests.limits.instance import MIDNIGHT_MS, NOON_MS
 
-RETRY_MS = NOON_MS + 2_500 + 60_000 + SKEW_MS
+RETRY_MS = NOON_MS + 2_500 + 60_000 + SKEW_BACK_MS
 
 
 @dataclass
@@ -87,7 +87,7 @@ def test_the_tightest_window_is_told(ratelimit: Ratelimit, hands: Hands, subject
     hands.now_ms = NOON_MS + 900_000
     refused = ratelimit.limit(subject)
     assert (refused.allowed, refused.limit, refused.remaining) == (False, 100, 0)
-    assert refused.reset * 1000 == NOON_MS + 1_800_000 + DAY_MS + SKEW_MS
+    assert refused.reset * 1000 == NOON_MS + 1_800_000 + DAY_MS + SKEW_BACK_MS
 
 
 def test_remaining_and_reset(ratelimit: Ratelimit, redis: Store, subject: str) -> None:
