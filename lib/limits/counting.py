@@ -10,7 +10,8 @@ from functools import partial
 from ..afterwards import Afterwards, Step
 from ..base.bounded import Bounded
 from ..base.values import dataclass
-from ..redis.op import Op
+from ..redis.op import Op, join
+from ..redis.store import RedisStore
 from . import bitfield
 from .admission import Admission, Charge
 from .bitfield import Known, Refunded, Tally
@@ -83,6 +84,23 @@ class Counting:
             remembered.known = replace(remembered.known, ttl_day=now_ms // DAY_MS)
 
         after.add(bitfield.set_ttl(subject_id, now_ms), confirmed, lambda: self.lost(subject_id, now_ms))
+
+    async def again(
+        self, redis: RedisStore, wrong: Charge, tally: Tally, charge: Charge, left_s: float, after: Afterwards
+    ) -> Tally:
+        """Count a call by the right time, whose own reply has said that it was counted by a wrong one.
+
+        Raises RedisDown.
+        """
+        subject = wrong.subject
+        back = bitfield.refund(subject.id, subject.layout, wrong.cost, wrong.now_ms, tally.added, tokens=wrong.tokens)
+        self.see_to_ttl(wrong, tally, after)
+        try:
+            _, tally = await redis.run(join(back, self.op(charge, Known())), "ask", left_s)
+        except BaseException:
+            self.lost(subject.id, charge.now_ms)
+            raise
+        return tally
 
     def lost(self, subject_id: str, now_ms: int) -> None:
         """A call may have created the subject's key, and no reply said so: its TTL is set later."""

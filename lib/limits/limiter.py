@@ -4,7 +4,6 @@ An admitted call takes one ``BITFIELD``, joined with the ``MGET`` of everything 
 happens while Redis is away is in ``elsewhere.py``, what happens when it returns in ``coming_back.py``.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import field, replace
 from typing import Protocol
@@ -20,7 +19,6 @@ from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import bitfield
 from .admission import Admission, Charge
-from .bitfield import Known, Tally
 from .blocklist import Blocklist
 from .coming_back import NOTHING, ComingBack, Outage
 from .counting import Counting
@@ -28,7 +26,7 @@ from .elsewhere import Elsewhere
 from .judge import Quota, too_costly
 from .local import LocalLimits
 from .marks import Marks, marks
-from .news import PULL, News
+from .news import News
 from .remembered import Memory
 from .supabase_store import SupabaseStore
 from .window import SKEW_AHEAD_MS, Layout, Window
@@ -92,8 +90,8 @@ class Limits:
 
         Takes no longer than the stores' own times together, nor than there is until the deadline.
         """
-        lookup = both(marks(charge.now_ms), wanted)
-        admission, found = await self._count(charge, lookup.op(), after)
+        op = both(marks(charge.now_ms), wanted).op()
+        admission, found = await self._count(charge, op, after)
         if found is None:
             return admission, wanted.unread()
         self.thrift.seen(found[0].thrift, charge.now_ms)
@@ -101,7 +99,7 @@ class Limits:
         if admission.quota.allowed or not changed(charge.subject.id):
             return admission, found[1]
         # Refused by what this instance remembered of the time before the reset.
-        again, found_again = await self._count(charge, lookup.op(), after)
+        again, found_again = await self._count(charge, op, after)
         return again, (found_again or found)[1]
 
     async def spend[T](self, charge: Charge, ride: Op[T], after: Afterwards) -> tuple[Admission, T | None]:
@@ -151,12 +149,8 @@ class Limits:
 
     async def hear_news(self, now_ms: int, deadline: float) -> None:
         """Read what was changed by hand, if nothing was read for a while: before a caller is refused from memory."""
-        redis = self.redis
-        if redis is None or not self.news.may_pull(now_ms) or self.spares(now_ms) is not None:
-            return
-        # Without an answer what is remembered stands.
-        with contextlib.suppress(RedisDown):
-            self.news.heard(await redis.run(PULL, "ask", self.left_s(deadline)), now_ms)
+        if self.redis is not None and self.spares(now_ms) is None:
+            await self.news.pull(self.redis, now_ms, self.left_s(deadline))
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline on the monotonic clock; never negative."""
@@ -209,7 +203,7 @@ class Limits:
         subject, left_s, moves = charge.subject, self.left_s(charge.deadline), redis.offset.moves
         if not subject.layout.windows:
             rode = await redis.run(ride, "ask", left_s)
-            charge = charge if redis.offset.moves == moves else self._at_present(charge)
+            charge = charge if redis.offset.moves == moves else replace(charge, now_ms=self.clock.now_ms())
             return Admission(charge, Quota(True, "unlimited", ()), "redis"), rode
         if self.stock is not None and subject.stock_id is not None:
             stock, stock_id, windows = self.stock, subject.stock_id, subject.layout.windows
@@ -224,7 +218,8 @@ class Limits:
                 self.counting.lost(subject.id, charge.now_ms)
             raise
         if redis.offset.moves != moves:
-            charge, tally = await self._count_again(redis, charge, tally, after)
+            wrong, charge = charge, replace(charge, now_ms=self.clock.now_ms())
+            tally = await self.counting.again(redis, wrong, tally, charge, self.left_s(charge.deadline), after)
         self._outage.heard(rode[0].outage_ms)
         if self._coming_back.concerns(charge):
             # Learned by this very reply: the call is taken back, and counted as whoever knew of the outage counts it.
@@ -234,26 +229,6 @@ class Limits:
             admission, _ = await self._coming_back.admit(redis, charge, _with_outage(ride), back, after)
             return admission, rode
         return self.counting.admit(charge, tally, after), rode
-
-    def _at_present(self, charge: Charge) -> Charge:
-        return replace(charge, now_ms=self.clock.now_ms())
-
-    async def _count_again(
-        self, redis: RedisStore, charge: Charge, tally: Tally, after: Afterwards
-    ) -> tuple[Charge, Tally]:
-        """Count a call by the right time, whose own reply has said that it was counted by a wrong one."""
-        subject, again = charge.subject, self._at_present(charge)
-        back = bitfield.refund(
-            subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
-        )
-        self.counting.see_to_ttl(charge, tally, after)
-        both = join(back, self.counting.op(again, Known()))
-        try:
-            _, tally = await redis.run(both, "ask", self.left_s(charge.deadline))
-        except BaseException:
-            self.counting.lost(subject.id, again.now_ms)
-            raise
-        return again, tally
 
     async def _count_elsewhere(self, charge: Charge, reason: str, *, switch: bool = True) -> Admission:
         admission, reason = await self._elsewhere.admit(charge, self.mode, reason)

@@ -8,10 +8,13 @@ caller that never stops costs 85 commands in its first hour and 45 in each later
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..base.values import dataclass
 from ..redis import keys
+from ..redis.errors import RedisDown
 from ..redis.op import Op, as_text, ignored
+from ..redis.store import RedisStore
 
 KEPT = 8
 """So many subjects the mark names; who has missed more than these forgets everything."""
@@ -87,6 +90,12 @@ class News:
         self._allowance -= 1
         self._read_ms = now_ms
         return True
+
+    async def pull(self, redis: RedisStore, now_ms: int, left_s: float) -> None:
+        """Read the mark on its own, where it is due. Without an answer what is remembered stands. Raises nothing."""
+        if self.may_pull(now_ms):
+            with suppress(RedisDown):
+                self.heard(await redis.run(PULL, "ask", left_s), now_ms)
 
 
 def _nobody(subject: str) -> bool:
