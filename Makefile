@@ -14,8 +14,8 @@ setup: ## create .venv and install into it what is missing (the others do it by 
 run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000 make run for another port)
 	@exec $(PYTHON_VENV) -m dev
 
-test: setup ## run the tests
-	$(PYTHON_VENV) -m pytest
+test: setup ## run the tests (QUICK=1: those worth running after every edit)
+	$(PYTHON_VENV) -m pytest $(if $(QUICK),-m "not slow")
 
 check: setup ## linters, types, and whether generated files are current
 	.venv/bin/ruff check .

@@ -1,4 +1,4 @@
-"""GET /api/health: what works, what does not, and who counts."""
+"""GET /api/health: what works, what does not, and where limits are counted."""
 
 from typing import TYPE_CHECKING
 
@@ -19,5 +19,5 @@ async def health(request: Request, parts: "Parts") -> Reply:
     return Reply(503 if report["status"] == "down" else 200, to_json(report), {"x-guard-mode": report["mode"]})
 
 
-# Monitors poll it, and its checks are shared by all who ask within a second.
+# Monitors poll it, and all requests within a second share its checks.
 app = endpoint(instance, limit=UNLIMITED, get=health)

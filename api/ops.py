@@ -23,7 +23,7 @@ _MAX_BODY_BYTES = 4 * 1024
 
 
 async def admin(request: Request, parts: "Parts") -> Reply:
-    """Do one thing by hand: invalidate answers, reset a caller, open or close a circuit."""
+    """Carry out one admin action: invalidate values, reset a caller, open or close a circuit."""
     require(request, parts.settings.admin_token, "ADMIN_TOKEN")
     from lib.ops.admin import Action, act
 
@@ -55,12 +55,12 @@ async def overview(request: Request, parts: "Parts") -> Reply:
     request.notes.decision, request.notes.reason = "report", snapshot.source
     headers = {}
     if viewed and snapshot.source == "redis":
-        # Whoever has the whole address has the key; an edge keeps replies by the whole address.
+        # A client that knows the whole address knows the key; an edge stores replies by the whole address.
         headers["cache-control"] = f"max-age=0, s-maxage={snapshot.fresh_s}, stale-while-revalidate={snapshot.fresh_s}"
     return Reply(200, to_json(body(snapshot)), headers)
 
 
 ROUTES = {"/api/admin": {"post": admin}, "/api/metrics": {"get": metrics}, "/api/overview": {"get": overview}}
 
-# Whoever has the token is never refused; a wrong one counts against its sender.
+# A request with the token is never refused; a wrong token counts against its sender.
 app = paths(instance, ROUTES, limit=UNLIMITED)

@@ -1,4 +1,4 @@
-"""How strictly limits are kept: the worst admitted-to-limit ratio, and refusals that an exact log would spare.
+"""How strictly limits are kept: the worst admitted-to-limit ratio, and refusals that an exact log would not make.
 
 Both limiters meet the same calls at the same times on the same Redis. **Time is an argument**: Breakwater's rules take
 it as one, and so does the script of `upstash_ratelimit`'s `SlidingWindow`, which runs here as its library passes it,

@@ -73,7 +73,7 @@ def run_round(subjects: Sequence[Subject], kinds: Sequence[Kind], count: int, nu
 def _run(subject: Subject, kind: Kind, count: int) -> Round:
     requests = subject.requests(kind, count)
     connection = Connection(subject.child.port)
-    time.sleep(0.05)  # what is left to do of what was asked before
+    time.sleep(0.05)  # the work that is left of the requests before
     gc.disable()
     try:
         before = subject.child.cpu_s()

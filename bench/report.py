@@ -9,8 +9,8 @@ _KINDS = ("blocked", "refused", "hit", "miss", "first sight", "fallback")
 _KIND_WORDS = {
     "blocked": "refused a moment ago",
     "refused": "over the limit",
-    "hit": "answer kept (hit)",
-    "miss": "answer computed (miss)",
+    "hit": "in the cache (hit)",
+    "miss": "computed (miss)",
     "first sight": "first call of a caller (a miss)",
     "fallback": "Redis out",
 }
@@ -44,8 +44,8 @@ def _head(made: dict[str, Any]) -> list[str]:
         "Who is compared: **Breakwater**; the **stock libraries**, composed as their documentation has it (two "
         "`SlidingWindow`s, a cached answer, a breaker, each call awaited); the **same in one pipeline**; the **LiteLLM "
         "proxy** with Redis cache and a limit a key; the **Portkey gateway** (its open edition has no limits, and the "
-        "build on npm no cache); and the **floor**, a bare function that makes one kept call (*spared*: without looking for "
-        "modules that are not there, and through httpcore, as Breakwater does). All Python functions run "
+        "build on npm no cache); and the **floor**, a bare function that makes one call on a kept connection (*spared*: "
+        "without looking for modules that are not there, and through httpcore, as Breakwater does). All Python functions run "
         f"under `vercel_runtime` with packages {made['packages']}, everything in front of one local backend that answers "
         "at once. Sources: "
         "[bench/](.), raw figures: [results.json](results.json).",
@@ -114,8 +114,8 @@ def _latency(latency: dict[str, Any]) -> list[str]:
         f"Medians of {latency['rounds']} rounds of {latency['requests_a_round']} requests, one after the other on a kept "
         "connection; all subjects take turns within a round, in changing order, and a ratio is the median of each "
         "round's own. Processor time is the measured server's alone (`CLOCK_PROCESS_CPUTIME_ID`), work after the reply "
-        "included. Limits are the defaults, so callers take turns. *Blocked*: who was refused a moment ago, and is refused "
-        "again from memory; LiteLLM refuses from memory, too, and is compared with that. LiteLLM and Portkey reach Redis "
+        "included. Limits are the defaults, so callers take turns. *Blocked*: a caller who was refused a moment ago, and "
+        "is refused again from memory; LiteLLM refuses from memory, too, and is compared with that. LiteLLM and Portkey reach Redis "
         "by its own protocol, Breakwater and the stock libraries over REST, as on Vercel: through a server in Python that "
         "stands in for Upstash, whose own time is in every p50 of theirs and of the floor's.",
         "",
@@ -171,7 +171,7 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
         "",
         *_table(head, rows),
         "",
-        "Never above the limit has a price: a call counts for up to 7.5 seconds longer than its minute, so a caller who "
+        "Never above the limit has a price: a call counts for up to 5 seconds longer than its minute, so a caller who "
         "keeps running into the limit gets a little less than the whole of it.",
         "",
         "![Admitted in the last minute, under the boundary attack](accuracy.svg)",

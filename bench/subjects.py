@@ -27,7 +27,7 @@ def a_caller() -> str:
 
 
 class BadReply(RuntimeError):
-    """A subject did not do what it was asked to: its figures would mean nothing."""
+    """A subject did not do what it was told to: its figures would mean nothing."""
 
 
 class Subject(Protocol):
@@ -38,7 +38,7 @@ class Subject(Protocol):
     kinds: Sequence[Kind]
 
     def requests(self, kind: Kind, count: int) -> list[bytes]:
-        """So many requests of a kind; whatever has to be asked before is asked here."""
+        """So many requests of a kind; whatever has to be requested before is requested here."""
 
     def check(self, kind: Kind, got: Got) -> None:
         """Raise BadReply unless this is a reply of that kind."""
@@ -131,7 +131,7 @@ def stock(rig: Rig, *, pipelined: bool, wired: bool = False) -> Guarded:
 
 
 def floor(rig: Rig, *, wired: bool = False, spared: bool = False) -> Floor:
-    """The floor, or one that is spared what Breakwater spares."""
+    """The floor; with ``spared``, without what Breakwater avoids as well."""
     environ = {**rig.environ(wired=wired), **({"BENCH_SPARED": "1"} if spared else {})}
     name = "floor, spared" if spared else "floor"
     return Floor(function("floor", "bench/apps/floor.py", environ), name)

@@ -1,7 +1,7 @@
 """The local AI backend: answers questions about this machine and the local stack, without a network.
 
 It stands where the project's Cloud Run service stands and speaks its protocol. It is no language model: a table of
-words finds what a question is about, and the answer is measured when it is asked for.
+words finds what a question is about, and the answer is measured at that moment.
 
 Three parts, in this order: what is measured (`Machine`, the only part that touches the computer), what is answered
 (`reply_to`, a pure function), and the HTTP service (`backend_app`).
@@ -368,7 +368,7 @@ def _stack(state: Mapping[str, object], q: Question, only: str | None = None) ->
     if only is not None and only not in state:
         if q.language == "ko":
             return f"{KOREAN_LABELS[only]}의 상태는 이 백엔드에서 알 수 없습니다."
-        return f"This backend was not told the state of {ENGLISH_LABELS[only]}."
+        return f"This backend does not know the state of {ENGLISH_LABELS[only]}."
     if not state:
         return "스택의 상태를 알 수 없습니다." if q.language == "ko" else "The state of the stack is not known here."
     labels = KOREAN_LABELS if q.language == "ko" else ENGLISH_LABELS

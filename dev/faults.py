@@ -79,9 +79,14 @@ class Fault(BaseModel):
 
 
 class Faults:
-    """The fault that is set, if any, and how often it still applies. Safe to set from another thread."""
+    """The fault that is set, if any, and how often it still applies. Safe to set from another thread.
 
-    def __init__(self) -> None:
+    ``waits`` is called when a request begins to be kept waiting, by `hang` or `delay`: tests that set the time by hand
+    move it on then.
+    """
+
+    def __init__(self, waits: Callable[[], None] = lambda: None) -> None:
+        self.waits = waits
         self._lock = threading.Lock()
         self._fault: Fault | None = None
         self._left: int | None = None
@@ -169,11 +174,13 @@ class _Faulty:
             return
         match fault.kind:
             case "delay":
+                self._faults.waits()
                 await self._app(scope, again, _late(send, fault.delay_ms))
             case "one_failed":
                 scope["extensions"] = {**scope.get("extensions", {}), FAULT: "one_failed"}
                 await self._app(scope, again, send)
             case "hang":
+                self._faults.waits()
                 with anyio.move_on_after(HANG_S):
                     await _left(receive)
                 await _close(scope, receive)
@@ -257,7 +264,7 @@ async def respond(
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that hands out a body that was read before, then goes on with the real one."""
+    """A `receive` that returns a body that was read before, then goes on with the real one."""
     pending = True
 
     async def again() -> Message:
@@ -293,7 +300,7 @@ async def _collect(app: ASGIApp, scope: Scope, receive: Receive) -> list[Message
 
 
 async def _cut(sent: list[Message], scope: Scope, receive: Receive, send: Send) -> None:
-    """Send the beginning of a response that announces all of it, and hang up."""
+    """Send the beginning of a response that announces all of it, and close the connection."""
     start = next(message for message in sent if message["type"] == "http.response.start")
     body = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
     headers = [(name, value) for name, value in start.get("headers", []) if name.lower() not in _FRAMING]

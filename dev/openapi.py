@@ -1,21 +1,28 @@
 """The OpenAPI description of the routes, generated from the models: ``python -m dev.openapi [--check]``.
 
 Writes ``docs/openapi.json``; with ``--check`` it only compares, for CI. A path that ``api/`` and the rewrites of
-``vercel.json`` serve and that is not described here, or the other way round, is an error.
+``vercel.json`` serve and that is not described here, or the other way round, is an error. A function that is a route by
+``bw.route`` is described by itself: its docstring, its methods, and what the guard may reply.
 """
 
+import inspect
 import json
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from dev.routes import served
+from dev.routes import discover, served
 from lib import __version__
 from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
+from lib.data.routes import GuardedFunction
+from lib.edge.app import Endpoint
 from lib.edge.problems import KINDS
 from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
 from lib.ops.admin import Action
@@ -47,6 +54,7 @@ _GUARDED = (
     *("backend_timeout", "backend_failed", "backend_unauthorized", *_EVERYWHERE),
 )
 _SECURED = ("unauthorized", "closed", *_EVERYWHERE)
+_CACHED = ("not_cached", "backend_timeout", "backend_failed")
 
 OPERATIONS = (
     Operation(
@@ -120,21 +128,46 @@ OPERATIONS = (
 )
 
 
-def describe() -> dict[str, Any]:
+def operations_of(path: str, file: Path) -> Iterator[Operation]:
+    """What a file says of its route, where that is a function that ``bw.route`` guards."""
+    spec = spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} cannot be imported")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    handlers = module.app.handlers if isinstance(module.app, Endpoint) else {}
+    for method, handler in handlers.items():
+        if isinstance(handler, GuardedFunction) and method != "HEAD":
+            said = inspect.getdoc(handler.function) or inspect.getdoc(module) or path
+            problems = ("rate_limited", *(_CACHED if handler.cache else ()), *_EVERYWHERE)
+            replies = {200: ("What the function returns", Any)}
+            yield Operation(path, method.lower(), said.partition("\n")[0].rstrip("."), None, replies, problems)
+
+
+def describe(root: Path = ROOT) -> dict[str, Any]:
     """The whole document. Raises SystemExit when routes and descriptions differ."""
-    described, paths_served = {operation.path for operation in OPERATIONS}, served(ROOT)
-    if described != paths_served:
-        raise SystemExit(f"dev/openapi.py and api/ differ in {sorted(described ^ paths_served)}")
+    by_hand, files, operations = {each.path for each in OPERATIONS}, discover(root), [*OPERATIONS]
+    for path in sorted(served(root) & files.keys() - by_hand):
+        operations += operations_of(path, files[path])
+    described = {each.path for each in operations}
+    if described != served(root):
+        raise SystemExit(f"dev/openapi.py and api/ differ in {sorted(described ^ served(root))}")
     schemas: dict[str, Any] = {}
     paths: dict[str, Any] = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         entry: dict[str, Any] = {"summary": operation.summary, "responses": _responses(operation, schemas)}
+        # A segment that a file names in brackets, Vercel's way, is a parameter of the path.
+        template, names = re.sub(r"\[(\w+)\]", r"{\1}", operation.path), re.findall(r"\[(\w+)\]", operation.path)
+        if names:
+            entry["parameters"] = [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+            ]
         if operation.secret:
             entry["security"] = [{operation.secret: []}]
         if operation.request is not None:
             schema = _schema(operation.request, schemas)
             entry["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-        paths.setdefault(operation.path, {})[operation.method] = entry
+        paths.setdefault(template, {})[operation.method] = entry
     return {
         "openapi": "3.1.0",
         "info": {
@@ -147,7 +180,7 @@ def describe() -> dict[str, Any]:
             "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {
                 name: {"type": "http", "scheme": "bearer", "description": f"The value of `{name}`."}
-                for name in sorted({operation.secret for operation in OPERATIONS if operation.secret})
+                for name in sorted({each.secret for each in operations if each.secret})
             },
         },
     }

@@ -19,6 +19,7 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Literal, Self, get_args
@@ -33,9 +34,14 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """A port on loopback that leads to another. A context manager; runs in a thread of its own."""
+    """A port on loopback that leads to another. A context manager; runs in a thread of its own.
 
-    def __init__(self, host: str, port: int) -> None:
+    ``waits`` is called when a request begins to be kept waiting, by `hang` or `trickle`: tests that set the time by
+    hand move it on then.
+    """
+
+    def __init__(self, host: str, port: int, waits: Callable[[], None] = lambda: None) -> None:
+        self._waits = waits
         self._to = (host, port)
         self._fault: Fault = "pass"
         self._requests = 0
@@ -95,9 +101,13 @@ class Proxy:
             self._reset(writer)
             return
         back = asyncio.ensure_future(self._back(there_reader, writer))
+        waits = False
         try:
             while data := await reader.read(65_536):
                 if self._fault == "hang":
+                    if not waits:
+                        waits = True
+                        self._waits()
                     continue
                 self._requests += 1
                 if self._fault == "reset" or (self._fault == "flap" and self._requests % 2):
@@ -124,6 +134,7 @@ class Proxy:
                     writer.write(data)
                     await writer.drain()
                     continue
+                self._waits()
                 for at in range(len(data)):
                     writer.write(data[at : at + 1])
                     await writer.drain()

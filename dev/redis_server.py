@@ -137,7 +137,7 @@ class RedisServer:
     def restart(self) -> None:
         """Start again on the same port, empty. A server that still runs is killed first, a stopped one stays down."""
         if self._process is None:
-            raise RedisServerError("this server was stopped for good; start another")
+            raise RedisServerError("this server was stopped and cannot be used again; start another")
         self.kill()
         deadline = time.monotonic() + READY_S
         while True:

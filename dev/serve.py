@@ -122,7 +122,7 @@ async def serve(app: ASGIApp, port: int = 0, protocol: type[ClosableProtocol] = 
         ws="none",
         lifespan="auto",
         access_log=False,
-        # Else uvicorn believes X-Forwarded-For from loopback, before our own rule about proxies is asked.
+        # Else uvicorn trusts X-Forwarded-For from loopback, before our own rule about proxies is applied.
         proxy_headers=False,
         log_config=None,
         log_level="error",

@@ -70,7 +70,7 @@ class Stack:
     async def start(
         cls, environ: Mapping[str, str], directory: Path, say: Say = lambda line: None
     ) -> AsyncIterator[Self]:
-        """Start what `environ` does not name, with data below `directory`; `say` is told what happens.
+        """Start what `environ` does not name, with data below `directory`; `say` is called with what happens.
 
         The servers start in the calling thread, which blocks meanwhile: on Linux a Redis lives no longer than the
         thread that started it.
@@ -144,7 +144,7 @@ class Stack:
         self.parts["backend"] = Part("AI backend", "embedded", "local-supervisor", url=served.url)
 
     def state(self) -> dict[str, object]:
-        """Ask the embedded parts how they are, for the AI backend to tell.
+        """The state of the embedded parts, for the AI backend's answers.
 
         Blocks while it asks the stand-ins over HTTP, so it has to run in another thread than their event loop's.
         """

@@ -322,7 +322,7 @@ class _Connections:
             connection = self._idle.pop()
             if not _readable(connection.fileno()):
                 return connection
-            # Nobody asked it anything: what it has to say is that the server is going, or the end of the stream.
+            # It was sent nothing, so what it sends can only be that the server is stopping, or the end of the stream.
             await connection.close()
         try:
             return await psycopg.AsyncConnection.connect(

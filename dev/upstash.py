@@ -376,7 +376,7 @@ def _calls(commandstats: Reply) -> Counter[str]:
 
 
 def _packed(args: Args) -> bytes:
-    """A command as RESP. redis-py's own packing splits a command's name at spaces: it would change what was asked."""
+    """A command as RESP. redis-py's own packing splits a command's name at spaces, and so changes the command."""
     return b"*%d\r\n%b" % (len(args), b"".join([b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args]))
 
 

@@ -28,7 +28,7 @@ class Step[T]:
 
 @dataclass(slots=True)
 class Afterwards:
-    """What one request leaves to be sent. Steps are only ever added; whoever adds one is done with it."""
+    """What one request leaves to be sent. Steps are only ever added; nothing else has to be done with them."""
 
     steps: list[Step[Any]] = field(default_factory=list)
 
@@ -39,21 +39,21 @@ class Afterwards:
         self.steps.append(Step(op, then, lost))
 
     def take(self) -> list[Step[Any]]:
-        """All steps that are not sent yet, for whoever sends them."""
+        """Take all steps that are not sent yet."""
         taken, self.steps = self.steps, []
         return taken
 
 
 @dataclass(slots=True)
 class Outbox:
-    """Sends what requests leave behind."""
+    """Sends what requests leave to be sent."""
 
     redis: RedisStore | None
     emit: Listener
     due: Callable[[Afterwards], None] = lambda after: None
-    """May add what is due of earlier requests: TTLs that nobody has confirmed."""
+    """May add what is due of earlier requests: TTLs that no reply has confirmed."""
     rides: Callable[[], Op[None] | None] = lambda: None
-    """What goes along with others, and never causes a round trip of its own: the ledger's counts."""
+    """What is sent along with other steps, and never causes a round trip of its own: the ledger's counts."""
 
     async def send(self, after: Afterwards, left_s: float) -> None:
         """Send all steps: one round trip, and one more for each generation of successors. Raises RedisDown."""
@@ -77,7 +77,7 @@ class Outbox:
         found = []
         for step, result in zip(steps, results, strict=True):
             if isinstance(result, UnreadableReply):
-                # A refused command is its own step's trouble; what its neighbours did still counts.
+                # A refused command concerns its own step only; the results of the others still count.
                 self.emit(StoreFailed("redis", "write_back", str(result)))
                 if step.lost is not None:
                     step.lost()

@@ -1,8 +1,8 @@
-"""What the guard is asked to do, and what came of it."""
+"""A call of the guard, and its outcome."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import field
-from typing import Literal
+from typing import Literal, Protocol
 
 from .afterwards import Afterwards
 from .base.events import Mode, Spent
@@ -34,9 +34,9 @@ class Call:
     deadline: float
     """On the monotonic clock, in seconds."""
     directives: Directives = field(default_factory=Directives)
-    """What the request's Cache-Control wants."""
+    """The directives of the request's Cache-Control."""
     cache: CacheRules | None = field(default_factory=CacheRules)
-    """How long a value may be served; None: neither read from the cache nor kept."""
+    """How long a value may be served; None: it is neither read from the cache nor stored."""
     stream: bool = False
     cost: int = 1
     while_here: WhileHere = in_any_case
@@ -69,7 +69,7 @@ class Answered[V]:
 
 @dataclass(frozen=True, slots=True)
 class Streaming[P, V]:
-    """A value that is being given. The pieces end with a Done, or raise SourceFailed."""
+    """A value that is streamed. The pieces end with a Done, or raise SourceFailed."""
 
     pieces: AsyncGenerator[Piece[P, V]]
     name: str
@@ -79,7 +79,7 @@ class Streaming[P, V]:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The guard said no."""
+    """The guard refused the call."""
 
     code: Code
     reason: str
@@ -88,19 +88,29 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The source was asked and gave no usable value; this is how it failed last."""
+    """The source was called and gave no usable value; this is how it failed last."""
 
     failure: SourceFailed
     retry_at_ms: int | None = None
-    """When the source may be asked again, where it may not be now."""
+    """When the source may be called again, where it may not be now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What became of one part of a source: ``answered``, or why it was passed over or failed."""
+    """The outcome of one part of a source: ``answered``, or why it was passed over or failed."""
 
     name: str
     outcome: str
+
+
+class Finish(Protocol):
+    """What is left to do for a call."""
+
+    async def __call__(self, *, send: bool = True) -> None:
+        """End what was begun, refresh what ages, and send what the call has left in its ``after``.
+
+        Without ``send`` that is left to whoever sends the rest of the request's.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +124,4 @@ class Outcome[P, V]:
     now_ms: int
     fresh_ms: int
     attempts: Sequence[Attempt]
-    after: Callable[[], Awaitable[None]]
+    after: Finish

@@ -1,4 +1,4 @@
-"""Taking the lock of a value, and paying for asking its source, in one round trip."""
+"""Taking the lock of a value, and the budget of the part of its source that is called first, in one round trip."""
 
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock
@@ -32,7 +32,7 @@ class Claims:
     ) -> tuple[Admission | None, Lease | None]:
         """The admission to the source, and with it the lock; no admission where another instance has the lock.
 
-        An admission without a lock: Redis did not say.
+        A lock that is not held: Redis did not say whether it was taken.
         """
         call, redis, started = turn.call, self.redis, self.clock.monotonic()
         if redis is None:
@@ -58,7 +58,7 @@ class Claims:
         turn.after.steps += own.take()
         if won:
             lease.hold()
-        return admission, lease if won else None
+        return admission, lease
 
     async def price[P, V](self, turn: Turn[P, V], place: int) -> Admission:
         """The admission to the source alone, where there is no lock to be had or wanted."""

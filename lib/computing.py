@@ -1,9 +1,9 @@
-"""Computing a value once: a request leads, or follows whoever leads, in this instance first and then across instances.
+"""Computing a value once: a request leads or follows another one, in this instance first and then across instances.
 
-Within an instance a future is shared, which is free. Across instances a lock decides (``cache/lock.py``); it is asked
-for together with the budget of the part of the source that is to be asked, so that a miss takes one round trip more
-than a hit. Followers of another instance look again, at growing intervals, until their own deadline. A leader whose
-client leaves goes on while anybody here follows it.
+Within an instance a future is shared, which is free. Across instances a lock decides (``cache/lock.py``). It is taken
+together with the budget of the part of the source that is called first, so that a miss takes one round trip more than
+a hit before its reply. Followers of another instance look again, at growing intervals, until their own deadline. A
+leader whose client leaves goes on while another request of this instance follows it.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ from .redis.store import RedisStore
 from .turn import Lead, Turn
 
 _RESERVE_S = 1.0
-"""Kept back from a follower's time for its reply."""
+"""Reserved from a follower's time for its reply."""
 
 
 async def _nothing() -> None:
@@ -38,7 +38,7 @@ def _still_computing() -> Failed:
 
 @dataclass(slots=True)
 class Computing:
-    """Has values computed, for one instance."""
+    """Leads or follows, for one instance."""
 
     limits: Limits
     redis: RedisStore | None
@@ -49,7 +49,7 @@ class Computing:
     async def compute[P, V](
         self, turn: Turn[P, V], codec: Codec[V], reason: str, order: tuple[int, ...]
     ) -> Answered[V] | Streaming[P, V] | Refused | Failed:
-        """The value, from whoever computes it."""
+        """The value, computed here or by another request."""
         call, cached = turn.call, turn.cached
         # Nothing is taken from a budget for a client that has left.
         await call.while_here(_nothing())
@@ -66,9 +66,15 @@ class Computing:
         try:
             result = await self._lead_or_follow(turn, codec, flight, reason, order)
         except BaseException:
-            self.leading.flights.land(call.key, flight, None)
+            # Where this request leads, the lock is freed first: see `Leading.finish`.
+            if turn.lead is None:
+                self.leading.flights.land(call.key, flight, None)
             raise
-        if not isinstance(result, Streaming):
+        if turn.lead is None:
+            # Found in Redis, where all others find it too; or this request's time is up, which is not everybody's.
+            self.leading.flights.land(call.key, flight, result if isinstance(result, Answered) else None)
+            self.leading.flights.end(call.key, flight)
+        elif not isinstance(result, Streaming):
             self.leading.flights.land(call.key, flight, result)
         return result
 
@@ -77,8 +83,13 @@ class Computing:
         first, lease = await self.claims.claim(turn, turn.cached, order[0])
         if first is None or lease is None:
             return
-        await self.leading.lead(turn, codec, Lead(turn.cached, None, lease), "refresh", order, first)
-        await self.leading.finish(turn, codec)
+        if not lease.held:
+            lease.release(turn.after)
+            return
+        try:
+            await self.leading.lead(turn, codec, Lead(turn.cached, None, lease), "refresh", order, first)
+        finally:
+            await self.leading.finish(turn, codec)
 
     # Follow
 
@@ -99,23 +110,25 @@ class Computing:
     ) -> Answered[V] | Streaming[P, V] | Refused | Failed:
         """Compute the value here, unless another instance does so."""
         call, cached, looks = turn.call, turn.cached, 0
+        over: str | None = None
         while cached.shared and self.redis is not None:
-            if not cached.computing:
+            if not cached.computing or cached.lock == over:
                 first, lease = await self.claims.claim(turn, cached, order[0])
                 if first is not None:
                     return await self.leading.lead(turn, codec, Lead(cached, flight, lease), reason, order, first)
             turn.to("following")
-            wait_s, left_s = (
-                lock.wait_s(looks, self.leading.rules, self.clock.jitter()),
-                self.limits.left_s(call.deadline),
-            )
-            looks += 1
-            if wait_s + _RESERVE_S >= left_s:
-                return _still_computing()
-            await call.while_here(self.clock.sleep(wait_s), flight.is_followed)
+            # A lock whose work is known here to be over is not waited for. One look shows whether the value has come
+            # since the lock was read.
+            over = cached.lock if self.leading.is_over(call.key, cached.lock) else None
+            if over is None:
+                wait_s = lock.wait_s(looks, self.leading.rules, self.clock.jitter())
+                looks += 1
+                if wait_s + _RESERVE_S >= self.limits.left_s(call.deadline):
+                    return _still_computing()
+                await call.while_here(self.clock.sleep(wait_s), flight.is_followed)
             try:
                 lookup = entries.lookup(call.key, call.epochs, codec)
-                cached = await self.redis.run(lookup.op(), "poll", left_s - wait_s)
+                cached = await self.redis.run(lookup.op(), "poll", self.limits.left_s(call.deadline))
             except RedisDown:
                 break
             if (found := self._fresh(turn, cached)) is not None:

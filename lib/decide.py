@@ -21,7 +21,7 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether one part of a source may be asked: its circuit, and until when its budget is known to be spent."""
+    """Whether one part of a source may be called: its circuit, and until when its budget is known to be used up."""
 
     circuit: Circuit
     spent_until_ms: int = 0
@@ -48,7 +48,7 @@ class Serve[E: Stored]:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Ask the source's parts at these places, in this order, until one answers."""
+    """Call the source's parts at these places, in this order, until one answers."""
 
     reason: str
     order: tuple[int, ...]
@@ -63,7 +63,7 @@ def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
     rules: CacheRules | None,
     directives: Directives,
 ) -> Deny | Serve[E] | Compute:
-    """What to do with one request, given all that was read for it in one round trip."""
+    """What to do with one request, given everything that was read for it in one round trip."""
     if not quota.allowed:
         return Deny("rate_limited", quota.reason, quota.retry_at_ms)
     if veto is not None:
@@ -83,13 +83,13 @@ def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
 
 
 def may_be_asked(standing: Standing, now_ms: int) -> bool:
-    """Whether neither the circuit nor the budget keeps a call away."""
+    """Whether both the circuit and the budget admit a call."""
     return standing.spent_until_ms <= now_ms and view(standing.circuit, now_ms) != "refuse"
 
 
 def nobody_to_ask(standings: Sequence[Standing], now_ms: int) -> Deny:
-    """No part of the source may be asked, and nothing is stored: when the first may be asked again."""
-    # A part can be asked again when neither its circuit nor its budget keeps a call away.
+    """No part of the source may be called, and nothing is stored: when the first may be called again."""
+    # A part can be called again when both its circuit and its budget admit a call.
     again = [(max(_open_until(each, now_ms), each.spent_until_ms), each) for each in standings]
     retry_at_ms, first = min(again, key=lambda pair: pair[0])
     if first.spent_until_ms > now_ms:

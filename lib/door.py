@@ -1,39 +1,41 @@
 """The door: what other people's code uses. One :class:`Breakwater` guards routes, calls, values and circuits.
 
-Nothing has to be settled by hand. Inside a route or behind the middleware, what follows a guarded call is sent with the
-request's own work after its reply; elsewhere (a script, a job) it is sent before the call returns.
+There is nothing to call afterwards. Inside a route or behind the middleware, what follows a guarded call is sent with
+the request's own work after its reply; elsewhere (a script, a job) it is sent before the call returns.
 """
 
 import hashlib
-import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .afterwards import Afterwards
-from .app.instance import Instance
+from .app.instance import Instance as ProcessInstance
 from .base import caller as callers
-from .base.caller import Caller
 from .base.events import WouldRefuse
 from .base.values import dataclass
 from .cache import epochs
 from .cache.freshness import CacheRules
-from .call import Answered, Call, Failed
+from .call import Answered, Call, Failed, Finish
 from .data.circuits import CircuitOpen, guarded
-from .data.functions import Function, Raised
+from .data.functions import Function, Raised, run
+from .data.options import RouteOptions, Scope, check, names, rules
 from .data.pages import Held, HeldCodec
-from .data.routes import Asked, RouteFunction, Scope, name_of, route
+from .data.routes import WORDING, Asked, RouteFunction, name_of, route
 from .edge import headers
-from .edge.app import Endpoint
+from .edge.app import Endpoint, Instance
 from .edge.current import current
 from .edge.limits import RouteLimit, route_limit
+from .edge.problems import Problem
+from .edge.request import Request
 from .limits.admission import Subject
 from .limits.grammar import parse_limits
 from .limits.window import Layout
 from .redis import keys
+from .redis.errors import RedisDown
+from .redis.op import gather
 
 if TYPE_CHECKING:
     from .app.wiring import Parts
@@ -43,30 +45,6 @@ __all__ = ["Asked", "Breakwater", "CircuitOpen", "Verdict"]
 _PATIENCE_S = 30.0
 """How long a guarded call outside of a request may take, beside what it computes."""
 _CODEC = HeldCodec()
-_parse = lru_cache(maxsize=256)(parse_limits)
-
-
-class RouteOptions(TypedDict, total=False):
-    """What a route may say of itself."""
-
-    limit: str | None
-    """``"30/minute,500/day"``; None: no limit. Without it, the table of limits by path holds."""
-    cache: float | CacheRules | None
-    """Seconds for which a value is fresh. Without it, the function is called for each request."""
-    stale: float
-    """Seconds for which an older value is served as well, while it is computed anew or when that fails."""
-    scope: Scope
-    """``caller`` (as it is without it): each caller has values of its own; ``shared``: all have the same."""
-    vary: Sequence[str]
-    """Request headers that the value depends on."""
-    tags: Sequence[str]
-    """Names by which values can be invalidated."""
-    methods: Sequence[str]
-    """``("GET",)`` unless it says otherwise; what is cached is read with GET."""
-    name: str
-    """Names the route in keys and in its limit's variable; else its file's place below ``api/`` does."""
-    dry_run: bool
-    """Nothing is refused: what would have been is logged and counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +73,21 @@ class Breakwater:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Breakwater":
         """For the variables of an environment, which are read with the first call. No AI provider is needed."""
-        return cls(Instance(environ))
+        return cls(ProcessInstance(environ))
 
     async def parts(self) -> "Parts":
         """What everything is made of, for code that goes deeper. Raises BadSettings, which names what to set."""
         return await self.instance()
 
     async def aclose(self) -> None:
-        """Flush what was counted and close all connections: at the end of a script."""
-        parts = await self.instance()
-        await parts.ledger.close()
-        await parts.aclose()
+        """Flush what was counted and close all connections, at the end of a script; ``async with`` does so, too."""
+        await self.instance.aclose()
+
+    async def __aenter__(self) -> "Breakwater":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     @overload
     def route(self, function: RouteFunction, /, **options: Unpack[RouteOptions]) -> Endpoint: ...
@@ -119,6 +101,7 @@ class Breakwater:
         The function gets the request; with ``cache``, an :class:`Asked`. It returns what JSON can hold, bytes, or a
         Response. The options are in :class:`RouteOptions`. Raises ValueError for what cannot be.
         """
+        check(options)
         if function is None:
             return lambda decorated: self.route(decorated, **options)
         name = options.get("name") or name_of(function)
@@ -130,20 +113,21 @@ class Breakwater:
             self.instance,
             function,
             limit=limit,
-            cache=cache if isinstance(cache, CacheRules) else _rules(cache, options.get("stale", 0)),
+            cache=cache if isinstance(cache, CacheRules) else rules(cache, options.get("stale", 0)),
             scope=options.get("scope", "caller"),
-            vary=options.get("vary", ()),
-            tags=options.get("tags", ()),
-            methods=options.get("methods", ("GET",)),
+            vary=names(options.get("vary", ())),
+            tags=names(options.get("tags", ())),
+            methods=names(options.get("methods", "GET")),
             name=name,
         )
 
     async def limit(self, who: str, limits: str, *, cost: int = 1, dry_run: bool = False) -> Verdict:
         """Count a call of ``who`` against ``limits`` (``"10/minute,100/day"``). Raises ValueError for what is no limit.
 
-        With ``dry_run`` every call is allowed; what would have been refused is logged and counted.
+        ``who`` names what is counted, with its purpose: ``"login:42"``. A call is admitted only if all of its ``cost``
+        is. With ``dry_run`` every call is allowed; what would have been refused is logged and counted.
         """
-        layout = _parse(limits)
+        layout = parse_limits(limits)
         if cost < 0:
             raise ValueError(f"a call costs 0 or more, not {cost}")
         parts = await self.instance()
@@ -162,49 +146,74 @@ class Breakwater:
         remaining = quota.tightest.remaining if quota.tightest else 0
         return Verdict(quota.allowed or dry_run, remaining, retry_after_s, counted.reason, counted.mode, found)
 
+    @overload
     async def cached[T](
         self,
         key: str,
-        fill: Callable[[], Awaitable[T] | T],
+        fill: Callable[[], Awaitable[T]],
         *,
         fresh: float,
         stale: float = 0,
         scope: Scope = "shared",
-        tags: Sequence[str] = (),
-    ) -> T:
+        tags: str | Sequence[str] = (),
+    ) -> T: ...
+    @overload
+    async def cached[T](
+        self,
+        key: str,
+        fill: Callable[[], T],
+        *,
+        fresh: float,
+        stale: float = 0,
+        scope: Scope = "shared",
+        tags: str | Sequence[str] = (),
+    ) -> T: ...
+    async def cached(
+        self,
+        key: str,
+        fill: Callable[[], Any],
+        *,
+        fresh: float,
+        stale: float = 0,
+        scope: Scope = "shared",
+        tags: str | Sequence[str] = (),
+    ) -> Any:
         """A value from the cache, or from ``fill``, which is called once for all who want it at the same time.
 
-        ``key`` names everything that the value depends on; the value is whatever JSON can hold. It is fresh for
-        ``fresh`` seconds, and served for ``stale`` more while it is computed anew or when that fails.
-        ``scope="caller"``: one value for each caller, inside a route. Raises what ``fill`` raised.
+        ``key`` names everything that the value depends on. The value is whatever JSON can hold; what JSON does not
+        know, such as a dataclass or a tuple, comes back as JSON has it, the first time, too. It is fresh for ``fresh``
+        seconds, and served for ``stale`` more while it is computed anew or when that fails. ``scope="caller"``: one
+        value for each caller, inside a route. Raises what ``fill`` raised, and Problem where that took too long.
         """
+        cache = rules(fresh, stale)
         parts = await self.instance()
         async with self._work(parts) as work:
             owner = ""
             if scope == "caller":
-                if work.caller is None:
-                    raise ValueError("scope: 'caller' needs a request whose caller is known; call it inside a route")
-                owner = work.caller.id
+                if work.request is None:
+                    raise ValueError("scope: 'caller' needs a request; call it inside a route or behind the middleware")
+                owner = (await work.request.identify(parts)).id
             hashed = hashlib.sha256(f"{owner}\0{key}".encode(errors="surrogatepass")).hexdigest()[:32]
             call = Call(
                 route="cached",
                 subject=Subject("", Layout(())),
                 key=keys.value("cached", hashed),
-                epochs=epochs.of_tags("cached", tags),
+                epochs=epochs.of_tags("cached", names(tags)),
                 request_id=work.request_id,
                 deadline=work.deadline,
-                cache=_rules(fresh, stale),
+                cache=cache,
                 after=work.after,
             )
             outcome = await parts.guard.handle(call, Function(_held(fill), parts.guard.limits.left_s), _CODEC)
-            await outcome.after()
+            work.later.append(outcome.after)
         match outcome.result:
             case Answered(Held(value)):
-                return cast("T", value)
+                return value
             case Failed(Raised() as raised, _):
                 raise raised.error
             case Failed(failure, _):
-                raise failure
+                code, detail = WORDING.failure(failure)
+                raise Problem(code, detail) from failure
         raise AssertionError("a value without a limit is not refused")
 
     @asynccontextmanager
@@ -217,27 +226,40 @@ class Breakwater:
                 yield
 
     async def invalidate(self, *tags: str) -> None:
-        """Let no value with one of these tags be served again. Raises RedisDown where Redis cannot be reached."""
+        """Let no value with one of these tags be served again: 1 command a tag, in one round trip.
+
+        Raises Problem (``store_unavailable``) where Redis cannot be reached, and older values may still be served.
+        """
         parts = await self.instance()
-        redis = parts.guard.limits.redis
-        if redis is not None:
-            for tag in tags:
-                await redis.run(epochs.replace(epochs.tag_key(tag)), "admin", _PATIENCE_S)
+        redis, keys_of_tags = parts.guard.limits.redis, dict.fromkeys(map(epochs.tag_key, tags))
+        if redis is None:
+            return
+        try:
+            await redis.run(gather([epochs.replace(key) for key in keys_of_tags]), "admin", _PATIENCE_S)
+        except RedisDown as e:
+            raise Problem("store_unavailable", f"Redis gave no usable reply ({e.kind}). Try again.", 5) from e
 
     @asynccontextmanager
     async def _work(self, parts: "Parts") -> AsyncIterator["_Work"]:
-        """What a guarded call takes from its request; outside of one, what follows is sent at the end of the block."""
-        request = current()
-        if request is not None:
-            yield _Work(request.id, request.deadline, request.after, request.notes.caller)
-            return
-        deadline = parts.clock.monotonic() + parts.settings.max_duration_ms / 1000
-        work = _Work(os.urandom(16).hex(), deadline, Afterwards(), None)
+        """What a guarded call takes from its request. Outside of one, what it leaves is sent when the block ends."""
+        request, longest = current(), parts.clock.monotonic() + parts.settings.max_duration_ms / 1000
+        if request is None:
+            work = _Work(os.urandom(16).hex(), longest, Afterwards(), None)
+        else:
+            # Off Vercel a request may stream for hours.
+            deadline = request.deadline if parts.settings.on_vercel else longest
+            work = _Work(request.id, deadline, request.after, request)
         try:
             yield work
         finally:
-            await parts.guard.outbox.try_send(work.after, _PATIENCE_S)
-            await parts.settle()
+            if request is not None and current() is request:
+                request.later += work.later
+            else:
+                # There is no request, or it was over before this was: a task may outlive it.
+                for each in work.later:
+                    await each(send=False)
+                await parts.guard.outbox.try_send(work.after, _PATIENCE_S)
+                await parts.settle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,24 +267,12 @@ class _Work:
     request_id: str
     deadline: float
     after: Afterwards
-    caller: Caller | None
+    request: Request | None
+    later: list[Finish] = field(default_factory=list)
 
 
-def _rules(fresh: float | None, stale: float) -> CacheRules | None:
-    if fresh is None:
-        return None
-    if fresh <= 0 or stale < 0:
-        raise ValueError("a value is fresh for more than 0 seconds, and stale for 0 or more")
-    stale_ms = round(stale * 1000)
-    return CacheRules(max(1, round(fresh * 1000)), stale_ms, stale_ms)
+def _held(fill: Callable[[], Any]) -> Callable[[], Awaitable[Held]]:
+    async def compute() -> Held:
+        return Held.of(await run(fill))
 
-
-def _held[T](fill: Callable[[], Awaitable[T] | T]) -> Callable[[], Awaitable[Held] | Held]:
-    function: Any = fill
-    if inspect.iscoroutinefunction(function):
-
-        async def compute() -> Held:
-            return Held(await function())
-
-        return compute
-    return lambda: Held(function())
+    return compute

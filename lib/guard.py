@@ -1,4 +1,4 @@
-"""The shell around the rules: count and look up, decide, serve or compute, and see to what is left afterwards.
+"""The shell around the rules: count and look up, decide, serve or compute, and send what is left afterwards.
 
     handle   ->  blocked here?                       refused from memory
              ->  Limits.admit                        one round trip: the count, and everything that is read
@@ -6,7 +6,7 @@
              ->  Computing.compute                   lead or follow, here first, then across instances
              ->  finish, once the reply is out       close, land, refresh, send what is left: one round trip
 
-It never retries a write: a failure costs a caller at most one call of its allowance, and never asks a source twice.
+It never retries a write: a failure costs a caller at most one call of its limit, and never calls a source twice.
 """
 
 from dataclasses import replace
@@ -26,14 +26,13 @@ from .limits.admission import Admission, Charge, Subject
 from .limits.judge import Quota, too_costly
 from .limits.limiter import Limits
 from .lookup import Lookup, both, constant
-from .redis.errors import RedisDown
 from .source import Source
 from .turn import Stopwatch, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What became of a call that was counted and had nothing else to read."""
+    """The verdict on a call that was counted and had nothing else to read."""
 
     quota: Quota
     mode: Mode
@@ -42,13 +41,13 @@ class Counted:
     spent: Spent
 
 
-async def _nothing() -> None:
+async def _nothing(*, send: bool = True) -> None:
     """Nothing is left to do after the reply."""
 
 
 @dataclass(slots=True)
 class Guard:
-    """Stands in front of sources. One for each instance; everything it remembers may be lost without harm."""
+    """Stands in front of sources. One for each instance; everything that it remembers may be lost without harm."""
 
     limits: Limits
     computing: Computing
@@ -64,8 +63,8 @@ class Guard:
         try:
             result, refresh = await self._act(turn, codec)
         except BaseException:
-            # The client left, or a bug: what was taken on the way is still given back.
-            await self._finish(turn, codec, ())
+            # The client left, or a bug: what was taken on the way is still returned.
+            await self._finish(turn, codec, (), send=True)
             raise
         admission = turn.admission
         mode = admission.mode if call.subject.layout.windows else "off"
@@ -77,11 +76,11 @@ class Guard:
             turn.now_ms,
             _fresh_ms(call),
             turn.seen.attempts,
-            lambda: self._finish(turn, codec, refresh),
+            lambda *, send=True: self._finish(turn, codec, refresh, send=send),
         )
 
     async def refusal(self, subject: Subject, deadline: float, cost: int = 1) -> Outcome[Any, Any] | None:
-        """The outcome of a call that is refused without asking anybody; a route looks before it prepares anything."""
+        """The outcome of a call that is refused from memory; a route looks before it prepares anything."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         known = await self._refusal(subject, cost, watch, now_ms, deadline)
         if known is None:
@@ -90,20 +89,24 @@ class Guard:
         return Outcome(refused, known.mode, known.quota, known.spent, now_ms, 0, (), _nothing)
 
     async def count(self, subject: Subject, cost: int, deadline: float, after: Afterwards) -> Counted:
-        """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing."""
+        """Count a call that has nothing else to read; what follows from it is added to ``after``. Raises nothing.
+
+        Where there is no limit, no store is called.
+        """
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         if (known := await self._refusal(subject, cost, watch, now_ms, deadline)) is not None:
             return known
+        if not subject.layout.windows:
+            return Counted(Quota(True, "unlimited", ()), "off", "unlimited", now_ms, watch.read())
         admission, _ = await self.limits.admit(Charge(subject, now_ms, deadline, cost), constant(None), after)
         self._time(watch, admission)
         self._remember(admission)
-        mode = admission.mode if subject.layout.windows else "off"
-        return Counted(admission.quota, mode, admission.quota.reason, admission.charge.now_ms, watch.read())
+        return Counted(admission.quota, admission.mode, admission.quota.reason, admission.charge.now_ms, watch.read())
 
     async def _refusal(
         self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int, deadline: float
     ) -> Counted | None:
-        """What is known without asking anybody: a refusal that still stands, or a cost that never fits."""
+        """A refusal that needs no command: one that still stands, or a cost that never fits."""
         blocklist = self.limits.blocklist
         if blocklist.find(subject.id, cost, now_ms) is not None:
             await self.limits.hear_news(now_ms, deadline)
@@ -164,20 +167,20 @@ class Guard:
             case Compute(reason, order):
                 return await self.computing.compute(turn, codec, reason, order), ()
 
-    async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...]) -> None:
-        """What is left when the reply is out. What fails here is logged and changes no reply."""
+    async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...], *, send: bool) -> None:
+        """What is left to do after the reply. A failure here is logged and changes no reply."""
         try:
             await self.computing.leading.finish(turn, codec)
             if refresh:
                 await self._refresh(turn, codec, refresh)
-            # Not a moment longer than the platform allows: sources have left a second for this.
-            await self.outbox.send(turn.after, self.limits.left_s(turn.call.deadline))
-        except RedisDown:
-            # Logged where it failed. At most this request's own refund, TTL or entry is lost.
-            return
         finally:
-            self.computing.leading.land(turn, None)
-            self.computing.leading.end(turn)
+            try:
+                if send:
+                    # No longer than the platform allows: sources have reserved a second for this. A failure was
+                    # logged where it happened; at most this request's own refund, TTL or entry is lost.
+                    await self.outbox.try_send(turn.after, self.limits.left_s(turn.call.deadline))
+            finally:
+                self.computing.leading.land(turn, None)
 
     async def _refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute an aging value anew, unless somebody does so: another turn, with no client that could leave."""

@@ -1,6 +1,6 @@
-"""Leading: the source is asked for this request, and for all who follow it.
+"""Leading: the source is called for this request, and for all that follow it.
 
-Whether the value comes whole or in pieces, it is kept after its end only. A leader whose client leaves goes on while
+Whether the value comes whole or in pieces, it is stored after its end only. A leader whose client leaves goes on while
 another request of the instance waits for the value, or where the call says so.
 """
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import field, replace
 from typing import Any
 
+from .base.bounded import Bounded
 from .base.clock import Clock
 from .base.leaving import WhileWanted
 from .base.values import dataclass
@@ -16,9 +17,11 @@ from .cache import entry as entries
 from .cache.entry import Codec, Entry
 from .cache.flights import Flights, Landed
 from .cache.freshness import freshness
+from .cache.lease import Lease
 from .cache.lock import LockRules
 from .call import Answered, CacheState, Failed, Refused, Streaming
 from .decide import may_be_asked, nobody_to_ask
+from .feed import Feed
 from .limits.admission import Admission
 from .pieces import Done, Exhausted, Piece, SourceFailed
 from .turn import Lead, Turn
@@ -31,6 +34,9 @@ class Leading:
     clock: Clock
     rules: LockRules
     flights: Flights[Any] = field(default_factory=Flights)
+    _over: Bounded[str, str] = field(default_factory=lambda: Bounded(1_000))
+    """Whose work on a value has ended last. Redis may not have heard of the end, or may have lost the entry that tells
+    of it."""
 
     async def lead[P, V](
         self,
@@ -41,14 +47,15 @@ class Leading:
         order: Sequence[int],
         first: Admission,
     ) -> Answered[V] | Streaming[P, V] | Refused | Failed:
-        """Have the source asked for this request."""
+        """Call the source for this request."""
         turn.begin(lead)
         call, started = turn.call, self.clock.monotonic()
         staying = replace(call, while_here=WhileWanted(call.while_here, lambda: self._wanted(turn)))
         try:
-            turn.open(await turn.seen.open(staying, order, first, turn.after, stream=call.stream))
+            opened = await turn.seen.open(staying, order, first, turn.after, stream=call.stream)
+            turn.open(feed := Feed(opened))
             if not call.stream:
-                return await self._collect(turn, codec, reason)
+                return self._complete(turn, codec, await feed.last(), reason)
         except Exhausted as e:
             return self._without_value(turn, e.failure)
         except SourceFailed as e:
@@ -56,35 +63,22 @@ class Leading:
         finally:
             turn.watch.backend += turn.watch.since(started)
         turn.to("streaming")
-        return Streaming(self._pump(turn, codec), turn.opened.name if turn.opened else "", _missed(turn), reason)
+        return Streaming(self._pump(turn, codec, feed), opened.name, _missed(turn), reason)
 
     def _wanted[P, V](self, turn: Turn[P, V]) -> bool:
         """Whether the value is wanted although the client has left."""
         return turn.call.finish_abandoned or (turn.lead is not None and turn.lead.wanted())
 
-    async def _collect[P, V](self, turn: Turn[P, V], codec: Codec[V], reason: str) -> Answered[V]:
-        """The whole value at once. Raises SourceFailed."""
-        if turn.opened is None:
-            raise AssertionError("nothing was opened")
-        try:
-            async for piece in turn.opened.pieces:
-                if isinstance(piece, Done):
-                    return self._complete(turn, codec, piece, reason)
-        finally:
-            await turn.opened.close()
-        raise AssertionError("a source's pieces end with a Done")
+    async def _pump[P, V](self, turn: Turn[P, V], codec: Codec[V], feed: Feed[P, V]) -> AsyncGenerator[Piece[P, V]]:
+        """The pieces as they come; the value is stored after the last one only.
 
-    async def _pump[P, V](self, turn: Turn[P, V], codec: Codec[V]) -> AsyncGenerator[Piece[P, V]]:
-        """The pieces as they come; the value is kept after the last one only.
-
-        Whoever leaves may close this without ever having started it. What the source still has to give is left as it
-        is: others may want it.
+        Whoever leaves may cancel this, or close it without ever having started it. What the source still has to give is
+        left as it is: others may want it.
         """
-        if turn.opened is None:
-            raise AssertionError("nothing was opened")
         started = self.clock.monotonic()
         try:
-            async for piece in turn.opened.pieces:
+            while not feed.ended:
+                piece = await feed.next()
                 if isinstance(piece, Done):
                     self.land(turn, self._complete(turn, codec, piece, "streamed"))
                 yield piece
@@ -96,24 +90,35 @@ class Leading:
             turn.watch.backend += turn.watch.since(started)
 
     def _complete[P, V](self, turn: Turn[P, V], codec: Codec[V], done: Done[V], reason: str) -> Answered[V]:
-        """The value is whole: keep it if it may be kept."""
-        turn.to("answered")
+        """The value is whole: store it if it may be stored."""
         call, lead, now_ms = turn.call, turn.lead, self.clock.now_ms()
         stored = False
         if lead is not None and call.cache is not None and lead.cached.shared and done.keeps:
             text = "" if call.directives.no_store else codec.dump(done.value)
             if stored := 0 < len(text) <= entries.MAX_STORED_CHARS:
                 lasts_ms = entries.lasts_ms(call.cache, self.rules.lease_ms)
-                entries.store(call.key, call.epochs, lead.cached, text, now_ms, lead.owner, lasts_ms, turn.after)
+                entries.store(
+                    call.key,
+                    call.epochs,
+                    lead.cached,
+                    text,
+                    now_ms,
+                    lead.owner,
+                    lasts_ms,
+                    turn.after,
+                    sent=lambda: self._end(turn),
+                )
         if lead is not None and lead.lease is not None:
             if stored:
                 lead.lease.end()
             else:
-                lead.lease.release(turn.after)
+                self._release(turn, lead.lease)
+        # Not before: a codec may raise, and what was begun is then ended as for every other failure.
+        turn.to("answered")
         return Answered(done.value, _missed(turn), reason, now_ms, stored)
 
     def _without_value[P, V](self, turn: Turn[P, V], failure: SourceFailed | None) -> Answered[V] | Refused | Failed:
-        """An older value if there is one; else the failure, or when the source may be asked again."""
+        """An older value if there is one; else the failure, or when the source may be called again."""
         now_ms = self.clock.now_ms()
         if (older := _older(turn, now_ms)) is not None:
             turn.to("failed")
@@ -132,26 +137,39 @@ class Leading:
     # Afterwards
 
     async def finish[P, V](self, turn: Turn[P, V], codec: Codec[V]) -> None:
-        """The reply is out, or nobody waits for it: end what was begun."""
-        if turn.abandoned and turn.opened is not None and self._wanted(turn):
-            # The client left a stream that others wait for.
-            with suppress(SourceFailed):
-                self.land(turn, await self._collect(turn, codec, "abandoned"))
-        if turn.opened is not None:
-            await turn.opened.close()
-        lease = turn.lead.lease if turn.lead is not None else None
-        if lease is not None and turn.state != "answered":
-            lease.release(turn.after)
+        """The reply is sent, or no client waits for it: end what was begun."""
+        feed = turn.feed
+        try:
+            if turn.state == "streaming" and feed is not None and not feed.ended and self._wanted(turn):
+                # The client left a stream that others wait for.
+                with suppress(SourceFailed):
+                    self.land(turn, self._complete(turn, codec, await feed.last(), "abandoned"))
+            if feed is not None:
+                await feed.close()
+        finally:
+            lease = turn.lead.lease if turn.lead is not None else None
+            if lease is not None and turn.state != "answered":
+                self._release(turn, lease)
+
+    def _release[P, V](self, turn: Turn[P, V], lease: Lease) -> None:
+        lease.release(turn.after)
+        self._over.put(turn.call.key, lease.owner)
 
     def land[P, V](self, turn: Turn[P, V], result: Landed[V]) -> None:
         """Give the result to the requests of this instance that wait for it, if any can."""
         if turn.lead is not None and turn.lead.flight is not None:
             self.flights.land(turn.call.key, turn.lead.flight, result)
 
-    def end[P, V](self, turn: Turn[P, V]) -> None:
+    def _end[P, V](self, turn: Turn[P, V]) -> None:
         """What was computed is in Redis, or will not be: it is not found here any more."""
         if turn.lead is not None and turn.lead.flight is not None:
             self.flights.end(turn.call.key, turn.lead.flight)
+        if turn.lead is not None and turn.lead.lease is not None:
+            self._over.put(turn.call.key, turn.lead.owner)
+
+    def is_over(self, key: str, held: str | None) -> bool:
+        """Whether a value's lock belongs to a request of this instance that has ended."""
+        return held is not None and self._over.get(key) == held
 
 
 def _missed[P, V](turn: Turn[P, V]) -> CacheState:

@@ -1,6 +1,6 @@
 """What a request reads from Redis, as a value: string keys, and how to read what they hold.
 
-Any number of participants (the cache entry, its lock, epochs, circuits, monthly use, marks of the limiter) each hand in
+Any number of participants (the cache entry, its lock, epochs, circuits, monthly use, marks of the limiter) each provide
 a :class:`Lookup`. Merged they are one ``MGET``, one billed command, and each still reads its own keys only.
 """
 

@@ -1,4 +1,4 @@
-"""What a source answers with, and how it fails. Nothing here knows what is asked."""
+"""What a source answers with, and how it fails, whatever the source is."""
 
 from typing import Literal
 
@@ -17,10 +17,10 @@ class SourceFailed(Exception):
 
 
 class Exhausted(Exception):
-    """No part of a source could be asked, or all failed. ``failure``: the last one, None where none was asked."""
+    """No part of a source could be called, or all failed. ``failure``: the last one, None where none was called."""
 
     def __init__(self, failure: SourceFailed | None) -> None:
-        super().__init__(str(failure) if failure else "nothing could be asked")
+        super().__init__(str(failure) if failure else "no part could be called")
         self.failure = failure
 
 

@@ -1,8 +1,9 @@
-"""The limits, by route. Change a default here; a deployment overrides it by environment (``RATELIMIT_*``)."""
+"""Limits and lifetimes, by route. Change a default here; the environment overrides a limit (``RATELIMIT_*``)."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import field
+from functools import lru_cache
 
 from .base.values import dataclass
 from .cache.freshness import CacheRules
@@ -18,6 +19,8 @@ class Group:
     pattern: str
     variable: str
     default: str
+    cache: CacheRules | None = None
+    """How long values of these routes are served; without it, as the ``CACHE_*`` variables say."""
 
 
 # The first match decides.
@@ -47,6 +50,17 @@ def group_of(path: str) -> Group:
     return next(group for group in GROUPS if re.fullmatch(group.pattern, path, re.DOTALL))
 
 
+def policy_of(group: Group, layout: Layout, cache: CacheRules) -> Policy:
+    """The policy of a group with the limit and the lifetimes that are configured."""
+    return Policy(group.name, layout, group.cache or cache)
+
+
+def group_named(name: str) -> str:
+    """The group of a route with a limit of its own: apart from the groups of the table, whatever its name is."""
+    return f"route:{name}"
+
+
+@lru_cache(maxsize=256)
 def variable_of(name: str) -> str:
     """The environment variable that overrides the limit of a route with a limit of its own: ``RATELIMIT_MY_ROUTE``."""
     return "RATELIMIT_" + re.sub(r"[^A-Z0-9]+", "_", name.upper()).strip("_")

@@ -1,7 +1,7 @@
 """What a guard protects: a chain of AI providers, a query, any async function. The guard knows no more than this.
 
-A :class:`Source` is made for one request and knows what to ask. Its shared state (circuits, monthly use) is read along
-with everything else; what was read, together with what to ask, is a :class:`Seen`, which the guard opens.
+A :class:`Source` is made for one request and knows what to compute. Its shared state (circuits, monthly use) is read
+along with everything else; what was read, together with what to compute, is a :class:`Seen`, which the guard opens.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -18,7 +18,7 @@ from .pieces import Piece
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What asking one part of a source takes from that part's own budget; it counts like a caller's call."""
+    """What calling one part of a source takes from that part's own budget; it counts like a caller's call."""
 
     subject: Subject
     tokens: int = 0
@@ -32,7 +32,7 @@ class Opened[P, V]:
     pieces: AsyncGenerator[Piece[P, V]]
     """Any number of Delta, then one Done; raises SourceFailed where it breaks off."""
     close: Callable[[], Awaitable[None]]
-    """Ends it wherever it is, also before anything was read, and may be called again."""
+    """Closes it in whatever state it is, also before anything was read; may be called again."""
 
 
 class Seen[P, V](Protocol):
@@ -40,25 +40,25 @@ class Seen[P, V](Protocol):
 
     @property
     def attempts(self) -> Sequence[Attempt]:
-        """What became of each part that was considered, in order."""
+        """The outcome of each part that was considered, in order."""
 
     def standings(self, now_ms: int) -> Sequence[Standing]:
-        """Which parts may be asked, by place."""
+        """Which parts may be called, by place."""
 
     def price(self, place: int) -> Price:
-        """What asking the part at this place costs."""
+        """What calling the part at this place costs."""
 
     async def open(
         self, call: Call, order: Sequence[int], first: Admission, after: Afterwards, *, stream: bool
     ) -> Opened[P, V]:
-        """Ask the parts in this order until one begins to answer; ``first`` is the first one's admission.
+        """Call the parts in this order until one begins to answer; ``first`` is the first one's admission.
 
         Raises Exhausted.
         """
 
 
 class Source[P, V](Protocol):
-    """Something that can be asked once, for one request."""
+    """Something that computes one value, for one request."""
 
     def lookup(self, now_ms: int) -> Lookup[Seen[P, V]]:
-        """What has to be read of its shared state, and what comes of it."""
+        """What has to be read of its shared state, and what is made of it."""

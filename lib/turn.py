@@ -10,8 +10,8 @@
     answered   the value was computed               -                                  the entry, or free the lock
     failed     it was not                           -                                  free the lock
 
-Whoever is left in ``leading`` or ``streaming`` at the end was abandoned: the client left, or a bug. A transition that
-the table lacks raises.
+A turn that is left in ``leading`` or ``streaming`` at the end was abandoned: the client left, or there is a bug. A
+transition that the table lacks raises.
 """
 
 from collections.abc import Mapping
@@ -26,8 +26,9 @@ from .cache.flights import Flight
 from .cache.lease import Lease
 from .call import Call
 from .decide import Deny
+from .feed import Feed
 from .limits.admission import Admission
-from .source import Opened, Seen
+from .source import Seen
 
 type State = Literal["admitted", "refused", "serving", "following", "leading", "streaming", "answered", "failed"]
 
@@ -65,7 +66,7 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lead[P, V]:
-    """What a request has in hand while it computes."""
+    """What a request holds while it computes."""
 
     cached: Cached[V]
     """What Redis held when it began: the epochs under which the value is computed."""
@@ -86,7 +87,7 @@ class Lead[P, V]:
 
 @dataclass(slots=True, eq=False)
 class Turn[P, V]:
-    """One request: what was learned for it, and where it stands."""
+    """One request: what was read for it, and its state."""
 
     call: Call
     admission: Admission
@@ -100,8 +101,8 @@ class Turn[P, V]:
     """Changed by :meth:`to` only."""
     lead: Lead[P, V] | None = None
     """Set by :meth:`begin` only."""
-    opened: Opened[P, V] | None = None
-    """Set by :meth:`open` only."""
+    feed: Feed[P, V] | None = None
+    """The source that has begun to answer. Set by :meth:`open` only."""
 
     def to(self, state: State) -> None:
         """Go on to another state. Raises AssertionError where the table has no such way."""
@@ -114,11 +115,6 @@ class Turn[P, V]:
         self.to("leading")
         self.lead = lead
 
-    def open(self, opened: Opened[P, V]) -> None:
+    def open(self, feed: Feed[P, V]) -> None:
         """The source has begun to answer."""
-        self.opened = opened
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether it was computing and has come to no end."""
-        return self.state in ("leading", "streaming")
+        self.feed = feed

@@ -170,7 +170,10 @@
 
   function alert(each) {
     const texts = WORDS[language][`alert ${each.kind}`];
-    const text = Array.isArray(texts) ? texts[Number(each.about)] : word(`alert ${each.kind}`, { about: WORDS[language][each.about] ?? each.about });
+    const about = WORDS[language][each.about] ?? each.about;
+    // A kind that has no words here is shown by its name.
+    const text = Array.isArray(texts) ? texts[Number(each.about)]
+      : texts ? word(`alert ${each.kind}`, { about }) : [each.kind, about].filter(Boolean).join(": ");
     return element("li", {}, element("span", {}, text), element("time", { datetime: new Date(each.at * 1000).toISOString() }, moment(each.at)));
   }
 

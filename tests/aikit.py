@@ -348,6 +348,12 @@ class Kit:
 
         self.time.on_sleep = stored
 
+    def executed(self, command: str) -> int:
+        """How often Redis itself has executed a command, by its lower-case name."""
+        stats: Any = self.redis.info("commandstats")
+        calls: int = stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
+        return calls
+
     def without_ttl(self) -> list[str]:
         """Keys that would never expire, and are not among the bounded number of epochs."""
         found: Any = self.redis.keys("*")

@@ -27,6 +27,10 @@ class Built:
         """Flush what was counted."""
         await self.parts.ledger.close()
 
+    async def aclose(self) -> None:
+        """The same: whoever has built the parts closes them."""
+        await self.goodbye()
+
 
 def apps(parts: Parts) -> Mapping[str, ASGIApp]:
     """The application of each path."""

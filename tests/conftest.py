@@ -31,8 +31,39 @@ if TYPE_CHECKING:
     from tests.rig.redis import RedisFront
     from tests.rig.script import Script
 
+SLOW = (
+    "tests/ai/providers/test_contract.py",
+    "tests/ai/test_budgets.py::test_processes_share_a_budget",
+    "tests/blackbox",
+    "tests/breaker/test_shared.py::test_failures_at_once_from_several_processes",
+    "tests/browser",
+    "tests/cache/test_flights.py::test_a_killed_leader",
+    "tests/cache/test_flights.py::test_twenty_concurrent_misses_in_four_processes",
+    "tests/clients",
+    "tests/dev/test_redis_server.py",
+    "tests/dev/test_stack.py",
+    "tests/dev/test_supabase.py",
+    "tests/faults",
+    "tests/limits/test_limits_sql.py",
+    "tests/limits/test_windows.py::test_a_burst",
+    "tests/limits/test_windows.py::test_clocks_that_differ",
+    "tests/limits/test_windows.py::test_eight_processes",
+    "tests/limits/test_windows.py::test_never_more_than_the_limit",
+    "tests/limits/test_windows.py::test_the_retry_time_is_exact",
+    "tests/packaging/test_wheel.py",
+    "tests/vercel/test_runtime.py",
+)
+"""What `make test QUICK=1` leaves out: directories, files, and tests whose names begin like this."""
+
 _SSL = ssl.create_default_context()
 _COUNT = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,11 @@ from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
 from lib.redis.store_time import StoreTime
-from tests.blackbox.target import Control
 from tests.built import routes
 from tests.conftest import SupabaseStandIn
 from tests.rig.callers import a_caller
 from tests.rig.clock import Time
+from tests.rig.control import Control
 from tests.rig.redis import RedisFront
 from tests.rig.script import Script
 

@@ -4,12 +4,14 @@ import asyncio
 import json
 import time
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from lib.base.events import ModeSwitched, RequestDone, StoreFailed
 from lib.breaker.circuit import Circuit
+from lib.cache import epochs
 from tests.guardkit import PATIENT, Rig, leaving, left_when, together
 from tests.rig.callers import a_caller
 from tests.rig.clock import NOON_MS, until
@@ -21,17 +23,34 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_cost_of_a_miss(rig: Rig) -> None:
-    """Gate: a miss is 2 round trips and 3 commands; the first sight of a caller adds 2: at most 5 in all."""
+    """Gate: a miss is 4 commands in 2 round trips and 1 after the reply; each epoch that is missing adds a command."""
     instance, caller = rig.instance(), a_caller()
     rig.forget_counts()
-    assert (await instance.ask("first", caller)).headers["x-cache"] == "MISS"
-    # First sight of a caller: yesterday's buckets, read once, and the new key's TTL.
-    assert rig.commands() == {"bitfield": 1, "bitfield_ro": 1, "mget": 1, "set": 1, "expire": 1}
-    assert rig.cost() == (2, 5)
+    assert (await instance.ask("first", caller, sessionId="one")).headers["x-cache"] == "MISS"
+    # First sight of a caller: yesterday's buckets, read once, and the new key's TTL. Lock, three epochs and the entry.
+    assert rig.commands() == {"bitfield": 1, "bitfield_ro": 1, "mget": 1, "set": 5, "expire": 1}
+    assert rig.cost() == (3, 9)
     rig.forget_counts()
-    assert (await instance.ask("second", caller)).headers["x-cache"] == "MISS"
-    assert rig.commands() == {"bitfield": 1, "mget": 1, "set": 1}
-    assert rig.cost() == (2, 3)
+    assert (await instance.ask("second", caller, sessionId="one")).headers["x-cache"] == "MISS"
+    assert rig.commands() == {"bitfield": 1, "mget": 1, "set": 2}
+    assert rig.cost() == (3, 4)
+    rig.forget_counts()
+    # A session that shares no bucket with the other.
+    assert epochs.bucket("one") != epochs.bucket("two")
+    assert (await instance.ask("second", caller, sessionId="two")).headers["x-cache"] == "MISS"
+    assert rig.commands() == {"bitfield": 1, "mget": 1, "set": 3}
+    assert rig.cost() == (3, 5)
+
+
+async def test_cost_of_a_miss_with_a_budget(rig: Rig) -> None:
+    """Gate: a provider's budget adds a command, which goes out with the lock."""
+    instance, caller = rig.instance(CLOUD_RUN_LIMITS="1000/day"), a_caller()
+    await instance.ask("first", caller)
+    await instance.ask("second", caller)
+    rig.forget_counts()
+    assert (await instance.ask("third", caller)).headers["x-cache"] == "MISS"
+    assert rig.commands() == {"bitfield": 2, "mget": 1, "set": 2}
+    assert rig.cost() == (3, 5)
 
 
 async def test_cost_of_a_hit(rig: Rig) -> None:
@@ -99,8 +118,8 @@ async def test_no_key_without_ttl(rig: Rig) -> None:
     rig.script.reset(status=500)
     for number in range(5):
         await instance.ask(f"question {number}")
-    # And the alert that the circuit opened, with its note in the ledger.
-    assert rig.server.dbsize() == 7 + 6 + 1 + 2
+    # Entries with their locks, callers, the circuit, epochs, and the alert that it opened, with its note in the ledger.
+    assert rig.server.dbsize() == 2 * 7 + 6 + 1 + 3 + 2
     assert rig.without_ttl() == []
 
 
@@ -127,7 +146,7 @@ async def test_no_key_without_ttl_after_lost_replies(rig: Rig) -> None:
     modes = [(await instance.ask("same", caller)).headers["x-guard-mode"] for _ in range(4)]
     assert modes == ["supabase", "supabase", "redis", "redis"]
     assert rig.without_ttl() == []
-    # Nobody computes what the lost calls left a note of, so nobody is waited for.
+    # Nobody computes what the lost calls asked for, so nobody is waited for.
     assert time.monotonic() - started < 2
 
 
@@ -203,44 +222,56 @@ async def test_what_is_stored(rig: Rig, reply: dict[str, Any], status: int, kept
     assert rig.script.asked == (0 if kept else 1)
 
 
-def entry(leave_out: str = "", **changed: object) -> str:
-    """A stored answer of this very moment, but for what is said."""
-    fields = {"v": 2, "t": "x", "m": "m", "p": "cloud-run", "at": NOON_MS, "n": 5, "ms": 7, "e": [0, 0], **changed}
-    return json.dumps({name: value for name, value in fields.items() if name != leave_out})
+def entry(*values: object, header: Sequence[object] = (3, NOON_MS, "EPOCHS", "somebody")) -> str:
+    """A stored answer of this very moment; ``EPOCHS`` stands for the present ones."""
+    return f"{json.dumps(header)}\n{json.dumps(values or ANSWER)}"
 
+
+ANSWER = ("x", "m", "cloud-run", 5, 7)
+"""Text, model, provider, tokens, milliseconds."""
+OF_0_1 = {"v": 2, "t": "x", "m": "m", "p": "cloud-run", "at": NOON_MS, "n": 5, "ms": 7, "e": [0, 0]}
 
 CORRUPT = {
     "empty": "",
     "no-json": "{",
-    "an-older-version": json.dumps({"v": 1, "t": "x", "m": "m", "at": NOON_MS, "e": [0, 0]}),
-    "another-version": entry(v=3),
-    "no-text": entry(t=""),
-    "number-as-text": entry(t=5),
-    "no-time": entry(leave_out="at"),
-    "true-as-time": entry(at=True),
-    "no-provider": entry(leave_out="p"),
-    "number-as-provider": entry(p=5),
-    "text-as-tokens": entry(n="5"),
-    "no-duration": entry(leave_out="ms"),
-    "other-epochs": entry(e=[0]),
+    "of-0.1": json.dumps(OF_0_1),
+    "another-version": entry(header=(4, NOON_MS, "EPOCHS", "somebody")),
+    "no-text": entry("", *ANSWER[1:]),
+    "number-as-text": entry(5, *ANSWER[1:]),
+    "no-time": entry(header=(3, "EPOCHS", "somebody")),
+    "true-as-time": entry(header=(3, True, "EPOCHS", "somebody")),
+    "no-provider": entry("x", "m", 5, 7),
+    "number-as-provider": entry("x", "m", 5, 5, 7),
+    "text-as-tokens": entry("x", "m", "cloud-run", "5", 7),
+    "no-duration": entry("x", "m", "cloud-run", 5),
+    "other-epochs": entry(header=(3, NOON_MS, "a.b.c", "somebody")),
+    "no-answer": entry().partition("\n")[0],
     "list": "[1,2,3]",
     "deep": "[" * 50_000,
     "deep-and-whole": "[" * 50_000 + "]" * 50_000,
+    "deep-answer": entry().partition("\n")[0] + "\n" + "[" * 50_000,
     "huge-number": entry().replace(str(NOON_MS), "9" * 5_000),
-    "lone-surrogate": entry(t="\ud800"),
-    "lone-surrogate-in-model": entry(m="\ud800"),
-    "lone-surrogate-in-provider": entry(p="\ud800"),
+    "lone-surrogate": entry("\ud800", *ANSWER[1:]),
+    "lone-surrogate-in-model": entry("x", "\ud800", *ANSWER[2:]),
+    "lone-surrogate-in-provider": entry("x", "m", "\ud800", 5, 7),
 }
+
+
+def put(rig: Rig, content: str) -> None:
+    """Put a text in the place of the only entry there is."""
+    (key,) = rig.server.keys("ai:supervisor:*")
+    names = epochs.of_session("ai/supervisor", "mine")
+    present: Any = rig.server.mget(names)
+    rig.server.set(key, content.replace("EPOCHS", ".".join(word.decode() for word in present)))
 
 
 async def test_entry_is_served(rig: Rig) -> None:
     """What the corrupt entries below were made of is served, without a look at the backend."""
     instance, caller = rig.instance(), a_caller()
-    await instance.ask("same", caller)
-    (key,) = rig.server.keys("ai:supervisor:*")
-    rig.server.set(key, entry())
+    await instance.ask("same", caller, sessionId="mine")
+    put(rig, entry())
     rig.script.reset()
-    reply = await instance.ask("same", caller)
+    reply = await instance.ask("same", caller, sessionId="mine")
     assert (reply.headers["x-cache"], reply.json()["answer"], rig.script.asked) == ("HIT", "x", 0)
     assert reply.json()["saved"] == {"provider": "cloud-run", "ms": 7, "tokens": 5}
 
@@ -249,12 +280,10 @@ async def test_entry_is_served(rig: Rig) -> None:
 async def test_corrupt_entry(rig: Rig, content: str) -> None:
     """CASES 24: a corrupt entry is a miss, and is overwritten."""
     instance, caller = rig.instance(), a_caller()
-    await instance.ask("same", caller)
-    (key,) = rig.server.keys("ai:supervisor:*")
-    rig.server.set(key, content)
-    seen = [(reply.status_code, reply.headers.get("x-cache")) for reply in [await instance.ask("same", caller)]]
-    seen += [(reply.status_code, reply.headers.get("x-cache")) for reply in [await instance.ask("same", caller)]]
-    assert seen == [(200, "MISS"), (200, "HIT")]
+    await instance.ask("same", caller, sessionId="mine")
+    put(rig, content)
+    replies = [await instance.ask("same", caller, sessionId="mine") for _ in range(2)]
+    assert [(each.status_code, each.headers.get("x-cache")) for each in replies] == [(200, "MISS"), (200, "HIT")]
 
 
 async def test_entry_of_another_type(rig: Rig) -> None:
@@ -283,48 +312,57 @@ async def test_windows_of_another_type(rig: Rig) -> None:
     assert (await instance.ask("another caller")).headers["x-guard-mode"] == "redis"
 
 
-@pytest.mark.parametrize("epoch", ["epoch:ai:supervisor", "epoch:ai:supervisor:mine"], ids=["route", "session"])
+EPOCHS = dict(zip(("everything", "route", "session"), epochs.of_session("ai/supervisor", "mine"), strict=True))
+
+
+@pytest.mark.parametrize("epoch", EPOCHS.values(), ids=EPOCHS)
+@pytest.mark.parametrize("lost", [False, True], ids=["invalidated", "lost"])
 @pytest.mark.parametrize("when", ["computing", "stored"])
-async def test_invalidation(rig: Rig, epoch: str, when: str) -> None:
-    """CASES 24: an answer invalidated after or while it is computed is not served afterwards."""
+async def test_invalidation(rig: Rig, epoch: str, lost: bool, when: str) -> None:
+    """CASES 24, 38: an answer invalidated after or while it is computed is not served, nor one whose epoch was lost."""
     instance, caller = rig.instance(), a_caller()
+    # The epochs exist.
+    await instance.ask("before", caller, sessionId="mine")
     rig.script.reset(hold=True)
     asking = asyncio.ensure_future(instance.ask("same", caller, sessionId="mine"))
     await rig.script.until(lambda script: script.asked == 1)
+
+    def invalidate() -> None:
+        if lost:
+            rig.server.delete(epoch)
+        else:
+            rig.server.set(epoch, epochs.new_word())
+
     if when == "computing":
-        rig.server.incr(epoch)
+        invalidate()
     rig.script.release()
     assert (await asking).status_code == 200
     if when == "stored":
-        rig.server.incr(epoch)
+        invalidate()
     rig.script.reset()
     assert (await instance.ask("same", caller, sessionId="mine")).headers["x-cache"] == "MISS"
     assert (await instance.ask("same", caller, sessionId="mine")).headers["x-cache"] == "HIT"
 
 
-SAME = {
-    "white-space": ("which  disk\n is fullest? ", {}, {}),
-    "latin-case": ("Which DISK is fullest?", {}, {}),
-    "fullwidth-space": ("which\u3000disk is fullest?", {}, {}),
-    "key-order": ("which disk is fullest?", {"a": 1, "b": {"x": 1, "y": 2}}, {"b": {"y": 2, "x": 1}, "a": 1}),
-}
-
-
-@pytest.mark.parametrize(("other", "first", "second"), SAME.values(), ids=SAME)
-async def test_one_entry(rig: Rig, other: str, first: dict[str, Any], second: dict[str, Any]) -> None:
-    """CASES 26: other white space, Latin case or order of parameters is the same question, on any instance."""
-    caller = a_caller()
-    await rig.instance().ask("which disk is fullest?", caller, sessionId="s", parameters=first)
-    again = await rig.instance().ask(other, caller, sessionId="s", parameters=second)
+async def test_one_entry(rig: Rig) -> None:
+    """CASES 26: another order of parameters is the same question, on any instance."""
+    caller, body = a_caller(), {"sessionId": "s", "parameters": {"a": 1, "b": {"x": 1, "y": 2}}}
+    await rig.instance().ask("which disk is fullest?", caller, **body)
+    body = {"parameters": {"b": {"y": 2, "x": 1}, "a": 1}, "sessionId": "s"}
+    again = await rig.instance().ask("which disk is fullest?", caller, **body)
     assert (again.headers["x-cache"], rig.script.asked) == ("HIT", 1)
 
 
-async def test_unicode_forms_are_one_entry(rig: Rig) -> None:
-    """CASES 26: a Korean question composed and decomposed is one entry; its answer comes back unharmed."""
+KOREAN = "가장 많이 찬 디스크는?"
+"""Composed, as keyboards write it."""
+
+
+async def test_any_text_comes_back_unharmed(rig: Rig) -> None:
+    """A Korean answer with a symbol beyond the first plane, from the cache."""
     caller = a_caller()
     rig.script.reset(body=said(answer="디스크는 41% 찼습니다 🙂", model="m"))
-    await rig.instance().ask("가장 많이 찬 디스크는?", caller)
-    again = await rig.instance().ask(unicodedata.normalize("NFD", "가장 많이 찬 디스크는?"), caller)
+    await rig.instance().ask(KOREAN, caller)
+    again = await rig.instance().ask(KOREAN, caller)
     assert (again.headers["x-cache"], again.json()["answer"]) == ("HIT", "디스크는 41% 찼습니다 🙂")
 
 
@@ -334,6 +372,19 @@ OTHER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "session-that-reaches-out": ({"sessionId": "a"}, {"sessionId": "a:"}),
     "parameters": ({"parameters": {"a": 1}}, {"parameters": {"a": "1"}}),
     "hangul": ({"query": "디스크"}, {"query": "디스코"}),
+    "unicode-form": ({"query": KOREAN}, {"query": unicodedata.normalize("NFD", KOREAN)}),
+    "compatibility-form": ({"query": "x²"}, {"query": "x2"}),
+    "white-space": ({"query": "which disk?"}, {"query": "which  disk?"}),
+    "white-space-at-the-end": ({"query": "which disk?"}, {"query": "which disk? "}),
+    "line-break": ({"query": "which disk?"}, {"query": "which\ndisk?"}),
+    "indentation": ({"query": "if a:\n  b\nc"}, {"query": "if a:\n  b\n  c"}),
+    "case": ({"query": "which disk?"}, {"query": "Which disk?"}),
+    "fullwidth-space": ({"query": "which disk?"}, {"query": "which\u3000disk?"}),
+    "invisible": ({"query": "which disk?"}, {"query": "which\u200b disk?"}),
+    "case-in-history": (
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {"messages": [{"role": "user", "content": "A"}, {"role": "assistant", "content": "b"}]},
+    ),
     "history": (
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]},
@@ -343,7 +394,7 @@ OTHER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("first", "second"), OTHER.values(), ids=OTHER)
 async def test_no_answer_crosses_over(rig: Rig, first: dict[str, Any], second: dict[str, Any]) -> None:
-    """CASES 26: another caller, session, history or parameter is another question."""
+    """CASES 26: another caller, session, history, parameter or text is another question, however alike they look."""
     instance, common = rig.instance(), {"caller": a_caller(), "query": "same", "sessionId": "s"}
     assert (await instance.ask(**{**common, **first})).headers["x-cache"] == "MISS"
     assert (await instance.ask(**{**common, **second})).headers["x-cache"] == "MISS"
@@ -704,7 +755,7 @@ async def test_stock_algorithm_with_redis_out(rig: Rig, kind: str) -> None:
 async def test_write_back_fails(rig: Rig, fault: dict[str, Any]) -> None:
     """CASES 27: Redis gone between answer and write-back: the caller has the answer, the backend was paid once."""
     instance, caller = rig.instance(), a_caller()
-    rig.upstash.fault(**fault, match='["SET"')
+    rig.upstash.fault(**fault, match="41 % full")
     reply = await instance.ask("same", caller)
     assert (reply.status_code, reply.headers["x-guard-mode"], rig.script.asked) == (200, "redis", 1)
     assert [(each.store, each.phase) for each in instance.seen(StoreFailed)] == [("redis", "write_back")]
@@ -715,10 +766,29 @@ async def test_write_back_fails(rig: Rig, fault: dict[str, Any]) -> None:
     left_alone = instance.seen(StoreFailed)[0].reason.startswith(("timeout", "unauthorized", "quota"))
     assert left_alone is (fault["kind"] in ("hang", "delay") or fault.get("status") in (401, 429))
     assert (again.status_code, again.headers["x-guard-mode"]) == (200, "supabase" if left_alone else "redis")
+    # Of several commands one that is refused loses its own effect alone.
+    assert (again.headers["x-cache"] == "HIT") is (fault["kind"] in ("one_failed", "drop", "cut"))
     rig.time.ms += 5_000
     assert (await instance.ask("same", caller)).headers["x-guard-mode"] == "redis"
     # The answer that was not kept is not waited for.
     assert time.monotonic() - started < 1
+    assert rig.without_ttl() == []
+
+
+@pytest.mark.parametrize("fault", REDIS_FAULTS.values(), ids=REDIS_FAULTS)
+@pytest.mark.parametrize("budget", ["off", "1000/day"])
+async def test_lock_fails(rig: Rig, fault: dict[str, Any], budget: str) -> None:
+    """CASES 27: Redis gone between count and lock: answered all the same, counted once, the backend was paid once."""
+    instance, caller = rig.instance(CLOUD_RUN_LIMITS=budget), a_caller()
+    rig.upstash.fault(**fault, match='["SET","lock:')
+    reply = await instance.ask("same", caller)
+    assert (reply.status_code, reply.headers["x-guard-mode"], rig.script.asked) == (200, "redis", 1)
+    assert reply.headers["x-ratelimit-remaining"] == "9"
+    assert instance.seen(StoreFailed)[0].phase == "ask"
+    rig.upstash.clear()
+    rig.time.ms += 5_000
+    again = await instance.ask("another", caller)
+    assert (again.headers["x-guard-mode"], again.headers["x-ratelimit-remaining"]) == ("redis", "8")
     assert rig.without_ttl() == []
 
 

@@ -169,7 +169,7 @@ LAYERS = (
     "redis.rest redis.store",
     "afterwards",
     "breaker.shared cache.freshness cache.lock cache.lease cache.epochs cache.entry limits",
-    "policy decide pieces call cache.flights source turn claims leading computing guard",
+    "policy decide pieces call cache.flights source feed turn claims leading computing guard",
     "edge",
     "ai data",
     "ledger",

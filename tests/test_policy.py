@@ -1,9 +1,12 @@
 """The limits as text, and the group whose limit covers a path."""
 
+from dataclasses import replace
+
 import pytest
 
+from lib.cache.freshness import CacheRules
 from lib.limits.grammar import parse_limits
-from lib.policy import GROUPS, defaults, group_of
+from lib.policy import GROUPS, defaults, group_of, policy_of
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,10 @@ def test_defaults() -> None:
     assert defaults().keys() == {group.variable for group in GROUPS}
     assert [str(parse_limits(text).tag) for text in defaults().values()]
     assert defaults()["RATELIMIT_AI_SUPERVISOR"] == "10/minute,100/day"
+
+
+@pytest.mark.parametrize("own", [None, CacheRules(5_000, 0, 0)], ids=["as configured", "its own"])
+def test_a_group_may_have_lifetimes_of_its_own(own: CacheRules | None) -> None:
+    """They win over those of the environment, which hold for all others."""
+    configured, layout = CacheRules(60_000, 0, 0), parse_limits("1/minute")
+    assert policy_of(replace(GROUPS[0], cache=own), layout, configured).cache == (own or configured)

@@ -24,7 +24,7 @@ async def ask(request: Request, parts: "Parts") -> Reply:
 
     body = await request.json(Ask, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    # Without a session of its own a caller has one that follows from who it is: stable, and not to be guessed.
+    # Without a session each caller has one that is derived from its identity: stable, and not to be guessed.
     question = body.question(default_session=f"s-{caller.id[:16]}")
     wanted = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":

@@ -23,10 +23,10 @@ async def run(request: Request, parts: "Parts") -> Reply:
     try:
         report = await daily.run(parts, request.id)
     except RedisDown as e:
-        raise Problem("store_unavailable", f"The ledger cannot be read ({e.kind}); tomorrow is another day.") from e
+        raise Problem("store_unavailable", f"The ledger cannot be read ({e.kind}). The next run will try again.") from e
     request.notes.decision, request.notes.reason = "report", report["vendor"]
     return Reply(200, to_json(report))
 
 
-# Whoever has the secret is never refused; a wrong one counts against its sender.
+# A request with the secret is never refused; a wrong secret counts against its sender.
 app = endpoint(instance, limit=UNLIMITED, get=run)

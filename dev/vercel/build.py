@@ -1,7 +1,7 @@
 """`vercel build` on a copy of the tree, by the pinned CLI, without a login; writes below build/ only.
 
 In a copy, because the build writes a pyproject.toml and a uv.lock into the tree, and the next one would then ignore
-edits of requirements.txt. The copy holds what git knows or would add, so that nothing ignored can slip in: a deployment
+edits of requirements.txt. The copy holds what git knows or would add, so that no ignored file gets in: a deployment
 by git push has no other files either.
 """
 

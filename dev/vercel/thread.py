@@ -30,7 +30,7 @@ class InThread[T]:
         return self._ready.result()[0]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Leave the context, and wait for the thread's end; raises what leaving raised."""
+        """Leave the context, and wait for the thread's end; raises what the exit raised."""
         _, loop, leave = self._ready.result()
         loop.call_soon_threadsafe(leave.set)
         self._thread.join()

@@ -1,1 +1,1 @@
-"""The AI gateway: questions, providers, and the chain that asks them in order."""
+"""The AI gateway: questions, providers, and the chain that calls them in order."""

@@ -1,10 +1,9 @@
 """What a provider's free tier allows, on the provider's own clock."""
 
-import re
 from collections.abc import Sequence
 
 from ..base.values import dataclass
-from ..limits.window import Layout, window
+from ..limits.window import Layout
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, as_int
 
@@ -18,33 +17,8 @@ class Budget:
     vcpus: float = 1.0
     """Processors that a second of answering occupies."""
     write_ms: int = 30_000
-    """Computing is written to Redis in portions of so many vCPU-milliseconds: a command a call would cost more than it
-    tells. An instance that is killed loses what it has not written."""
-
-
-def parse(text: str) -> Layout:
-    """Read ``9/minute,225/day@America/Los_Angeles,6000 tokens/minute``, or ``off``.
-
-    A day with a zone is the calendar day there. Raises ValueError with what to write instead.
-    """
-    if text.strip().lower() == "off":
-        return Layout(())
-    found = []
-    for part in text.split(","):
-        match = re.fullmatch(
-            r"\s*(?P<limit>\d{1,10})\s*(?P<unit>tokens)?\s*/\s*(?P<length>minute|hour|day)\s*(@(?P<zone>[\w/+-]{1,64}))?\s*",
-            part,
-        )
-        if not match:
-            raise ValueError("not a limit: write for example '9/minute,225/day@America/Los_Angeles', or 'off'")
-        unit = "tokens" if match["unit"] else "calls"
-        try:
-            found.append(window(match["length"], int(match["limit"]), unit, match["zone"]))  # type: ignore[arg-type]
-        except KeyError:
-            raise ValueError("not a time zone: write for example 'America/Los_Angeles'") from None
-    if len({each.name for each in found}) != len(found):
-        raise ValueError("each of minute, hour and day may be given once for calls and once for tokens")
-    return Layout(tuple(found))
+    """Computing time is written to Redis in portions of so many vCPU-milliseconds, because one command for each call
+    would cost too much. An instance that is killed loses what it has not written."""
 
 
 _MONTH_S = 32 * 86_400
@@ -71,11 +45,14 @@ def used_up(budget: Budget, used_ms: str | None) -> bool:
 
 
 _CHARS_PER_TOKEN = 3
-"""A low guess for English and about right for Korean: budgets are better guessed too small than too large."""
+"""Low for English and about right for Korean: a reservation is better too large than too small."""
 
 
 def guess_tokens(chars: int, max_tokens: object) -> int:
-    """Tokens a call may cost: its prompt, and what it may answer. Corrected when the provider has said."""
+    """An estimate of the tokens that a call uses: its prompt, and the longest answer that it allows.
+
+    The reservation is corrected when the provider has said how many it used.
+    """
     answer = (
         max_tokens
         if isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and 0 < max_tokens < 1_000_000

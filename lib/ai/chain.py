@@ -1,7 +1,7 @@
 """The AI providers, in order, each with a circuit and a budget of its own: one source for the guard.
 
-Circuits are shared by all instances (``breaker/shared.py``). Budgets are counted like callers, and spent only for a
-call that really goes out. Asking one question of them is in ``tries.py``.
+Circuits are shared by all instances (``breaker/shared.py``). Budgets are counted like callers' limits, and only for
+calls that are really made. What one request does with the chain is in ``tries.py``.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Link:
 
     @property
     def subject(self) -> Subject:
-        """Whom its calls are counted for."""
+        """What its calls are counted under."""
         return Subject(keys.budget(self.name), self.budget.layout)
 
 
@@ -82,7 +82,7 @@ class Chain:
         )
 
     def standings(self, view: View, now_ms: int) -> list[Standing]:
-        """Who may be asked."""
+        """Which providers may be called."""
         found = []
         for place, link in enumerate(self.links):
             until_ms = self._spent_until.get(link.name, 0)
@@ -96,7 +96,7 @@ class Chain:
         self._spent_until[link.name] = until_ms
 
     def used(self, link: Link, view: View, place: int, took_ms: float, after: Afterwards) -> None:
-        """A call has occupied a provider for so long; written to Redis in portions."""
+        """A call has occupied a provider for ``took_ms``; this is written to Redis in portions."""
         if not link.budget.month_s or not view.shared:
             return
         unwritten_ms = self._unwritten_ms.get(link.name, 0.0) + took_ms * link.budget.vcpus

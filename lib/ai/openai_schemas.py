@@ -43,7 +43,7 @@ class ChatCompletion(BaseModel):
         return self.stream if self.stream is not None else "text/event-stream" in accept.lower()
 
     def question(self, session: str) -> Question:
-        """What is asked, in the terms of the rules."""
+        """The question, as the chain takes it."""
         turns = tuple(turn.message for turn in self.messages)
         parameters: dict[str, Any] = {"model": self.model, **(self.model_extra or {})}
         return Question(session, turns, parameters)

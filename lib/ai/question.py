@@ -1,4 +1,4 @@
-"""What is asked of an AI, and what it answers."""
+"""A question to an AI, and its answer."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, as the backend sees it. The last message is the query, asked by the user."""
+    """A question, as the provider sees it. The last message is the query, and it is the user's."""
 
     session: str
     messages: tuple[Message, ...]
@@ -41,7 +41,7 @@ class Answer:
     model: str
     provider: str = ""
     tokens: int | None = None
-    """What the provider says it cost."""
+    """How many the provider says it used."""
     took_ms: int = 0
     """How long the provider took."""
     whole: bool = True
@@ -54,7 +54,7 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 def hash_of(route: str, identity: str, question: Question) -> str:
     """A hash of exactly what is sent, and of who may see the answer; 32 hexadecimal digits.
 
-    Nothing is normalised: a provider can tell every two texts apart that differ, so their answers may differ. Only the
+    Nothing is normalised: a provider can tell any two different texts apart, so their answers may differ. Only the
     order of an object's members does not count. Canonical JSON through SHA-256, so that instances, processes and
     releases agree (tests hold golden values). ``identity`` is whoever the answer belongs to.
     """
@@ -78,7 +78,7 @@ class AnswerCodec:
     """How an answer is stored: its text, model, provider, tokens and time, as a JSON array."""
 
     def dump(self, value: Answer) -> str:
-        """The answer as text; empty where there is nothing in it that is worth keeping."""
+        """The answer as text; empty where it must not be stored."""
         if not value.whole or not value.text.strip():
             return ""
         fields = [value.text, value.model, value.provider, value.tokens, value.took_ms]

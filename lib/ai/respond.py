@@ -1,4 +1,4 @@
-"""From a question to the guard, and from its outcome to a reply, whole or streamed."""
+"""From a question to the guard, and from the guard's outcome to a reply, whole or streamed."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -50,7 +50,7 @@ class Format(Protocol):
     def stream(
         self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
     ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
-        """The events of an answer that is being given, and headers of their own."""
+        """The events of an answer that is streamed, and headers of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,7 @@ async def guarded(
         stream=stream,
         while_here=request.while_here,
         after=request.after,
+        finish_abandoned=parts.settings.ai_finish_abandoned,
     )
     outcome = await parts.guard.handle(call, Asking(parts.chain, question), CODEC)
     return respond(request, outcome, form, stream=stream)
@@ -148,5 +149,5 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
             common |= outcomes.streaming(request, streaming)
             pieces = streaming.pieces
     body, own = form.stream(request, outcome, pieces)
-    # Proxies that gather a reply before they pass it on are asked not to.
+    # Tells proxies not to buffer the reply.
     return Reply(200, body, {**common, **own, "x-accel-buffering": "no"}, EVENT_STREAM, outcome.after)

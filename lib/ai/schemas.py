@@ -56,7 +56,7 @@ class ChatMessage(BaseModel):
 
     @property
     def message(self) -> Message:
-        """The turn in the terms of the rules; ``developer`` is OpenAI's newer name for ``system``."""
+        """The turn, as the chain takes it; ``developer`` is OpenAI's newer name for ``system``."""
         return Message("system" if self.role == "developer" else self.role, self.text)
 
 
@@ -75,7 +75,7 @@ def check_last(messages: list[ChatMessage]) -> None:
 
 
 def check_numbers(name: str, values: object) -> None:
-    """Raise PydanticCustomError where a number is none that JSON has; ``name`` is the field to tell."""
+    """Raise PydanticCustomError where a number is none that JSON has; ``name`` is the field that the error names."""
     try:
         # The hash of a question is made of its canonical JSON, and NaN and Infinity have none.
         json.dumps(values, allow_nan=False)
@@ -86,8 +86,8 @@ def check_numbers(name: str, values: object) -> None:
 class Ask(BaseModel):
     """A question: a ``query``, or ``messages`` that end with the user's, or both (the history, then the query).
 
-    ``id``, ``trigger`` and ``messageId`` are what the AI SDK's ``useChat`` adds: it wants a stream, its chat is the
-    session, and ``regenerate-message`` wants an answer that is not from the cache.
+    ``id``, ``trigger`` and ``messageId`` are what the AI SDK's ``useChat`` adds. It expects a stream, its chat is the
+    session, and ``regenerate-message`` asks for an answer that is not from the cache.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
@@ -116,7 +116,7 @@ class Ask(BaseModel):
         return self
 
     def question(self, default_session: str) -> Question:
-        """What is asked, in the terms of the rules."""
+        """The question, as the chain takes it."""
         turns = [turn.message for turn in self.messages or ()]
         if self.query is not None:
             turns.append(Message("user", self.query))

@@ -8,7 +8,7 @@ from ..pieces import Delta, Done, Piece, SourceFailed
 from .question import Answer
 
 _REPLAY_CHARS = 256
-"""A kept answer goes out in pieces of this size: clients that show pieces as they come see it grow."""
+"""A cached answer is sent in pieces of this size, so that clients which show pieces as they come see it grow."""
 
 type AnswerPiece = Piece[str, Answer]
 
@@ -21,7 +21,7 @@ def event(data: object) -> bytes:
 
 
 async def replay(answer: Answer) -> AsyncGenerator[AnswerPiece]:
-    """A kept answer as if it were being given."""
+    """A cached answer, in pieces."""
     for at in range(0, len(answer.text), _REPLAY_CHARS):
         yield Delta(answer.text[at : at + _REPLAY_CHARS])
     yield Done(answer)
@@ -78,5 +78,5 @@ async def chat_chunks(
 
 
 def usage_of(tokens: int | None) -> dict[str, int]:
-    """Usage in OpenAI's shape. Providers tell the total only alike, so it all counts as completion."""
+    """Usage in OpenAI's shape. All that providers have in common is the total, so it is shown as completion tokens."""
     return {"prompt_tokens": 0, "completion_tokens": tokens or 0, "total_tokens": tokens or 0}

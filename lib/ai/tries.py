@@ -1,4 +1,4 @@
-"""One question, asked of the providers in turn until one begins to answer."""
+"""One question, put to the providers in turn until one begins to answer."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -25,9 +25,9 @@ from .providers.port import Piece as ProviderPiece
 from .question import Answer, Question
 
 _RESERVE_S = 1.0
-"""Kept back from the function's deadline for the reply and what follows it."""
+"""Reserved before the function's deadline for the reply and what follows it."""
 _LONGEST_REST_S = 86_400.0
-"""A provider that asks to be left alone for longer is asked again after a day: it may have been a slip."""
+"""A provider that says it refuses calls for longer is called again after a day: it may be a mistake."""
 _ALONE: Op[None] = Op((), ignored)
 
 
@@ -58,12 +58,12 @@ class _Exchange:
     started: float
     admission: Admission
     over: bool = False
-    """It has ended, one way or another, and circuit and budget know of it."""
+    """It has ended, and circuit and budget have been updated."""
 
 
 @dataclass(slots=True, eq=False)
 class Tries:
-    """What one request does with the chain. See :class:`~..source.Seen`."""
+    """The chain as one request sees it, and its calls. See :class:`~..source.Seen`."""
 
     chain: Chain
     question: Question
@@ -71,7 +71,7 @@ class Tries:
     attempts: list[Attempt] = field(default_factory=list)
 
     def standings(self, now_ms: int) -> list[Standing]:
-        """Which providers may be asked."""
+        """Which providers may be called."""
         return self.chain.standings(self.view, now_ms)
 
     def price(self, place: int) -> Price:
@@ -86,9 +86,9 @@ class Tries:
     async def open(
         self, call: Call, order: Sequence[int], first: Admission, after: Afterwards, *, stream: bool
     ) -> Opened[str, Answer]:
-        """Ask the providers in this order until one begins to answer. Raises Exhausted.
+        """Call the providers in this order until one begins to answer. Raises Exhausted.
 
-        A reply that is not streamed has one piece, and what it lacks shows with its end.
+        A reply that is not streamed has one piece; whether it is complete is known with its end.
         """
         failure: ProviderFailed | None = None
         for number, place in enumerate(order):
@@ -120,7 +120,7 @@ class Tries:
         return admission
 
     async def _pass_over(self, call: Call, place: int, admission: Admission, after: Afterwards) -> str | None:
-        """Why a provider may not be asked after all, if it may not."""
+        """Why a provider may not be called after all; None where it may."""
         link = self.chain.links[place]
         if not admission.quota.allowed:
             if admission.quota.retry_at_ms is None:
@@ -138,7 +138,7 @@ class Tries:
     async def _begin(
         self, call: Call, place: int, admission: Admission, after: Afterwards, *, stream: bool, more: bool
     ) -> Opened[str, Answer]:
-        """Ask one provider; ``more``: others will be asked if it fails. Raises ProviderFailed."""
+        """Call one provider; ``more``: others will be called if it fails. Raises ProviderFailed."""
         link = self.chain.links[place]
         ticket = breaker.ticket(self.view.circuits[place].circuit)
         self.chain.emit(ProviderAsked(link.name))
@@ -150,7 +150,7 @@ class Tries:
             self.attempts.append(Attempt(link.name, e.kind))
             change = self._failed(exchange, e, after)
             if more:
-                # The next provider may take long: other instances learn of the failure before it is asked.
+                # The next provider may take long: other instances learn of the failure before it is called.
                 with suppress(RedisDown):
                     await self.chain.circuits.move_now(self.view.circuits[place], change, e.kind)
             else:
@@ -203,7 +203,7 @@ class Tries:
         return Answer(text, end.model, link.name, end.tokens, round(took_ms), end.whole)
 
     async def _close(self, exchange: _Exchange, after: Afterwards) -> None:
-        """End the call and its connection. If the answer has not ended, the client left: that says nothing of it."""
+        """End the call and its connection. An answer without its end says nothing of the provider: the client left."""
         await exchange.pieces.aclose()
         if not exchange.over:
             exchange.over = True
@@ -211,7 +211,7 @@ class Tries:
             self._release(exchange, "caller left", after)
 
     def _count_use(self, exchange: _Exchange, tokens: int | None, after: Afterwards) -> None:
-        """What the call used beyond what was reserved for it: known when it has ended, however it did."""
+        """Record what the call used, and correct its reservation: known when it has ended, successfully or not."""
         if not self.view.shared:
             return
         took_ms = (self.chain.clock.monotonic() - exchange.started) * 1000
@@ -220,7 +220,7 @@ class Tries:
             self.chain.limits.correct(exchange.admission, tokens, after)
 
     def _failed(self, exchange: _Exchange, error: ProviderFailed, after: Afterwards) -> Change:
-        """The provider failed; what becomes of its circuit. Only what is its own fault counts against it."""
+        """The provider failed: how its circuit changes. Only failures that are its own fault count against it."""
         exchange.over = True
         link, now_ms = self.chain.links[exchange.place], self.chain.clock.now_ms()
         self.chain.emit(ProviderFailure(link.name, str(error), error.fault))
@@ -238,7 +238,7 @@ class Tries:
         return fail
 
     def _release(self, exchange: _Exchange, reason: str, after: Afterwards) -> None:
-        """Give a probe up that said nothing of the provider."""
+        """Give up a probe that says nothing of the provider."""
         now_ms = self.chain.clock.now_ms()
         self._move(exchange.place, lambda circuit: breaker.release(circuit, exchange.ticket, now_ms), reason, after)
 

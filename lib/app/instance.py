@@ -26,13 +26,17 @@ class _Built:
     environ: Mapping[str, str]
     parts: "Parts"
 
+    def is_for(self, environ: Mapping[str, str]) -> bool:
+        """Whether it was built for these variables."""
+        return self.environ is environ or self.environ == environ
+
 
 _built: list[_Built] = []
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """The parts of this process, for an environment: the same for every file and route that asks."""
+    """The parts of this process, for an environment: the same for every file and route."""
 
     environ: Mapping[str, str]
 
@@ -51,6 +55,14 @@ class Instance:
             if each.loop is loop:
                 await each.parts.ledger.close()
 
+    async def aclose(self) -> None:
+        """Flush and close the parts of the running event loop, if it has any; what comes later builds new ones."""
+        loop = asyncio.get_running_loop()
+        for each in [each for each in _built if each.loop is loop and each.is_for(self.environ)]:
+            _built.remove(each)
+            await each.parts.ledger.close()
+            await each.parts.aclose()
+
 
 instance = Instance(os.environ)
 """What the files of ``api/`` use."""
@@ -58,7 +70,7 @@ instance = Instance(os.environ)
 
 def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Parts":
     for each in _built:
-        if each.loop is loop and each.environ == environ:
+        if each.loop is loop and each.is_for(environ):
             return each.parts
     with _uncollected():
         from .settings import Settings
@@ -69,7 +81,7 @@ def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Part
 
         made = build(settings)
     if settings.on_vercel:
-        # What is loaded now stays: whoever looks for garbage from here on need not look at it.
+        # What is loaded now stays, so that the garbage collector need not look at it again.
         gc.freeze()
     # A loop that has ended took its connections along.
     _built[:] = [each for each in _built if not each.loop.is_closed()]

@@ -1,32 +1,47 @@
 """A guard in front of any ASGI application: one line in FastAPI, Starlette or anything else that speaks ASGI."""
 
+import asyncio
+import inspect
 import os
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import starlette.requests
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..base import caller as callers
-from ..edge import limits
+from ..base.events import Crashed
+from ..base.log import log
+from ..edge import limits, sending
 from ..edge.current import serving
-from ..edge.errors import problem_json, reply_to
+from ..edge.errors import as_problem, problem_json, reply_to
 from ..edge.limits import route_limit
-from ..edge.problems import Problem
-from ..edge.request import Request
+from ..edge.request import Reply, Request
 
 if TYPE_CHECKING:
     from ..door import Breakwater
+    from .wiring import Parts
+
+type WhoCalls = Callable[[Scope], str | Awaitable[str | None] | None]
+
+_LEAST_S = 2.0
+"""The least time for what is sent after a reply: off Vercel nothing stops the process meanwhile."""
 
 
 class GuardMiddleware:
     """Limits the callers of the paths that match. What lies behind may use the same Breakwater.
 
-    ``app.add_middleware(GuardMiddleware, breakwater=bw, limit="10/minute", paths="/api/*")``. ``paths``: one pattern or
-    several, as a shell has them. ``caller``: names who calls, from the ASGI scope; without it the signed-in user, or
-    the network address. ``dry_run``: nothing is refused, what would have been is logged and counted.
+    ``app.add_middleware(GuardMiddleware, breakwater=bw, limit="10/minute", paths="/api/*")``
+
+    ``limit``: as in ``bw.route``; None counts nothing. ``paths``: one pattern or several, as a shell has them.
+    ``name``: two middlewares of one name share their counts; without it the paths name it. ``caller``: names who calls,
+    from the ASGI scope, and may be async; where it is not given, or yields None, that is the signed-in user or the
+    network address. ``dry_run``: nothing is refused, what would have been is logged and counted. CORS preflights and
+    WebSockets pass uncounted.
     """
 
     def __init__(
@@ -34,17 +49,17 @@ class GuardMiddleware:
         app: ASGIApp,
         *,
         breakwater: "Breakwater",
-        limit: str | None = None,
+        limit: str | None,
         paths: str | Sequence[str] = "*",
-        name: str = "middleware",
-        caller: Callable[[Scope], str | None] | None = None,
+        name: str = "",
+        caller: WhoCalls | None = None,
         dry_run: bool = False,
     ) -> None:
         """Raises ValueError for what is no limit."""
         self._app = app
         self._instance = breakwater.instance
-        self._limit = route_limit(limit, name, dry_run=dry_run)
         self._paths = (paths,) if isinstance(paths, str) else tuple(paths)
+        self._limit = route_limit(limit, name or "/".join(("middleware", *self._paths)), dry_run=dry_run)
         self._caller = caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,38 +80,93 @@ class GuardMiddleware:
         return sent
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
-        parts = await self._instance()
         request = Request(starlette.requests.Request(scope, receive), os.urandom(16).hex(), problem_json)
-        request.deadline = parts.clock.monotonic() + parts.settings.max_duration_ms / 1000
-        if self._caller is not None and (who := self._caller(scope)):
-            request.notes.caller = callers.identify("key", who, parts.settings.identity_key)
-        refused = None
+        if _is_preflight(request):
+            await self._app(scope, receive, send)
+            return
         try:
-            await limits.count(request, parts, self._limit)
-        except Problem as e:
-            refused = reply_to(request, e)
+            parts = await self._instance()
+        except Exception as e:  # noqa: BLE001 - answered and logged like every other failure
+            await sending.send(request, reply_to(request, as_problem(request, e, log)), log, scope, receive, send)
+            return
+        request.begin(parts)
         try:
-            if refused is None:
-                with serving(request):
-                    await self._app(scope, receive, _with(request, send))
-            else:
-                body = refused.body if isinstance(refused.body, bytes) else b""
-                given = {**(request.limit_headers or {}), **refused.headers}
-                await Response(body, refused.status, given, refused.content_type)(scope, receive, send)
+            with serving(request):
+                try:
+                    if (refused := await self._refusal(request, parts)) is None:
+                        await self._pass_on(request, parts, scope, receive, send)
+                    else:
+                        await sending.send(request, refused, parts.emit, scope, receive, send)
+                finally:
+                    await sending.finish(request, parts.emit)
         finally:
-            await parts.guard.outbox.try_send(request.after, parts.guard.limits.left_s(request.deadline))
-            await parts.settle()
+            try:
+                left_s = max(_LEAST_S, parts.guard.limits.left_s(request.deadline))
+                await parts.guard.outbox.try_send(request.after, left_s)
+                await parts.settle()
+            except Exception:  # noqa: BLE001 - the reply is out; a bug here must not be taken for a failed request
+                parts.emit(Crashed(request.id, traceback.format_exc()))
+
+    async def _refusal(self, request: Request, parts: "Parts") -> Reply | None:
+        """Count the request; the reply where it is refused, or cannot be counted."""
+        try:
+            who = self._caller(request.http.scope) if self._caller is not None else None
+            if inspect.isawaitable(who):
+                who = await who
+            if who:
+                request.notes.caller = callers.identify("key", who, parts.settings.identity_key)
+            await limits.count(request, parts, self._limit)
+        except Exception as e:  # noqa: BLE001 - answered and logged like every other failure
+            return reply_to(request, as_problem(request, e, parts.emit))
+        return None
+
+    async def _pass_on(self, request: Request, parts: "Parts", scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application answer, and report how that went."""
+        notes, outgoing, started = request.notes, _Outgoing(request, send), parts.clock.monotonic()
+        notes.reason = "passed"
+        try:
+            await self._app(scope, receive, outgoing)
+        except Exception as e:
+            notes.reason = f"raised {type(e).__name__}"
+            if not outgoing.status and not _words_failures(scope):
+                # As the server, or Starlette, would say it: but the headers of the limit belong to failures, too.
+                await PlainTextResponse("Internal Server Error", 500)(scope, receive, outgoing)
+            raise
+        except asyncio.CancelledError:
+            notes.decision = "client_left"
+            raise
+        finally:
+            notes.spent = replace(notes.spent, backend=(parts.clock.monotonic() - started) * 1000)
+            sending.report(request, parts.emit, outgoing.status or (499 if notes.decision == "client_left" else 500))
 
 
-def _with(request: Request, send: Send) -> Send:
-    """Add the headers of the limit to a reply, but not over what the application says itself."""
+class _Outgoing:
+    """Sends an application's messages, with the headers of the limit, but not over what the application says itself."""
 
-    async def sent(message: Message) -> None:
+    def __init__(self, request: Request, send: Send) -> None:
+        self.status = 0
+        """That of the reply; 0 before there is one."""
+        self._request = request
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = {**(self._request.limit_headers or {}), "x-request-id": self._request.id}
             given = {name.lower() for name, _ in message.get("headers", ())}
-            ours = [(name.encode(), value.encode()) for name, value in (request.limit_headers or {}).items()]
+            ours = [(name.encode(), value.encode()) for name, value in headers.items()]
             own = [pair for pair in ours if pair[0] not in given]
             message = {**message, "headers": [*message.get("headers", ()), *own]}
-        await send(message)
+        await self._send(message)
 
-    return sent
+
+def _is_preflight(request: Request) -> bool:
+    """Whether this is a CORS preflight, which costs the application nothing and is followed by the request itself."""
+    return request.http.method == "OPTIONS" and bool(request.header("access-control-request-method"))
+
+
+def _words_failures(scope: Scope) -> bool:
+    """Whether the Starlette application around us has its own reply to uncaught exceptions."""
+    app = scope.get("app")
+    handlers = getattr(app, "exception_handlers", {})
+    return bool(getattr(app, "debug", False) or 500 in handlers or Exception in handlers)

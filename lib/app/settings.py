@@ -58,6 +58,7 @@ class Settings:
     ai_providers: tuple[str, ...] = setting("AI_PROVIDERS", env.items, "")
     ai_timeout_ms: int = setting("AI_TIMEOUT_MS", _MILLIS, "60000")
     ai_connect_timeout_ms: int = setting("AI_CONNECT_TIMEOUT_MS", _MILLIS, "5000")
+    ai_finish_abandoned: bool = setting("AI_FINISH_ABANDONED", env.flag, "false")
     max_duration_ms: int = setting("MAX_DURATION_MS", _MILLIS, "290000")
 
     cache_fresh_s: int = setting("CACHE_TTL_SECONDS", env.integer(1, 86_400), "3600")
@@ -93,9 +94,9 @@ class Settings:
     on_vercel: bool = setting("VERCEL", env.flag, "false")
 
     providers: tuple[ProviderSettings, ...]
-    """The configured AI providers, in the order in which they are asked."""
-    limits_by_name: Mapping[str, Layout]
-    """Limits of routes that are not ours, by the variable that sets them (``RATELIMIT_MY_ROUTE``)."""
+    """The configured AI providers, in the order in which they are called."""
+    limits_by_name: Mapping[str, str]
+    """Limits as they are written, by the variable that sets them (``RATELIMIT_MY_ROUTE``)."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -105,11 +106,9 @@ class Settings:
         times = (values.get(f"{name}_ms", 0) / 1000 for name in ("ai_timeout", "ai_connect_timeout"))
         providers, wrong = registry.read(given, values["ai_providers"], *times)
         faults += wrong + _missing(given, redis_enabled=values.get("redis_enabled", True))
-        named, wrong = _named_limits(given)
-        faults += wrong
         if faults:
             raise BadSettings(faults)
-        return cls(**values, providers=providers, limits_by_name=named)
+        return cls(**values, providers=providers, limits_by_name=_named_limits(given))
 
     def require_ai(self) -> None:
         """What an AI route checks first. Raises BadSettings where no AI provider is configured."""
@@ -118,7 +117,7 @@ class Settings:
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The names of the configured providers, in the order in which they are asked."""
+        """The names of the configured providers, in the order in which they are called."""
         return tuple(each.name for each in self.providers)
 
     @property
@@ -139,8 +138,17 @@ class Settings:
         return self._policy(policy.group_of(path))
 
     def policy_named(self, name: str, layout: Layout) -> Policy:
-        """The policy of a route with a limit of its own; the environment's word wins over the code's."""
-        return Policy(name, self.limits_by_name.get(policy.variable_of(name), layout))
+        """The policy of a route with a limit of its own; the environment's word wins over the code's.
+
+        Raises BadSettings where that is no limit: only here is it known to be meant as one.
+        """
+        variable = policy.variable_of(name)
+        if (text := self.limits_by_name.get(variable)) is not None:
+            try:
+                layout = parse_limits(text)
+            except ValueError as e:
+                raise BadSettings([f"{variable}: {e}"]) from e
+        return Policy(policy.group_named(name), layout)
 
     def policies(self) -> list[Policy]:
         """The policy of every group of routes."""
@@ -154,7 +162,7 @@ class Settings:
             "RATELIMIT_API": self.limit_api,
         }
         cache = CacheRules(self.cache_fresh_s * 1000, self.cache_refresh_s * 1000, self.cache_stale_s * 1000)
-        return Policy(group.name, layouts[group.variable], cache)
+        return policy.policy_of(group, layouts[group.variable], cache)
 
     @property
     def breaker(self) -> BreakerPolicy:
@@ -170,17 +178,10 @@ def variables() -> list[Variable[Any]]:
     return [*_OWN.values(), *(each for one in registry.PROVIDERS for each in one.variables.values())]
 
 
-def _named_limits(given: Mapping[str, str]) -> tuple[dict[str, Layout], list[str]]:
-    """The limits of routes with a limit of their own, and what is wrong with them."""
-    known = {name for each in _OWN.values() for name in each.names}
-    found, faults = dict[str, Layout](), list[str]()
-    for name in given:
-        if name.startswith("RATELIMIT_") and name not in known:
-            try:
-                found[name] = parse_limits(given[name])
-            except ValueError as e:
-                faults.append(f"{name}: {e}")
-    return found, faults
+def _named_limits(given: Mapping[str, str]) -> dict[str, str]:
+    """What may be limits of routes with a limit of their own. Other software may have variables of such names, too."""
+    others = {name for each in _OWN.values() if each.read is not parse_limits for name in each.names}
+    return {name: text for name, text in given.items() if name.startswith("RATELIMIT_") and name not in others}
 
 
 def _missing(given: Mapping[str, str], *, redis_enabled: bool) -> list[str]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Late[T]:
-    """Something that is imported and made when it is first needed: most requests need it never."""
+    """Something that is imported and made when it is first needed, which for most requests is never."""
 
     make: Callable[[], T]
     made: T | None = None
@@ -68,7 +68,7 @@ class Parts:
     clock: Clock
     emit: Listener
     client: "Late[httpx.AsyncClient]"
-    """For every party we call but Redis."""
+    """For all that we call, except Redis."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
     late_chain: "Late[Chain]"
@@ -97,7 +97,7 @@ class Parts:
         return self.late_alerts.get()
 
     async def aclose(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         if self.client.made is not None:
             await self.client.made.aclose()
         await self.pool.aclose()
@@ -264,7 +264,7 @@ def _supabase(
 
 
 def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
-    # Imported for those who ask for it only: it is a quarter of a cold start.
+    # Imported only where it is configured: it is a quarter of a cold start.
     from ..limits.stock import StockWindows
 
     url, token = settings.redis_url or "", _open(settings.redis_token) or ""

@@ -13,19 +13,19 @@ type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whose word on the client's address is believed."""
+    """Whose statements on the client's address are trusted."""
 
     vercel: bool = False
     """On Vercel the edge overwrites ``x-vercel-forwarded-for`` and ``x-real-ip``; elsewhere a client may send them."""
     proxies: tuple[Network, ...] = ()
-    """Peers whose ``x-forwarded-for`` is believed, for installations behind a proxy of their own."""
+    """Peers whose ``x-forwarded-for`` is trusted, for installations behind a proxy of their own."""
 
 
 def client_address(header: Callable[[str], str], peer: str | None, trust: Trust) -> str:
     """The client's network as text: an IPv4 address, or the /64 of an IPv6 one (a household holds a whole /64).
 
-    ``header`` gives a header field, or an empty text. ``unknown`` where nothing believable says more: such callers
-    share one allowance rather than have none.
+    ``header`` returns a header field, or an empty text. ``unknown`` where nothing trustworthy says more: such callers
+    share one limit, rather than having none.
     """
     if trust.vercel:
         for name in ("x-vercel-forwarded-for", "x-real-ip"):
@@ -36,7 +36,7 @@ def client_address(header: Callable[[str], str], peer: str | None, trust: Trust)
     if address is None:
         return "unknown"
     if _believed(address, trust.proxies):
-        # The rightmost entry that no trusted proxy wrote; what stands left of it the client may have made up.
+        # The rightmost entry that no trusted proxy wrote; the client may have made up what stands left of it.
         for hop in reversed(header("x-forwarded-for").split(",")):
             found = _parse(hop)
             if found is None:
@@ -80,7 +80,7 @@ class Caller:
 
 
 def identify(kind: str, value: str, secret: bytes) -> Caller:
-    """Hash an identity with a key, so that a leaked key name or log line does not tell an address or a user."""
+    """Hash an identity with a key, so that a leaked key name or log line does not reveal an address or a user."""
     digest = hmac.new(secret, f"{kind}\0{value}".encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
     return Caller(kind, digest[:32])
 

@@ -1,4 +1,4 @@
-"""Time and chance, as something that is handed in."""
+"""Time and chance, as something that is passed in."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""JSON as it goes out, by the standard library: pydantic is half of a cold start and is left to bodies that come in."""
+"""JSON as it is sent, by the standard library: pydantic, half of a cold start, is only used for bodies of requests."""
 
 import json
 
@@ -6,5 +6,5 @@ _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 def to_json(value: object) -> bytes:
-    """Compact UTF-8. Half a surrogate pair, which UTF-8 cannot carry, becomes a question mark rather than a failure."""
+    """Compact UTF-8. Half a surrogate pair, which UTF-8 cannot encode, becomes a question mark instead of an error."""
     return _compact(value).encode(errors="replace")

@@ -30,7 +30,7 @@ class Event:
 class Spent:
     """Milliseconds a request spent: ``guard`` is everything that is neither a store nor a provider.
 
-    ``fallback`` is the asking that Redis did not answer, its own failing included.
+    ``fallback``: counting elsewhere because Redis did not answer, its failed round trip included.
     """
 
     guard: float = 0.0
@@ -83,12 +83,12 @@ class StoreFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class StoreSwitched(Event):
-    """This instance leaves a store alone from now on, or asks it again; once for each switch."""
+    """This instance stops calling a store that fails, or calls it again; once for each switch."""
 
     event: ClassVar[str] = "store_switched"
     level: ClassVar[int] = WARNING
     store: Literal["redis", "supabase"]
-    now: Literal["left alone", "asked again"]
+    now: Literal["paused", "resumed"]
     reason: str
 
 
@@ -126,7 +126,7 @@ class ProviderFailure(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProviderAsked(Event):
-    """A call went out to a provider, which counts it, whatever comes of it."""
+    """A call was sent to a provider, which counts it, whether it succeeds or not."""
 
     event: ClassVar[str] = "provider_asked"
     level: ClassVar[int] = DEBUG
@@ -145,7 +145,7 @@ class ProviderAnswered(Event):
 
 @dataclass(frozen=True, slots=True)
 class ThriftChanged(Event):
-    """This instance uses Redis more or less sparingly from now on: a step of ``redis/thrift.py``."""
+    """This instance has changed its thrift step (``redis/thrift.py``): how many commands it saves."""
 
     event: ClassVar[str] = "thrift_changed"
     level: ClassVar[int] = WARNING
@@ -155,7 +155,7 @@ class ThriftChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Alerted(Event):
-    """Something was told to whoever looks after this deployment; once for all instances."""
+    """An alert was sent to whoever operates this deployment; once for all instances."""
 
     event: ClassVar[str] = "alert"
     level: ClassVar[int] = WARNING
@@ -185,7 +185,7 @@ class VendorUnavailable(Event):
 
 @dataclass(frozen=True, slots=True)
 class AdminActed(Event):
-    """Somebody with the token changed something by hand. ``about`` names no caller in clear."""
+    """Somebody with the token carried out an admin action. ``about`` names no caller in clear."""
 
     event: ClassVar[str] = "admin"
     level: ClassVar[int] = WARNING
@@ -225,7 +225,7 @@ class SignInKeysUnavailable(Event):
 
 @dataclass(frozen=True, slots=True)
 class Crashed(Event):
-    """An exception nobody expected reached the edge: a bug of ours."""
+    """An unexpected exception reached the edge: a bug of ours."""
 
     event: ClassVar[str] = "crashed"
     level: ClassVar[int] = ERROR

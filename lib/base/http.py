@@ -1,4 +1,4 @@
-"""HTTP connections of an instance: kept, and with one TLS context. They belong to the loop they are first used in."""
+"""HTTP connections of an instance: kept alive, with one TLS context. They belong to the loop that first uses them."""
 
 import logging
 import ssl
@@ -22,8 +22,8 @@ def _tls() -> ssl.SSLContext:
 
 
 def new_client() -> "httpx.AsyncClient":
-    """A client for every party we call but Redis. Each call names its own timeouts; none could hang by default."""
-    # An answer from the cache needs none of this.
+    """A client for all that we call, except Redis. Calls name their own timeouts; none could hang by default."""
+    # A value from the cache needs none of this.
     import httpx
 
     logger = logging.getLogger("httpx")

@@ -1,6 +1,6 @@
-"""A client that leaves ends the long waits of its request: for a source, and for another request's value.
+"""A client that disconnects ends the long waits of its request: for a source, and for another request's value.
 
-Everything between is short and carried to its end: what it takes from Redis is known and given back.
+Everything between is short and carried to its end, so that whatever it took from Redis is known and can be returned.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,25 +10,25 @@ from .values import dataclass
 
 
 def never() -> bool:
-    """Nobody else wants it."""
+    """Nobody else waits for it."""
     return False
 
 
 class WhileHere(Protocol):
-    """Awaits something for as long as the client is there, or ``wanted`` says that somebody else wants it."""
+    """Awaits something for as long as the client is connected, or ``wanted`` says that somebody else waits for it."""
 
     async def __call__[T](self, wait: Awaitable[T], /, wanted: Callable[[], bool] = never) -> T:
-        """What was waited for. Raises when the client has left, before or meanwhile."""
+        """The result. Raises when the client has disconnected, before or meanwhile."""
 
 
 async def in_any_case[T](wait: Awaitable[T], /, wanted: Callable[[], bool] = never) -> T:
-    """The same where nobody is there who could leave."""
+    """The same where there is no client that could disconnect."""
     return await wait
 
 
 @dataclass(frozen=True, slots=True)
 class WhileWanted:
-    """The same for work that others may want as well."""
+    """The same for work that others may wait for as well."""
 
     while_here: WhileHere
     also: Callable[[], bool]

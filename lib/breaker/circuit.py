@@ -33,7 +33,7 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """The state of one breaker. The default is the state of a backend nobody has complained about."""
+    """The state of one breaker. The default is that of a backend without failures."""
 
     state: State = "closed"
     generation: int = 0
@@ -65,7 +65,7 @@ def view(circuit: Circuit, now_ms: int) -> View:
 
 
 def ticket(circuit: Circuit) -> Ticket:
-    """What a call that starts now has to show with its result."""
+    """The ticket that a call which starts now presents with its result."""
     return Ticket(circuit.generation, circuit.owner)
 
 
@@ -108,7 +108,7 @@ def succeed(circuit: Circuit, held: Ticket) -> Circuit:
 
 
 def release(circuit: Circuit, held: Ticket, now_ms: int) -> Circuit:
-    """A probe ended without saying anything of the backend (its caller left): the next one may go at once."""
+    """A probe ended without a result (its client left): the next one may go at once."""
     if held != ticket(circuit) or circuit.state != "half_open":
         return circuit
     return replace(circuit, state="open", generation=circuit.generation + 1, until_ms=now_ms, owner="")

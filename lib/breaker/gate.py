@@ -1,4 +1,4 @@
-"""A store's breaker, in this instance's memory: a dead store costs a wait an instance and cool-down, not a request.
+"""A store's breaker, in this instance's memory: a dead store costs one wait for each instance and cool-down.
 
 States and transitions are those of ``circuit.py``; what opens it is ``vitals.py``.
 """
@@ -19,11 +19,11 @@ from .vitals import Outcome, VitalsPolicy, verdict
 _PROBE = "this instance"
 
 AT_ONCE = ("timeout", "unauthorized", "quota")
-"""Kinds of failure that a second try at once would not cure, or that cost a wait each time."""
+"""Kinds of failure that open the gate at once: a second try would fail as well, or cost another wait."""
 
 
 class Resting(Exception):
-    """The store failed a moment ago and is not asked for now. The message says why."""
+    """The store failed a moment ago and gets no calls for now. The message says why."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +42,7 @@ class Gate:
 
     @property
     def _breaker(self) -> BreakerPolicy:
-        # The vitals count; the circuit only opens and closes. A probe that hangs is over when its own timeout is.
+        # The vitals count failures; the circuit only opens and closes. A probe that hangs ends with its own timeout.
         return BreakerPolicy(1, self.policy.cooldown_ms, self.policy.cooldown_ms)
 
     def rests(self) -> bool:
@@ -50,7 +50,7 @@ class Gate:
         return breaker.view(self.circuit, self.clock.now_ms()) == "refuse"
 
     def news(self) -> State | None:
-        """``open`` or ``closed``, once each time it has become that: a probe on its way is no news."""
+        """``open`` or ``closed``, once for each change to it. A probe that is under way is not reported."""
         if self.circuit.state in (self._told, "half_open"):
             return None
         self._told = self.circuit.state
@@ -58,7 +58,7 @@ class Gate:
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator["Passage"]:
-        """One call; report a failure with :meth:`Passage.failed`. Raises Resting while the store is left alone."""
+        """One call; report a failure with :meth:`Passage.failed`. Raises Resting while the gate is open."""
         now_ms = self.clock.now_ms()
         match breaker.view(self.circuit, now_ms):
             case "refuse":
@@ -69,7 +69,7 @@ class Gate:
         try:
             yield passage
         except BaseException:
-            # Reported or not (the client left, a bug): a probe must not be held for ever.
+            # Whether it was reported or not (the client left, a bug): a probe must not be held for ever.
             if not passage.over:
                 self.circuit = breaker.release(self.circuit, passage.held, self.clock.now_ms())
             raise
@@ -77,7 +77,7 @@ class Gate:
             passage.succeeded()
 
     def note(self, held: Ticket, outcome: Outcome, reason: str, *, at_once: bool = False) -> None:
-        """Learn from one call. One that began under an older state of the circuit says nothing of this one."""
+        """Learn from one call. One that began under an older state of the circuit does not count."""
         if held != breaker.ticket(self.circuit):
             return
         self._outcomes.append(outcome)
@@ -85,8 +85,8 @@ class Gate:
         if outcome == "ok" or (outcome == "slow" and probed):
             self.circuit = breaker.succeed(self.circuit, held)
             if outcome == "slow":
-                # A probe may pay for a new connection. It closes, but the next slow reply opens again, so that a slow
-                # store costs two waits a cool-down where a dead one costs one.
+                # A probe may include a new connection. It closes the gate, but the next slow reply opens it again, so
+                # that a slow store costs two waits for each cool-down where a dead one costs one.
                 self._outcomes.extend(["slow"] * (self.policy.slow_in_a_row - 2))
             return
         why = reason if at_once or probed else verdict(tuple(self._outcomes), self.policy)
@@ -111,7 +111,7 @@ class Passage:
         self.gate.note(self.held, "slow" if ms > self.gate.slow_ms else "ok", f"a reply took {ms:.0f} ms")
 
     def failed(self, reason: str, *, at_once: bool) -> None:
-        """The store did not answer usably; ``at_once`` where a second try would cost a wait or cure nothing."""
+        """The store gave no usable answer; ``at_once`` opens the gate without counting further failures."""
         self.over = True
         self.gate.note(self.held, "failed", reason, at_once=at_once)
 
@@ -122,7 +122,7 @@ class Passage:
 
 
 def report_switch(store: Literal["redis", "supabase"], gate: Gate, emit: Listener) -> None:
-    """Emit an event if the store is left alone or asked again from now on."""
+    """Emit an event if the gate has opened or closed."""
     now = gate.news()
     if now is not None:
-        emit(StoreSwitched(store, "left alone" if now == "open" else "asked again", gate.circuit.reason))
+        emit(StoreSwitched(store, "paused" if now == "open" else "resumed", gate.circuit.reason))

@@ -32,7 +32,7 @@ _WAIT_S = 2.0
 
 @dataclass(slots=True)
 class Reading:
-    """One circuit as one request knows it; follows the moves that this request makes."""
+    """One circuit as one request knows it, with the transitions that this request makes."""
 
     name: str
     circuit: Circuit
@@ -43,7 +43,7 @@ class Reading:
 
 @dataclass(slots=True)
 class SharedCircuits:
-    """All circuits that this instance has to do with, by name."""
+    """All circuits that this instance uses, by name."""
 
     redis: RedisStore | None
     clock: Clock
@@ -123,7 +123,7 @@ class SharedCircuits:
             may = rules.view(circuit, now_ms) == "probe"
             return rules.claim(circuit, owner, now_ms, policy) if may else circuit
 
-        # Where Redis fails, the circuit stays there as it was; this instance goes on as if the probe were its own.
+        # Where Redis fails, the circuit there stays as it was; this instance goes on as if the probe were its own.
         with suppress(RedisDown):
             await self.move_now(reading, take, "probe")
         return reading.circuit.state == "closed" or reading.circuit.owner == owner
@@ -148,7 +148,7 @@ class SharedCircuits:
     def _swap(
         self, name: str, text: str | None, before: Circuit, moved: Circuit, change: Change, reason: str, tries: int
     ) -> Step[tuple[bool, str]]:
-        """A swap after the reply; where it is lost, its successor applies the change to what won."""
+        """A swap after the reply; where it loses, its successor applies the change to the value that won."""
 
         def then(result: tuple[bool, str]) -> Step[tuple[bool, str]] | None:
             done, held = result

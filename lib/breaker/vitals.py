@@ -1,4 +1,4 @@
-"""Whether a store is well enough to be asked, from how its last calls went."""
+"""Whether a store is well enough to be called, from the outcomes of its last calls."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,18 +10,18 @@ type Outcome = Literal["ok", "slow", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class VitalsPolicy:
-    """When to leave a store alone for ``cooldown_ms``."""
+    """When to stop calling a store for ``cooldown_ms``."""
 
     cooldown_ms: int = 5_000
     failures_in_a_row: int = 3
     slow_in_a_row: int = 10
     error_share: float = 0.01
     error_window: int = 200
-    """The share is taken over so many calls, and only once there have been half as many."""
+    """The share is taken over so many of the last calls, and only once there have been half as many."""
 
 
 def verdict(outcomes: Sequence[Outcome], policy: VitalsPolicy) -> str | None:
-    """Why the store should be left alone, given its last outcomes (``error_window`` at most, oldest first), or None."""
+    """Why the store should get no calls, given its last outcomes (``error_window`` at most, oldest first), or None."""
     if not outcomes or outcomes[-1] == "ok":
         return None
     if _last_are(outcomes, policy.failures_in_a_row, ("failed",)):

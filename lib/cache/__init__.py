@@ -1,1 +1,1 @@
-"""Kept values: when they may be served, how they are stored, and who computes a missing one."""
+"""Stored values: when they may be served, how they are written, and who computes a missing one."""

@@ -5,7 +5,7 @@ parsed here: a large one is served as it lies in Redis.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..afterwards import Afterwards
@@ -106,14 +106,19 @@ def store[V](
     owner: str,
     lasts_ms: int,
     after: Afterwards,
+    *,
+    sent: Callable[[], None],
 ) -> None:
-    """Keep a value, and create the epochs that were missing: 1 command, and 1 for each of these."""
+    """Keep a value, and create the epochs that were missing: 1 command, and 1 for each of these.
+
+    ``sent`` is called when Redis has the value, or will not have it.
+    """
     words = [word or epoch_ops.new_word() for word in cached.epochs]
     for name, before, word in zip(epoch_keys, cached.epochs, words, strict=True):
         if before is None:
             after.add(epoch_ops.create(name, word))
     header = json.dumps([_VERSION, now_ms, ".".join(words), owner], separators=(",", ":"))
-    after.add(Op((("SET", key, f"{header}\n{text}", "PX", lasts_ms),), ignored))
+    after.add(Op((("SET", key, f"{header}\n{text}", "PX", lasts_ms),), ignored), then=lambda _: sent(), lost=sent)
 
 
 def lasts_ms(rules: CacheRules, lease_ms: int) -> int:

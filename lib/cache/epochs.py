@@ -1,9 +1,10 @@
 """Invalidation without searching: what is stored names the epochs it was computed under, and an epoch can be replaced.
 
-An epoch is a random word under a key of its own. Everything has one, each route has one, and sessions and tags share
-256 buckets each (sessions by route): invalidating one session makes a few others miss as well, which is harmless, and
-keeps the number of keys bounded, so that they need no TTL. An epoch that is missing (never used, or evicted) means a
-miss, and whoever stores next creates it with a new word: the loss of a key never revives what was invalidated.
+An epoch is a random word under a key of its own. All values share one, those of each route share one, and sessions and
+tags have 256 buckets each (sessions for each route). Invalidating one session makes a few others miss as well, which is
+harmless, and the number of keys stays bounded, so that they need no TTL. An epoch that is missing (never used, or
+evicted) means a miss, and whoever stores next creates it with a new word: the loss of a key never revives what was
+invalidated.
 """
 
 import hashlib

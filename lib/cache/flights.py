@@ -7,7 +7,7 @@ from ..base.values import dataclass
 from ..call import Answered, Failed, Refused
 
 type Landed[V] = Answered[V] | Failed | Refused | None
-"""What became of a value; None: it was given up, and whoever waits has to see to it."""
+"""The result of a flight; None: it was given up, and one of those who wait has to compute the value."""
 
 
 @dataclass(eq=False, slots=True)
@@ -15,12 +15,12 @@ class Flight[V]:
     """A value that this instance computes, or waits for another instance to compute."""
 
     generation: str
-    """The epochs that were read for it: it answers nobody who asks after an invalidation."""
+    """The epochs that were read for it: requests that come after an invalidation do not follow it."""
     result: asyncio.Future[Landed[V]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     followers: int = 0
 
     def is_followed(self) -> bool:
-        """Whether anybody waits for it."""
+        """Whether another request waits for it."""
         return self.followers > 0
 
     async def follow(self, timeout_s: float) -> Landed[V]:
@@ -49,7 +49,7 @@ class Flights[V]:
         return flight if flight is not None and flight.generation == generation else None
 
     def begin(self, key: str, generation: str) -> Flight[V]:
-        """A new flight, which others find from now on."""
+        """A new flight, which other requests find from now on."""
         flight: Flight[V] = Flight(generation)
         self._flying[key] = flight
         return flight
@@ -63,6 +63,6 @@ class Flights[V]:
             self.end(key, flight)
 
     def end(self, key: str, flight: Flight[V]) -> None:
-        """The flight is not found any more."""
+        """Remove the flight."""
         if self._flying.get(key) is flight:
             del self._flying[key]

@@ -1,4 +1,4 @@
-"""When a stored value may be served, and what the request's ``Cache-Control`` asks for."""
+"""When a stored value may be served, and the directives of the request's ``Cache-Control``."""
 
 import re
 from typing import Literal
@@ -8,10 +8,10 @@ from ..base.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CacheRules:
-    """How long a value is fresh, and what for it is kept longer.
+    """How long a value is fresh, and why it is stored for longer.
 
     For ``refresh_ms`` past its time it is served at once while one instance refreshes it (stale-while-revalidate); for
-    ``stale_ms`` it is served when the source cannot be asked (stale-if-error; both RFC 5861).
+    ``stale_ms`` it is served when the source cannot be called (stale-if-error; both RFC 5861).
     """
 
     fresh_ms: int = 3_600_000
@@ -26,7 +26,7 @@ class CacheRules:
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """What the request's ``Cache-Control`` asks for (RFC 9111, section 5.2.1)."""
+    """The directives of the request's ``Cache-Control`` (RFC 9111, section 5.2.1)."""
 
     no_cache: bool = False
     no_store: bool = False
@@ -53,7 +53,7 @@ type Freshness = Literal["fresh", "aging", "stale", "unwanted"]
 
 
 def freshness(stored_at_ms: int, now_ms: int, rules: CacheRules, directives: Directives) -> Freshness:
-    """Whether an entry may be served as it is, while it is refreshed, only for want of another, or not at all."""
+    """Whether an entry may be served as it is, while it is refreshed, only if nothing can compute another, or never."""
     if directives.no_cache or directives.no_store:
         return "unwanted"
     age_ms = max(0, now_ms - stored_at_ms)

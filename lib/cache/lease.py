@@ -1,4 +1,4 @@
-"""A lock that is held while a value is computed, and renewed as long as the work goes on."""
+"""A lock that is taken while a value is computed, and renewed as long as the work goes on."""
 
 import asyncio
 
@@ -14,17 +14,20 @@ _WAIT_S = 1.0
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """One held lock. Nothing runs for work that ends before the first renewal is due."""
+    """One lock. Nothing runs for work that ends before the first renewal is due."""
 
     redis: RedisStore
     key: str
     owner: str
     rules: LockRules
+    held: bool = False
+    """Whether Redis has said that it is ours."""
     _timer: asyncio.TimerHandle | None = None
     _task: asyncio.Task[None] | None = None
 
     def hold(self) -> None:
-        """Renew the lock from now on, whenever two thirds of its lease have passed."""
+        """It is ours: renew it from now on, whenever two thirds of its lease have passed."""
+        self.held = True
         self._timer = asyncio.get_running_loop().call_later(self.rules.renew_s, self._begin)
 
     def _begin(self) -> None:

@@ -1,12 +1,12 @@
 """Single flight across instances: a lock of a few seconds in Redis, ``SET key owner NX PX lease``.
 
-Whoever misses asks for the lock together with the provider's budget, in the same round trip. Who gets it, computes, and
-renews the lock at two thirds of its lease while the work goes on. The others look again, at growing intervals, until
-the value is there, nobody computes it any more, or their own time is up.
+A request that misses takes the lock together with the provider's budget, in the same round trip. Whoever gets it
+computes, and renews the lock at two thirds of its lease while the work goes on. The others look again, at growing
+intervals, until the value is there, nobody computes it any more, or their own time is up.
 
-The owner's text names the epochs under which it computes: after an invalidation a lock of before says nothing. A lock
-is not released when its value is stored. The entry names the owner that stored it, and such a lock is over: that costs
-no command. A lock whose work came to nothing is released.
+The owner's text names the epochs under which it computes: a lock from before an invalidation is ignored. A lock is not
+released when its value is stored. The entry names the owner that stored it, and such a lock is over: that costs no
+command. A lock whose work failed is released.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def owner(generation: str, request_id: str) -> str:
 
 
 def claim(key: str, me: str, rules: LockRules) -> Op[bool]:
-    """Take the lock, or learn that somebody holds it: 1 command."""
+    """Take the lock, or learn that another request holds it: 1 command."""
     command = ("SET", keys.lock(key), me, "NX", "PX", rules.lease_ms)
     return Op((command,), lambda replies: as_text(replies[0]) == "OK")
 

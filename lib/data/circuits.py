@@ -8,17 +8,21 @@ from ..afterwards import Afterwards
 from ..breaker import circuit as rules
 from ..breaker.circuit import BreakerPolicy, Circuit
 from ..breaker.shared import SharedCircuits
+from ..edge.problems import Problem
 from ..redis import keys
 from ..redis.errors import RedisDown
 
 
-class CircuitOpen(Exception):
-    """The circuit is open: the code was not run. ``retry_after_s``: whole seconds until it may be, at least 1."""
+class CircuitOpen(Problem):
+    """The circuit is open: the code was not run. ``retry_after_s``: whole seconds until it may be, at least 1.
+
+    A route that does not catch it answers 503 ``circuit_open`` with ``Retry-After``.
+    """
 
     def __init__(self, name: str, retry_after_s: int) -> None:
-        super().__init__(f"the circuit {name!r} is open for another {retry_after_s} s")
+        detail = f"The circuit {name!r} is open after failures in a row. Try again in {retry_after_s} s."
+        super().__init__("circuit_open", detail, retry_after_s)
         self.name = name
-        self.retry_after_s = retry_after_s
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import field
-from typing import Any, Never, cast
+from typing import Any, Never
 
 from ..afterwards import Afterwards
 from ..base.values import dataclass
@@ -21,22 +21,31 @@ _NO_BUDGET = Subject("", Layout(()))
 _FREE = Price(_NO_BUDGET)
 _READY = (Standing(Circuit()),)
 _RESERVE_S = 1.0
-"""Kept back from the deadline for the reply and what follows it."""
+"""Reserved before the deadline for the reply and what follows it."""
 
 
 class Raised(SourceFailed):
-    """A function raised. ``error`` is what it raised; all who wait for its value get it."""
+    """A function raised. ``error`` is what it raised; all requests that wait for its value get it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__("raised", type(error).__name__, "ours")
         self.error = error
 
 
+async def run(function: Callable[..., Any], *arguments: object) -> Any:
+    """What a function returns. One that is not async runs in a thread, so that it stops nobody else."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*arguments)
+    found = await asyncio.to_thread(function, *arguments)
+    # An object whose __call__ is async, or a function that returns what is to be awaited.
+    return await found if inspect.isawaitable(found) else found
+
+
 @dataclass(slots=True, eq=False)
 class Function[V]:
-    """A function that computes a value. One that is not async runs in a thread, so that it stops nobody else."""
+    """A function that computes a value, as a source."""
 
-    compute: Callable[[], Awaitable[V] | V]
+    compute: Callable[[], Awaitable[V]]
     left_s: Callable[[float], float]
     """Seconds until a deadline."""
     keeps: Callable[[V], bool] = lambda value: True
@@ -48,11 +57,11 @@ class Function[V]:
         return constant(self)
 
     def standings(self, now_ms: int) -> Sequence[Standing]:
-        """It may always be asked."""
+        """It may always be called."""
         return _READY
 
     def price(self, place: int) -> Price:
-        """Asking it costs nothing of a budget."""
+        """Calling it costs nothing of a budget."""
         return _FREE
 
     async def open(
@@ -72,11 +81,7 @@ class Function[V]:
 
     async def _value(self) -> V:
         try:
-            if inspect.iscoroutinefunction(self.compute):
-                found: Any = self.compute()
-            else:
-                found = await asyncio.to_thread(self.compute)
-            return cast("V", await found if inspect.isawaitable(found) else found)
+            return await self.compute()
         except Exception as e:
             raise Raised(e) from e
 

@@ -5,14 +5,12 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import field
+from enum import Enum
 
 from starlette.responses import Response
 
-from ..base.encode import to_json
 from ..base.values import dataclass
 
-_NOT_KEPT = frozenset({"set-cookie", "www-authenticate"})
-"""A reply with one of these belongs to one request."""
 _OURS = frozenset({"content-length", "content-type"})
 
 
@@ -24,36 +22,69 @@ class Page:
     media: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    """By their names in lower case."""
+    cookies: tuple[str, ...] = ()
+    """Values of ``Set-Cookie``. They belong to the request that computed the page, and are never stored."""
 
     @property
     def may_be_stored(self) -> bool:
         """Only a plain success is: an error that is served for a while would hide its own end."""
-        return self.status == 200 and not self.headers.keys() & _NOT_KEPT
+        return self.status == 200 and not self.cookies and "www-authenticate" not in self.headers
 
 
 def page_of(value: object) -> Page:
     """What a function returned: a Response as it is, bytes as they are, anything else as JSON.
 
-    Raises TypeError for what is none of these, and for a Response that is streamed.
+    Raises TypeError for what is none of these, and for a Response that is more than a body: one that is streamed, or
+    that has something to be done in the background.
     """
     if isinstance(value, Response):
-        if not hasattr(value, "body"):
-            raise TypeError("a guarded route returns a whole Response, not one that is streamed")
+        if not hasattr(value, "body") or value.background is not None:
+            raise TypeError("return a Response with its body; where it is cached, without background work")
+        headers, cookies = headers_of(value)
         media = value.headers.get("content-type", "application/octet-stream")
-        headers = {name: text for name, text in value.headers.items() if name not in _OURS}
-        return Page(value.status_code, media, bytes(value.body), headers)
+        return Page(value.status_code, media, bytes(value.body), headers, cookies)
     if isinstance(value, bytes | bytearray):
         return Page(200, "application/octet-stream", bytes(value))
-    return Page(200, "application/json", to_json(plain(value)))
+    return Page(200, "application/json", _json(value).encode(errors="replace"))
+
+
+def headers_of(response: Response) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The headers of a response by name, repeated ones as a list (RFC 9110, section 5.3), and its cookies."""
+    headers, cookies = dict[str, str](), list[str]()
+    for name, text in response.headers.items():
+        if name == "set-cookie":
+            cookies.append(text)
+        elif name not in _OURS:
+            headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers, tuple(cookies)
 
 
 def plain(value: object) -> object:
-    """A value as JSON has it: dataclasses and pydantic's models become objects. Raises TypeError."""
+    """What JSON has for a value that it does not know, wherever it stands in another. Raises TypeError.
+
+    Dataclasses, pydantic's models and mappings become objects; dates, UUIDs and decimals become texts.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
-    return value
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    # Whoever has such a value has imported these.
+    from decimal import Decimal
+    from uuid import UUID
+
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    raise TypeError(f"JSON cannot hold a {type(value).__name__}; return what it can, bytes, or a Response")
+
+
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=plain).encode
 
 
 class PageCodec:
@@ -84,17 +115,27 @@ class PageCodec:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Any value that JSON can hold, None included."""
+    """Any value that JSON can hold, None included, and its text."""
 
     value: object
+    text: str
+
+    @classmethod
+    def of(cls, value: object) -> "Held":
+        """A value as whoever reads it later gets it: what is no JSON becomes what JSON has for it. Raises TypeError.
+
+        In a list, so that no text is empty.
+        """
+        text = _json([value])
+        return cls(json.loads(text)[0], text)
 
 
 class HeldCodec:
-    """How a value is stored that is no page: as JSON, in a list, so that no text is empty."""
+    """How a value is stored that is no page: as its text."""
 
     def dump(self, value: Held) -> str:
-        """The value as text. Raises TypeError and ValueError for what JSON cannot hold."""
-        return json.dumps([plain(value.value)], separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        """The text."""
+        return value.text
 
     def load(self, text: str) -> Held | None:
         """The stored value; None where the text stores none."""
@@ -102,4 +143,4 @@ class HeldCodec:
             found = json.loads(text)
         except (ValueError, RecursionError):
             return None
-        return Held(found[0]) if isinstance(found, list) and len(found) == 1 else None
+        return Held(found[0], text) if isinstance(found, list) and len(found) == 1 else None

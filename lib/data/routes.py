@@ -3,13 +3,15 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import QueryParams
+from starlette.responses import Response, StreamingResponse
 
 from ..base.caller import Caller
 from ..base.values import dataclass
@@ -19,25 +21,25 @@ from ..call import Answered, Call, Failed, Refused, Streaming
 from ..edge import outcomes
 from ..edge.app import Endpoint, Instance, endpoint
 from ..edge.errors import problem_json
-from ..edge.limits import UNLIMITED, RouteLimit, subject_of
+from ..edge.limits import RouteLimit, subject_of
 from ..edge.outcomes import Wording
 from ..edge.paths import segments
 from ..edge.request import Reply, Request
 from ..limits.admission import Subject
 from ..limits.window import Layout
 from ..redis import keys
-from .functions import Function, Raised
-from .pages import Page, PageCodec, page_of
+from .functions import Function, Raised, run
+from .options import Scope
+from .pages import Page, PageCodec, headers_of, page_of
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
 
-type Scope = Literal["caller", "shared"]
 type RouteFunction = Callable[[Any], Awaitable[object] | object]
 
 _CODEC = PageCodec()
 _NOBODY = Subject("", Layout(()))
-_WORDING = Wording(
+WORDING = Wording(
     "What this route reads from",
     {"timeout": ("backend_timeout", "The value was not ready in time. Try again.")},
     ("backend_failed", "The value could not be read. Try again."),
@@ -56,7 +58,7 @@ class Asked:
     headers: Mapping[str, str]
     """Those that ``vary`` names, in lower case; one that was not sent is empty."""
     caller: Caller | None
-    """Who asks, where the value is one caller's."""
+    """The caller, where the value is one caller's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +76,7 @@ class GuardedFunction:
     async def __call__(self, request: Request, parts: "Parts") -> Reply:
         """Answer one request. Raises Problem, and whatever the function raises."""
         if self.cache is None:
-            found = self.function(request.http)
-            return _reply(page_of(await found if inspect.isawaitable(found) else found), {})
+            return await self._call_anew(request, parts)
         subject = await self._subject(request, parts)
         outcome = await parts.guard.refusal(subject, request.deadline)
         if outcome is None:
@@ -88,15 +89,32 @@ class GuardedFunction:
                 await outcome.after()
                 raise raised.error
             case Refused() | Failed() as refused:
-                raise outcomes.problem(request, outcome, refused, _WORDING, common)
+                raise outcomes.problem(request, outcome, refused, WORDING, common)
             case Answered() as answered:
                 common |= outcomes.answered(request, outcome, answered, "")
-                return replace(_reply(answered.value, common), after=outcome.after)
+                computed = answered.cache in ("miss", "bypass")
+                return _reply(answered.value, common, outcome.after, cookies=computed)
             case Streaming():
                 raise AssertionError("a function gives its value whole")
 
+    async def _call_anew(self, request: Request, parts: "Parts") -> Reply:
+        """Call the function for this request alone. It may stream, and leave something to be done after the reply."""
+        started = parts.clock.monotonic()
+        found = await run(self.function, request.http)
+        notes = request.notes
+        notes.reason = "uncached"
+        notes.spent = replace(notes.spent, backend=(parts.clock.monotonic() - started) * 1000)
+        if not isinstance(found, Response):
+            return _reply(page_of(found), {}, None)
+        if isinstance(found, StreamingResponse):
+            headers, cookies = headers_of(found)
+            media = found.headers.get("content-type", "application/octet-stream")
+            return Reply(found.status_code, _chunks(found), headers, media, found.background, cookies)
+        after, found.background = found.background, None
+        return _reply(page_of(found), {}, after)
+
     async def _subject(self, request: Request, parts: "Parts") -> Subject:
-        """Whom the guard is to count; nobody where the edge has counted, or where there is no limit."""
+        """The subject that the guard counts; none where the edge has counted, or where there is no limit."""
         policy = self.limit.policy(parts.settings, request.http.scope["path"])
         counts = self.limit.by_guard and bool(policy.layout.windows)
         caller = await request.identify(parts) if counts or self.scope == "caller" else None
@@ -122,15 +140,11 @@ class GuardedFunction:
         )
         return call, asked
 
-    def _compute(self, asked: Asked) -> Callable[[], Awaitable[Page] | Page]:
-        function: Any = self.function
-        if inspect.iscoroutinefunction(function):
+    def _compute(self, asked: Asked) -> Callable[[], Awaitable[Page]]:
+        async def compute() -> Page:
+            return page_of(await run(self.function, asked))
 
-            async def compute() -> Page:
-                return page_of(await function(asked))
-
-            return compute
-        return lambda: page_of(function(asked))
+        return compute
 
 
 def _may_be_stored(page: Page) -> bool:
@@ -144,8 +158,23 @@ def _hash(asked: Asked, pairs: Sequence[tuple[str, str]]) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def _reply(page: Page, headers: Mapping[str, str]) -> Reply:
-    return Reply(page.status, page.body, {**page.headers, **headers}, page.media)
+def _reply(
+    page: Page, headers: Mapping[str, str], after: Callable[[], Awaitable[None]] | None, *, cookies: bool = True
+) -> Reply:
+    """``cookies``: whether they are this request's own."""
+    return Reply(
+        page.status, page.body, {**page.headers, **headers}, page.media, after, page.cookies if cookies else ()
+    )
+
+
+async def _chunks(response: StreamingResponse) -> AsyncGenerator[bytes]:
+    chunks: Any = response.body_iterator
+    try:
+        async for chunk in chunks:
+            yield chunk.encode(response.charset) if isinstance(chunk, str) else bytes(chunk)
+    finally:
+        if hasattr(chunks, "aclose"):
+            await chunks.aclose()
 
 
 def route(
@@ -164,9 +193,9 @@ def route(
     if scope not in ("caller", "shared"):
         raise ValueError("scope: 'caller', or 'shared' for a value that all who may call the route get")
     if cache is not None:
-        if set(methods) != {"GET"}:
+        if {each.upper() for each in methods} != {"GET"}:
             raise ValueError("cache: only what is read with GET can be cached")
-        if limit is not UNLIMITED and not limit.dry_run:
+        if not limit.dry_run:
             # Counted in the round trip that reads the cache.
             limit = replace(limit, by_guard=True)
     handler = GuardedFunction(function, name, limit, cache, scope, tuple(each.lower() for each in vary), tuple(tags))
@@ -175,9 +204,11 @@ def route(
 
 def name_of(function: RouteFunction) -> str:
     """A name for a route: where its file lies below ``api/``, else its module and its own name."""
+    while isinstance(function, partial):
+        function = function.func
     code = getattr(inspect.unwrap(function), "__code__", None)
     parts = PurePath(code.co_filename).with_suffix("").parts if code is not None else ()
-    if "api" in parts:
-        below = parts[len(parts) - parts[::-1].index("api") :]
+    if "api" in parts[:-1]:
+        below = parts[len(parts) - parts[-2::-1].index("api") - 1 :]
         return "/".join(below)
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"

@@ -6,18 +6,16 @@ An ASGI application for each route, so that a Vercel function is one line: ``app
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import starlette.requests
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ..base.events import Crashed, Listener, RequestDone
+from ..base.events import Crashed
 from ..base.log import log
 from ..base.values import dataclass
-from . import limits
+from . import limits, sending
 from .cors import cors
 from .current import serving
 from .errors import as_problem, problem_json, reply_to
@@ -40,6 +38,9 @@ class Instance(Protocol):
     async def goodbye(self) -> None:
         """The process ends: flush what was counted."""
 
+    async def aclose(self) -> None:
+        """Flush what was counted and close all connections; what comes later makes new ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -61,12 +62,16 @@ class Endpoint:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send, self.instance.goodbye)
             return
+        if scope["type"] != "http":
+            # A route that is mounted in another application can be sent a WebSocket.
+            await send({"type": "websocket.close", "code": 1000})
+            return
         request = Request(starlette.requests.Request(scope, receive), os.urandom(16).hex(), self.errors)
         try:
             parts = await self.instance()
         except Exception as e:  # noqa: BLE001 - answered and logged like every other failure
             reply = reply_to(request, as_problem(request, e, log))
-            await _send(request, reply, log, scope, receive, send)
+            await sending.send(request, reply, log, scope, receive, send)
             return
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,16 +103,16 @@ async def _lifespan(receive: Receive, send: Send, goodbye: Callable[[], Awaitabl
 
 
 async def _serve(request: Request, parts: "Parts", route: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-    if parts.settings.on_vercel:
-        request.id = request.header("x-vercel-id")[:200] or request.id
-    request.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)
-    try:
-        with serving(request):
+    request.begin(parts)
+    with serving(request):
+        try:
             reply = await _reply(request, parts, route)
-            await _send(request, reply, parts.emit, scope, receive, send)
-    except ClientDisconnect:
-        request.notes.decision = "client_left"
-        _report(request, parts.emit, 499)
+            await sending.send(request, reply, parts.emit, scope, receive, send)
+        except ClientDisconnect:
+            request.notes.decision = "client_left"
+            sending.report(request, parts.emit, 499)
+        if request.later:
+            await sending.finish(request, parts.emit)
     try:
         if request.after.steps:
             await parts.guard.outbox.try_send(request.after, parts.guard.limits.left_s(request.deadline))
@@ -147,73 +152,3 @@ async def _handle(request: Request, parts: "Parts", route: Endpoint) -> Reply:
     if method not in route.handlers:
         raise Problem("method_not_allowed", f"Use one of {route.allow}.", headers={"allow": route.allow})
     return await route.handlers[method](request, parts)
-
-
-async def _send(request: Request, reply: Reply, emit: Listener, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = {
-        **_BASE_HEADERS,
-        **(request.limit_headers or {}),
-        **reply.headers,
-        "vary": "Origin",
-        "x-request-id": request.id,
-    }
-    response: Response
-    if isinstance(reply.body, bytes):
-        response = Response(reply.body, reply.status, headers, reply.content_type if reply.body else None)
-    else:
-        response = StreamingResponse(reply.body, reply.status, headers, reply.content_type)
-    try:
-        await response(scope, receive, send)
-    except ClientDisconnect:
-        request.notes.decision = "client_left"
-    except Exception:  # noqa: BLE001 - the head is out: the server breaks the connection off, and the work is tidied up
-        emit(Crashed(request.id, traceback.format_exc()))
-    finally:
-        if not isinstance(reply.body, bytes):
-            # However it ended: whether an abandoned value is still wanted is for the guard to say.
-            await reply.body.aclose()
-    _report(request, emit, reply.status)
-    if reply.after is not None:
-        try:
-            await reply.after()
-        except Exception:  # noqa: BLE001 - the reply is out; a bug here must not be taken for a failed request
-            emit(Crashed(request.id, traceback.format_exc()))
-
-
-def _seconds_left(configured_s: float) -> float:
-    """Until the platform stops this invocation, where it says so; the configured maximum elsewhere."""
-    try:
-        # There only on Vercel, and in tests that run its runtime.
-        from vercel_runtime import get_deadline
-    except ImportError:
-        return configured_s
-    deadline = cast("datetime | None", get_deadline())
-    return configured_s if deadline is None else min(configured_s, (deadline - datetime.now(UTC)).total_seconds())
-
-
-_BASE_HEADERS = {
-    # Answers belong to one caller: no cache between us and that caller may keep them.
-    "cache-control": "private, no-store",
-    "x-content-type-options": "nosniff",
-}
-
-
-def _report(request: Request, emit: Listener, status: int) -> None:
-    notes = request.notes
-    emit(
-        RequestDone(
-            request_id=request.id,
-            method=request.http.method[:16],
-            route=request.http.scope["path"][:200],
-            status=status,
-            decision=notes.decision,
-            reason=notes.reason,
-            caller=notes.caller.id if notes.caller else None,
-            caller_kind=notes.caller.kind if notes.caller else None,
-            cache=notes.cache,
-            provider=notes.provider,
-            mode=notes.mode,
-            remaining=notes.remaining,
-            spent_ms=notes.spent,
-        )
-    )

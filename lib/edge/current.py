@@ -1,4 +1,4 @@
-"""The request that is being served, for code that is called by a route and has no request in its hands."""
+"""The request that is being served, for code that is called by a route without being passed the request."""
 
 from contextvars import ContextVar
 

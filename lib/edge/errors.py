@@ -18,7 +18,7 @@ def problem_json(problem: "ProblemBody") -> tuple[bytes, str]:
 
 
 def as_problem(request: Request, error: Exception, emit: Listener) -> Problem:
-    """What the caller is told of an exception. One that nobody expected is logged, and its text stays in the log."""
+    """An exception as an error for the caller. One that was not expected is logged, and its text stays in the log."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, BadSettings):

@@ -7,7 +7,7 @@ from ..limits.judge import Quota
 
 
 def seconds_until(at_ms: int, now_ms: int) -> int:
-    """Whole seconds, rounded up, at least 1: whoever waits so long is not too early."""
+    """Whole seconds, rounded up, at least 1: a client that waits so long is not too early."""
     return max(1, math.ceil((at_ms - now_ms) / 1000))
 
 
@@ -54,7 +54,7 @@ def cache(state: str, age_ms: int | None, fresh_ms: int, *, stored: bool, detail
 
 
 def attempts(made: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """``X-Attempts``: the providers that were tried, in order, each with what became of it."""
+    """``X-Attempts``: the providers that were tried, in order, each with its outcome."""
     return {"x-attempts": ", ".join(f"{provider};{outcome}" for provider, outcome in made)} if made else {}
 
 

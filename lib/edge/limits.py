@@ -55,10 +55,12 @@ UNLIMITED = RouteLimit(limited=False)
 
 
 def route_limit(limit: str | None, name: str, *, dry_run: bool = False) -> RouteLimit:
-    """A limit as a route's file writes it: ``"30/minute"``, or None for none. Raises ValueError."""
-    if limit is None:
-        return UNLIMITED
-    return RouteLimit(name=name, layout=parse_limits(limit), dry_run=dry_run)
+    """A limit as a route's file writes it: ``"30/minute"``, or None for none. Raises ValueError.
+
+    The environment may still give it one.
+    """
+    layout = Layout(()) if limit is None else parse_limits(limit)
+    return RouteLimit(name=name, layout=layout, dry_run=dry_run)
 
 
 def subject_of(caller: Caller, policy: Policy) -> Subject:

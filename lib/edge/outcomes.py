@@ -26,9 +26,16 @@ class Wording:
     failures: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     other: tuple[str, str] = ("backend_failed", "It failed or sent something unusable. Try again.")
 
+    def failure(self, failure: SourceFailed) -> tuple[str, str]:
+        """The code and the text for a failure."""
+        return self.failures.get(failure.kind, self.other)
+
 
 def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]:
-    """The headers of every reply to a guarded request: timing and attempts; those of its limit are the edge's."""
+    """The headers of every reply to a guarded request: timing and attempts; those of its limit are the edge's.
+
+    Where the guard has counted nothing, the headers of what the edge has counted before (in a dry run) stay.
+    """
     spent, tightest = outcome.spent, outcome.quota.tightest
     timings = (
         ("guard", spent.guard),
@@ -37,8 +44,10 @@ def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]
         ("backend", spent.backend),
     )
     notes = request.notes
-    notes.mode, notes.spent, notes.remaining = outcome.mode, spent, tightest.remaining if tightest else None
-    request.limit_headers = {**headers.rate_limit(outcome.quota, outcome.now_ms), "x-guard-mode": outcome.mode}
+    notes.spent = spent
+    if tightest is not None or request.limit_headers is None:
+        notes.mode, notes.remaining = outcome.mode, tightest.remaining if tightest else None
+        request.limit_headers = {**headers.rate_limit(outcome.quota, outcome.now_ms), "x-guard-mode": outcome.mode}
     return {
         **headers.server_timing(timings),
         **headers.attempts([(each.name, each.outcome) for each in outcome.attempts]),
@@ -55,7 +64,7 @@ def answered(request: Request, outcome: Outcome[object, object], result: Answere
 
 
 def streaming(request: Request, result: Streaming[object, object]) -> dict[str, str]:
-    """The headers of a value that is being given."""
+    """The headers of a value that is streamed."""
     notes = request.notes
     notes.decision, notes.reason = "compute", result.reason
     notes.cache, notes.provider = result.cache, result.name
@@ -69,7 +78,7 @@ def problem(
     wording: Wording,
     given: Mapping[str, str],
 ) -> Problem:
-    """What is no value, as an error with the same headers."""
+    """A refusal or a failure, as an error with the same headers."""
     notes, attempts = request.notes, attempts_of(outcome)
     match result:
         case Refused(code, reason, retry_at_ms):
@@ -93,9 +102,9 @@ def _why(code: str, reason: str, wait_s: int | None, wording: Wording) -> str:
     if code == "not_cached":
         return "The request allows a cached answer only, and there is none. Leave out Cache-Control: only-if-cached."
     if code == "circuit_open":
-        return f"{wording.source} failed several times ({reason}) and is not asked for now. Try again in {wait_s} s."
+        return f"{wording.source} failed several times ({reason}) and is not called for now. Try again in {wait_s} s."
     if code == "budget_spent":
-        return f"{wording.source}'s free allowance is used up for now. Try again in {wait_s} s."
+        return f"{wording.source}'s budget is used up for now. Try again in {wait_s} s."
     return limit_detail(reason, wait_s)
 
 
@@ -115,9 +124,9 @@ def _failed(
     given: Mapping[str, str],
     outcome: Outcome[object, object],
 ) -> Problem:
-    code, detail = wording.failures.get(failure.kind, wording.other)
+    code, detail = wording.failure(failure)
     wait_s = None
     if code == "backend_throttled":
-        # Without a time, another part may be asked at once, or this one, which did not say when.
+        # Without a time, another part may be called at once, or this one, which did not say when.
         wait_s = 1 if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
     return Problem(code, detail, wait_s, attempts=attempts_of(outcome), headers=given, after=outcome.after)

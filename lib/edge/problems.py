@@ -40,8 +40,8 @@ KINDS = {
         Kind("invalid_request", 422, "The request does not have the expected shape", "client"),
         Kind("rate_limited", 429, "Too many requests", "guard"),
         Kind("not_cached", 504, "Not in the cache", "guard"),
-        Kind("circuit_open", 503, "What answers this is not asked for now", "upstream"),
-        Kind("budget_spent", 503, "An allowance is used up", "guard"),
+        Kind("circuit_open", 503, "The circuit of the backend is open", "upstream"),
+        Kind("budget_spent", 503, "A budget is used up", "guard"),
         Kind("backend_rejected", 422, "The backend refuses this request", "upstream"),
         Kind("backend_throttled", 503, "The backend has no capacity", "upstream"),
         Kind("backend_timeout", 504, "The backend took too long", "upstream"),
@@ -66,6 +66,9 @@ class Problem(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
     after: Callable[[], Awaitable[None]] | None = None
     """What is left to do when the reply has gone out."""
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
 
     @property
     def kind(self) -> Kind:

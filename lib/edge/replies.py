@@ -19,7 +19,7 @@ class Text:
 
 
 class AttemptBody(TypedDict):
-    """What became of one provider on the way to the answer."""
+    """The outcome of one provider on the way to the answer."""
 
     provider: str
     outcome: Annotated[str, Text("`answered`, or why it was passed over or failed.")]
@@ -37,7 +37,7 @@ class Provenance(TypedDict):
     """Where an answer came from, and what that cost or saved."""
 
     cached: bool
-    stale: Annotated[bool, Text("Past its time: it is being refreshed, or the backend cannot be asked.")]
+    stale: Annotated[bool, Text("Past its fresh time: it is being refreshed, or no provider can be called.")]
     mode: Annotated[Mode, Text("Who counted this call.")]
     provider: str
     attempts: NotRequired[Annotated[list[AttemptBody], Text("Providers that were tried, in order.")]]
@@ -93,7 +93,7 @@ class SupabaseHealth(TypedDict):
 
 
 class ProviderHealth(TypedDict):
-    """One provider's circuit. ``retryAfter``: seconds for which it is not asked; ``since``: seconds since the epoch."""
+    """One provider's circuit. ``retryAfter``: seconds without calls to it; ``since``: seconds since the epoch."""
 
     name: str
     circuit: Literal["closed", "open", "half_open"]
@@ -141,8 +141,8 @@ class AllowanceBody(TypedDict):
     used: int
     left: int
     percent: float
-    resetsAt: Annotated[int | None, Text("When the whole limit is back; null: never, or nothing is used.")]
-    runsOutAt: Annotated[int | None, Text("When nothing is left at the present rate; null: it lasts.")]
+    resetsAt: Annotated[int | None, Text("When the whole limit is available again; null: never, or nothing is used.")]
+    runsOutAt: Annotated[int | None, Text("When nothing is left at the present rate; null: it lasts until it resets.")]
     source: Annotated[
         Literal["counted", "vendor", "estimated", "measured"],
         Text("`vendor`: the vendor's own figure, and what was counted since."),
@@ -210,9 +210,9 @@ class OverviewBody(TypedDict):
         Literal["redis", "instance"],
         Text("`instance`: Redis gave no reply, and this is what this instance alone has seen."),
     ]
-    freshFor: Annotated[int, Text("Seconds for which asking again gives the same.")]
+    freshFor: Annotated[int, Text("Seconds for which the next request gets the same figures.")]
     mode: Mode
-    thrift: Annotated[int, Text("How sparingly Redis is used: 0 as usual, 3 not at all.")]
+    thrift: Annotated[int, Text("The thrift step: 0, Redis is used as usual; 3, not at all.")]
     allowances: list[AllowanceBody]
     hour: Annotated[list[SliceBody], Text("The last hour by five minutes, oldest first.")]
     day: Annotated[list[SliceBody], Text("The last day by hour, oldest first.")]
@@ -224,7 +224,7 @@ class OverviewBody(TypedDict):
 
 
 class AdminBody(TypedDict):
-    """What was done by hand."""
+    """The result of an admin action."""
 
     action: str
     done: str

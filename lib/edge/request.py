@@ -1,9 +1,10 @@
-"""One request at the edge: its headers, its body within bounds, who sent it, whether its client is still there."""
+"""One request at the edge: its headers, its body within bounds, its caller, whether its client is still connected."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
 
 import starlette.requests
 from starlette.requests import ClientDisconnect
@@ -14,6 +15,7 @@ from ..base.caller import Caller
 from ..base.events import Mode, Spent
 from ..base.leaving import never
 from ..base.values import dataclass
+from ..call import Finish
 from .problems import Problem, invalid
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
     after: Callable[[], Awaitable[None]] | None = None
+    cookies: Sequence[str] = ()
+    """Values of ``Set-Cookie``: the one header of which each value needs a line of its own (RFC 9110, section 5.3)."""
 
 
 type ErrorBody = Callable[[ProblemBody], tuple[bytes, str]]
@@ -66,6 +70,8 @@ class Request:
     """What is sent to Redis when the reply is out."""
     limit_headers: Mapping[str, str] | None = None
     """What every reply says of the limit that counted this request; None while nothing has."""
+    later: list[Finish] = field(default_factory=list)
+    """What is left to do, before that is sent, for values that were cached on the way."""
     _headers: dict[bytes, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +79,12 @@ class Request:
         self._headers = headers
         for name, value in self.http.scope["headers"]:
             headers[name] = headers[name] + b", " + value if name in headers else value
+
+    def begin(self, parts: "Parts") -> None:
+        """Take the platform's name of the request and its deadline, where it says so."""
+        if parts.settings.on_vercel:
+            self.id = self.header("x-vercel-id")[:200] or self.id
+        self.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)
 
     def header(self, name: str) -> str:
         """A header, by its name in lower case; a repeated one is one list (RFC 9110, section 5.3); empty for none."""
@@ -123,14 +135,14 @@ class Request:
         return bytes(body)
 
     async def while_here[T](self, wait: Awaitable[T], /, wanted: Callable[[], bool] = never) -> T:
-        """Await something long, but cancel it when the client leaves and nobody else wants it. Raises ClientDisconnect.
+        """Await something long, but cancel it when the client leaves and no one else waits. Raises ClientDisconnect.
 
         Costs two tasks, so that what is short is not awaited here (base/leaving.py).
         """
         gone = asyncio.ensure_future(self._gone())
         task: asyncio.Future[T] | None = None
         try:
-            # One turn of the loop shows who left before; nothing is begun for them.
+            # One turn of the loop shows whether the client has left already; then nothing is begun.
             await asyncio.sleep(0)
             task = asyncio.ensure_future(wait)
             if not gone.done():
@@ -148,3 +160,14 @@ class Request:
     async def _gone(self) -> None:
         while (await self.http.receive())["type"] != "http.disconnect":
             pass
+
+
+def _seconds_left(configured_s: float) -> float:
+    """Until the platform stops this invocation, where it says so; the configured maximum elsewhere."""
+    try:
+        # There only on Vercel, and in tests that run its runtime.
+        from vercel_runtime import get_deadline
+    except ImportError:
+        return configured_s
+    deadline = cast("datetime | None", get_deadline())
+    return configured_s if deadline is None else min(configured_s, (deadline - datetime.now(UTC)).total_seconds())

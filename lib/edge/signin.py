@@ -1,6 +1,6 @@
 """Supabase sign-in: whether an access token is valid, and whose it is.
 
-A token that is not counts as no token: its bearer is limited by address, as an anonymous caller.
+An invalid token counts as none: its bearer is limited by address, as an anonymous caller.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class SignIn:
         """The user id in a valid ``Bearer`` access token of a signed-in user, else None."""
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
-        # Three parts: an opaque key is no token, and spares the import.
+        # Three parts: an opaque key is no token, and needs no import.
         if scheme.lower() != "bearer" or token.count(".") != 2 or len(token) > _MAX_TOKEN:
             return None
         if not (self.secret or self.url):
@@ -67,7 +67,7 @@ class SignIn:
         return user if isinstance(user, str) and user and claims.get("role") == "authenticated" else None
 
     async def _key(self, token: str) -> tuple[Any, list[str]]:
-        """The key and the algorithms it may be used with: never the ones the token asks for alone."""
+        """The key and the algorithms it may be used with: never those that the token alone names."""
         import jwt
 
         header = jwt.get_unverified_header(token)
@@ -92,7 +92,7 @@ class SignIn:
             if age > _KEYS_FOR_S or (not known and age > _RETRY_AFTER_S):
                 self._fetched_at = loop.time()
                 try:
-                    # In all, not for each read: whoever has a token waits here.
+                    # In all, not for each read: requests with a token wait here.
                     async with asyncio.timeout(self.timeout_s):
                         response = await self.client().get(
                             f"{self.url}/auth/v1/.well-known/jwks.json", timeout=self.timeout_s
@@ -100,7 +100,7 @@ class SignIn:
                     response.raise_for_status()
                     self._keys = jwt.PyJWKSet.from_dict(response.json()).keys
                 except (TimeoutError, httpx.HTTPError, ValueError, jwt.PyJWTError, AttributeError) as e:
-                    # The old keys stay: an outage of the key server signs nobody out.
+                    # The old keys stay, so that an outage of the key server signs nobody out.
                     self.emit(SignInKeysUnavailable(type(e).__name__))
             return self._keys or []
 

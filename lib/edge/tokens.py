@@ -1,4 +1,4 @@
-"""Who may look in and act by hand: a bearer token, compared in constant time; closed where none is configured."""
+"""Bearer tokens for operators, compared in constant time; a route is closed while its token is not configured."""
 
 import hashlib
 import hmac

@@ -6,15 +6,15 @@ from ..redis.op import Command
 
 _FREE = frozenset({"AUTH", "HELLO", "SELECT", "COMMAND", "CONFIG", "INFO", "PING", "RESET", "QUIT"})
 _SCRIPTS = {
-    # A circuit's swap, a lock's release: the script, its GET, and the write where there is one.
+    # A circuit's swap, a lock's release or takeover: the script, its GET, and the write where there is one.
     ("EVAL", 1): 3,
-    # Giving back after an outage: the script, two reads, two writes, two TTLs.
+    # Adding what was admitted elsewhere: the script, two reads, two writes, two TTLs.
     ("EVAL", 2): 7,
     # The sliding window of upstash_ratelimit: the script, two GETs, INCRBY and PEXPIRE.
     ("EVALSHA", 2): 5,
 }
-"""The most that a script costs, by how many keys it takes. Whether it writes is not known beforehand, and a bill is
-better guessed too high."""
+"""The most that a script costs, by how many keys it takes. Whether it writes is not known beforehand, and an estimate
+is better too high."""
 
 
 def billed(commands: Sequence[Command]) -> int:

@@ -24,6 +24,7 @@ from ..base.events import (
     RedisSlow,
     RequestDone,
     StoreFailed,
+    WouldRefuse,
 )
 from ..base.values import dataclass
 from ..redis import keys, thrift
@@ -109,20 +110,12 @@ class Ledger:
             case RequestDone():
                 self._requests += 1
                 _count_request(event, totals, timed)
-            case ProviderAsked(provider):
-                name = known(provider, places.PROVIDERS)
-                totals["provider_calls", name] += 1
-                timed[f"calls.{name}"] += 1
-            case ProviderAnswered(provider, ms):
-                name = known(provider, places.PROVIDERS)
-                vcpu_ms = round(ms * self.vcpus.get(provider, 0.0))
-                _observe(totals, PROVIDER_DURATION.counts(ms, name))
-                totals["vcpu_ms", name] += vcpu_ms
-                timed["vcpu_ms"] += vcpu_ms
-            case ProviderFailure(provider):
-                totals["provider_failures", known(provider, places.PROVIDERS)] += 1
+            case ProviderAsked() | ProviderAnswered() | ProviderFailure():
+                self._count_provider(event, totals, timed)
             case StoreFailed(store, _, reason):
                 totals[_store_error(store, reason)] += 1
+            case WouldRefuse():
+                totals["refusals", "dry_run"] += 1
             case RedisSlow():
                 totals["redis_slow",] += 1
             case CircuitChanged(provider, _, after) if after in places.STATES:
@@ -133,6 +126,22 @@ class Ledger:
                 pass
         if event.level >= WARNING:
             self.news.append(event)
+
+    def _count_provider(
+        self, event: ProviderAsked | ProviderAnswered | ProviderFailure, totals: Totals, timed: Timed
+    ) -> None:
+        name = known(event.provider, places.PROVIDERS)
+        match event:
+            case ProviderAsked():
+                totals["provider_calls", name] += 1
+                timed[f"calls.{name}"] += 1
+            case ProviderAnswered(provider, ms):
+                vcpu_ms = round(ms * self.vcpus.get(provider, 0.0))
+                _observe(totals, PROVIDER_DURATION.counts(ms, name))
+                totals["vcpu_ms", name] += vcpu_ms
+                timed["vcpu_ms"] += vcpu_ms
+            case ProviderFailure():
+                totals["provider_failures", name] += 1
 
     # Flush
 

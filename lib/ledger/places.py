@@ -1,6 +1,6 @@
 """Every counter of the ledger, with its number: a line here adds a route, a provider, a reason or an alert.
 
-Numbers are chosen by hand, so that nothing depends on the order of lines. A number that is in use stays as it is, and
+Numbers are written down, so that nothing depends on the order of lines. A number that is in use stays as it is, and
 the number of a retired entry is not used again: running deployments keep counts there. The numbers hold for one layout,
 which the key names (``keys.ledger``); another layout takes another key.
 
@@ -61,6 +61,8 @@ REFUSALS: Mapping[str, int] = {
     "circuit_open": 3,
     "budget_spent": 4,
     "not_cached": 5,
+    # Nothing was refused: a limit in a dry run would have.
+    "dry_run": 6,
 }
 ERRORS: Mapping[str, int] = {
     OTHER: 0,

@@ -62,7 +62,7 @@ def spend(
 ) -> Op[Tally]:
     """Add ``cost`` to every window and read what they hold then: 1 command, and 1 for each other day not yet known.
 
-    Atomic. What comes of it is for :func:`judge`; a refused call is taken back with :func:`refund`.
+    Atomic. :func:`judge` gives the verdict on the tally; a refused call is taken back with :func:`refund`.
     """
     known = known or Known()
     today = now_ms // DAY_MS
@@ -168,9 +168,9 @@ def refund(
 
 
 def needs_ttl(tally: Tally, now_ms: int) -> bool:
-    """Whether the day's key may be without a TTL: it is new, or nobody is known to have set one.
+    """Whether the day's key may be without a TTL: it is new, or no instance is known to have set one.
 
-    Whoever made it may have died before, and so may the next; an instance that did set one says so with later calls.
+    The instance that created it may have died, and so may the next; one that did set a TTL says so with later calls.
     """
     return tally.touch == 1 or not (tally.confirmed or tally.known.ttl_day == now_ms // DAY_MS)
 

@@ -47,7 +47,7 @@ class Blocklist:
     def remember(
         self, subject: str, cost: int, quota: Quota, now_ms: int, mode: Mode = "redis", *, sure: bool = True
     ) -> None:
-        """Keep a refusal. One that no waiting cures is not kept: deciding it asks nobody anyway."""
+        """Keep a refusal. One that waiting does not change is not kept: it needs no command anyway."""
         if quota.allowed or quota.retry_at_ms is None:
             return
         until_ms = quota.retry_at_ms if sure and mode == "redis" else min(quota.retry_at_ms, now_ms + UNSURE_MS)
@@ -66,7 +66,7 @@ class Blocklist:
         return blocks
 
     def forget(self, subject: str) -> None:
-        """Believe nothing of a subject any more."""
+        """Drop the refusal of a subject."""
         self._blocks.drop(subject)
 
     def forget_where(self, concerned: Callable[[str], bool]) -> None:

@@ -1,7 +1,7 @@
-"""Coming back to Redis after calls were admitted elsewhere, without an allowance growing on the way.
+"""Coming back to Redis after calls were admitted elsewhere, without any caller getting a second quota.
 
-For a while after an outage Supabase still decides each call of a subject, and the call is given to Redis at once, so
-that it does not matter which instances are back already. Giving is a statement that may be repeated
+For a while after an outage Supabase still decides each call of a subject, and the call is added to Redis at once, so
+that it does not matter which instances are back already. To add it is a statement that can be repeated
 (``settlement.py``). When nobody counts a subject in Supabase any more, that is noted, and Redis decides alone.
 docs/failure-modes.md derives the bound.
 """
@@ -30,7 +30,7 @@ from .window import DAY_MS, empty, highest, of_calls, of_one_call, plus
 NOTHING: Op[None] = Op((), ignored)
 
 _PATIENCE = 6
-"""A subject is counted by both for so many graces at most, when somebody goes on counting it in Supabase."""
+"""Both count a subject for this many grace periods at most, while somebody goes on counting it in Supabase."""
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Outage:
     at_ms: int = 0
     """When an instance last came back to Redis, or this one was last away; 0 for never."""
     unreported: bool = False
-    """This instance has counted elsewhere and has not said so in Redis."""
+    """This instance has counted elsewhere and has not reported it in Redis."""
 
     def happened(self, now_ms: int) -> None:
         """This instance could not count in Redis."""
@@ -67,9 +67,9 @@ class ComingBack:
     outage: Outage
     clock: Clock
     grace_ms: int
-    """For so long after one instance is back another may still count elsewhere."""
+    """How long after one instance is back another may still count elsewhere."""
     gone: Callable[[str], None]
-    """Told that Redis failed again, and why, while a call was being given to it."""
+    """Called with the reason when Redis fails again while a call is being added to it."""
 
     def concerns(self, charge: Charge) -> bool:
         """Whether Redis may lack calls of the subject."""
@@ -89,7 +89,7 @@ class ComingBack:
         back: Op[bitfield.Refunded] | Op[None],
         after: Afterwards,
     ) -> tuple[Admission, T]:
-        """Count a call in Supabase and give it to Redis at once; in Redis alone where Supabase need not be asked.
+        """Count a call in Supabase and add it to Redis at once; in Redis alone where Supabase is not needed.
 
         ``ride`` also yields when an outage was last reported. Raises RedisDown. Whatever fails on the way may be done
         again without counting anything twice, but what this instance admitted from memory: of that, a lost reply counts
@@ -97,7 +97,7 @@ class ComingBack:
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
         first = join(self.outage.report(now_ms) if self.outage.unreported else NOTHING, back)
-        # What was given is read before what is counted: a gift in between must not look like calls that Redis lacks.
+        # The notes are read before the counts: what is added in between must not look like calls that Redis lacks.
         counted = join(
             settlement.read(subject.id, subject.layout, now_ms), bitfield.peek(subject.id, subject.layout, now_ms)
         )
@@ -125,9 +125,9 @@ class ComingBack:
     async def _give(
         self, redis: RedisStore, charge: Charge, given: Given, tally: Tally, decided: Decided, after: Afterwards
     ) -> Admission:
-        """Give Redis what Supabase has admitted, this call included, before anybody hears of it.
+        """Add to Redis what Supabase has admitted, this call included, before the reply.
 
-        Whoever counts in Redis alone by now is seen here, or sees this call there.
+        An instance that counts in Redis alone by now is seen here, or sees this call there.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
         spent, carried = decided.spent, less(decided.total, decided.spent)
@@ -177,7 +177,7 @@ class ComingBack:
         floor, alone = recall(remembered.in_redis, windows, now_ms), recall(remembered.alone, windows, now_ms)
         known = given.usage if over else highest(given.usage, recall(remembered.given, windows, now_ms))
         remembered.given = known
-        # What Supabase has admitted counts as far as this instance was told; Supabase is asked again next time.
+        # What Supabase has admitted counts as far as this instance knows; Supabase is called again next time.
         elsewhere = less(known, given.usage)
         restore = NOTHING
         if any(alone) or not holds(less(tally.usage, given.usage), floor):

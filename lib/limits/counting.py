@@ -65,7 +65,7 @@ class Counting:
         after.add(back, then=self._after_refund(subject.id, charge.now_ms))
 
     def correct(self, charge: Charge, tokens: int, after: Afterwards) -> None:
-        """Let a call have taken this many tokens instead of the reservation that was made for it."""
+        """Replace the reservation of a call by the tokens that it used."""
         subject = charge.subject
         if tokens != charge.tokens and any(each.unit == "tokens" for each in subject.layout.windows):
             back = bitfield.refund(subject.id, subject.layout, 0, charge.now_ms, tokens=charge.tokens - tokens)
@@ -73,7 +73,7 @@ class Counting:
 
     def _after_refund(self, subject_id: str, now_ms: int) -> Callable[[Refunded], Step[None] | None]:
         def then(refunded: Refunded) -> Step[None] | None:
-            # The key had gone between the call and its refund, which created it anew.
+            # The key was gone between the call and its refund, which created it anew.
             return Step(bitfield.set_ttl(subject_id, now_ms)) if refunded.made_key else None
 
         return then

@@ -35,7 +35,7 @@ class Elsewhere:
     async def admit(self, charge: Charge, mode: Mode, reason: str) -> tuple[Admission, str]:
         """Decide a call, and say who did and why. ``mode``: who has counted so far. Raises nothing."""
         if not of_calls(charge.subject.layout.windows):
-            # Nobody is asked, so nothing is learned of who would be.
+            # No store is called, so nothing is learned about them.
             likely: Mode = mode if mode != "redis" else "supabase" if self.supabase else "local"
             return Admission(charge, Quota(True, "unlimited", ()), likely), reason
         if self.supabase is not None:
@@ -50,13 +50,13 @@ class Elsewhere:
         return Admission(charge, self._admit_here(charge), "local"), reason
 
     async def ask_supabase(self, supabase: SupabaseStore, charge: Charge, floor: Usage) -> Decided:
-        """Let Supabase decide a call, told what Redis holds at least. Raises SupabaseDown.
+        """Let Supabase decide a call, given what Redis holds at least. Raises SupabaseDown.
 
         Tokens are counted in Redis only; a calendar day counts as the last 24 hours, which is never more.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
         places, remembered = of_calls(windows), self.memory.of(subject.id)
-        # Taken before Supabase is told of it, so that no two calls tell it.
+        # Taken out before it is sent, so that no two calls report it.
         alone, remembered.alone = recall(remembered.alone, windows, now_ms), None
         try:
             quota, counted = await supabase.spend(
@@ -77,7 +77,7 @@ class Elsewhere:
         return Decided(quota, total, spent)
 
     def _admit_here(self, charge: Charge) -> Quota:
-        """A share of the limit, and never more than what is known to be left of the whole."""
+        """A share of the limit, and never more than is known to be left of the whole limit."""
         windows, now_ms = charge.subject.layout.windows, charge.now_ms
         places = of_calls(windows)
         limits = tuple(replace(windows[place], zone=None) for place in places)
@@ -93,7 +93,7 @@ class Elsewhere:
         return quota
 
     def keep_alone(self, charge: Charge, usage: Usage) -> None:
-        """Remember what was admitted here and no store has heard of."""
+        """Remember what was admitted here and was not reported to any store."""
         if any(usage):
             remembered = self.memory.of(charge.subject.id)
             before = recall(remembered.alone, charge.subject.layout.windows, charge.now_ms)

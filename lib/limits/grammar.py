@@ -5,6 +5,7 @@
 """
 
 import re
+from functools import lru_cache
 
 from .window import Layout, Unit, window
 
@@ -15,6 +16,7 @@ _PART = re.compile(
 )
 
 
+@lru_cache(maxsize=256)
 def parse_limits(text: str) -> Layout:
     """Read a caller's limit: no zones, no tokens. Raises ValueError with what to write instead."""
     return _parse(text, budget=False)

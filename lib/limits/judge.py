@@ -8,7 +8,7 @@ from .window import Buckets, Usage, Window
 
 @dataclass(frozen=True, slots=True)
 class WindowState:
-    """What a caller may know of one window: calls left, and when the whole limit is back."""
+    """What a caller is shown of one window: calls left, and when it resets."""
 
     window: Window
     remaining: int
@@ -33,7 +33,7 @@ class Quota:
 
 
 def too_costly(windows: Sequence[Window], cost: int, now_ms: int, *, tokens: int = 0) -> Quota | None:
-    """The refusal of a cost that no window could ever hold; decided without asking anyone."""
+    """The refusal of a cost that no window could ever hold; it needs no command."""
     if all(each.price(cost, tokens) <= each.limit for each in windows):
         return None
     return Quota(False, "cost_exceeds_limit", tuple(WindowState(each, each.limit, now_ms) for each in windows))
@@ -93,7 +93,7 @@ def without(
 
 
 def certain(windows: Sequence[Window], usage: Sequence[Buckets], now_ms: int) -> Usage:
-    """The usage without what can only be refused calls on their way out: what may be passed on as a floor."""
+    """The usage without what can only be refused calls that are being refunded: what may be passed on as a floor."""
     return tuple(_without_ghosts(each, buckets, now_ms) for each, buckets in zip(windows, usage, strict=True))
 
 
@@ -114,7 +114,7 @@ def _without_ghosts(each: Window, buckets: Buckets, now_ms: int) -> Buckets:
 
 
 def _free_at(each: Window, buckets: Buckets, cost: int, now_ms: int) -> int:
-    """The first time from ``now_ms`` on at which ``cost`` more fits, if nothing else comes."""
+    """The first time from ``now_ms`` on at which ``cost`` more fits if no other call comes."""
     total, free_at = sum(buckets.values()), now_ms
     for index in sorted(buckets):
         if total + cost <= each.limit:

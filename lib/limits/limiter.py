@@ -1,4 +1,4 @@
-"""Who counts a call: Redis, else Supabase, else this instance; and what every request learns from Redis meanwhile.
+"""Who counts a call: Redis, else Supabase, else this instance; and the marks that every request reads.
 
 An admitted call takes one ``BITFIELD``, joined with the ``MGET`` of everything else that the request reads. What
 happens while Redis is away is in ``elsewhere.py``, what happens when it returns in ``coming_back.py``.
@@ -86,7 +86,7 @@ class Limits:
         )
 
     async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
-        """Admit a call or refuse it, and read what else the request wants in the same round trip. Raises nothing.
+        """Admit a call or refuse it, and read the request's lookup in the same round trip. Raises nothing.
 
         Takes no longer than the stores' own times together, nor than there is until the deadline.
         """
@@ -113,13 +113,13 @@ class Limits:
         return admission, None if found is None else found[1]
 
     def give_back(self, admission: Admission, after: Afterwards) -> None:
-        """Give a call back that was admitted and did not take place."""
+        """Refund a call that was admitted and did not take place."""
         charge = admission.charge
         if admission.mode == "redis" and admission.quota.allowed and charge.subject.layout.windows:
             self.counting.refund(charge, after)
 
     def correct(self, admission: Admission, tokens: int, after: Afterwards) -> None:
-        """Let an admitted call have taken this many tokens instead of those that were reserved for it."""
+        """Replace the reservation of an admitted call by the tokens that it used."""
         if admission.mode == "redis":
             self.counting.correct(admission.charge, tokens, after)
 
@@ -129,17 +129,17 @@ class Limits:
             self.counting.due(after)
 
     def spares(self, now_ms: int) -> str | None:
-        """Why Redis is left alone although it answers, if it is: its month is nearly over, and Supabase can count."""
+        """Why Redis is not used although it answers, if so: its month is nearly used up, and Supabase can count."""
         if self.supabase is None or self.supabase.gate.rests() or self.thrift.step(now_ms).asks_redis:
             return None
-        return "redis's month is nearly used up"
+        return "the month's Redis commands are nearly used up"
 
     def is_out(self) -> bool:
         """Whether Redis did not answer the last call."""
         return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
 
     def forget(self, subject_id: str) -> None:
-        """Know nothing of a subject any more."""
+        """Forget a subject."""
         self._memory.forget(subject_id)
         self.blocklist.forget(subject_id)
 
@@ -160,7 +160,7 @@ class Limits:
         self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards
     ) -> tuple[Admission, tuple[Marks, T] | None]:
         if not charge.subject.layout.windows and not ride.commands:
-            # Nobody is asked, and nothing is learned of who answers.
+            # No store is called, and nothing is learned about them.
             return Admission(charge, Quota(True, "unlimited", ()), self.mode), None
         # Not by dataclasses.replace(), which takes as long as judging the call.
         deadline = min(charge.deadline, self.clock.monotonic() + self._longest_s)
@@ -173,12 +173,12 @@ class Limits:
             self._outage.happened(now_ms)
             return await self._count_elsewhere(charge, spared), None
         if self.redis.failed_ms > self._outage.at_ms:
-            # It failed at something else: a write-back, a circuit. Whether it has lost its data is not known.
+            # It failed at another operation: a write-back, a circuit. Whether it has lost its data is not known.
             self._outage.happened(self.redis.failed_ms)
         try:
             admission, rode = await self._count_in_redis(self.redis, charge, ride, after)
         except RedisDown as e:
-            # What one subject's key holds is no outage.
+            # An unusable value in one subject's key is no outage.
             outage = e.kind != "command"
             if outage:
                 self._outage.happened(now_ms)
@@ -222,7 +222,7 @@ class Limits:
             tally = await self.counting.again(redis, wrong, tally, charge, self.left_s(charge.deadline), after)
         self._outage.heard(rode[0].outage_ms)
         if self._coming_back.concerns(charge):
-            # Learned by this very reply: the call is taken back, and counted as whoever knew of the outage counts it.
+            # Learned from this very reply: the call is taken back and counted as if the outage had been known.
             back = bitfield.refund(
                 subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
             )

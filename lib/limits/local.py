@@ -1,4 +1,4 @@
-"""The last resort: strict windows in this instance's memory, at a share of the limit."""
+"""The last fallback: strict windows in this instance's memory, at a share of the limit."""
 
 import math
 from collections.abc import Sequence

@@ -20,13 +20,13 @@ class Remembered:
     known: Known = field(default_factory=Known)
     """Buckets of finished days, and the day whose TTL is set."""
     total: Usage | None = None
-    """What was last known to be counted, whoever counted it."""
+    """The counts as last seen, by whichever store."""
     in_redis: Usage | None = None
-    """What Redis itself was last seen to have admitted: a floor for whoever counts while it is away."""
+    """What Redis itself had admitted when last seen: the floor for counting while it is away."""
     given: Usage | None = None
     """What of the counts in Redis was admitted by Supabase."""
     alone: Usage | None = None
-    """What this instance admitted from memory, and no store has heard of yet."""
+    """What this instance admitted from memory and has not reported to any store yet."""
     settled_ms: int = 0
     """The last outage that is over for this subject."""
 
@@ -53,7 +53,7 @@ class Memory:
         return self._subjects.get(subject_id)
 
     def forget(self, subject_id: str) -> None:
-        """Know nothing of a subject any more."""
+        """Forget a subject."""
         self._subjects.drop(subject_id)
 
     def forget_where(self, concerned: Callable[[str], bool]) -> None:

@@ -1,9 +1,9 @@
-"""Giving back to Redis what was admitted elsewhere while it was away: the part of the return that Redis holds.
+"""Adding to Redis what was admitted elsewhere while it was away: the part of the return that Redis holds.
 
-Beside a day's buckets lies a note of how much of each was given by Supabase. With it giving back is a statement
-("Supabase has admitted 3 in this bucket, ever"), not an increment: whoever makes it, however often and in whatever
-order, the bucket counts each call once. What Redis admitted itself is a bucket less its note; of that, the highest that
-anyone knows holds, for a Redis that has lost its data. ``docs/failure-modes.md`` has the derivation.
+Beside a day's buckets lies a note of how much of each came from Supabase. With it the addition is a statement
+("Supabase has admitted 3 in this bucket, ever"), not an increment: whichever instance makes it, however often and in
+whatever order, the bucket counts each call once. What Redis admitted itself is a bucket less its note. For a Redis that
+has lost its data, the highest such count that any instance knows is restored. docs/failure-modes.md derives the bound.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _SETTLED = "settled"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """How much of each bucket came from Supabase, and which outage was the last to be settled for good."""
+    """How much of each bucket came from Supabase, and which outage was the last to be settled."""
 
     usage: Usage
     settled_ms: int = 0
@@ -33,7 +33,7 @@ def days(layout: Layout, now_ms: int) -> range:
 
 
 def read(subject: str, layout: Layout, now_ms: int) -> Op[Given]:
-    """What Redis has been given so far: 1 command a day."""
+    """What came from Supabase so far: 1 command a day."""
     spans = list(days(layout, now_ms))
     commands = tuple(("HGETALL", keys.given(subject, day)) for day in spans)
     by_name = {_name(each.length_ms, each.unit): place for place, each in enumerate(layout.windows)}
@@ -94,8 +94,8 @@ def restore(
 ) -> Op[None]:
     """Let every bucket hold what was admitted in it: 1 command a day concerned, billed with the 6 inside.
 
-    ``spent``: by Supabase, ever. ``carried``: by Redis, at least. ``alone``: by this instance's memory, not told to
-    anyone yet; this alone is added, so tell it once.
+    ``spent``: by Supabase, ever. ``carried``: by Redis, at least. ``alone``: by this instance's memory, not reported
+    yet; only this is an increment, so it must be sent once.
     """
     by_day: dict[int, list[str | int]] = {}
     for each, offset, *sources in zip(layout.windows, layout.offsets, spent, carried, alone, strict=True):
@@ -114,7 +114,7 @@ def restore(
 
 
 def settle_for_good(subject: str, outage_ms: int, now_ms: int) -> Op[list[None]]:
-    """Note that nobody counts this subject elsewhere any more, so that other instances need not ask: 2 commands."""
+    """Note that nobody counts this subject elsewhere any more, for all instances: 2 commands."""
     day = now_ms // DAY_MS
     note = Op((("HSET", keys.given(subject, day), _SETTLED, outage_ms),), ignored)
     ((_, _, seconds),) = set_ttl(subject, now_ms, day).commands

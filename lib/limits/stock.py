@@ -33,7 +33,7 @@ class StockWindows:
     _limits: dict[tuple[str, Window], Ratelimit] = field(default_factory=dict)
 
     async def spend(self, caller_id: str, group: str, limits: Sequence[Window], cost: int) -> Quota:
-        """Ask every window in turn, shortest first; the first that refuses ends it. Raises RedisDown."""
+        """Count in every window in turn, shortest first; the first that refuses ends it. Raises RedisDown."""
         states = []
         for each in sorted(limits, key=lambda w: w.length_ms):
             response = await self._ask(self._ratelimit(group, each), caller_id, cost)
@@ -51,12 +51,12 @@ class StockWindows:
         except TimeoutError as e:
             raise RedisDown("timeout", "upstash_ratelimit gave no answer in time") from e
         except Exception as e:
-            # The library lets whatever its transport and its parsing raise come through, AttributeError included.
+            # The library passes on whatever its transport and its parsing raise, AttributeError included.
             raise RedisDown("server", f"upstash_ratelimit failed with {type(e).__name__}") from e
 
     def _ratelimit(self, group: str, each: Window) -> Ratelimit:
         if self._redis is None:
-            # Its default would send a write again after 3 s, whatever the failure was.
+            # By default it would send a write again after 3 s, whatever the failure was.
             self._redis = Redis(self.url, self.token, rest_retries=0, allow_telemetry=False)
         found = self._limits.get((group, each))
         if found is None:

@@ -2,12 +2,12 @@
 
     from upstash_ratelimit import Ratelimit
     from upstash_redis import Redis
-    from ..limiter import StrictWindows
+    from lib import StrictWindows            # installed elsewhere: from breakwater import StrictWindows
 
     ratelimit = Ratelimit(Redis.from_env(), StrictWindows(minute=10, day=100))
     ratelimit.limit("caller")
 
-The functions of this package do not go through here: they ask for windows, answer and circuit in one round trip.
+The guard itself does not use this: it reads windows, cache and circuits in one round trip.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ type _Steps[T] = Generator[tuple[Command, ...], Sequence[Reply], T]
 class StrictWindows(Limiter):
     """Never more than ``minute``, ``hour`` and ``day`` calls in any closed minute, hour and day; give at least one.
 
-    A refused call spends nothing. Remembers refusals until they end and asks nobody meanwhile. Errors of the client
-    library pass through unchanged.
+    A refused call is not counted, and refusals are repeated from memory. Errors of the client library pass through
+    unchanged.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class StrictWindows(Limiter):
             rest = gather(owed)
             results = rest.read((yield rest.commands))
             if known.ttl_day < 0 and any(isinstance(each, bitfield.Refunded) and each.made_key for each in results):
-                # The key went between the call and its refund, which made it anew.
+                # The key was gone between the call and its refund, which created it anew.
                 ttl = bitfield.set_ttl(subject, now_ms)
                 ttl.read((yield ttl.commands))
         self._known.put(subject, known)
@@ -121,7 +121,7 @@ def _response(quota: Quota) -> Response:
         raise AssertionError("a limiter has a window")
     reset_s = state.reset_at_ms / 1000
     if not quota.allowed:
-        # Infinity for a cost that never fits: whoever waits for the reset waits as long as it is willing to.
+        # Infinity for a cost that never fits: a client that waits for the reset waits as long as it is willing to.
         reset_s = math.inf if quota.retry_at_ms is None else quota.retry_at_ms / 1000
     return Response(quota.allowed, state.window.limit, state.remaining if quota.allowed else 0, reset_s)
 

@@ -30,7 +30,7 @@ class SupabaseDown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What Supabase counts: ``total``, of which ``spent`` was admitted there; the rest it was told of Redis."""
+    """What Supabase counts: ``total``, of which ``spent`` was admitted there; the rest is what it knows of Redis."""
 
     total: Usage
     spent: Usage
@@ -41,12 +41,12 @@ class Supabase:
     """Strict windows in Postgres: the same buckets and the same rule as in Redis, decided in one transaction."""
 
     client: "Callable[[], httpx.AsyncClient]"
-    """Makes the client with its first use: while Redis answers there is none."""
+    """Creates the client with its first use: while Redis answers there is none."""
     url: str
     key: str
     timeout_s: float
     sent: Callable[[], None] = lambda: None
-    """Told of each call that is on its way."""
+    """Called with each call that is sent."""
     _rpc: "AsyncPostgrestClient | None" = None
 
     async def spend(
@@ -61,7 +61,7 @@ class Supabase:
     ) -> tuple[Quota, Counted]:
         """Admit a call or refuse it; yields what is counted after it as well. Raises SupabaseDown.
 
-        ``floor`` is what Redis itself was last known to have admitted, ``owed`` what nobody has been told of yet.
+        ``floor`` is what Redis itself was last known to have admitted, ``owed`` what was not reported to a store yet.
         """
         reply = await self._call(
             "breakwater_spend",
@@ -90,7 +90,7 @@ class Supabase:
         return quota, Counted(usage, spent)
 
     async def ping(self, now_ms: int) -> None:
-        """Ask whether the function is there and answers, without writing anything. Raises SupabaseDown."""
+        """Check that the function exists and answers, without writing anything. Raises SupabaseDown."""
         await self.spend("health", [window("minute", 1)], 0, now_ms)
 
     async def reset(self, subject: str, left_s: float = math.inf) -> int:

@@ -1,4 +1,4 @@
-"""Supabase behind its gate: whoever asks learns at once when it is left alone."""
+"""Supabase behind its gate: a call fails at once while the gate is open."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -12,7 +12,7 @@ from .window import Usage, Window
 
 @dataclass(slots=True)
 class SupabaseStore:
-    """Supabase, as long as it is well."""
+    """Supabase, as long as it works."""
 
     supabase: Supabase
     gate: Gate

@@ -1,1 +1,1 @@
-"""What an operator sees and does: overview, metrics, alerts, health, actions by hand, the daily job."""
+"""What an operator sees and does: overview, metrics, alerts, health, admin actions, the daily job."""

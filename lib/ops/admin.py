@@ -1,4 +1,4 @@
-"""What a person with the token may change by hand. Keys are named one by one: nothing here searches Redis."""
+"""Admin actions, for whoever has the token. Keys are named one by one: nothing here searches Redis."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,7 +27,7 @@ type Route = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9/_-]{0,8
 
 
 class Invalidate(BaseModel):
-    """Let no stored value of before be served again: of a session, a tag, a route, or none at all."""
+    """Invalidate all values that are stored now: of a session, a tag, a route, or all of them."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -39,7 +39,7 @@ class Invalidate(BaseModel):
 
 
 class Reset(BaseModel):
-    """Give a caller its whole allowance back: by ``user`` id, by network ``address``, or by the ``caller`` of a log."""
+    """Reset a caller's counts: by ``user`` id, by network ``address``, or by the ``caller`` of a log."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -61,7 +61,7 @@ class Turn(BaseModel):
 
 
 class Action(RootModel[Annotated[Invalidate | Reset | Turn, Field(discriminator="action")]]):
-    """One thing to be done by hand."""
+    """One admin action."""
 
 
 async def act(parts: "Parts", action: Action, request_id: str) -> str:
@@ -92,11 +92,11 @@ async def _invalidate(parts: "Parts", wanted: Invalidate) -> tuple[str, str]:
     else:
         key, about = keys.EPOCH_ALL, "everything"
     await _send(parts, *epochs.replace(key).commands)
-    return about, f"values of before are invalid: {about}"
+    return about, f"invalidated: {about}"
 
 
 async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
-    """Forget the caller's counts in every group of routes, in both stores; other instances learn of it by a note."""
+    """Delete the caller's counts in every group of routes, in both stores; a mark tells the other instances."""
     who = _caller(parts, wanted)
     subjects = [
         caller.subject(who, each.group, each.layout.tag) for each in parts.settings.policies() if each.layout.windows
@@ -156,7 +156,7 @@ async def _turn(parts: "Parts", wanted: Turn) -> tuple[str, str]:
 
 
 def _turned(circuit: Circuit, wanted: Turn, now_ms: int) -> Circuit:
-    # A new generation: what was under way before says nothing of this state.
+    # A new generation: calls that began before do not count in this state.
     if wanted.state == "closed":
         return Circuit(generation=circuit.generation + 1)
     until_ms = now_ms + wanted.seconds * 1000

@@ -1,4 +1,4 @@
-"""What people are alerted to, as rules: each alert once a level and period, whichever instance notices first.
+"""The rules of alerts: each is sent once in its period, by whichever instance notices first.
 
 An alert has a kind (``ledger/places.py``) and a rule here: in :func:`of_reading` where the figures say it, in
 :func:`of_event` where an event does. Every event that is logged as a warning gets here.
@@ -37,7 +37,7 @@ class Alert:
 
     @property
     def key(self) -> str:
-        """The key that whoever sends it holds."""
+        """The key that the instance which sends it holds."""
         return keys.alert(self.kind.label, self.about, self.period)
 
     @property
@@ -68,7 +68,7 @@ def of_reading(reading: Reading, ledger: Sequence[Allowance], thresholds: Thresh
 
 
 EVENTS_KEPT = 16
-"""Of so many events of one kind the times are kept."""
+"""How many times of events of one kind are kept."""
 
 
 def of_event(event: Event, at_ms: Sequence[int], thresholds: Thresholds) -> Alert | None:

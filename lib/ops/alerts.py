@@ -85,7 +85,7 @@ class Alerts:
             return
         self.emit(Alerted(alert.kind.label, alert.about, alert.text))
         if not await self._deliver(alert):
-            # Whoever notices it next tries again.
+            # The next instance that notices tries again.
             await self._on_redis(Op((("DEL", alert.key),), ignored))
             self._settled.drop(alert.key)
             return
@@ -104,7 +104,7 @@ class Alerts:
             await self._on_redis(expiring)
 
     async def _is_first(self, alert: Alert) -> bool:
-        """Whether nobody has sent it in its period: by Redis, else by Supabase's limits, else as far as we know."""
+        """Whether it is the first in its period: by Redis, else by Supabase's limits, else as far as we know."""
         if self._settled.get(alert.key):
             return False
         self._settled.put(alert.key, value=True)

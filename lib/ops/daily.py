@@ -1,4 +1,4 @@
-"""The daily job: the vendor's own figures, and a look at what is worth an alert. May run twice, or never."""
+"""The daily job: the vendor's own figures, and the rules of alerts. It may run twice a day, or not at all."""
 
 from typing import TYPE_CHECKING
 

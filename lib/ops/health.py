@@ -21,7 +21,7 @@ from ..redis.errors import RedisDown
 from ..redis.op import Op, ignored, join
 
 _FRESH_MS = 1_000
-"""A report is told again to whoever asks within this time."""
+"""Requests within this time get the same report."""
 _CIRCUITS_FRESH_MS = 10_000
 _SUPABASE_FRESH_MS = {"up": 30_000, "down": 2_000}
 
@@ -39,7 +39,7 @@ class Health:
     _redis: RedisHealth = field(default_factory=lambda: RedisHealth(state="disabled"))
     _supabase: SupabaseHealth = field(default_factory=lambda: SupabaseHealth(state="not_configured"))
     _supabase_checked_ms: int = 0
-    # Of the stores' state: on Vercel health is a function by itself, and no call of its own tells it of a switch.
+    # From the stores' state: on Vercel health is a function by itself, and counts no calls that would show a switch.
     _mode: Mode = "redis"
     _mode_since_ms: int = 0
     _mode_reason: str = "start"
@@ -49,7 +49,7 @@ class Health:
         if self.clock.now_ms() - self._checked_ms >= _FRESH_MS:
             if self._running is None or self._running.done():
                 self._running = asyncio.ensure_future(self._check())
-            # Shared: one caller's leaving must not cancel it for the others.
+            # Shielded: one client that disconnects must not cancel it for the others.
             await asyncio.shield(self._running)
         providers = self._providers()
         # Where no provider is configured only data is served, and the stores alone decide.
@@ -97,7 +97,7 @@ class Health:
         ping, stale = Op((("PING",),), ignored), now_ms - self.chain.circuits.seen_ms >= _CIRCUITS_FRESH_MS
         started = self.clock.monotonic()
         try:
-            # Past the gate: whether Redis is back is what is asked.
+            # Past the gate, because the question is whether Redis is back.
             wanted = join(ping, self.chain.lookup(now_ms).op()) if stale and self.chain.links else ping
             await store.redis.run(wanted, math.inf)
         except RedisDown as e:

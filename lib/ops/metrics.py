@@ -168,7 +168,7 @@ def _allowances(snapshot: Snapshot) -> Iterator[Metric]:
         lambda at: _s(found[at].runs_out_at_ms),
     )
     yield GaugeMetricFamily(
-        "breakwater_thrift_step", "How sparingly Redis is used: 0 as usual, 3 not at all.", value=snapshot.thrift
+        "breakwater_thrift_step", "The thrift step: 0, Redis is used as usual; 3, not at all.", value=snapshot.thrift
     )
     yield GaugeMetricFamily(
         "breakwater_reading_timestamp_seconds", "When the ledger was read.", value=snapshot.at_ms / 1000

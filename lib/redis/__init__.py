@@ -1,1 +1,1 @@
-"""Redis: operations as values, keys, the transport, and how sparingly it is used."""
+"""Redis: operations as values, keys, the transport, and the steps by which fewer commands are used."""

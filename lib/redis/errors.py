@@ -11,7 +11,7 @@ type Kind = Literal[
     "server",
     "protocol",
     "command",  # one command was refused, for what its key holds
-    "resting",  # not asked: it failed a moment ago
+    "resting",  # not called: it failed a moment ago
 ]
 
 

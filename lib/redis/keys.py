@@ -1,7 +1,7 @@
 """Every Redis key, as a function. Nothing else in the project spells one.
 
 A caller's identity and a question's text are hashed before they get here; what a client chose itself (a session id) is
-percent-encoded, so that no value can reach into another key.
+percent-encoded, so that no value can name another key.
 """
 
 from urllib.parse import quote
@@ -16,7 +16,7 @@ def windows(subject: str, day: int) -> str:
 
 
 def given(subject: str, day: int) -> str:
-    """How much of a day's buckets was admitted by Supabase and given back; beside them, also on a cluster."""
+    """How much of a day's buckets was admitted by Supabase and added afterwards; beside them, also on a cluster."""
     return f"given:{{{subject}}}:{day}"
 
 
@@ -26,12 +26,12 @@ def answer(route: str, session: str, query_hash: str) -> str:
 
 
 def value(route: str, value_hash: str) -> str:
-    """A stored value of a route or function that is not ours; ``route`` may hold anything."""
+    """A stored value of a route or function of other people's code; ``route`` may hold anything."""
     return f"v:{quote(route, safe='')}:{value_hash}"
 
 
 def lock(answer_key: str) -> str:
-    """Held by whoever computes this answer now."""
+    """Held by the request that computes this value now."""
     return f"lock:{answer_key}"
 
 
@@ -41,7 +41,7 @@ def circuit(provider: str) -> str:
 
 
 def circuit_of_app(name: str) -> str:
-    """The name of a circuit of somebody else's code, apart from the providers' names."""
+    """The name of a circuit of other people's code, apart from the providers' names."""
     return f"app:{quote(name, safe='')}"
 
 
@@ -85,12 +85,12 @@ def ledger_1(month: str) -> str:
 
 
 def thrift(month: str) -> str:
-    """How sparingly Redis is to be used for the rest of a month (``thrift.py``)."""
+    """The thrift step for the rest of a month (``thrift.py``)."""
     return f"thrift:{month}"
 
 
 def alert(kind: str, about: str, period: str) -> str:
-    """Held for a period by whoever has sent this alert."""
+    """Held for a period by the instance that has sent this alert."""
     return f"alert:{kind}:{quote(about, safe='')}:{period}"
 
 

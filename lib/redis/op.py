@@ -1,7 +1,7 @@
-"""A Redis operation as a value: what to send, and how to read what comes back.
+"""A Redis operation as a value: what to send, and how to read the replies.
 
-Operations join, so the limiter, the answer cache and the breaker ask in one HTTP round trip. Being values they need no
-connection in tests and have no synchronous and asynchronous twins.
+Operations join, so that the limiter, the cache and the breaker share one round trip. As values they need no connection
+in tests, and there are no synchronous and asynchronous versions of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def ignored(replies: Sequence[Reply]) -> None:
 
 
 def _unreadable(reply: Reply, expected: str) -> UnreadableReply:
-    # Never the value itself: it may hold a caller's answer, and this text ends in a log.
+    # Never the value itself: it may hold a caller's answer, and this text is logged.
     if isinstance(reply, CommandError):
         return UnreadableReply(f"expected {expected}, got the error {reply.message[:120]!r}", reply.message)
     return UnreadableReply(f"expected {expected}, got {type(reply).__name__}")

@@ -126,7 +126,7 @@ class Upstash:
             raise RedisDown("connection", type(e).__name__) from e
 
     def _is_connected(self) -> bool:
-        """Whether a kept connection is free; the pool takes one before anybody else can."""
+        """Whether an idle connection is available; the pool takes it before another request can."""
         return any(each.is_idle() and not each.has_expired() for each in self.pool.connections)
 
 
@@ -170,12 +170,12 @@ def _checked(result: object) -> Reply:
 
 
 def _refused(error: str | None) -> Kind:
-    """What a reply says that is an error, or (None) has not the shape its command promises."""
+    """The kind of a reply that is an error, or (None) does not have the shape that its command promises."""
     if error is None:
         return "protocol"
     if _is_quota(error):
         return "quota"
-    # Any other refusal (out of memory, read-only, still loading) would meet the next caller's key as well.
+    # Any other refusal (out of memory, read-only, still loading) would concern the next caller's key as well.
     return "command" if "WRONGTYPE" in error else "server"
 
 

@@ -1,4 +1,4 @@
-"""Redis behind its gate: whoever asks learns at once when it is left alone."""
+"""Redis behind its gate: a call fails at once while the gate is open."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import field
@@ -30,7 +30,7 @@ class Redis(Protocol):
 
 @dataclass(slots=True, eq=False)
 class RedisStore:
-    """Redis, as long as it is well. A slow reply is reported; a failure counts against it, a lack of time does not."""
+    """Redis, as long as it works. A slow reply is reported; a failure counts against it, a lack of time does not."""
 
     redis: Redis
     gate: Gate
@@ -50,7 +50,7 @@ class RedisStore:
     async def run[T](self, op: Op[T], phase: StorePhase, left_s: float) -> T:
         """One round trip of at most ``left_s`` seconds. Raises RedisDown."""
         if not op.commands:
-            # Nothing was asked, so nothing was learned: a probe that asks nothing must not close the gate.
+            # Nothing is sent, so nothing is learned: a probe without a command must not close the gate.
             return op.read(())
         if left_s <= 0:
             raise RedisDown("timeout", "no time is left")
@@ -64,7 +64,7 @@ class RedisStore:
                 try:
                     return await call()
                 except RedisDown as e:
-                    # Neither says anything of the server: what one key holds, and a time that was too short for it.
+                    # Neither says anything about the server: what one key holds, and a time that was too short.
                     if e.kind == "command" or (hurried and e.kind == "timeout"):
                         passage.neutral()
                     else:

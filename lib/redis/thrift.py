@@ -1,7 +1,7 @@
-"""How sparingly Redis is used as its month runs out: steps, each cheaper than the one before.
+"""Using fewer Redis commands as the month's allowance runs out: steps, each cheaper than the one before.
 
-The share of the month's commands decides the step, one text in Redis tells it to every instance (it comes with the read
-that every request makes anyway), and a new month begins with the first step again.
+The share of the month's commands that is used decides the step. One text in Redis holds it for all instances, which
+read it with every request's lookup. A new month begins with the first step again.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ class Step:
     flush: int
     """Counts are written once so many times the usual number of commands has been sent."""
     read_s: int
-    """How long a reading of the ledger is told again, by metrics and overview."""
+    """How long metrics and overview reuse a reading of the ledger."""
     refreshes: bool
-    """Whether an aging answer is computed anew in the background while it is served."""
+    """Whether an aging value is computed anew in the background while it is served."""
     asks_redis: bool
-    """Whether Redis is asked at all where Supabase can count instead."""
+    """Whether Redis is used at all where Supabase can count instead."""
 
 
 STEPS = (
@@ -58,7 +58,7 @@ class Thrift:
     """The present step, one of :data:`STEPS`. A new month begins with the first."""
 
     changed: Callable[[int, int], None] = lambda before, after: None
-    """Told of each change of step: the one before, and the new one."""
+    """Called with each change of step: the step before, and the new one."""
     _number: int = 0
     _month: str = ""
 

@@ -15,6 +15,7 @@ from lib.ai.streams import replay
 from lib.app.settings import Settings
 from lib.app.wiring import build
 from lib.base.clock import Clock
+from lib.base.events import RequestDone
 from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
 from lib.call import Streaming
@@ -195,6 +196,61 @@ async def test_a_stream_that_nobody_began_to_read_is_ended_all_the_same(k: Kit) 
     provider.held = False
     assert answered(await made.whole(k.again(call, stream=False))).cache == "miss"
     assert k.time.slept == []
+
+
+async def test_a_setting_has_an_answer_computed_although_its_client_has_left(
+    k: Kit, made: Instance, provider: FakeProvider
+) -> None:
+    """With ``AI_FINISH_ABANDONED`` the provider's call goes on to its end, and the next request is a hit."""
+    app, leaves = routes(made, k, AI_FINISH_ABANDONED="true"), asyncio.Event()
+    sent = [{"type": "http.request", "body": json.dumps(body(SUPERVISOR)).encode()}]
+
+    async def receive() -> dict[str, Any]:
+        if sent:
+            return sent.pop()
+        await provider.until_asked()
+        leaves.set()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        """Nobody is there to read it."""
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": SUPERVISOR, "query_string": b"", "headers": headers}
+    abandoned = asyncio.ensure_future(app({**scope, "client": ("127.0.0.1", 1)}, receive, send))
+    await leaves.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not abandoned.done()
+    provider.go()
+    await abandoned
+    served = await serve(app)
+    async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
+        reply = await client.post(SUPERVISOR, json=body(SUPERVISOR))
+    await served.stop()
+    assert (reply.status_code, reply.headers["x-cache"]) == (200, "HIT")
+    assert (provider.asked, provider.closed) == (1, 0)
+
+
+async def test_a_setting_has_a_stream_read_to_its_end_although_its_client_has_left(
+    k: Kit, made: Instance, provider: FakeProvider
+) -> None:
+    """With ``AI_FINISH_ABANDONED`` the rest of a stream is read after its client left, and the answer is kept."""
+    served = await serve(routes(made, k, AI_FINISH_ABANDONED="true"))
+    async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
+        provider.go(1)
+        async with client.stream("POST", SUPERVISOR, json=body(SUPERVISOR, stream=True)) as response:
+            async for chunk in response.aiter_text():
+                if "Disk" in chunk:
+                    break
+        # Its client has left by then.
+        await until(lambda: bool(made.seen(RequestDone)))
+        provider.go()
+        await over(made, 1)
+        reply = await client.post(SUPERVISOR, json=body(SUPERVISOR))
+    await served.stop()
+    assert (reply.status_code, reply.headers["x-cache"]) == (200, "HIT")
+    assert (provider.asked, provider.closed) == (1, 0)
 
 
 class _Slow:

@@ -121,6 +121,7 @@ def test_a_first_hit(
         "KV_REST_API_URL": upstash.url,
         "KV_REST_API_TOKEN": upstash.token,
         "REDIS_TIMEOUT_MS": "10000",
+        "REDIS_SLOW_MS": "10000",
         "CLOUD_RUN_AI_URL": script.url,
         "VERCEL": "1",
     }

@@ -14,49 +14,25 @@ from typing import Any
 
 import httpx
 
+from tests.rig.control import Control
+
 ROOT = Path(__file__).parents[2]
 ORIGIN = "https://blackbox.example"
 ENVIRONMENT = {
     # The suite waits for these two; where functions live in processes of their own, health needs 15000 for the second.
     "REDIS_COOLDOWN_MS": "500",
     "BREAKER_COOLDOWN_MS": "2000",
-    "AI_TIMEOUT_MS": "2000",
+    # It waits for the first and the last of these, too, when a part gives no answer. None is so short that a busy
+    # machine is taken for a part that failed.
+    "REDIS_TIMEOUT_MS": "3000",
+    "REDIS_CONNECT_TIMEOUT_MS": "10000",
+    "REDIS_SLOW_MS": "10000",
+    "FALLBACK_TIMEOUT_MS": "10000",
+    "AI_TIMEOUT_MS": "5000",
     "ALLOWED_ORIGINS": ORIGIN,
 }
 """What the functions behind any target are started with, beside what names their parts."""
 _SEED = os.getpid() % 200 + 20
-
-
-@dataclass(frozen=True)
-class Control:
-    """The control routes of a stand-in (``dev.faults``)."""
-
-    url: str
-
-    def fault(self, kind: str, **about: object) -> None:
-        """Let the next requests go wrong."""
-        self._send("PUT", "faults", {"kind": kind, **about})
-
-    def clear(self) -> None:
-        """No fault any more."""
-        self._send("DELETE", "faults")
-
-    def stats(self) -> dict[str, Any]:
-        """What the stand-in has counted."""
-        found: dict[str, Any] = self._send("GET", "stats").json()
-        return found
-
-    def requests(self) -> int:
-        """HTTP requests so far."""
-        return int(self.stats()["http_requests"])
-
-    def reset(self) -> None:
-        """All counters to zero."""
-        self._send("DELETE", "stats")
-
-    def _send(self, method: str, what: str, body: object = None) -> httpx.Response:
-        with httpx.Client(verify=False, trust_env=False, timeout=10) as client:  # noqa: S501 - plain HTTP on loopback
-            return client.request(method, f"{self.url}/_control/{what}", json=body).raise_for_status()
 
 
 @dataclass(frozen=True)
@@ -83,7 +59,7 @@ class Target:
         body = {**({} if query is None else {"query": query}), **headers_and_body}
         return self.http.post("/api/ai/supervisor", json=body, headers={**caller, **headers})
 
-    def eventually[T](self, what: Callable[[], T], good: Callable[[T], bool], within_s: float = 30) -> T:
+    def eventually[T](self, what: Callable[[], T], good: Callable[[T], bool], within_s: float = 60) -> T:
         """Ask again until it is good: cool-downs and cached reports of a process that is not ours end by themselves."""
         give_up = time.monotonic() + within_s
         while not good(found := what()):
@@ -136,7 +112,7 @@ def _local_stack(directory: Path, environ: Mapping[str, str]) -> Iterator[dict[s
             text=True,
         ) as process,
     ):
-        watchdog = threading.Timer(60, process.kill)
+        watchdog = threading.Timer(120, process.kill)
         watchdog.start()
         try:
             printed: list[str] = []
@@ -152,4 +128,4 @@ def _local_stack(directory: Path, environ: Mapping[str, str]) -> Iterator[dict[s
         finally:
             watchdog.cancel()
             process.terminate()  # not kill: a PostgreSQL would stay behind
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)

@@ -267,7 +267,8 @@ def test_what_a_swap_costs(redis: Store, subject: str) -> None:
     with redis.count() as spent:
         redis.run(swap(subject, None, OPEN, NOW))
     assert spent.round_trips == 1
-    assert spent.commands <= 3
+    # fakeredis cannot see into a script, and bills it as one.
+    assert spent.commands == (1 if redis.upstash.server.kind == "fakeredis" else 3)
 
 
 def test_a_lost_swap(redis: Store, subject: str) -> None:

@@ -226,9 +226,7 @@ async def test_backend_names_its_return(rig: Rig, status: int, after: str | None
     if opens_ms is None:
         assert (rig.circuit.state, rig.circuit.failures) == ("closed", 1)
     else:
-        assert rig.circuit.state == "open"
-        assert rig.circuit.until_ms <= rig.time.ms + opens_ms
-        assert rig.circuit.until_ms >= rig.time.ms + min(opens_ms, 3_600_000)
+        assert (rig.circuit.state, rig.circuit.until_ms) == ("open", rig.time.ms + opens_ms)
 
 
 async def test_probe_is_handed_back(rig: Rig) -> None:

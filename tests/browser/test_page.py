@@ -201,7 +201,7 @@ def test_shows_everything(visit: Visit) -> None:
     redis = page.get_by_role("meter", name="upstash, commands a month")
     expect(redis).to_have_attribute("aria-valuenow", "82.5")
     expect(redis).to_have_attribute("aria-valuetext", re.compile(r"412,3\d\d of 500,000 commands used"))
-    for text in ("Counted by", "Hit rate, last hour", "cloud-run", "groq", "open: left alone until", "(timeout)"):
+    for text in ("Counted by", "Hit rate, last hour", "cloud-run", "groq", "open: no calls until", "(timeout)"):
         expect(page.get_by_text(text).first).to_be_visible()
     expect(page.get_by_text("First threshold of the month's Redis commands")).to_be_visible()
     assert page.locator("#hour canvas").count() == 1

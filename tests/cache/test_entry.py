@@ -34,7 +34,7 @@ def read(*texts: str | None) -> Cached[str]:
 def stored(cached: Cached[str], value: str = "a value\nof two lines", owner: str = "a.b|me") -> tuple[str, list[str]]:
     """The entry that is sent to Redis, and the epochs that are created with it."""
     after = Afterwards()
-    entries.store("key", EPOCHS, cached, value, NOW_MS, owner, 60_000, after)
+    entries.store("key", EPOCHS, cached, value, NOW_MS, owner, 60_000, after, sent=lambda: None)
     *created, entry = [step.op.commands[0] for step in after.steps]
     assert entry[:2] == ("SET", "key")
     assert entry[3:] == ("PX", 60_000)

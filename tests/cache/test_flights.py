@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.queues import Queue
@@ -34,6 +34,7 @@ from lib.edge.request import Request
 from lib.limits.window import DAY_MS
 from lib.pieces import Delta, Done
 from lib.redis import keys
+from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from tests.aikit import ROUTE, TOKEN, FakeProvider, Kit, answered, kit, lifespan, together
 from tests.built import routes
@@ -436,7 +437,7 @@ async def test_an_entry_of_before_an_invalidation_is_computed_once(k: Kit) -> No
 
 
 async def test_a_lock_is_released_by_its_owner_only(k: Kit) -> None:
-    """Also after it ran out and another took it."""
+    """CASE 25: also after it ran out and another took it."""
     made, rules = k.instance(FakeProvider()), LockRules()
     redis = made.limits.redis
     assert redis is not None
@@ -543,31 +544,55 @@ class _Counting:
         await send({"type": "http.response.body", "body": b'{"answer": "counted", "model": "m"}'})
 
 
-def _looks_in(seconds: float, lease_ms: int) -> int:
-    """How often a follower may look in this time."""
-    waits = itertools.accumulate(lock.wait_s(look, LockRules(lease_ms), 0.0) for look in range(1_000))
-    return sum(wait <= seconds for wait in waits)
+@dataclass(frozen=True)
+class _Asked:
+    """What a process was answered, and what it did for that."""
+
+    statuses: list[int]
+    cached: list[str]
+    sent: list[str]
+    """Its round trips to Redis, by what each was for."""
+    slept: list[float]
+    """How long it waited before each look, in seconds."""
+
+
+def _purpose(commands: Sequence[Command]) -> str:
+    """What a round trip is for."""
+    names = [command[0] for command in commands]
+    match names:
+        case ["BITFIELD", *_, "MGET"]:
+            return "count"
+        case ["MGET"]:
+            return "look"
+        case ["SET"] if str(commands[0][1]).startswith("lock:"):
+            return "lock"
+        case ["EXPIRE", *_]:
+            return "after"
+    return " ".join(map(str, names))
 
 
 def _ask_from_a_process(environ: dict[str, str], asks: int, ready: Any, go: Any, out: "Queue[Any]") -> None:
     """One instance in a process of its own: so many identical questions at once."""
 
-    async def run() -> list[tuple[int, str, int, float]]:
-        sent: list[int] = []
-        started = time.monotonic()
-        parts = build(Settings.from_env(environ), Clock())
+    async def run() -> _Asked:
+        sent, slept = list[str](), list[float]()
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            await asyncio.sleep(seconds)
+
+        parts = build(Settings.from_env(environ), Clock(sleep=sleep))
         redis = parts.guard.limits.redis
         assert redis is not None
         assert isinstance(redis.redis, Upstash)
-        redis.redis = replace(redis.redis, sent=lambda commands: sent.append(len(commands)))
+        redis.redis = replace(redis.redis, sent=lambda commands: sent.append(_purpose(commands)))
 
         app: Any = routes(parts)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://b", timeout=None) as client:  # noqa: S113
             body = {"query": "how full is the disk?", "sessionId": "s"}
             replies = await asyncio.gather(*(client.post("/api/ai/supervisor", json=body) for _ in range(asks)))
         await parts.aclose()
-        took_s = time.monotonic() - started
-        return [(r.status_code, r.headers["cache-status"], len(sent), took_s) for r in replies]
+        return _Asked([r.status_code for r in replies], [r.headers["cache-status"] for r in replies], sent, slept)
 
     ready.release()
     go.wait()
@@ -580,9 +605,9 @@ class _Fleet:
     gos: list[Any]
     out: "Queue[Any]"
 
-    def replies(self, processes: int) -> list[tuple[int, str, int, float]]:
+    def replies(self, processes: int) -> list[_Asked]:
         """What so many processes have been answered."""
-        return [each for _ in range(processes) for each in self.out.get(timeout=30)]
+        return [self.out.get(timeout=60) for _ in range(processes)]
 
 
 @contextmanager
@@ -594,7 +619,10 @@ def _fleet(k: Kit, lease_ms: int, backend: _Counting, asks: int = 5) -> Iterator
         environ = {
             "KV_REST_API_URL": k.url,
             "KV_REST_API_TOKEN": TOKEN,
-            "REDIS_TIMEOUT_MS": "5000",
+            # A busy machine is neither a Redis that is out nor a slow one, about which somebody is alerted.
+            "REDIS_TIMEOUT_MS": "60000",
+            "REDIS_CONNECT_TIMEOUT_MS": "60000",
+            "REDIS_SLOW_MS": "60000",
             "CLOUD_RUN_AI_URL": served.url,
             "SINGLE_FLIGHT_LEASE_MS": str(lease_ms),
             "RATELIMIT_AI_SUPERVISOR": "100/minute",
@@ -613,18 +641,27 @@ def _fleet(k: Kit, lease_ms: int, backend: _Counting, asks: int = 5) -> Iterator
 
 
 async def test_twenty_concurrent_misses_in_four_processes_make_one_call(k: Kit) -> None:
-    """Twenty identical questions in 4 real processes: 1 provider call, everybody answered, 6 looks each at most."""
-    backend = _Counting()
-    with _fleet(k, 6_000, backend) as fleet:
+    """CASE 23: twenty identical questions in 4 real processes: 1 provider call, everybody answered, few looks."""
+    backend, rules = _Counting(), LockRules(6_000)
+    with _fleet(k, rules.lease_ms, backend) as fleet:
         for go in fleet.gos:
             go.set()
-        replies = fleet.replies(4)
-    assert [status for status, _, _, _ in replies] == [200] * 20
+        processes = fleet.replies(4)
+    assert [status for each in processes for status in each.statuses] == [200] * 20
     assert backend.asked == 1
-    assert sum("fwd=uri-miss; stored" in cache for _, cache, _, _ in replies) == 1
-    assert sum("collapsed" in cache or "hit" in cache for _, cache, _, _ in replies) == 19
-    # Round trips of a process: 5 counts, a lock, the looks of the one that follows, and what follows the replies.
-    assert all(sent <= 5 + 1 + _looks_in(took_s, 6_000) + 5 for _, _, sent, took_s in replies)
+    cached = [text for each in processes for text in each.cached]
+    assert sum("fwd=uri-miss; stored" in text for text in cached) == 1
+    assert sum("collapsed" in text or "hit" in text for text in cached) == 19
+    for each in processes:
+        sent = Counter(each.sent)
+        # One of each process looks for all of it, after waits that grow.
+        assert sent.pop("count") == 5
+        assert sent.pop("look", 0) == len(each.slept)
+        assert sent.pop("lock", 0) <= 1
+        assert sent.pop("after", 0) <= 5
+        assert not sent
+        for look, slept_s in enumerate(each.slept):
+            assert lock.wait_s(look, rules, 0.0) <= slept_s < lock.wait_s(look, rules, 1.0)
 
 
 async def test_a_killed_leader_is_replaced_by_one_follower(k: Kit) -> None:
@@ -638,5 +675,5 @@ async def test_a_killed_leader_is_replaced_by_one_follower(k: Kit) -> None:
         for go in fleet.gos[1:]:
             go.set()
         replies = fleet.replies(3)
-    assert [status for status, _, _, _ in replies] == [200] * 15
+    assert [status for each in replies for status in each.statuses] == [200] * 15
     assert backend.asked == 2

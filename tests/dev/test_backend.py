@@ -123,7 +123,7 @@ def test_follow_up(earlier: str, text: str, expected: str) -> None:
 
 def test_state_that_nobody_told() -> None:
     """Without a stack the answer says so instead of inventing one."""
-    assert reply_to(understand("how is redis?"), MACHINE, {}) == "This backend was not told the state of Redis."
+    assert reply_to(understand("how is redis?"), MACHINE, {}) == "This backend does not know the state of Redis."
 
 
 def test_machine_without_disks() -> None:

@@ -71,7 +71,7 @@ def test_stop_ends_the_process_and_may_be_repeated(tmp_path: Path) -> None:
     server.stop()
     assert server.pid is None
     assert (tmp_path / "redis" / "redis.log").exists()
-    with pytest.raises(RedisServerError, match="stopped for good"):
+    with pytest.raises(RedisServerError, match="cannot be used again"):
         server.restart()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((server.host, server.port), timeout=1)

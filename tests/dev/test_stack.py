@@ -68,14 +68,14 @@ def command(data: Path, **environ: str) -> Iterator[Command]:
         text=True,
         start_new_session=True,
     ) as process:
-        watchdog = threading.Timer(60, process.kill)
+        watchdog = threading.Timer(120, process.kill)
         watchdog.start()
         try:
             yield Command(process, data, [])
         finally:
             watchdog.cancel()
             process.terminate()  # not kill: a PostgreSQL would stay behind
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
 
 
 def until_ready(running: Command) -> None:
@@ -134,7 +134,7 @@ def test_starts_and_stops(tmp_path: Path, how: str) -> None:
             os.killpg(running.process.pid, signal.SIGINT)
         else:
             running.process.terminate()
-        out, err = running.process.communicate(timeout=10)
+        out, err = running.process.communicate(timeout=60)
         assert (running.process.returncode, out) == (0, "- stopping\n")
         assert "Traceback" not in err
         assert [server for server in servers if alive(server)] == []

@@ -347,7 +347,8 @@ def test_it_survives_its_database(postgres: Postgres, url: str, end: Callable[[P
         postgres.restart()
     back = post(url, headers=headers(), json=arguments(f"{end}"))
     assert [error(response) for response in away] == [(503, "PGRST000")] * 3
-    assert max(response.elapsed.total_seconds() for response in away) < 1
+    # PostgREST itself would have them wait for ten seconds.
+    assert max(response.elapsed.total_seconds() for response in away) < 10
     assert back.status_code == 200
     assert back.json()["windows"][0]["buckets"] == [[NOON_MS, 4]]
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,18 @@ from lib.base.events import Event, SignInKeysUnavailable
 from lib.base.http import new_client
 from lib.edge.signin import SignIn
 from tests.guardkit import together
+from tests.rig.clock import PATIENT_BACKEND, patient
 from tests.rig.script import Script, scripted
 
 pytestmark = pytest.mark.anyio
+TIMEOUT_S = 0.3
 KEYS = [SigningKey.generate("first"), SigningKey.generate("second")]
 BODY = json.dumps({"keys": [key.jwk() for key in KEYS]}).encode()
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return PATIENT_BACKEND
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +40,7 @@ def events() -> list[Event]:
 async def signin(script: Script, events: list[Event]) -> AsyncIterator[SignIn]:
     script.reset(body=BODY)
     async with new_client() as client:
-        yield SignIn(lambda: client, script.url, None, 0.3, events.append)
+        yield SignIn(lambda: client, script.url, None, TIMEOUT_S, events.append)
 
 
 def bearer(key: SigningKey) -> str:
@@ -70,6 +78,19 @@ async def test_failed_fetch_is_not_repeated_at_once(signin: SignIn, script: Scri
     assert len([event for event in events if isinstance(event, SignInKeysUnavailable)]) == 1
 
 
+@pytest.mark.parametrize("slow", [{"hold": True}, {"trickle_s": 0.05}], ids=["no answer", "a byte now and then"])
+async def test_a_slow_fetch_ends_in_time(
+    signin: SignIn, script: Script, events: list[Event], slow: dict[str, Any]
+) -> None:
+    """A key server that sends a byte now and then holds a request no longer than one that sends nothing."""
+    loop = patient()
+    script.reset(body=BODY, waits=loop.jump, **slow)
+    began = loop.time()
+    assert await signin.user(bearer(KEYS[0])) is None
+    assert loop.time() - began == pytest.approx(TIMEOUT_S, abs=0.1)
+    assert SignInKeysUnavailable("TimeoutError") in events
+
+
 async def test_unknown_key(signin: SignIn, script: Script) -> None:
     """A token of a key that is not published names nobody, and known keys go on working."""
     assert await signin.user(bearer(SigningKey.generate("third"))) is None
@@ -80,4 +101,4 @@ async def test_unknown_key(signin: SignIn, script: Script) -> None:
 async def test_unconfigured(script: Script, events: list[Event]) -> None:
     """Without a project there is no signing in."""
     async with new_client() as client:
-        assert await SignIn(lambda: client, None, None, 0.3, events.append).user(bearer(KEYS[0])) is None
+        assert await SignIn(lambda: client, None, None, TIMEOUT_S, events.append).user(bearer(KEYS[0])) is None

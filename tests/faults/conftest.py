@@ -6,11 +6,12 @@ import pytest
 
 from tests.faults.fleet import Servers, servers
 from tests.faults.rig import Rig, rigged
+from tests.rig.clock import PATIENT_BACKEND
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return PATIENT_BACKEND
 
 
 @pytest.fixture(scope="package")

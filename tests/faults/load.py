@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import httpx
@@ -25,6 +26,14 @@ from tests.faults.rig import Rig
 LIMIT, MINUTE_S = 10, 60.0
 PROCESSES, AT_ONCE = 4, 3
 _NEW_EVERY_S, _LIVES_S = 1.0, 4
+_READY_S = 120.0
+PATIENT = {
+    "REDIS_TIMEOUT_MS": "10000",
+    "REDIS_CONNECT_TIMEOUT_MS": "10000",
+    "FALLBACK_TIMEOUT_MS": "10000",
+    "AI_TIMEOUT_MS": "10000",
+}
+"""What is killed refuses at once; what is not is never so slow that a busy machine is taken for an outage."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +144,19 @@ def unseen(replies: Sequence[Reply]) -> int:
     return sum(worst.values()) + sum(each.mode == "local" and each.admitted for each in replies)
 
 
-def instance(environ: dict[str, str], number: int, began: float, seconds: float) -> tuple[list[Reply], int]:
+_start: Barrier
+"""In each process: all go when all are ready, for importing takes as long as the machine likes."""
+
+
+def _prepare(start: Barrier) -> None:
+    global _start  # noqa: PLW0603 - a process of a pool has no other place for what it is given
+    _start = start
+
+
+def instance(environ: dict[str, str], number: int, seconds: float) -> tuple[list[Reply], int]:
     """In a process of its own: ask until the time is over."""
-    return asyncio.run(_instance(environ, number, began, seconds))
+    _start.wait(_READY_S)
+    return asyncio.run(_instance(environ, number, time.monotonic(), seconds))
 
 
 async def _instance(environ: dict[str, str], number: int, began: float, seconds: float) -> tuple[list[Reply], int]:
@@ -176,15 +195,14 @@ async def run(rig: Rig, seconds: float, acts: Sequence[Act]) -> Report:
     """Load for so long; each act happens at its second."""
     rig.forget()
     context = multiprocessing.get_context("spawn")
-    environ = {**rig.environ, "REDIS_COOLDOWN_MS": "1000", "AI_TIMEOUT_MS": "10000"}
+    environ = {**rig.environ, "REDIS_COOLDOWN_MS": "1000", **PATIENT}
     told: list[str] = []
-    with ProcessPoolExecutor(PROCESSES, mp_context=context) as processes:
+    start = context.Barrier(PROCESSES + 1)
+    with ProcessPoolExecutor(PROCESSES, context, _prepare, (start,)) as processes:
         loop = asyncio.get_running_loop()
-        # Importing takes its time, and longest where all do it at once.
-        began = time.monotonic() + 4.0
-        futures = [
-            loop.run_in_executor(processes, instance, environ, number, began, seconds) for number in range(PROCESSES)
-        ]
+        futures = [loop.run_in_executor(processes, instance, environ, number, seconds) for number in range(PROCESSES)]
+        await asyncio.to_thread(start.wait, _READY_S)
+        began = time.monotonic()
         for at, what, act in acts:
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
             # In this thread, with which the servers that it starts live and die.

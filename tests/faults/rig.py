@@ -6,7 +6,6 @@ instance -> dev.proxy (TCP) -> a scripted provider
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -15,136 +14,28 @@ from typing import Any, Literal
 import httpx
 import psycopg
 from redis import Redis
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from dev.faults import CLOSE, Fault, Faults, read_body, respond
+from dev.faults import Fault, Faults
 from dev.proxy import Proxy
 from dev.serve import ThreadedServer
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
-from lib.base.clock import Clock
 from lib.base.events import Event
 from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
 from tests.built import routes
 from tests.faults.fleet import Servers
-from tests.rig.clock import Time
+from tests.faults.parts import Door, ScriptedProvider, Waits
+from tests.rig.clock import Time, patient
 
 TEN = parse_limits("10/minute,100/day")
 TOKEN, SECRET = "rig-token", "s" * 40
 USED_UP = b'{"error":"ERR max requests limit exceeded. Limit: 500000, Usage: 500001."}'
 
 type Step = Literal["ask", "budget", "write-back"]
-
-
-@dataclass
-class Door:
-    """Stands before a store: tells when a request with a certain text comes, and may answer in its place."""
-
-    app: ASGIApp
-    text: str = ""
-    then: Callable[[], None] | None = None
-    odd: tuple[int, bytes] | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        body = await read_body(receive)
-        if body is None:
-            return
-        if self.then is not None and self.text.encode() in body:
-            then, self.then = self.then, None
-            # Not in the loop that then has to carry it out.
-            await asyncio.to_thread(then)
-        if self.odd is not None:
-            await respond(send, *self.odd)
-            return
-        first = True
-
-        async def again() -> Any:
-            nonlocal first
-            if first:
-                first = False
-                return {"type": "http.request", "body": body, "more_body": False}
-            return await receive()
-
-        await self.app(scope, again, send)
-
-
-ANSWER = "Disk / is 41 % full."
-
-
-@dataclass
-class ScriptedProvider:
-    """An AI backend that fails in the way it is told to, and counts how often it was asked."""
-
-    how: str = "ok"
-    then: Callable[[], None] | None = None
-    asked: int = 0
-    left: int = 0
-    entered: threading.Event = field(default_factory=threading.Event)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        body = await read_body(receive)
-        self.asked += 1
-        if self.then is not None:
-            then, self.then = self.then, None
-            await asyncio.to_thread(then)
-        self.entered.set()
-        how, streams = self.how, bool(body and json.loads(body).get("stream"))
-        if how.isdecimal():
-            await respond(send, int(how), b'{"error":{"message":"no"}}')
-        elif how == "html":
-            await respond(send, 502, b"<html>502</html>", b"text/html")
-        elif how == "not_json":
-            await respond(send, 200, b"please wait", b"text/plain")
-        elif how == "empty":
-            await respond(send, 200, json.dumps({"answer": " "}).encode())
-        elif how == "too_large":
-            await respond(send, 200, json.dumps({"answer": "x" * 1_100_000}).encode())
-        elif how in ("hang", "refuse"):
-            await self._leave(scope, receive, wait=how == "hang")
-        elif how.startswith("cut") or streams:
-            await self._stream(how, streams, scope, receive, send)
-        else:
-            await respond(send, 200, json.dumps({"answer": ANSWER, "model": "scripted"}).encode())
-
-    async def _leave(self, scope: Scope, receive: Receive, *, wait: bool) -> None:
-        if not wait:
-            scope["extensions"][CLOSE]()
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self.left += 1
-
-    async def _stream(self, how: str, streams: bool, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = b"text/event-stream" if streams else b"application/json"
-        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]}
-        if not streams:
-            start["headers"] = [(b"content-type", kind), (b"content-length", b"500")]
-        await send(start)
-        await send({"type": "http.response.body", "body": b": here\n\n" if streams else b'{"ans', "more_body": True})
-        if how == "cut before":
-            await self._leave(scope, receive, wait=False)
-            return
-        for word in ANSWER.split(" "):
-            event = b"data: " + json.dumps({"delta": word + " "}).encode() + b"\n\n"
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            if how == "cut after":
-                await self._leave(scope, receive, wait=False)
-                return
-        done = b"data: " + json.dumps({"answer": ANSWER, "model": "scripted", "done": True}).encode() + b"\n\n"
-        await send({"type": "http.response.body", "body": done + b"data: [DONE]\n\n"})
 
 
 @dataclass
@@ -159,7 +50,10 @@ class Broken:
     dead: bool = False
 
     def set(self, fault: str) -> None:
-        """Break it: ``tcp ...`` by the proxy, ``process ...`` for real, ``http ...`` by what it answers."""
+        """Break it: ``tcp ...`` by the proxy, ``process ...`` for real, ``http ...`` by what it answers.
+
+        ``late ...`` lets each reply take so many seconds.
+        """
         how, _, what = fault.partition(" ")
         if how == "tcp":
             self.proxy.set(what)  # type: ignore[arg-type] # a name out of a table
@@ -168,6 +62,8 @@ class Broken:
             self.dead = True
         elif fault == "http used up":
             self.door.odd = (400, USED_UP)
+        elif how == "late":
+            self.door.late_s = float(what)
         elif how == "http":
             kind, _, detail = what.partition(" ")
             about = {"delay": "delay_ms", "status": "status", "html": "status"}.get(kind)
@@ -179,6 +75,7 @@ class Broken:
         self.proxy.set("pass")
         self.faults.clear()
         self.door.odd = self.door.then = None
+        self.door.late_s = 0.0
         if self.dead:
             self.restart()
             self.dead = False
@@ -191,6 +88,7 @@ class Rig:
     redis: Broken
     supabase: Broken
     provider: ScriptedProvider
+    waits: Waits
     to_provider: Proxy
     server: Any
     postgres_uri: str
@@ -235,6 +133,7 @@ class Rig:
         for store in (self.redis, self.supabase):
             store.heal()
         self.to_provider.set("pass")
+        self.waits.crowd, self.waits.waiting = 1, 0
         provider = self.provider
         provider.how, provider.then, provider.asked, provider.left = "ok", None, 0, 0
         provider.entered.clear()
@@ -247,17 +146,19 @@ class Rig:
     @asynccontextmanager
     async def instance(self, **environ: str) -> AsyncIterator["Instance"]:
         """A new instance, warm: connections made, modules imported, as after its first request."""
-        time = self.time
-        clock = Clock(now_ms=lambda: time.ms)
-        parts = build(Settings.from_env({**self.environ, **environ}), clock, (self.events.append,))
+        self.waits.loop = patient()
+        parts = build(Settings.from_env({**self.environ, **environ}), self.time.clock, (self.events.append,))
 
         app = routes(parts)
         transport: Any = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None) as client:  # noqa: S113
-            made = Instance(self, app, client, parts)
-            await made.health()
-            yield made
-        await parts.aclose()
+        try:
+            async with httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None) as client:  # noqa: S113
+                made = Instance(self, app, client, parts)
+                await made.health()
+                yield made
+        finally:
+            self.waits.loop = None
+            await parts.aclose()
 
 
 @dataclass
@@ -313,8 +214,9 @@ class Instance:
 @contextmanager
 def rigged(running: Servers) -> Iterator[Rig]:
     """Everything but the instances, for as long as the block lasts."""
-    redis_faults, supabase_faults, provider = Faults(), Faults(), ScriptedProvider()
-    redis_door = Door(upstash_app(running.redis.url, TOKEN, faults=redis_faults))
+    waits = Waits()
+    redis_faults, supabase_faults, provider = Faults(waits), Faults(waits), ScriptedProvider(waits)
+    redis_door = Door(upstash_app(running.redis.url, TOKEN, faults=redis_faults), waits=waits)
     supabase_door = Door(
         supabase_app(
             running.postgres.uri, service_key=TOKEN, anon_key="anon", jwt_secret=SECRET, faults=supabase_faults
@@ -322,7 +224,7 @@ def rigged(running: Servers) -> Iterator[Rig]:
     )
     with ExitStack() as stack:
         ports = [stack.enter_context(ThreadedServer(app)).port for app in (redis_door, supabase_door, provider)]
-        to_redis, to_supabase, to_provider = (stack.enter_context(Proxy("127.0.0.1", port)) for port in ports)
+        to_redis, to_supabase, to_provider = (stack.enter_context(Proxy("127.0.0.1", port, waits)) for port in ports)
         server = stack.enter_context(Redis.from_url(running.redis.url, protocol=2))
         environ = {
             "KV_REST_API_URL": to_redis.url, "KV_REST_API_TOKEN": TOKEN,
@@ -334,6 +236,7 @@ def rigged(running: Servers) -> Iterator[Rig]:
             Broken(redis_door, redis_faults, to_redis, running.redis.kill, running.redis.restart),
             Broken(supabase_door, supabase_faults, to_supabase, running.postgres.kill, running.postgres.restart),
             provider,
+            waits,
             to_provider,
             server,
             running.postgres.uri,

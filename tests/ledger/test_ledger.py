@@ -63,8 +63,8 @@ async def test_rides_with_the_write_back(world: World) -> None:
         await one.ask(f"question {number}")
     before, written = world.control.get("/_control/stats").json()["http_requests"], total(world, "writes")
     await one.ask("another")
-    # One round trip asked, the other wrote back.
-    assert world.control.get("/_control/stats").json()["http_requests"] - before == 2
+    # One round trip counted and looked up, one took the lock, and the last wrote back.
+    assert world.control.get("/_control/stats").json()["http_requests"] - before == 3
     assert total(world, "writes") == written + 1
 
 
@@ -113,7 +113,8 @@ async def test_every_string_has_a_ttl(world: World) -> None:
         for number in range(30):
             await one.ask(f"question {number}")
     found: Any = world.server.keys("*")
-    mine = [key for key in found if not key.startswith("rl:")]
+    # Epochs are few, and have none: an evicted one is a miss.
+    mine = [key for key in found if not key.startswith(("rl:", "epoch:2"))]
     assert {"ledger:2:2025-11", "ledger:2:2025-12", "thrift:2025-11"} <= set(mine)
     assert [key for key in mine if world.server.ttl(key) == -1] == []
 

@@ -17,6 +17,7 @@ from lib.base.events import (
     RequestDone,
     Spent,
     StoreFailed,
+    WouldRefuse,
 )
 from lib.ledger import places, table
 from lib.ledger.ledger import Ledger
@@ -141,6 +142,7 @@ def request(**given: object) -> RequestDone:
         StoreFailed("redis", "ask", "anything: at all"),
         StoreFailed("supabase", "ask", "anything: at all"),
         RedisSlow(1e9),
+        WouldRefuse("route:anything", "minute", "a caller"),
         *(
             CircuitChanged("anybody", "closed", after, "reason")
             for after in ("open", "half_open", "closed", "anything")

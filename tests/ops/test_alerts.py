@@ -161,7 +161,8 @@ async def test_an_alert_leaves_no_key_without_a_ttl(world: World) -> None:
     await one.ask("anything")
     assert world.server.exists("ledger:2:2025-11")
     found: Any = world.server.keys("*")
-    assert [key for key in found if world.server.ttl(key) == -1] == []
+    # Epochs are few, and have none: an evicted one is a miss.
+    assert [key for key in found if world.server.ttl(key) == -1 and not key.startswith("epoch:2")] == []
 
 
 @pytest.mark.parametrize("broken", ["fails", "nobody there", "no host"])

@@ -19,7 +19,10 @@ from typing import Any
 import pytest
 
 import lib
-from tests.packaging.declared import LIB, PROJECT, optional_modules
+from tests.conftest import UpstashStandIn
+from tests.packaging.declared import LIB, PROJECT, ROOT, optional_modules
+
+PATIENT = {"REDIS_TIMEOUT_MS": "10000", "REDIS_CONNECT_TIMEOUT_MS": "10000"}
 
 type Installed = Callable[..., Any]
 """Runs a script where the wheel is installed, with these environment variables; yields what it leaves in `found`."""
@@ -122,6 +125,83 @@ def test_it_stands_by_itself(installed: Installed) -> None:
         }
     """
     assert installed(script) == {"in the environment": True, "typed": True, "lib": False}
+
+
+GUARDED = """
+    import asyncio, fastapi, httpx
+    from breakwater import Breakwater, GuardMiddleware
+
+    bw = Breakwater.from_env()
+    app = fastapi.FastAPI()
+    app.add_middleware(GuardMiddleware, breakwater=bw, limit="3/minute", paths="/api/*")
+
+    @app.get("/api/hello")
+    async def hello(): return {"hello": "world"}
+
+    @app.get("/api/crash")
+    async def crash(): raise ZeroDivisionError
+
+    async def main():
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with bw, httpx.AsyncClient(transport=transport, base_url="http://app") as http:
+            paths = ["/api/hello", "/api/hello", "/api/crash", "/api/hello", "/docs"]
+            return [await http.get(path) for path in paths]
+
+    ours = ("x-ratelimit", "retry-after")
+    found = [
+        [reply.status_code, {name: text for name, text in reply.headers.items() if name.startswith(ours)}]
+        for reply in asyncio.run(main())
+    ]
+"""
+
+
+def test_it_guards_a_fastapi_application(installed: Installed, upstash: UpstashStandIn) -> None:
+    """By pip and one line: 200, 200, 500, then 429, each with the headers of the limit; other paths are left alone."""
+    environ = {"KV_REST_API_URL": upstash.url, "KV_REST_API_TOKEN": upstash.token, **PATIENT}
+    *guarded, (status, headers) = installed(GUARDED, **environ, IDENTITY_SECRET="one")
+    assert (status, headers) == (200, {})
+    assert [status for status, _ in guarded] == [200, 200, 500, 429]
+    assert [headers["x-ratelimit-limit"] for _, headers in guarded] == ["3"] * 4
+    assert [headers["x-ratelimit-remaining"] for _, headers in guarded] == ["2", "1", "0", "0"]
+    assert 0 < int(guarded[-1][1]["retry-after"]) <= 65
+
+
+EXAMPLE = """
+    import asyncio, httpx, importlib.util, os
+    spec = importlib.util.spec_from_file_location("fastapi_app", os.environ["EXAMPLE"])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fastapi_app"] = module
+    spec.loader.exec_module(module)
+    app = module.app
+
+    async def main():
+        http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://app")
+        async with app.router.lifespan_context(app), http:
+            asks = [("GET", "/api/weather/seoul")] * 2 + [("POST", "/api/weather/refresh")] * 2
+            asks += [("GET", "/api/weather/seoul")] * 2
+            return [await http.request(*each) for each in asks]
+
+    found = [[reply.status_code, reply.json()] for reply in asyncio.run(main())]
+"""
+
+
+def test_the_fastapi_example(installed: Installed, upstash: UpstashStandIn) -> None:
+    """examples/fastapi_app.py as it is, with a limit from the environment: answers, refuses, and refreshes once."""
+    environ = {"KV_REST_API_URL": upstash.url, "KV_REST_API_TOKEN": upstash.token, **PATIENT}
+    own = {"IDENTITY_SECRET": "two", "RATELIMIT_MIDDLEWARE_API": "5/minute"}
+    *passed, refused = installed(EXAMPLE, EXAMPLE=str(ROOT / "examples" / "fastapi_app.py"), **environ, **own)
+    weather = [200, {"city": "seoul", "sky": "clear"}]
+    first, second = passed[2][1], passed[3][1]
+    assert (passed[:2], passed[4]) == ([weather] * 2, weather)
+    assert (first, second["refreshed"]) == ({"refreshed": True, "retryAfter": None}, False)
+    assert 0 < second["retryAfter"] <= 3_700
+    assert (refused[0], refused[1]["code"]) == (429, "rate_limited")
+
+
+def test_nothing_is_configured(installed: Installed) -> None:
+    """Importing works; each guarded request answers 500 with what to set."""
+    *guarded, (status, _) = installed(GUARDED)
+    assert ([status for status, _ in guarded], status) == ([500] * 4, 200)
 
 
 def test_extras_are_optional(installed: Installed) -> None:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -13,11 +12,18 @@ from lib.redis.errors import RedisDown
 from lib.redis.op import CommandError, Op, as_text
 from lib.redis.rest import Upstash
 from tests.conftest import UpstashStandIn
+from tests.rig.clock import PATIENT_BACKEND, patient
 from tests.rig.script import Script, scripted
 
 pytestmark = pytest.mark.anyio
 OK = json.dumps([{"result": "v"}]).encode()
+TIMEOUT_S = 0.2
 GET = Op((("GET", "k"),), lambda replies: as_text(replies[0]))
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return PATIENT_BACKEND
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +36,7 @@ def script() -> Iterator[Script]:
 async def wire(script: Script) -> AsyncIterator[Upstash]:
     script.reset(body=OK)
     async with new_pool() as pool:
-        yield Upstash(pool, script.url, "the-token", 0.2, 0.5)
+        yield Upstash(pool, script.url, "the-token", TIMEOUT_S, 0.5)
     script.release()
 
 
@@ -80,11 +86,12 @@ REPLIES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("reply", "kind"), REPLIES.values(), ids=REPLIES)
 async def test_classification(wire: Upstash, script: Script, reply: dict[str, Any], kind: str) -> None:
     """CASES 27: every unusable reply is RedisDown of a kind, within the budget, after one attempt."""
-    script.reset(**{"body": OK, **reply})
-    started = time.monotonic()
+    loop = patient()
+    script.reset(**{"body": OK, **reply, "waits": loop.jump})
+    began = loop.time()
     with pytest.raises(RedisDown) as down:
         await wire.run(GET)
-    assert time.monotonic() - started < 1
+    assert loop.time() - began == pytest.approx(TIMEOUT_S if kind == "timeout" else 0, abs=0.1)
     assert (down.value.kind, script.asked) == (kind, 1)
     assert "the-token" not in str(down.value)
 

@@ -1,8 +1,10 @@
 """Time for tests: the time of day is set by hand, and no timeout depends on how busy the machine is."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import Context
 from dataclasses import dataclass
 
@@ -41,10 +43,12 @@ class PatientLoop(asyncio.SelectorEventLoop):
     either: it calls :meth:`jump` when it begins to, and the next timer is due. The durations that a test measures by
     this loop are those timers', almost exactly.
 
-    As fixture: ``anyio_backend`` returns ``("asyncio", {"loop_factory": PatientLoop})``.
+    As fixture: ``anyio_backend`` returns ``PATIENT_BACKEND``; in a test the loop is ``patient()``.
     """
 
     SLOWER = 100
+    FAR_S = 4.0
+    """Timers further away are of what works, or bound a whole request; who waits on purpose waits for a nearer one."""
     _TURNS = 50
     """Turns of the loop between a request that went out and the last timer that is set for it, with room to spare."""
 
@@ -58,16 +62,31 @@ class PatientLoop(asyncio.SelectorEventLoop):
         """Seconds by this loop."""
         return self._began + (time.monotonic() - self._began) / self.SLOWER + self._jumped
 
-    def jump(self, at_most_s: float = float("inf")) -> None:
-        """Move time on to the next timer, or by so much, whichever is sooner. From any thread."""
-        self.call_soon_threadsafe(self._jump, at_most_s, self._TURNS)
+    def jump(self) -> None:
+        """Move time on to the next timer, unless it is far away. From any thread."""
+        self.call_soon_threadsafe(self._later, self._jump, self._TURNS)
 
-    def _jump(self, at_most_s: float, turns: int) -> None:
+    def move(self, seconds: float) -> Future[None]:
+        """Move time on by so much. From any thread; done when it has."""
+        moved = Future[None]()
+
+        def move() -> None:
+            self._jumped += seconds
+            moved.set_result(None)
+
+        self.call_soon_threadsafe(self._later, move, self._TURNS)
+        return moved
+
+    def _jump(self) -> None:
+        left = min((timer.when() for timer in self._pending()), default=math.inf) - self.time()
+        if left < self.FAR_S:
+            self._jumped += max(0.0, left)
+
+    def _later(self, do: Callable[[], None], turns: int) -> None:
         if turns:
-            self.call_soon(self._jump, at_most_s, turns - 1)
-            return
-        left = min((timer.when() for timer in self._pending()), default=0.0) - self.time()
-        self._jumped += max(0.0, min(left, at_most_s))
+            self.call_soon(self._later, do, turns - 1)
+        else:
+            do()
 
     def call_at[*Ts](
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -80,3 +99,14 @@ class PatientLoop(asyncio.SelectorEventLoop):
     def _pending(self) -> list[asyncio.TimerHandle]:
         now = self.time()
         return [timer for timer in self._timers if not timer.cancelled() and timer.when() > now]
+
+
+PATIENT_BACKEND: tuple[str, dict[str, object]] = ("asyncio", {"loop_factory": PatientLoop})
+"""For the fixture ``anyio_backend``."""
+
+
+def patient() -> PatientLoop:
+    """The loop that runs this test."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, PatientLoop)
+    return loop

@@ -270,6 +270,8 @@ def test_a_fault_is_found(each: check.Check, output: Output, tree: Tree, said: s
         ".env.local",
         "lib/.env",
         "lib/notes.md",
+        "lib/pyproject.toml",
+        "lib/py.typed",
         "lib/.secret.py",
         "lib/tests/test_guard.py",
         "api/ai/prompt.txt",

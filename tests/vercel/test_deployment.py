@@ -148,16 +148,17 @@ def test_instances_share_the_breaker(tree: Path, stack: Stack) -> None:
 
 
 def test_requests_overlap(tree: Path, stack: Stack) -> None:
-    """Six calls at once, each half a second long, share one instance and take nothing like three seconds."""
+    """Six calls at once, each two seconds long, share one instance and take nothing like twelve seconds."""
     with deployed(tree, stack, instances=1) as deployment:
         ask(deployment, "warm up")
-        spoil(stack, "backend", kind="delay", delay_ms=500)
+        spoil(stack, "backend", kind="delay", delay_ms=2_000)
         before = time.monotonic()
         with ThreadPoolExecutor(6) as pool:
             replies = list(pool.map(lambda number: _post(deployment, f"CPU {number}?"), range(6)))
         took = time.monotonic() - before
     assert [reply.status_code for reply in replies] == [200] * 6
-    assert 0.5 <= took < 2.0
+    # Half of it is far more than a busy machine adds.
+    assert 2 <= took < 6
 
 
 def _post(deployment: Deployment, query: str) -> httpx.Response:

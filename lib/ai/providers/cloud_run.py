@@ -23,7 +23,7 @@ _TEXT_FIELDS = ("answer", "response", "text")
 
 @dataclass(frozen=True, slots=True)
 class CloudRun:
-    """Where and how to ask. ``secret`` goes out as a bearer token."""
+    """Where and how to call it. ``secret`` is sent as a bearer token."""
 
     client: httpx.AsyncClient
     url: str
@@ -33,7 +33,7 @@ class CloudRun:
     name: str = "cloud-run"
 
     def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
-        """Ask once; see ``Provider``."""
+        """Call it once; see ``Provider``."""
         dialect = _Supervisor(self, question, request_id)
         budget_s = min(self.timeout_s, left_s)
         return exchange(self.client, dialect, budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream)
@@ -86,7 +86,7 @@ class _Supervisor:
         self._last = value
         if not self._deltas:
             return text or ""
-        # The last event repeats the answer, which the reader has by now. One that differs is nothing to keep.
+        # The last event repeats the answer, which the reader has by now. An answer that differs from it is not stored.
         self._consistent = text is None or text.strip() == "".join(self._deltas).strip()
         return ""
 
@@ -94,7 +94,7 @@ class _Supervisor:
         last = self._last
         if last is None:
             return None
-        # Cut short by a token limit, or marked as a fallback by the backend itself: good enough once, not for an hour.
+        # Cut short by a token limit, or marked as a fallback by the backend itself: it is served once, and not stored.
         finish = last.get("finishReason") or last.get("finish_reason") or "stop"
         whole = finish == "stop" and last.get("fallback") is not True and self._consistent
         model = last.get("model")

@@ -14,8 +14,8 @@ from .port import End, Kind, Piece, ProviderFailed
 from .registry import ProviderSettings
 from .replies import Request, Sampling, count_of, duration_s, error_in, exchange, refused
 
-# FinishReason values that report a mishap of the service. Without text, every other one but STOP is about what was
-# asked: "SAFETY", "RECITATION", "PROHIBITED_CONTENT" and the like, and "MAX_TOKENS" spent before the first word.
+# FinishReason values that report a fault of the service. Without text, every other one but STOP is about the question:
+# "SAFETY", "RECITATION", "PROHIBITED_CONTENT" and the like, and "MAX_TOKENS" that were used before the first word.
 _MISHAPS = frozenset(
     {
         "MALFORMED_FUNCTION_CALL",
@@ -29,7 +29,7 @@ _MISHAPS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Gemini:
-    """Where and how to ask. ``api_key`` goes out in a header, never in the URL, which proxies and logs keep."""
+    """Where and how to call it. ``api_key`` is sent in a header, never in the URL, which proxies and logs keep."""
 
     client: httpx.AsyncClient
     api_key: str = field(repr=False)
@@ -40,7 +40,7 @@ class Gemini:
     name: str = "gemini"
 
     def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
-        """Ask once; see ``Provider``. The API has no place for a request id."""
+        """Call it once; see ``Provider``. The API has no place for a request id."""
         budget_s = min(self.timeout_s, left_s)
         return exchange(
             self.client, _Content(self, question), budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream

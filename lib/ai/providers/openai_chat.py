@@ -19,7 +19,7 @@ from .replies import Request, Sampling, count_of, duration_s, error_in, exchange
 
 @dataclass(frozen=True, slots=True)
 class OpenAIChat:
-    """Where and how to ask. A question may choose its model among ``allowed_models``; any other wish is ignored."""
+    """Where and how to call it. A question may choose its model among ``allowed_models``; another model is ignored."""
 
     client: httpx.AsyncClient
     base_url: str
@@ -31,7 +31,7 @@ class OpenAIChat:
     allowed_models: tuple[str, ...] = ()
 
     def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
-        """Ask once; see ``Provider``."""
+        """Call it once; see ``Provider``."""
         dialect = _Completion(self, question, request_id)
         budget_s = min(self.timeout_s, left_s)
         return exchange(self.client, dialect, budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream)

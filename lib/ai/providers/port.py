@@ -1,4 +1,4 @@
-"""What every provider is to the guard: something that is asked once and answers in pieces, or fails with a reason."""
+"""What every provider is to the chain: something that is called once and answers in pieces, or fails with a reason."""
 
 from collections.abc import AsyncGenerator
 from typing import Literal, Protocol
@@ -24,7 +24,7 @@ class End:
 
     model: str
     whole: bool
-    """False: cut by a token limit, filtered, or marked by the backend as its fallback text; served, but not kept."""
+    """False: cut by a token limit, filtered, or marked by the backend as its fallback text; served, but not stored."""
     tokens: int | None = None
     """Tokens the call cost in all, where the provider says."""
     rests_s: float | None = None
@@ -37,9 +37,9 @@ type Kind = Literal[
     "timeout",  # no answer within its time
     "connection",  # refused, reset, or gone before the reply was whole
     "unauthorized",  # our key is not accepted
-    "throttled",  # 429: too many requests or tokens for now
+    "throttled",  # 429: too many requests or tokens at present
     "quota",  # 429 that names a daily or monthly quota
-    "rejected",  # 400, 413, 422: the question as it is will never be answered
+    "rejected",  # 400, 413, 422: this question will never be answered
     "server",  # any other status, or an error in the reply
     "protocol",  # not what the protocol promises
     "too_large",  # more than MAX_REPLY_BYTES
@@ -53,7 +53,7 @@ _FAULT: dict[Kind, Fault] = {"rejected": "caller", "unauthorized": "ours"}
 class ProviderFailed(SourceFailed):
     """The provider gave no usable answer.
 
-    ``rests_s``: for how long it asked to be left alone. ``went_out``: whether the call may have reached the provider.
+    ``rests_s``: for how long it refuses further calls. ``went_out``: whether the call may have reached the provider.
     The message holds no secret, no question and no answer.
     """
 
@@ -69,14 +69,14 @@ class ProviderFailed(SourceFailed):
 
 
 class Provider(Protocol):
-    """One way to have a question answered."""
+    """Something that answers questions."""
 
     @property
     def name(self) -> str:
         """Its name in keys, logs, headers and configuration."""
 
     def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
-        """Ask once; never retries. Yields at least one Delta, then exactly one End. Raises ProviderFailed at any point.
+        """Call it once; never retries. Yields at least one Delta, then exactly one End. May raise ProviderFailed.
 
         ``left_s`` bounds the whole call, beside the provider's own timeout. ``stream`` asks for pieces as they come;
         without it there is one Delta. Closing the generator ends the call and its connection.

@@ -75,7 +75,7 @@ def hosted(
     return Declaration(name, ledger_id, module, "key", variables)
 
 
-# In the order in which they are asked unless AI_PROVIDERS gives another.
+# In the order in which they are called unless AI_PROVIDERS gives another.
 PROVIDERS = (
     Declaration(
         "cloud-run",
@@ -116,9 +116,9 @@ BY_NAME = {each.name: each for each in PROVIDERS}
 def read(
     given: Mapping[str, str], order: Sequence[str], timeout_s: float, connect_timeout_s: float
 ) -> tuple[tuple[ProviderSettings, ...], list[str]]:
-    """The configured providers in the order in which they are asked, and the faults of all providers' variables.
+    """The configured providers in the order in which they are called, and the faults of all providers' variables.
 
-    ``order`` is what ``AI_PROVIDERS`` says; without it, all that are configured. Where there are faults, nobody is.
+    ``order`` is what ``AI_PROVIDERS`` says; without it, all that are configured. With faults there are no providers.
     """
     found, faults = dict[str, dict[str, Any]](), list[str]()
     for each in PROVIDERS:

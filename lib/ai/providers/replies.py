@@ -1,4 +1,4 @@
-"""What every adapter does alike: one HTTP call within its time and size, each failure given its kind.
+"""What all adapters share: one HTTP call within its time and size, and the kind of each failure.
 
 An adapter brings a ``Dialect``, which does no I/O.
 """
@@ -35,7 +35,7 @@ class Request:
 
 
 class Dialect(Protocol):
-    """How one provider is asked one question and how its reply reads. New for each question."""
+    """How a question is put to one provider, and how its reply is read. New for each question."""
 
     def request(self, *, stream: bool) -> Request:
         """The question in the provider's terms. Raises ProviderFailed ``rejected`` if it cannot be put."""
@@ -44,7 +44,7 @@ class Dialect(Protocol):
         """What a reply other than 200 means; ``body`` may be cut off, empty or anything."""
 
     def text_of(self, value: Mapping[str, Any]) -> str:
-        """The text in a whole reply or in the next event, maybe none; what else it says is kept for ``end``."""
+        """The text in a whole reply or in the next event, which may be empty. The rest is remembered for ``end``."""
 
     def end(self, headers: httpx.Headers, *, answered: bool) -> End | None:
         """The end, or None if the reply did not say that it is complete. Raises if there is a reason for no text."""
@@ -53,7 +53,7 @@ class Dialect(Protocol):
 async def exchange(
     client: httpx.AsyncClient, dialect: Dialect, *, budget_s: float, connect_s: float, stream: bool
 ) -> AsyncGenerator[Piece]:
-    """Ask once, as ``Provider.ask`` promises. A server that does not stream may answer in JSON all the same."""
+    """Call once, as ``Provider.ask`` promises. A server that does not stream may answer in JSON instead."""
     if budget_s <= 0:
         raise ProviderFailed("timeout", "no time is left before the function's deadline", went_out=False)
     ends_at = asyncio.get_running_loop().time() + budget_s
@@ -196,7 +196,7 @@ _KINDS: dict[int, Kind] = {
 def refused(
     response: httpx.Response, reason: object = None, *, kind: Kind | None = None, rests_s: float | None = None
 ) -> ProviderFailed:
-    """The failure that a status other than 200 means, unless the body told more.
+    """The failure that a status other than 200 means, unless the body says more.
 
     ``reason`` is shown only if it looks like an error code, which no key, question or answer does.
     """
@@ -268,7 +268,7 @@ class Sampling(BaseModel):
 
     @classmethod
     def of(cls, question: Question) -> Self:
-        """What the question asks for. Raises ProviderFailed ``rejected`` before anything is sent or spent."""
+        """The parameters of a question. Raises ProviderFailed ``rejected`` before anything is sent or spent."""
         try:
             return cls.model_validate(question.parameters)
         except ValidationError as e:

@@ -16,8 +16,12 @@ DECLARED = [pytest.param(each, id=each.name) for each in PROVIDERS]
 
 
 def test_places_in_the_ledger() -> None:
-    """Each provider keeps its own number for ever: what is counted in Redis is found by it."""
-    assert {each.name: each.ledger_id for each in PROVIDERS} == {"cloud-run": 1, "gemini": 2, "groq": 3, "openai": 4}
+    """Each provider keeps its own number for ever: what is counted in Redis is found by it.
+
+    Those that come later are in ``tests/ledger/places.golden``.
+    """
+    first = {"cloud-run": 1, "gemini": 2, "groq": 3, "openai": 4}
+    assert first.items() <= {each.name: each.ledger_id for each in PROVIDERS}.items()
 
 
 def test_names_and_places_are_unique() -> None:
@@ -41,7 +45,8 @@ async def test_a_provider_is_made_when_it_is_called(declared: Declaration) -> No
         made.append(new_client())
         return made[0]
 
-    settings = Settings.from_env({**STORE, **EVERYBODY, "AI_PROVIDERS": declared.name})
+    # An address is as good a key as any.
+    settings = Settings.from_env({**STORE, declared.needed.name: "https://a"})
     (configured,) = settings.providers
     lazy = LazyProvider(configured, client)
     assert (lazy.name, made) == (declared.name, [])

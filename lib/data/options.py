@@ -1,0 +1,60 @@
+"""What a route may say of itself, and how that is read."""
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict, overload
+
+from ..cache.freshness import CacheRules
+
+type Scope = Literal["caller", "shared"]
+
+
+class RouteOptions(TypedDict, total=False):
+    """What a route may say of itself."""
+
+    limit: str | None
+    """``"30/minute,500/day"``; None: no limit. Without it, the table of limits by path holds."""
+    cache: float | CacheRules | None
+    """Seconds for which a value is fresh. Without it, the function is called for each request."""
+    stale: float
+    """Seconds for which an older value is served as well, while it is computed anew or when that fails."""
+    scope: Scope
+    """``caller`` (as it is without it): each caller has values of its own; ``shared``: all have the same."""
+    vary: str | Sequence[str]
+    """Request headers that the value depends on."""
+    tags: str | Sequence[str]
+    """Names by which values can be invalidated."""
+    methods: str | Sequence[str]
+    """``("GET",)`` unless it says otherwise; what is cached is read with GET."""
+    name: str
+    """Names the route in keys and in its limit's variable; else its file's place below ``api/`` does."""
+    dry_run: bool
+    """Nothing is refused: what would have been is logged and counted."""
+
+
+def check(options: RouteOptions) -> None:
+    """Refuse what is no option, or means nothing. Raises TypeError and ValueError."""
+    if unknown := sorted(options.keys() - RouteOptions.__annotations__.keys()):
+        raise TypeError(f"a route has no option {', '.join(unknown)}")
+    if options.get("cache") is None and (given := sorted(options.keys() & {"stale", "scope", "vary", "tags"})):
+        raise ValueError(f"{', '.join(given)}: only together with cache")
+    if isinstance(options.get("cache"), CacheRules) and "stale" in options:
+        raise ValueError("stale: is in the CacheRules that are given as cache")
+
+
+def names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+@overload
+def rules(fresh: float, stale: float) -> CacheRules: ...
+@overload
+def rules(fresh: float | None, stale: float) -> CacheRules | None: ...
+def rules(fresh: float | None, stale: float) -> CacheRules | None:
+    """How long a value may be served, in seconds. Raises ValueError for what cannot be."""
+    if fresh is None:
+        return None
+    if fresh <= 0 or stale < 0:
+        raise ValueError("a value is fresh for more than 0 seconds, and stale for 0 or more")
+    stale_ms = round(stale * 1000)
+    return CacheRules(max(1, round(fresh * 1000)), stale_ms, stale_ms)

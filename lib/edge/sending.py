@@ -1,0 +1,82 @@
+"""The last steps of a request at the edge: its reply is sent, its log line written, and its remaining work done."""
+
+import traceback
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ..base.events import Crashed, Listener, RequestDone
+from .request import Reply, Request
+
+_BASE_HEADERS = {
+    # Answers belong to one caller: no cache between us and that caller may keep them.
+    "cache-control": "private, no-store",
+    "x-content-type-options": "nosniff",
+}
+
+
+async def send(request: Request, reply: Reply, emit: Listener, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a reply, report it, and do the work that it leaves."""
+    vary = reply.headers.get("vary")
+    headers = {
+        **_BASE_HEADERS,
+        **(request.limit_headers or {}),
+        **reply.headers,
+        "vary": "Origin" if vary is None else f"{vary}, Origin",
+        "x-request-id": request.id,
+    }
+    response: Response
+    if isinstance(reply.body, bytes):
+        response = Response(reply.body, reply.status, headers, reply.content_type if reply.body else None)
+    else:
+        response = StreamingResponse(reply.body, reply.status, headers, reply.content_type)
+    for cookie in reply.cookies:
+        response.headers.append("set-cookie", cookie)
+    try:
+        await response(scope, receive, send)
+    except ClientDisconnect:
+        request.notes.decision = "client_left"
+    except Exception:  # noqa: BLE001 - the head is out: the server breaks the connection off, and the work is tidied up
+        emit(Crashed(request.id, traceback.format_exc()))
+    finally:
+        if not isinstance(reply.body, bytes):
+            # However it ended: whether an abandoned value is still wanted is for the guard to say.
+            await reply.body.aclose()
+    report(request, emit, reply.status)
+    if reply.after is not None:
+        try:
+            await reply.after()
+        except Exception:  # noqa: BLE001 - the reply is out; a bug here must not be taken for a failed request
+            emit(Crashed(request.id, traceback.format_exc()))
+
+
+async def finish(request: Request, emit: Listener) -> None:
+    """Finish the values that were cached on the way; what they leave to be sent joins the request's own."""
+    for each in request.later:
+        try:
+            await each(send=False)
+        except Exception:  # noqa: BLE001 - as in `send`
+            emit(Crashed(request.id, traceback.format_exc()))
+
+
+def report(request: Request, emit: Listener, status: int) -> None:
+    """Emit the event of a request that is done."""
+    notes = request.notes
+    emit(
+        RequestDone(
+            request_id=request.id,
+            method=request.http.method[:16],
+            route=request.http.scope["path"][:200],
+            status=status,
+            decision=notes.decision,
+            reason=notes.reason,
+            caller=notes.caller.id if notes.caller else None,
+            caller_kind=notes.caller.kind if notes.caller else None,
+            cache=notes.cache,
+            provider=notes.provider,
+            mode=notes.mode,
+            remaining=notes.remaining,
+            spent_ms=notes.spent,
+        )
+    )
