@@ -794,9 +794,10 @@ async def test_lock_fails(rig: Rig, fault: dict[str, Any], budget: str) -> None:
 
 async def test_refund_fails(rig: Rig) -> None:
     """A refusal whose refund is lost is a refusal all the same, and is remembered."""
-    instance, caller = rig.instance(), a_caller()
-    for _ in range(10):
-        await instance.ask("same", caller)
+    instance, other, caller = rig.instance(), rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    for _ in range(9):
+        await other.ask("same", caller)
     rig.upstash.fault("refuse", match=",-1,")
     assert (await instance.ask("same", caller)).status_code == 429
     assert [each.phase for each in instance.seen(StoreFailed)] == ["write_back"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..base.values import dataclass
 from .judge import Quota, judge
-from .window import SKEW_AHEAD_MS, Buckets, Usage, Window, window
+from .window import SKEW_BACK_MS, Buckets, Usage, Window, window
 
 if TYPE_CHECKING:
     import httpx
@@ -70,8 +70,9 @@ class Supabase:
                 "p_windows": _as_windows(windows),
                 "p_cost": cost,
                 "p_now_ms": now_ms,
-                # One number for both directions; the larger one errs towards refusing.
-                "p_skew_ms": SKEW_AHEAD_MS,
+                # One number for both directions. It has to be the one that judge() counts by: with a larger one the
+                # function would refuse what the rule admits, which looks like a wrong migration.
+                "p_skew_ms": SKEW_BACK_MS,
                 "p_floor": _as_told(windows, floor),
                 "p_owed": _as_told(windows, owed),
             },
