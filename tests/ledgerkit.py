@@ -175,6 +175,10 @@ async def worlds(ground: Ground, **environ: str) -> AsyncIterator[World]:
         "KV_REST_API_TOKEN": "redis-token",
         "CLOUD_RUN_AI_URL": f"{outside.url}/ai",
         "TRUSTED_PROXIES": "127.0.0.1/32",
+        # A busy machine is no outage.
+        "REDIS_TIMEOUT_MS": "20000",
+        "REDIS_CONNECT_TIMEOUT_MS": "20000",
+        "REDIS_SLOW_MS": "60000",
         "RATELIMIT_AI_SUPERVISOR": "1000000/minute",
         "ADMIN_TOKEN": "admin-token",
         "CRON_SECRET": "cron-secret",

@@ -219,6 +219,7 @@ def test_client_errors(
     if field:
         assert problem["errors"][0]["field"] == field
         assert field in problem["detail"]
+    assert reply.headers["x-ratelimit-remaining"] == "9"
     assert target.ask("cpu?", caller=caller).headers["x-ratelimit-remaining"] == "8"
 
 

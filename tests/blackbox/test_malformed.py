@@ -211,7 +211,8 @@ def told(reply: httpx.Response) -> bool:
     if reply.request.method == "HEAD":
         return reply.content == b""
     problem = reply.json()
-    return bool((problem["status"], problem["source"]) == (reply.status_code, "client") and problem["detail"])
+    source = "guard" if problem["code"] == "rate_limited" else "client"
+    return bool((problem["status"], problem["source"]) == (reply.status_code, source) and problem["detail"])
 
 
 @pytest.mark.anyio
@@ -235,7 +236,9 @@ async def test_ten_thousand(target: Target) -> None:
                 wrong.append(about + repr(error))
                 continue
             seen[each.kind, reply.status_code] += 1
-            if not told(reply):
+            # Requests without a usable address share one, and malformed requests count: they may meet its limit.
+            shared = "x-forwarded-for" in each.headers and reply.status_code == 429
+            if not (told(reply) or (shared and reply.json()["code"] == "rate_limited")):
                 wrong.append(about + f"{reply.status_code} {reply.headers.get('content-type')}")
 
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
@@ -243,5 +246,5 @@ async def test_ten_thousand(target: Target) -> None:
         await asyncio.gather(*(work(http) for _ in range(CONNECTIONS)))
     assert sum(seen.values()) == COUNT
     assert {kind for kind, _ in seen} == {*BODIES, "media", "method", "too_large"}
-    assert (len(wrong), wrong[:10]) == (0, [])
+    assert not wrong, f"{len(wrong)} of {COUNT}, the first: {wrong[:10]}"
     assert target.ask("cpu?").status_code == 200
