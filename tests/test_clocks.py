@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from dev.supabase import sign_user_token
+from lib.base.events import RequestDone
 from lib.breaker import circuit as breaker
 from lib.limits.window import DAY_MS
 from lib.redis.store_time import StoreTime
+from tests.conftest import SupabaseStandIn
 from tests.guardkit import PATIENT, Instance, Rig, started, together
 from tests.rig.callers import a_caller
 
@@ -113,3 +116,14 @@ async def test_a_clock_that_is_handed_in_is_believed(rig: Rig) -> None:
     rig.forget_counts()
     await instance.ask()
     assert "time" not in rig.commands()
+
+
+@pytest.mark.parametrize("off_ms", OFF_MS)
+async def test_tokens_are_valid_by_the_store_s_time(rig: Rig, supabase: SupabaseStandIn, off_ms: int) -> None:
+    """Once corrected, a machine that is a day ahead takes no valid token of a user for one that is over."""
+    instance = off_by(rig, off_ms)
+    await instance.ask()
+    for lifetime_s, kind in ((60, "user"), (-60, "address")):
+        token = sign_user_token("somebody", supabase.jwt_secret, lifetime_s=lifetime_s)
+        await instance.ask(Authorization=f"Bearer {token}")
+        assert instance.seen(RequestDone)[-1].caller_kind == kind
