@@ -23,11 +23,10 @@ from .cache.entry import Codec
 from .call import Answered, Call, Failed, Outcome, Refused, Streaming
 from .computing import Computing
 from .decide import Compute, Deny, Serve, decide
-from .limits.admission import Admission, Charge, Subject
-from .limits.blocklist import Blocklist
+from .limits.admission import Charge, Subject
 from .limits.judge import Quota, too_costly
 from .limits.limiter import Limits
-from .looking import Looking, Recent, Wish, timed
+from .looking import Looking, Recent, Wish
 from .lookup import constant
 from .source import Source
 from .turn import Stopwatch, Turn
@@ -56,7 +55,6 @@ class Guard:
     computing: Computing
     outbox: Outbox
     clock: Clock
-    blocklist: Blocklist = field(default_factory=Blocklist)
     recent: Recent = field(default_factory=Recent)
     looking: Looking = field(init=False)
 
@@ -66,7 +64,7 @@ class Guard:
     async def handle[P, V](self, call: Call, source: Source[P, V], codec: Codec[V]) -> Outcome[P, V]:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
-        if (refused := self.refusal(call.subject, call.cost)) is not None:
+        if (refused := await self.refusal(call.subject, call.deadline, call.cost)) is not None:
             return refused
         return await self._carry_out(await self.looking.look(call, source, codec, watch, now_ms), codec)
 
@@ -77,7 +75,7 @@ class Guard:
         """
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         first = wished[0].call
-        if (refused := self.refusal(first.subject, first.cost)) is not None:
+        if (refused := await self.refusal(first.subject, first.deadline, first.cost)) is not None:
             return [refused for _ in wished]
         turns = await self.looking.look_at_all(wished, watch, now_ms)
         ways = [self._carry_out(turn, one.codec) for turn, one in zip(turns, wished, strict=True)]
@@ -101,8 +99,6 @@ class Guard:
         admission = turn.admission
         if isinstance(result, Answered) and not turn.cached.shared and not turn.held:
             self.recent.keep_alone(turn.call, turn.cached, result, codec, self.clock.monotonic(), turn.drops)
-        if isinstance(result, Refused) and result.code == "rate_limited":
-            self._remember_refusal(admission)
         mode = admission.mode if admission.charge.subject.layout.windows else "off"
         return Outcome(
             result,
@@ -115,10 +111,10 @@ class Guard:
             lambda *, send=True: self._finish(turn, codec, refresh, send=send),
         )
 
-    def refusal(self, subject: Subject, cost: int = 1) -> Outcome[Any, Any] | None:
+    async def refusal(self, subject: Subject, deadline: float, cost: int = 1) -> Outcome[Any, Any] | None:
         """The outcome of a call that is refused from memory; a route looks before it prepares anything."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
-        known = self._refusal(subject, cost, watch, now_ms)
+        known = await self._refusal(subject, cost, watch, now_ms, deadline)
         if known is None:
             return None
         refused = Refused("rate_limited", known.reason, known.quota.retry_at_ms)
@@ -130,31 +126,26 @@ class Guard:
         Where there is no limit, no store is called.
         """
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
-        if (known := self._refusal(subject, cost, watch, now_ms)) is not None:
+        if (known := await self._refusal(subject, cost, watch, now_ms, deadline)) is not None:
             return known
         if not subject.layout.windows:
             return Counted(Quota(True, "unlimited", ()), "off", "unlimited", now_ms, watch.read())
-        admission, _ = await self.limits.admit(Charge(subject, now_ms, deadline, cost), constant(None), after)
-        timed(watch, admission)
-        if not admission.quota.allowed:
-            self._remember_refusal(admission)
-        return Counted(admission.quota, admission.mode, admission.quota.reason, now_ms, watch.read())
+        charge = Charge(subject, now_ms, deadline, cost)
+        admission, _ = await self.looking.count(charge, constant(None), watch, after)
+        return Counted(admission.quota, admission.mode, admission.quota.reason, admission.charge.now_ms, watch.read())
 
-    def _refusal(self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int) -> Counted | None:
+    async def _refusal(
+        self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int, deadline: float
+    ) -> Counted | None:
         """A refusal that needs no command: one that still stands, or a cost that never fits."""
-        if (blocked := self.blocklist.find(subject.id, cost, now_ms)) is not None:
-            return Counted(blocked, self.blocklist.mode(subject.id), "blocked", now_ms, watch.read())
+        blocklist = self.limits.blocklist
+        if blocklist.find(subject.id, cost, now_ms) is not None:
+            await self.limits.hear_news(now_ms, deadline)
+            if (blocked := blocklist.find(subject.id, cost, now_ms)) is not None:
+                return Counted(*blocked, "blocked", now_ms, watch.read())
         if (never := too_costly(subject.layout.windows, cost, now_ms)) is not None:
             return Counted(never, self.limits.mode, never.reason, now_ms, watch.read())
         return None
-
-    def _remember_refusal(self, admission: Admission) -> None:
-        """Refuse the same caller from memory until its time has come."""
-        charge = admission.charge
-        longest_ms = self.limits.thrift.step(charge.now_ms).block_ms
-        self.blocklist.remember(
-            charge.subject.id, charge.cost, admission.quota, charge.now_ms, longest_ms, admission.mode
-        )
 
     async def _act[P, V](
         self, turn: Turn[P, V], codec: Codec[V]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
+from .afterwards import Afterwards
 from .base.values import dataclass
 from .cache import entry as entries
 from .cache.entry import Cached, Codec, Entry
@@ -79,6 +80,29 @@ class Looking:
     limits: Limits
     recent: Recent
 
+    async def count[T](
+        self, charge: Charge, wanted: Lookup[T], watch: Stopwatch, after: Afterwards
+    ) -> tuple[Admission, T]:
+        """Count a call and read what is wanted. Raises nothing."""
+        admission, found = await self.limits.admit(charge, wanted, after)
+        if admission.mode == "redis":
+            watch.redis = watch.since(watch.started)
+        else:
+            watch.fallback = watch.since(watch.started)
+        self._remember(admission)
+        return admission, found
+
+    def _remember(self, admission: Admission) -> None:
+        """Refuse the same caller from memory until its time has come, already from the call on that left nothing."""
+        if admission.quota.allowed and admission.following is None:
+            return
+        charge, refusal, cost = admission.charge, admission.quota, admission.charge.cost
+        if admission.following is not None:
+            refusal, cost = admission.following, 1
+        self.limits.blocklist.remember(
+            charge.subject.id, cost, refusal, charge.now_ms, admission.mode, sure=admission.sure
+        )
+
     async def look[P, V](
         self, call: Call, source: Source[P, V], codec: Codec[V], watch: Stopwatch, now_ms: int
     ) -> Turn[P, V]:
@@ -90,19 +114,17 @@ class Looking:
             # Nothing to count, and nothing to read.
             admission, found = Admission(charge, Quota(True, "unlimited", ()), self.limits.mode), wanted.unread()
         else:
-            admission, found = await self.limits.admit(charge, wanted, call.after)
-            timed(watch, admission)
-        return self._begin(call, admission, found, watch, now_ms, drops, held=held)
+            admission, found = await self.count(charge, wanted, watch, call.after)
+        return self._begin(call, admission, found, watch, drops, held=held)
 
     async def look_at_all[P, V](self, wished: Sequence[Wish[P, V]], watch: Stopwatch, now_ms: int) -> list[Turn[P, V]]:
         """The same for several calls of one caller, in one round trip."""
         drops, first = self.recent.memory.drops, wished[0].call
         each = [self._wanted(one.call, one.source, one.codec, watch.started, now_ms) for one in wished]
         charge = Charge(first.subject, now_ms, first.deadline, first.cost)
-        admission, found = await self.limits.admit(charge, every([wanted for wanted, _ in each]), first.after)
-        timed(watch, admission)
+        admission, found = await self.count(charge, every([wanted for wanted, _ in each]), watch, first.after)
         return [
-            self._begin(one.call, admission, read, watch, now_ms, drops, held=held)
+            self._begin(one.call, admission, read, watch, drops, held=held)
             for one, (_, held), read in zip(wished, each, found, strict=True)
         ]
 
@@ -122,25 +144,18 @@ class Looking:
         admission: Admission,
         found: Found[P, V],
         watch: Stopwatch,
-        now_ms: int,
         drops: int,
         *,
         held: bool,
     ) -> Turn[P, V]:
         (cached, seen), veto = found
+        # By the store's clock, which an instance's first reply may have set right.
+        now_ms = admission.charge.now_ms
         if not held:
             seen.look(call.after)
             if call.cache and call.cache.memory_ms:
                 self.recent.keep(call, cached, watch.started, now_ms, drops)
         return Turn(call, admission, cached, seen, veto, now_ms, call.after, watch, drops, held)
-
-
-def timed(watch: Stopwatch, admission: Admission) -> None:
-    """Note what the count took, and where."""
-    if admission.mode == "redis":
-        watch.redis = watch.since(watch.started)
-    else:
-        watch.fallback = watch.since(watch.started)
 
 
 _NO_ENTRY: Cached[Any] = Cached(None, (), None, "", shared=True)

@@ -58,7 +58,7 @@ class ReadRoute:
         viewed = await require_role(request, parts, self.resource.roles)
         request.limit_headers = None
         subject = await subject_for(request, parts, self.limit)
-        outcome = parts.guard.refusal(subject, self.resource.cost)
+        outcome = await parts.guard.refusal(subject, request.deadline, self.resource.cost)
         if outcome is None:
             wish = await wish_for(self.resource, values, subject, request, parts)
             outcome = await parts.guard.handle(wish.call, wish.source, wish.codec)
