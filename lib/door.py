@@ -21,6 +21,7 @@ from .cache.freshness import CacheRules
 from .call import Answered, Call, Failed, Finish
 from .data.circuits import CircuitOpen, guarded
 from .data.functions import Function, Raised, run
+from .data.invalidation import invalidate_tags
 from .data.options import RouteOptions, Scope, check, names, rules
 from .data.pages import Held, HeldCodec
 from .data.routes import WORDING, Asked, RouteFunction, name_of, route
@@ -34,8 +35,6 @@ from .limits.admission import Subject
 from .limits.grammar import parse_limits
 from .limits.window import Layout
 from .redis import keys
-from .redis.errors import RedisDown
-from .redis.op import gather
 
 if TYPE_CHECKING:
     from .app.wiring import Parts
@@ -235,14 +234,7 @@ class Breakwater:
 
         Raises Problem (``store_unavailable``) where Redis cannot be reached, and older values may still be served.
         """
-        parts = await self.instance()
-        redis, keys_of_tags = parts.guard.limits.redis, dict.fromkeys(map(epochs.tag_key, tags))
-        if redis is None:
-            return
-        try:
-            await redis.run(gather([epochs.replace(key) for key in keys_of_tags]), "admin", _PATIENCE_S)
-        except RedisDown as e:
-            raise Problem("store_unavailable", f"Redis gave no usable reply ({e.kind}). Try again.", 5) from e
+        await invalidate_tags(await self.instance(), tags)
 
     @asynccontextmanager
     async def _work(self, parts: "Parts") -> AsyncIterator["_Work"]:

@@ -85,15 +85,18 @@ class Looking:
     ) -> tuple[Admission, T]:
         """Count a call and read what is wanted. Raises nothing."""
         admission, found = await self.limits.admit(charge, wanted, after)
+        self._note(admission, watch)
+        return admission, found
+
+    def _note(self, admission: Admission, watch: Stopwatch) -> None:
+        """Note what the count took, and where.
+
+        Where nothing is left, the same caller is refused from memory until its time has come.
+        """
         if admission.mode == "redis":
             watch.redis = watch.since(watch.started)
         else:
             watch.fallback = watch.since(watch.started)
-        self._remember(admission)
-        return admission, found
-
-    def _remember(self, admission: Admission) -> None:
-        """Refuse the same caller from memory until its time has come, already from the call on that left nothing."""
         if admission.quota.allowed and admission.following is None:
             return
         charge, refusal, cost = admission.charge, admission.quota, admission.charge.cost
@@ -107,9 +110,22 @@ class Looking:
         self, call: Call, source: Source[P, V], codec: Codec[V], watch: Stopwatch, now_ms: int
     ) -> Turn[P, V]:
         """Count the call and read everything that is to be decided on, in one round trip."""
+        charge, cache = Charge(call.subject, now_ms, call.deadline, call.cost), call.cache
+        if cache is not None and cache.alone_ms:
+            return await self._look_here(call, source, codec, watch, charge)
+        wanted = both(both(_entry(call, codec), source.lookup(now_ms)), call.veto)
+        admission, ((cached, seen), veto) = await self.limits.admit(charge, wanted, call.after)
+        self._note(admission, watch)
+        seen.look(call.after)
+        # By the store's clock, which an instance's first reply may have set right.
+        return Turn(call, admission, cached, seen, veto, admission.charge.now_ms, call.after, watch)
+
+    async def _look_here[P, V](
+        self, call: Call, source: Source[P, V], codec: Codec[V], watch: Stopwatch, charge: Charge
+    ) -> Turn[P, V]:
+        """The same where the value may be in this instance's memory."""
         drops = self.recent.memory.drops
-        wanted, held = self._wanted(call, source, codec, watch.started, now_ms)
-        charge = Charge(call.subject, now_ms, call.deadline, call.cost)
+        wanted, held = self._wanted(call, source, codec, watch.started, charge.now_ms)
         if held and not call.subject.layout.windows and not call.veto.keys:
             # Nothing to count, and nothing to read.
             admission, found = Admission(charge, Quota(True, "unlimited", ()), self.limits.mode), wanted.unread()

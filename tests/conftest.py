@@ -284,11 +284,17 @@ def script() -> "Iterator[Script]":
 
 
 @pytest.fixture
-async def rig(front: "RedisFront", supabase: SupabaseStandIn, script: "Script") -> "AsyncIterator[Rig]":
+def transport() -> str:
+    """How the instances of `rig` reach Redis. A module that runs over both has a fixture of its own."""
+    return "rest"
+
+
+@pytest.fixture
+async def rig(front: "RedisFront", supabase: SupabaseStandIn, script: "Script", transport: str) -> "AsyncIterator[Rig]":
     """Instances between real stores and the scripted backend."""
     from tests.rig.guard import rigged
 
-    async with rigged(front, supabase, script) as parts:
+    async with rigged(front, supabase, script, transport) as parts:
         yield parts
 
 

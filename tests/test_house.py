@@ -168,7 +168,7 @@ LAYERS = (
     # Redis' language, without a connection.
     "redis.op redis.keys redis.errors redis.thrift redis.offset redis.store_time lookup",
     "breaker.circuit breaker.calls breaker.checks breaker.stored breaker.vitals breaker.gate",
-    "redis.rest redis.store",
+    "redis.rest redis.tcp redis.store",
     "afterwards",
     "breaker.shared breaker.breaker cache.freshness cache.lock cache.lease cache.epochs cache.entry limits",
     "cache.memory",

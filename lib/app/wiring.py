@@ -103,6 +103,9 @@ class Parts:
             await self.client.made.aclose()
         if self.database.made is not None:
             await self.database.made.aclose()
+        redis = self.guard.limits.redis
+        if redis is not None:
+            await redis.redis.aclose()
         await self.pool.aclose()
 
     async def settle(self) -> None:

@@ -31,9 +31,14 @@ def parameters(resource: Resource, path: Mapping[str, str], query: QueryParams) 
             raise Problem("invalid_parameter", f"{name}: send it once.")
         if name == REFRESH and value != "1":
             raise Problem("invalid_parameter", f"{REFRESH}: send 1, or leave it out.")
-    values = dict(path)
+    return valid(resource, {**path, **{name: query[name] for name in resource.query if name in query}})
+
+
+def valid(resource: Resource, sent: Mapping[str, str]) -> dict[str, str]:
+    """What was sent, with the defaults of the rest. Raises Problem for a value that is unusable."""
+    values = dict(sent)
     for name, rule in resource.query.items():
-        values[name] = query.get(name, rule.default)
+        values.setdefault(name, rule.default)
         if not re.fullmatch(rule.pattern, values[name]):
             raise Problem("invalid_parameter", f"{name}: it does not look like {rule.default!r}.")
     for name, value in values.items():

@@ -150,7 +150,7 @@ def _reply(
         raise Problem(
             "not_found", f"There is no such thing: {resource.name} {named}.", headers=common, after=outcome.after
         )
-    if _is_known(request.header("if-none-match"), body.etag):
+    if is_known(request.header("if-none-match"), body.etag):
         return Reply(304, b"", headers, after=outcome.after, for_all=bool(shared_s))
     return Reply(200, body.content, headers, after=outcome.after, for_all=bool(shared_s))
 
@@ -178,6 +178,6 @@ def _shared_s(
     return max(0, min(EDGE_MOST_S, (outcome.fresh_ms - age_ms) // 1000))
 
 
-def _is_known(header: str, etag: str) -> bool:
+def is_known(header: str, etag: str) -> bool:
     """Whether ``If-None-Match`` names an ETag; weak ones are as good (RFC 9110, section 13.1.2)."""
     return header.strip() == "*" or etag in [each.strip().removeprefix("W/") for each in header.split(",")]

@@ -19,6 +19,7 @@ from ..base.clock import Clock
 from ..base.events import (
     WARNING,
     CircuitChanged,
+    DataRead,
     Event,
     ModeSwitched,
     ProviderAnswered,
@@ -81,6 +82,8 @@ class Ledger:
     month_commands: int
     percents: Sequence[int]
     vcpus: Mapping[str, float]
+    bills: bool = True
+    """Whether commands count against the month's allowance."""
     news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=100))
     """Fresh readings and events that are logged as warnings: the rules of alerts see them after the response."""
     flushes: int = 0
@@ -101,9 +104,10 @@ class Ledger:
         number = billed(commands)
         self._commands += number
         totals, timed = self._pending.at(self.clock.now_ms())
-        totals[places.COMMANDS] += number
         totals["redis_round_trips",] += 1
-        timed["commands"] += number
+        if self.bills:
+            totals[places.COMMANDS] += number
+            timed["commands"] += number
 
     def called(self) -> None:
         """Count a call that is on its way to Supabase."""
@@ -122,6 +126,8 @@ class Ledger:
                 self._count_provider(event, totals, timed)
             case StoreFailed(store, _, reason):
                 totals[_store_error(store, reason)] += 1
+            case DataRead(family, tier, size):
+                _count_read(known(family, places.FAMILIES), tier, size, totals, timed)
             case WouldRefuse():
                 totals["refusals", "dry_run"] += 1
             case RedisSlow():
@@ -274,3 +280,11 @@ def _store_error(store: str, reason: str) -> Name:
     if store == "supabase":
         return ("supabase_errors",)
     return ("redis_errors", known(reason.partition(":")[0], places.ERRORS))
+
+
+def _count_read(family: str, tier: str, size: int, totals: Totals, timed: Timed) -> None:
+    totals["data", family, tier] += 1
+    timed["data_reads"] += 1
+    if tier in places.SERVED_TIERS:
+        totals["data_saved_bytes", family] += size
+        timed["data_hits"] += 1

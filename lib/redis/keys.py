@@ -44,6 +44,11 @@ def resource(template: str, values: Mapping[str, str], caller: str = "") -> str:
     return ":".join([*parts, caller] if caller else parts)
 
 
+def board(name: str) -> str:
+    """The scores of a ranking, by member."""
+    return f"ranking:{quote(name, safe='', errors='surrogatepass')}"
+
+
 def lock(answer_key: str) -> str:
     """Held by the request that computes this value now."""
     return f"lock:{answer_key}"

@@ -23,6 +23,12 @@ from tests.rig.guard import Rig
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> Any:
+    """Redis over both."""
+    return request.param
+
+
 def down() -> OriginFailed:
     """An origin that is reached, and fails."""
     return OriginFailed("server", "HTTP 503")
@@ -104,7 +110,7 @@ async def test_a_leader_that_is_gone_is_succeeded(rig: Rig) -> None:
 async def test_without_redis_it_is_asked_once_a_second(rig: Rig, out: str) -> None:
     """Acceptance (e): calls at once are one, and what it said is served for a second, in each instance."""
     gate, function = Gate(), Counted("v")
-    environ = {"REDIS_ENABLED": "false"} if out == "off" else {"KV_REST_API_URL": "http://127.0.0.1:9"}
+    environ = {"REDIS_ENABLED": "false"} if out == "off" else rig.nowhere
     instances = [an_instance(rig, **environ) for _ in range(2)]
     wanted = menu(function)
     apps = [site(each, wanted) for each in instances]

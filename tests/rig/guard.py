@@ -6,7 +6,7 @@ Everything is real but the time and, where a test needs an exact reply, the AI b
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,8 @@ from lib.base.events import Listener
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
+from lib.redis.op import Command
+from lib.redis.tcp import Tcp
 from tests.conftest import SupabaseStandIn
 from tests.rig.callers import a_caller
 from tests.rig.clock import Time
@@ -44,12 +46,31 @@ class Rig:
     script: Script
     time: Time = field(default_factory=Time)
     instances: list[Instance] = field(default_factory=list)
+    trips: int = 0
+    """Round trips over TCP, which no stand-in counts."""
 
     def instance(self, *listeners: Listener, **environ: str | None) -> Instance:
         """A new instance; a variable that is given as None is left out."""
         made = started({**self.environ, **environ}, self.time.clock, *listeners)
         self.instances.append(made)
+        store = made.limits.redis
+        if store is not None and isinstance(store.redis, Tcp):
+            store.redis.sent = self._counted(store.redis.sent)
         return made
+
+    def _counted(self, sent: Callable[[Sequence[Command]], None]) -> Callable[[Sequence[Command]], None]:
+        def count(commands: Sequence[Command]) -> None:
+            self.trips += 1
+            sent(commands)
+
+        return count
+
+    @property
+    def nowhere(self) -> dict[str, str]:
+        """Variables with which an instance finds no Redis."""
+        if "REDIS_URL" in self.environ:
+            return {"REDIS_URL": "redis://127.0.0.1:9"}
+        return {"KV_REST_API_URL": "http://127.0.0.1:9"}
 
     @property
     def circuit(self) -> Circuit:
@@ -70,6 +91,7 @@ class Rig:
         """Zero the counters of Redis and of the stand-in before it."""
         self.server.config_resetstat()
         self.upstash.reset()
+        self.trips = 0
 
     def commands(self) -> dict[str, int]:
         """Billed commands by name since then, by the server's own account, those inside scripts included."""
@@ -79,7 +101,7 @@ class Rig:
 
     def cost(self) -> tuple[int, int]:
         """Round trips to Redis and billed commands since then."""
-        return self.upstash.requests(), sum(self.commands().values())
+        return self.upstash.requests() + self.trips, sum(self.commands().values())
 
     def without_ttl(self) -> list[str]:
         """Keys that would never expire, and are not among the bounded number of epochs."""
@@ -88,11 +110,13 @@ class Rig:
 
 
 @asynccontextmanager
-async def rigged(front: RedisFront, supabase: SupabaseStandIn, script: Script) -> AsyncIterator[Rig]:
-    """Clean parts for one test."""
+async def rigged(
+    front: RedisFront, supabase: SupabaseStandIn, script: Script, transport: str = "rest"
+) -> AsyncIterator[Rig]:
+    """Clean parts for one test, with Redis over REST or over TCP."""
+    rest = {"KV_REST_API_URL": front.url, "KV_REST_API_TOKEN": front.token}
     environ = {
-        "KV_REST_API_URL": front.url,
-        "KV_REST_API_TOKEN": front.token,
+        **(rest if transport == "rest" else {"REDIS_URL": front.redis_url}),
         "SUPABASE_URL": supabase.url,
         "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key,
         "SUPABASE_JWT_SECRET": supabase.jwt_secret,

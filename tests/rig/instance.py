@@ -12,6 +12,7 @@ from api.ai import supervisor
 from api.cron import daily
 from api.health import app as health
 from api.ops import app as ops
+from api.read import app as data
 from api.v1.chat import completions
 from lib.ai.chain import Chain
 from lib.ai.question import Answer, AnswerCodec, Question
@@ -61,6 +62,7 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
         "/api/health": replace(health, instance=built),
         "/api/cron/daily": replace(daily.app, instance=built),
         **dict.fromkeys(ops.routes, replace(ops, instance=built)),
+        "/api/data": replace(data, instance=built),
     }
 
 
@@ -70,8 +72,9 @@ def routes(parts: Parts) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] != "lifespan" else "/api/health"
-        # What no route has, a rewrite may still lead to the function of several paths.
-        await by_path.get(path, by_path["/api/admin"])(scope, receive, send)
+        # What no route has, a rewrite may still lead to a function of several paths.
+        several = "/api/data" if path.startswith(("/api/cache/", "/api/rankings/")) else "/api/admin"
+        await by_path.get(path, by_path[several])(scope, receive, send)
 
     return app
 
