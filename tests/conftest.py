@@ -317,9 +317,9 @@ async def world(front: "RedisFront", outside: "Outside") -> "AsyncIterator[World
 
 
 @pytest.fixture
-async def k(front: "RedisFront") -> "AsyncIterator[Kit]":
+async def k(front: "RedisFront", transport: str) -> "AsyncIterator[Kit]":
     """Instances of the AI path around an empty Redis, with providers that the test holds."""
     from tests.rig.ai import kit
 
-    async with kit(front) as made:
+    async with kit(front, transport) as made:
         yield made

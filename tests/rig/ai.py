@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -48,6 +49,7 @@ from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
+from lib.redis.tcp import Tcp
 from tests.rig.clock import until
 from tests.rig.instance import AnswerOutcome, Asked, Instance
 from tests.rig.redis import TOKEN, RedisFront
@@ -178,6 +180,8 @@ class Kit:
     faults: Faults
     url: str
     closing: AsyncExitStack
+    tcp_url: str = ""
+    """Where Redis is reached over TCP, in tests of that transport."""
 
     def instance(
         self,
@@ -200,7 +204,10 @@ class Kit:
         def note(commands: Sequence[Command]) -> None:
             made.note(commands)
 
-        wire = Upstash(parts.pool, self.url, TOKEN, 5, 5, note)
+        wire: Upstash | Tcp = Upstash(parts.pool, self.url, TOKEN, 5, 5, note)
+        if self.tcp_url:
+            wire = Tcp(self.tcp_url, 5, 5, note)
+            self.closing.push_async_callback(wire.aclose)
         gate = Gate(VitalsPolicy(), clock, 2_500)
         store = RedisStore(wire, gate, clock, events.append, 5_000) if redis else None
         counts = Limits(store, None, LocalLimits(0.25), clock, events.append)
@@ -275,6 +282,11 @@ class Kit:
 
         self.time.on_sleep = stored
 
+    def needs_the_stand_in(self) -> None:
+        """Skip a test over TCP whose faults are those of the stand-in for Upstash."""
+        if self.tcp_url:
+            pytest.skip("over REST only: the fault is the stand-in's")
+
     def executed(self, command: str) -> int:
         """How often Redis itself has executed a command, by its lower-case name."""
         stats: Any = self.redis.info("commandstats")
@@ -288,7 +300,7 @@ class Kit:
 
 
 @asynccontextmanager
-async def kit(front: RedisFront) -> AsyncIterator[Kit]:
+async def kit(front: RedisFront, transport: str = "rest") -> AsyncIterator[Kit]:
     """An empty Redis and time at noon."""
     front.faults.clear()
     with redis.Redis.from_url(
@@ -296,7 +308,8 @@ async def kit(front: RedisFront) -> AsyncIterator[Kit]:
     ) as direct:
         direct.flushall()
         async with AsyncExitStack() as closing:
-            yield Kit(Time(), direct, front.faults, front.url, closing)
+            tcp_url = front.redis_url if transport == "tcp" else ""
+            yield Kit(Time(), direct, front.faults, front.url, closing, tcp_url)
             front.faults.clear()
 
 
