@@ -49,7 +49,8 @@ PATHS = {
     "RATELIMIT_AI_SUPERVISOR": [AI],
     "RATELIMIT_AI": ["/api/ai/other", "/api/ai/a/b", "/api/v1/chat/completions"],
     "RATELIMIT_SERVERS": ["/api/servers", "/api/servers/web-1", "/api/servers/web-1/cpu"],
-    "RATELIMIT_API": ["/api/new", "/api/ai", "/api/v1", "/api/serversx", "/api/AI/other", "/elsewhere"],
+    "RATELIMIT_DATA": ["/api/data", "/api/cache/menu/1", "/api/rankings/demo/kim"],
+    "RATELIMIT_API": ["/api/new", "/api/cache", "/api/ai", "/api/v1", "/api/serversx", "/api/AI/other", "/elsewhere"],
 }
 """Paths that each row of the README's table is about."""
 
