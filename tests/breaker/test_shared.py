@@ -12,7 +12,7 @@ from lib.breaker.circuit import BreakerPolicy, Circuit
 from lib.redis import keys
 from tests.rig.callers import a_caller
 from tests.rig.clock import NOON_MS
-from tests.rig.guard import PATIENT, Rig, fail_from_another_process, leaving
+from tests.rig.guard import Rig, fail_from_another_process, leaving
 from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
@@ -25,17 +25,17 @@ async def test_failures_at_once_from_several_processes(rig: Rig) -> None:
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
         loop = asyncio.get_running_loop()
         runs = [
-            loop.run_in_executor(pool, fail_from_another_process, {**rig.environ, **PATIENT}, rig.time.ms, calls)
+            loop.run_in_executor(pool, fail_from_another_process, rig.environ, rig.time.ms, calls)
             for calls in (4, 3, 3)
         ]
         statuses = [status for run in runs for status in await run]
     assert statuses == [502] * 10
-    # The calls, and one check for all processes.
-    assert rig.script.asked == 11
+    # One check for all processes.
+    assert (rig.script.asked, rig.script.checks) == (10, 1)
     assert (rig.circuit.state, rig.circuit.generation, rig.circuit.until_ms) == ("open", 2, NOON_MS + 60_000)
     refused = await rig.instance().ask()
     assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "circuit_open", "60")
-    assert rig.script.asked == 11
+    assert (rig.script.asked, rig.script.checks) == (10, 1)
 
 
 # F: HTTP 500, R: the backend rejects the question, U: it rejects our secret, S: it answers, L: the caller leaves.
@@ -71,7 +71,7 @@ async def test_what_counts(rig: Rig, steps: str, state: str, failures: int) -> N
 async def test_one_probe_of_fifty(rig: Rig, works: bool) -> None:
     """CASES 20: at the end of the 60 s exactly one of 50 instances checks; the others are refused while it does."""
     rig.store(OPEN)
-    instances = [rig.instance(**PATIENT) for _ in range(50)]
+    instances = [rig.instance() for _ in range(50)]
     rig.time.ms = OPEN.until_ms - 1
     assert (await instances[0].ask()).status_code == 503
     assert rig.script.asked == 0

@@ -3,10 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+import pytest
 
 from lib.base.clock import Clock
 
@@ -19,11 +21,44 @@ class Time:
     """The time of day, set by hand. Durations are those of the event loop, which bound real servers."""
 
     ms: int = NOON_MS
+    ahead_s: float = 0.0
+    """How far durations have been moved on by hand."""
 
     @property
     def clock(self) -> Clock:
         """A clock that shows it."""
-        return Clock(now_ms=lambda: self.ms, monotonic=lambda: asyncio.get_running_loop().time())
+        return self.seen_from(0)
+
+    def seen_from(self, off_ms: int) -> Clock:
+        """The clock of a machine that is so far off."""
+        return Clock(now_ms=lambda: self.ms + off_ms, monotonic=self._monotonic)
+
+    def later(self, seconds: float) -> None:
+        """Let so much pass, in the time of day and in durations."""
+        self.ms += int(seconds * 1000)
+        self.ahead_s += seconds
+
+    def _monotonic(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead_s
+
+
+@dataclass
+class Slept(Time):
+    """Time that sleeping moves on. ``on_sleep`` may do what happens meanwhile; nothing is left to chance."""
+
+    slept: list[float] = field(default_factory=list)
+    on_sleep: Callable[[], Awaitable[None]] | None = None
+
+    def seen_from(self, off_ms: int) -> Clock:
+        """The clock of a machine that is so far off."""
+        return replace(super().seen_from(off_ms), sleep=self._sleep, jitter=lambda: 0.0)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.ms += int(seconds * 1000)
+        if self.on_sleep is not None:
+            await self.on_sleep()
+        await asyncio.sleep(0)
 
 
 async def until(ready: Callable[[], bool]) -> None:
@@ -103,6 +138,10 @@ class PatientLoop(asyncio.SelectorEventLoop):
 
 PATIENT_BACKEND: tuple[str, dict[str, object]] = ("asyncio", {"loop_factory": PatientLoop})
 """For the fixture ``anyio_backend``."""
+
+
+about_timeouts = pytest.mark.parametrize("anyio_backend", [pytest.param(PATIENT_BACKEND, id="timeouts")])
+"""Marks a test of timeouts: its rig has production's, and time moves on to them when a store is told to hang."""
 
 
 def patient() -> PatientLoop:
