@@ -87,7 +87,7 @@ async def rigged(front: RedisFront, supabase: SupabaseStandIn, script: Script) -
 
 async def leaving(instance: Instance, script: Script, query: str = "never mind") -> list[dict[str, Any]]:
     """Ask, and close the connection while the backend, which has to hold, is being asked; what was sent by then."""
-    return await instance.left_when(lambda: script.until(lambda seen: seen.asked > 0), query)
+    return await instance.left_when(lambda: script.until(lambda seen: seen.asked + seen.checks > 0), query)
 
 
 def fail_from_another_process(environ: dict[str, str], now_ms: int, calls: int) -> list[int]:

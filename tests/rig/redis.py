@@ -1,7 +1,7 @@
 """A Redis behind the stand-in for Upstash: its address, its faults, its bill, and operations run on it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from starlette.types import ASGIApp
 
 from dev.faults import Faults
 from dev.redis_server import RedisServer
@@ -145,10 +146,10 @@ class Store:
 
 
 @contextmanager
-def redis_front(server: RedisServer) -> Iterator[RedisFront]:
-    """A stand-in before a Redis that runs."""
+def redis_front(server: RedisServer, before: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> Iterator[RedisFront]:
+    """A stand-in before a Redis that runs; ``before`` may put something before it."""
     faults = Faults()
-    app = upstash_app(server.url, TOKEN, faults=faults)
+    app = before(upstash_app(server.url, TOKEN, faults=faults))
     with (
         ThreadedServer(app, protocol=GatheringProtocol) as served,
         redis.Redis.from_url(

@@ -1,8 +1,10 @@
 """A real PostgreSQL behind the stand-in for Supabase, and what signs for it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from starlette.types import ASGIApp
 
 from dev.faults import Faults
 from dev.postgres import Postgres
@@ -36,8 +38,10 @@ class SupabaseStandIn:
 
 
 @contextmanager
-def supabase_stand_in(postgres: Postgres) -> Iterator[SupabaseStandIn]:
-    """A stand-in before a PostgreSQL that runs."""
+def supabase_stand_in(
+    postgres: Postgres, before: Callable[[ASGIApp], ASGIApp] = lambda app: app
+) -> Iterator[SupabaseStandIn]:
+    """A stand-in before a PostgreSQL that runs; ``before`` may put something before it."""
     service_key, anon_key = "sb_secret_local", "sb_publishable_local"
     jwt_secret, signing_key, faults = "a secret of at least thirty-two bytes", SigningKey.generate("current"), Faults()
     app = supabase_app(
@@ -48,5 +52,5 @@ def supabase_stand_in(postgres: Postgres) -> Iterator[SupabaseStandIn]:
         faults=faults,
         signing_keys=(signing_key,),
     )
-    with ThreadedServer(app) as served:
+    with ThreadedServer(before(app)) as served:
         yield SupabaseStandIn(served.url, service_key, anon_key, jwt_secret, signing_key, faults, Control(served.url))
