@@ -27,19 +27,12 @@ class Time:
     @property
     def clock(self) -> Clock:
         """A clock that shows it."""
-        return self.seen_from(0)
-
-    def seen_from(self, off_ms: int) -> Clock:
-        """The clock of a machine that is so far off."""
-        return Clock(now_ms=lambda: self.ms + off_ms, monotonic=self._monotonic)
+        return Clock(now_ms=lambda: self.ms, monotonic=lambda: asyncio.get_running_loop().time() + self.ahead_s)
 
     def later(self, seconds: float) -> None:
         """Let so much pass, in the time of day and in durations."""
         self.ms += int(seconds * 1000)
         self.ahead_s += seconds
-
-    def _monotonic(self) -> float:
-        return asyncio.get_running_loop().time() + self.ahead_s
 
 
 @dataclass
@@ -49,9 +42,10 @@ class Slept(Time):
     slept: list[float] = field(default_factory=list)
     on_sleep: Callable[[], Awaitable[None]] | None = None
 
-    def seen_from(self, off_ms: int) -> Clock:
-        """The clock of a machine that is so far off."""
-        return replace(super().seen_from(off_ms), sleep=self._sleep, jitter=lambda: 0.0)
+    @property
+    def clock(self) -> Clock:
+        """A clock that shows it."""
+        return replace(super().clock, sleep=self._sleep, jitter=lambda: 0.0)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

@@ -5,6 +5,7 @@ Everything is real but the time and, where a test needs an exact reply, the AI b
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from lib.base.events import Listener
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
+from lib.redis.store_time import StoreTime
 from tests.rig.clock import PatientLoop, Time
 from tests.rig.control import Control
 from tests.rig.instance import Instance, started, together
@@ -37,6 +39,13 @@ class Rig(OnRedis):
     def instance(self, *listeners: Listener, **environ: str | None) -> Instance:
         """A new instance; a variable that is given as None is left out."""
         made = started({**self.environ, **environ}, self.time.clock, *listeners)
+        self.instances.append(made)
+        return made
+
+    def off_by(self, off_ms: int, **environ: str | None) -> Instance:
+        """A new instance on a machine whose clock is off; it corrects itself by the store's, which is the real one."""
+        machine = StoreTime(lambda: time.time_ns() + off_ms * 1_000_000)
+        made = started({**self.environ, **environ}, None, store_time=machine)
         self.instances.append(made)
         return made
 
