@@ -23,11 +23,18 @@ class Time:
     ms: int = NOON_MS
     ahead_s: float = 0.0
     """How far durations have been moved on by hand."""
+    slept: list[float] = field(default_factory=list)
+    """How long somebody has waited on purpose, each time."""
 
     @property
     def clock(self) -> Clock:
         """A clock that shows it."""
-        return Clock(now_ms=lambda: self.ms, monotonic=lambda: asyncio.get_running_loop().time() + self.ahead_s)
+        return Clock(lambda: self.ms, lambda: asyncio.get_running_loop().time() + self.ahead_s, self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so long, as any clock does."""
+        self.slept.append(seconds)
+        await asyncio.sleep(seconds)
 
     def later(self, seconds: float) -> None:
         """Let so much pass, in the time of day and in durations."""
@@ -39,15 +46,15 @@ class Time:
 class Slept(Time):
     """Time that sleeping moves on. ``on_sleep`` may do what happens meanwhile; nothing is left to chance."""
 
-    slept: list[float] = field(default_factory=list)
     on_sleep: Callable[[], Awaitable[None]] | None = None
 
     @property
     def clock(self) -> Clock:
         """A clock that shows it."""
-        return replace(super().clock, sleep=self._sleep, jitter=lambda: 0.0)
+        return replace(super().clock, jitter=lambda: 0.0)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
+        """Move time on, at once."""
         self.slept.append(seconds)
         self.ms += int(seconds * 1000)
         if self.on_sleep is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from dev.faults import CLOSE, read_body
+from dev.faults import CLOSE, read_body, respond
 from dev.serve import ThreadedServer
 from lib.ai.checks import trivial
 from tests.rig.clock import until
@@ -35,6 +35,8 @@ class Script:
     """Announce the whole body, send this share of it and hang up."""
     trickle_s: float = 0.0
     """Send a byte at a time, with this much between two."""
+    only: str = ""
+    """What it is told holds for questions with this text; others are answered well."""
     waits: Callable[[], None] | None = None
     """Called when a request begins to be kept waiting, by ``hold`` or ``trickle_s``: see ``PatientLoop.jump``."""
     then: Callable[[], None] | None = None
@@ -51,7 +53,7 @@ class Script:
     def reset(self, **about: Any) -> None:
         """Back to the beginning, but for what is given."""
         self.status, self.body, self.headers, self.hold, self.crowd = 200, GOOD, {}, False, 0
-        self.refuse, self.cut, self.waits, self.then = False, None, None, None
+        self.refuse, self.cut, self.waits, self.then, self.only = False, None, None, None, ""
         self.asked, self.checks, self.left, self.trickle_s, self.questions = 0, 0, 0, 0.0, []
         self.release()
         for name, value in about.items():
@@ -78,7 +80,11 @@ class Script:
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
             return
-        await self._note(await read_body(receive))
+        body = await read_body(receive)
+        await self._note(body)
+        if self.only and self.only.encode() not in (body or b""):
+            await respond(send, 200, GOOD)
+            return
         if self.waits is not None and (self.hold or self.trickle_s):
             self.waits()
         go = self._go
