@@ -11,9 +11,9 @@ from lib.base.http import new_client
 from lib.limits.marker import UNKNOWN
 from lib.limits.supabase import Supabase, SupabaseDown, Told
 from lib.limits.window import empty, window
-from tests.conftest import SupabaseStandIn
 from tests.rig.clock import NOON_MS
 from tests.rig.script import Script, scripted
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 WINDOWS = (window("minute", 10), window("day", 100))
@@ -75,7 +75,7 @@ REPLIES: dict[str, tuple[dict[str, Any], str]] = {
     "long-bucket": (reply(True, {"buckets": [[0, 1, 2]]}, NONE), "protocol"),
     "against-the-rule": (reply(True, FULL, NONE), "protocol"),
     "refused-without-reason": (reply(False, NONE, NONE), "protocol"),
-    "cut": ({"cut": True}, "connection"),
+    "cut": ({"cut": 0.5}, "connection"),
     "not-gzip": ({"headers": {"content-encoding": "gzip"}}, "connection"),
     "no-answer": ({"hold": True}, "timeout"),
     "trickle": ({"trickle_s": 0.05}, "timeout"),
