@@ -19,8 +19,10 @@ from bench.profile_hit import ask as call
 from bench.profile_hit import instructions
 from bench.subjects import ask as question
 from lib.app.instance import start
+from lib.app.settings import Settings
+from lib.app.wiring import build
 from tests.rig.callers import a_caller
-from tests.rig.instance import Instance, started
+from tests.rig.instance import Instance
 from tests.rig.redis import OnRedis, RedisFront
 from tests.rig.script import Script
 
@@ -63,7 +65,8 @@ def environ(front: RedisFront, script: Script) -> dict[str, str]:
 async def an_instance(front: RedisFront, environ: dict[str, str]) -> AsyncIterator[Gate]:
     """A new instance, in the running event loop."""
     start(on_vercel=False)
-    made = started(environ, None, session="gates")
+    # Nobody listens to its events: that would be counted.
+    made = Instance(build(Settings.from_env(environ)), [], session="gates")
     try:
         yield Gate(front, environ, made)
     finally:

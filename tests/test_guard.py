@@ -521,8 +521,7 @@ async def test_outdated_answer_is_not_what_is_waited_for(rig: Rig, age_ms: int, 
     leading = asyncio.ensure_future(leader.ask("same", caller, Cache_Control=asks))
     await rig.script.until(lambda script: script.asked == 1)
     following = asyncio.ensure_future(follower.ask("same", caller, Cache_Control=asks))
-    # Long enough for a look or two.
-    await asyncio.wait([following], timeout=0.15)
+    await until(lambda: len(rig.time.slept) >= 2)
     rig.script.release()
     replies = await together([leading, following])
     assert [reply.json()["answer"] for reply in replies] == ["newer", "newer"]
