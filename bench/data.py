@@ -191,7 +191,7 @@ async def _all(redis_url: str, database_url: str, rate: float, seconds: float) -
         key = f"tms:bench:{number}"
         if await server.get(key) is None:
             seconds_of = {"15s": 15, "30s": 30, "1m": 60, "5m": 300, "30m": 1800}
-            await server.setex(key, seconds_of[TIERS[number]], await ask())
+            await server.set(key, await ask(), ex=seconds_of[TIERS[number]])
 
     async with pool:
         others: dict[str, Read] = {"origin alone": alone, "GET, query, SETEX": scheme}
