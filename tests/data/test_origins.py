@@ -165,7 +165,7 @@ REPLIES: dict[str, tuple[dict[str, Any], str, str]] = {
     "half": ({"body": b'{"a":'}, "protocol", "theirs"),
     "deep": ({"body": b"[" * 100_000}, "protocol", "theirs"),
     "latin": ({"body": b'"\xe9"'}, "protocol", "theirs"),
-    "cut": ({"cut": True}, "connection", "theirs"),
+    "cut": ({"cut": 0.5}, "connection", "theirs"),
     "large": ({"body": b'"' + b"x" * keys.MOST_BYTES + b'"'}, "too_large", "theirs"),
     "bomb": (
         {"body": gzip.compress(b" " * (keys.MOST_BYTES + 1)), "headers": {"content-encoding": "gzip"}},

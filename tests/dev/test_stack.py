@@ -98,7 +98,7 @@ def servers_of(running: Command) -> list[psutil.Process]:
 
 def to_copy(running: Command) -> tuple[str, str]:
     """The address and the body of the curl line."""
-    (line,) = [line for line in running.printed if line.startswith("  curl")]
+    line = next(line for line in running.printed if line.startswith("  curl"))
     curl, silent, url, *_, body = shlex.split(line)
     assert (curl, silent, json.loads(body)["query"]) == ("curl", "-s", "which disk is fullest?")
     return url, body

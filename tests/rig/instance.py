@@ -66,8 +66,13 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
         "/api/health": replace(health, instance=built),
         "/api/cron/daily": replace(daily.app, instance=built),
         **dict.fromkeys(ops.routes, replace(ops, instance=built)),
-        "/api/data": replace(data, instance=built),
+        **{_in_rewrites(path): replace(data, instance=built) for path, _ in data.rows},
     }
+
+
+def _in_rewrites(path: Sequence[str]) -> str:
+    """A path of data routes as ``vercel.json`` has it: ``/api/cache/menu/:id``."""
+    return "/" + "/".join(f":{each[1:-1]}" if each.startswith("{") else each for each in path)
 
 
 def routes(parts: Parts) -> ASGIApp:
