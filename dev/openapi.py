@@ -39,6 +39,8 @@ from lib.edge.replies import (
     RankedBody,
     RankingBody,
 )
+from lib.fleet.replies import FleetBody, OneServerBody, ReportedBody
+from lib.fleet.report import Report
 from lib.ops.admin import Action
 from lib.ops.cache import Invalidation
 
@@ -193,6 +195,46 @@ OPERATIONS = (
         None,
         {200: ("The member's place", RankingBody)},
         ("rate_limited", "invalid_parameter", "store_unavailable", *_EVERYWHERE),
+    ),
+    Operation(
+        "/api/servers/report",
+        "post",
+        "What a reporter says of its servers, signed with its secret of `FLEET_TOKENS` (docs/fleet.md)",
+        Report,
+        {
+            200: ("Taken", ReportedBody),
+            202: ("Taken by this instance, while Redis gives no reply", ReportedBody),
+        },
+        (
+            *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request", "rate_limited"),
+            *("report_expired", "report_replayed", *_SECURED),
+        ),
+        secret="FLEET_TOKENS",  # noqa: S106 - its name
+    ),
+    *(
+        Operation(
+            path,
+            "get",
+            said,
+            None,
+            {200: ("As it is now", body)},
+            ("invalid_parameter", "not_found", "rate_limited", "store_unavailable", *_SECURED),
+            secret="ADMIN_TOKEN",  # noqa: S106 - its name
+        )
+        for path, said, body in (
+            ("/api/dashboard", "All servers; with `view=` in place of the token the edge may answer", FleetBody),
+            ("/api/servers", "The same", FleetBody),
+            ("/api/servers/:id", "One server", OneServerBody),
+        )
+    ),
+    Operation(
+        "/api/servers/:id/history",
+        "get",
+        "What was recorded of a server: `range=1h`, `24h`, `7d` or `90d`",
+        None,
+        {200: ("Points with `at`, `cpu`, `memory`, `disk` and `network`, oldest first", Any)},
+        _DATA,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),
     Operation(
         "/api/cron/daily",

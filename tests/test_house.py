@@ -24,9 +24,15 @@ PURE = (
     "cache.freshness",
     "decide",
     "edge.headers",
+    "fleet.pace",
+    "fleet.signature",
+    "fleet.snapshot",
+    "fleet.state",
+    "fleet.watch",
     "ledger.allowances",
     "ledger.bill",
     "ledger.counts",
+    "ledger.histogram",
     "ledger.places",
     "ledger.reading",
     "ledger.table",
@@ -47,6 +53,8 @@ PURE = (
 """Rules: values in, values out. No await, no clock, no environment, no I/O; they import only each other."""
 
 ALLOWED = {
+    # Bytes as text.
+    "base64",
     "bisect",
     "collections",
     "collections.abc",
@@ -68,6 +76,8 @@ ALLOWED = {
     "typing",
     "unicodedata",
     "urllib.parse",
+    # Compression in memory.
+    "zlib",
     # Calendar days; it reads the time zone database, which is a constant of the installation.
     "zoneinfo",
 }
@@ -175,6 +185,7 @@ LAYERS = (
     "policy decide pieces call cache.flights source feed turn claims leading computing looking guard",
     "edge",
     "ai data",
+    "fleet",
     "ledger",
     "ops",
     "app door",

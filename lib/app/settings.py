@@ -86,6 +86,9 @@ class Settings:
 
     admin_token: Secret | None = setting("ADMIN_TOKEN", env.token)
     ranking_tokens: Mapping[str, Secret] = setting("RANKING_TOKENS", env.named_tokens, "")
+    fleet_tokens: Mapping[str, Secret] = setting("FLEET_TOKENS", env.named_tokens, "")
+    alert_server_percent: float = setting("ALERT_SERVER_PERCENT", env.number(0, 100), "90")
+    alert_server_reports: int = setting("ALERT_SERVER_REPORTS", env.integer(1, 100), "3")
     cron_secret: Secret | None = setting("CRON_SECRET", env.token)
     redis_month_commands: int = setting("REDIS_MONTH_COMMANDS", env.integer(1), "500000")
     redis_month_percents: tuple[int, ...] = setting("REDIS_MONTH_PERCENTS", thrift.parse_percents, "80,90,95")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..ai.chain import Chain, Visit
     from ..breaker.breaker import Breaker
     from ..data.origins.postgres import Database
+    from ..fleet.fleet import Fleet
     from ..ops.alerts import Alerts
     from ..ops.health import Health
     from ..ops.overview import Overview
@@ -70,6 +71,7 @@ class Parts:
     """For all that we call, except Redis."""
     database: "Late[Database]"
     """The PostgreSQL that ``DATABASE_URL`` names."""
+    late_fleet: "Late[Fleet]"
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
     late_chain: "Late[Chain]"
@@ -81,6 +83,11 @@ class Parts:
     def chain(self) -> "Chain":
         """The AI providers."""
         return self.late_chain.get()
+
+    @property
+    def fleet(self) -> "Fleet":
+        """What this instance knows of the servers that report."""
+        return self.late_fleet.get()
 
     @property
     def health(self) -> "Health":
@@ -172,6 +179,7 @@ def build(
         emit,
         client,
         Late(lambda: _database(settings)),
+        Late(lambda: _fleet(settings)),
         pool,
         ledger,
         late_chain,
@@ -185,6 +193,12 @@ def _database(settings: "Settings") -> "Database":
     from ..data.origins.postgres import Database
 
     return Database(settings.database_url)
+
+
+def _fleet(settings: "Settings") -> "Fleet":
+    from ..fleet.fleet import Fleet
+
+    return Fleet(tuple(settings.fleet_tokens), settings.alert_server_percent, settings.alert_server_reports)
 
 
 def _chain(

@@ -14,7 +14,19 @@ DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
 type Mode = Literal["redis", "supabase", "local", "off"]
 type StorePhase = Literal[
-    "ask", "claim", "poll", "budget", "circuit", "write_back", "settle", "health", "ledger", "alert", "read", "admin"
+    "ask",
+    "claim",
+    "poll",
+    "budget",
+    "circuit",
+    "write_back",
+    "settle",
+    "health",
+    "ledger",
+    "alert",
+    "read",
+    "admin",
+    "report",
 ]
 
 
@@ -133,6 +145,20 @@ class DataRead(Event):
     family: str
     tier: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerChanged(Event):
+    """A trouble of a server, or of all servers of a reporter, began or ended (``fleet/watch.py``)."""
+
+    event: ClassVar[str] = "server_changed"
+    level: ClassVar[int] = WARNING
+    reporter: str
+    server: str
+    """Empty where it is about the reporter."""
+    what: str
+    began: bool
+    value: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ KINDS = {
         Kind("invalid_parameter", 400, "A parameter is unknown or unusable", "client"),
         Kind("origin_not_allowed", 403, "This origin may not call", "client"),
         Kind("unauthorized", 401, "The token is missing or wrong", "client"),
+        Kind("report_expired", 401, "The report's time is too far from ours", "client"),
+        Kind("report_replayed", 409, "A later report is known", "client"),
         Kind("closed", 403, "The route is closed", "guard"),
         Kind("not_found", 404, "There is nothing at this path", "client"),
         Kind("method_not_allowed", 405, "Method not allowed", "client"),

@@ -110,18 +110,16 @@ class Request:
 
     async def json[M: "BaseModel"](self, model: type[M], limit: int) -> M:
         """The body, read up to ``limit`` bytes and validated. Raises Problem."""
+        return parsed(model, await self.json_body(limit))
+
+    async def json_body(self, limit: int) -> bytes:
+        """A body that is declared as JSON, read up to ``limit`` bytes. Raises Problem."""
         media = self.header("content-type").partition(";")[0].strip().lower()
         if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
             raise Problem("unsupported_media_type", "Send the header Content-Type: application/json.")
         if self.header("content-encoding").lower() not in ("", "identity"):
             raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
-        body = await self.body(limit)
-        from pydantic import ValidationError
-
-        try:
-            return model.model_validate_json(body)
-        except ValidationError as e:
-            raise invalid(e) from None
+        return await self.body(limit)
 
     async def body(self, limit: int) -> bytes:
         """The body, read up to ``limit`` bytes. Raises Problem."""
@@ -162,6 +160,16 @@ class Request:
     async def _gone(self) -> None:
         while (await self.http.receive())["type"] != "http.disconnect":
             pass
+
+
+def parsed[M: "BaseModel"](model: type[M], body: bytes) -> M:
+    """A body, validated. Raises Problem."""
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as e:
+        raise invalid(e) from None
 
 
 def _seconds_left(configured_s: float) -> float:

@@ -7,13 +7,12 @@ which the key names (``keys.ledger``); another layout takes another key.
 ``make places`` notes new places in ``tests/ledger/places.golden``. A test fails when a noted place moves.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from enum import Enum, unique
-from functools import cache
 
 from ..ai.providers import registry
 from ..base.values import dataclass
+from .histogram import Histogram
 
 type Name = tuple[str, ...]
 """A counter: what is counted, then the values of its labels."""
@@ -35,6 +34,10 @@ ROUTES: Mapping[str, int] = {
     "data": 8,
     "cache/invalidate": 9,
     "cache/stats": 10,
+    # 24 to 31: the fleet.
+    "dashboard": 24,
+    "servers": 25,
+    "servers/report": 26,
 }
 """Paths without ``/api/``."""
 
@@ -91,7 +94,15 @@ def known(value: str, numbers: Mapping[str, int], fallback: str = OTHER) -> str:
     return value if value in numbers else fallback
 
 
-FAMILIES: Mapping[str, int] = {OTHER: 0, "rankings": 1, "menu": 2, "menus": 3, "setting": 4, "generators": 5}
+FAMILIES: Mapping[str, int] = {
+    OTHER: 0,
+    "rankings": 1,
+    "menu": 2,
+    "menus": 3,
+    "setting": 4,
+    "generators": 5,
+    "server-history": 24,
+}
 """Resources of data routes. One that is not listed, such as another program's, counts under ``other``."""
 TIERS: Mapping[str, int] = {"memory": 0, "redis": 1, "stale": 2, "collapsed": 3, "origin": 4, "failed": 5}
 """Where a resource's value came from. ``collapsed``: another request's of the same moment, waited for."""
@@ -122,6 +133,10 @@ class AlertKind(Enum):
     ERROR_RATE = (6, _ABOUT_NOTHING, _HOUR_MS)
     REDIS_SLOW = (7, _ABOUT_NOTHING, _HOUR_MS)
     HIT_RATIO = (8, _ABOUT_NOTHING, _DAY_MS)
+    SERVER_SILENT = (12, {OTHER: 0}, _DAY_MS)
+    SERVER_BACK = (13, {OTHER: 0}, _DAY_MS)
+    SERVER_HIGH = (14, {OTHER: 0}, _DAY_MS)
+    SERVER_NORMAL = (15, {OTHER: 0}, _DAY_MS)
 
     def __init__(self, number: int, abouts: Mapping[str, int], period_ms: int | None) -> None:
         self.number = number
@@ -136,35 +151,6 @@ class AlertKind(Enum):
 
 
 # Histograms
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Ascending bounds in milliseconds; a bucket for each, one above the last, and the sum in microseconds.
-
-    The bounds of a histogram do not change within a layout, but for larger ones that are added at the end.
-    """
-
-    name: str
-    bounds_ms: tuple[float, ...]
-
-    @cache  # noqa: B019 - the instances are the few constants below, and the labels are as few
-    def names(self, *labels: str) -> tuple[Name, ...]:
-        """Its counters: the buckets in ascending order, then the sum."""
-        return tuple((self.name, *labels, part) for part in (*self._buckets(), "inf", "sum_us"))
-
-    def numbers(self) -> Mapping[str, int]:
-        """The numbers of its parts."""
-        return {"sum_us": 0, "inf": 1, **{bucket: 2 + at for at, bucket in enumerate(self._buckets())}}
-
-    def counts(self, ms: float, *labels: str) -> tuple[tuple[Name, int], tuple[Name, int]]:
-        """What one observation adds."""
-        names = self.names(*labels)
-        return (names[bisect_left(self.bounds_ms, ms)], 1), (names[-1], round(ms * 1000))
-
-    def _buckets(self) -> list[str]:
-        return [f"le{bound:g}" for bound in self.bounds_ms]
-
 
 # The bounds that OpenTelemetry's conventions advise for these metrics (in seconds there).
 HTTP_DURATION = Histogram("http", (5, 10, 25, 50, 75, 100, 250, 500, 750, 1_000, 2_500, 5_000, 7_500, 10_000))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from ..base.calendar import month_ends_ms, month_of
-from ..base.events import CircuitChanged, Event, ModeSwitched, RedisSlow
+from ..base.events import CircuitChanged, Event, ModeSwitched, RedisSlow, ServerChanged
 from ..base.values import dataclass
 from ..ledger.allowances import Allowance
 from ..ledger.places import COUNTING_MODES, AlertKind
@@ -79,6 +79,8 @@ def of_event(event: Event, at_ms: Sequence[int], thresholds: Thresholds) -> Aler
             return _circuit(provider, before, after, reason, at_ms[-1])
         case ModeSwitched(after=after, reason=reason) if after in COUNTING_MODES:
             return _mode(after, reason, at_ms[-1])
+        case ServerChanged():
+            return _server(event, at_ms[-1])
         case RedisSlow(ms):
             return _slow(at_ms, ms, thresholds.slow_ms)
     return None
@@ -174,3 +176,19 @@ def _slow(at_ms: Sequence[int], ms: float, slow_ms: float) -> Alert | None:
         return None
     text = f"Redis took {ms:.0f} ms for a reply; more than {slow_ms:.0f} ms is slow."
     return Alert(AlertKind.REDIS_SLOW, "", at_ms[-1], "warning", text)
+
+
+def _server(event: ServerChanged, now_ms: int) -> Alert:
+    about = f"reporter {event.reporter}" if not event.server else f"{event.reporter}/{event.server}"
+    if event.what == "silent" and event.began:
+        everybody = "" if event.server else ", so nothing is known of its servers"
+        text = f"{about} is silent: it has missed at least five reports{everybody}."
+        return Alert(AlertKind.SERVER_SILENT, about, now_ms, "critical", text)
+    if event.what == "silent":
+        return Alert(AlertKind.SERVER_BACK, about, now_ms, "info", f"{about} reports again.")
+    about = f"{about} {event.what}"
+    value = "" if event.value is None else f" ({event.value:g} %)"
+    if event.began:
+        text = f"{about} was above the threshold in several reports on end{value}."
+        return Alert(AlertKind.SERVER_HIGH, about, now_ms, "warning", text)
+    return Alert(AlertKind.SERVER_NORMAL, about, now_ms, "info", f"{about} is below the threshold again{value}.")

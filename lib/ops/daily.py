@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..base.events import StoreFailed, VendorUnavailable
+from ..edge.problems import Problem
 from ..edge.replies import DailyBody
 from ..ledger import places, reading
 from ..ledger.places import Name
@@ -25,6 +26,7 @@ async def run(parts: "Parts", request_id: str) -> DailyBody:
     known: dict[Name, int] = {}
     size = await _measure(parts, known)
     await _clean(parts)
+    await _look_at_servers(parts)
     seen: Reading | None = None
     vendor = "not_configured"
     if redis is not None:
@@ -79,6 +81,26 @@ async def _clean(parts: "Parts") -> None:
                 return
     except SupabaseDown as e:
         parts.emit(StoreFailed("supabase", "read", str(e)))
+
+
+async def _look_at_servers(parts: "Parts") -> None:
+    """Notice who is silent although nobody looks, and roll up what was recorded: only where servers report."""
+    if not parts.settings.fleet_tokens:
+        return
+    from ..data.origins.port import OriginFailed
+    from ..fleet import cold, fleet
+
+    try:
+        await fleet.read(parts)
+    except Problem as e:
+        # The store has reported it.
+        parts.emit(StoreFailed("redis", "report", str(e)))
+    if parts.settings.supabase_key is None:
+        return
+    try:
+        await cold.sweep(parts)
+    except OriginFailed as e:
+        parts.emit(StoreFailed("supabase", "report", str(e)))
 
 
 async def _measure(parts: "Parts", known: dict[Name, int]) -> int | None:

@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from ..ledger import places
-from ..ledger.places import Histogram
+from ..ledger.histogram import Histogram
 from ..ledger.reading import Reading
 from .overview import Snapshot, named
 

@@ -14,8 +14,9 @@ from ..edge.replies import AlertBody, AllowanceBody, CircuitBody, HitRateBody, O
 from ..ledger import allowances, places
 from ..ledger import reading as readings
 from ..ledger.allowances import Allowance
+from ..ledger.histogram import Histogram
 from ..ledger.ledger import Ledger
-from ..ledger.places import AlertKind, Histogram, Name
+from ..ledger.places import AlertKind, Name
 from ..ledger.reading import Reading
 from ..ledger.table import TOTALS, last_five_minutes, last_hours
 from ..limits.limiter import Limits

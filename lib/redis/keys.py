@@ -49,6 +49,20 @@ def board(name: str) -> str:
     return f"ranking:{quote(name, safe='', errors='surrogatepass')}"
 
 
+SERVERS = "servers"
+"""A hash of all servers: a field for each reporter, and one for a running simulation (``fleet/``). It has no TTL: there
+are as many fields as reporters are configured."""
+
+
+def reporter(name: str) -> str:
+    """The field of that hash with one reporter's servers."""
+    return f"r:{name}"
+
+
+SIMULATION = "simulation"
+"""The field of that hash that says which simulation runs."""
+
+
 def lock(answer_key: str) -> str:
     """Held by the request that computes this value now."""
     return f"lock:{answer_key}"

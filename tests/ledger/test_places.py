@@ -20,8 +20,9 @@ from lib.base.events import (
     WouldRefuse,
 )
 from lib.ledger import places, table
+from lib.ledger.histogram import Histogram
 from lib.ledger.ledger import Ledger
-from lib.ledger.places import BLOCKS, PROVIDERS, ROUTES, Block, Histogram
+from lib.ledger.places import BLOCKS, PROVIDERS, ROUTES, Block
 from lib.redis.thrift import Thrift
 from tests.ledger import golden
 

@@ -13,6 +13,7 @@ from lib.base.events import (
     ModeSwitched,
     ProviderAsked,
     RedisSlow,
+    ServerChanged,
     StoreFailed,
     WebhookFailed,
 )
@@ -44,6 +45,30 @@ DOCS = Path(__file__).parents[2] / "docs" / "alerts.md"
         pytest.param(ModeSwitched("redis", "supabase", "timeout"), (), (AlertKind.MODE, "supabase"), id="to supabase"),
         pytest.param(ModeSwitched("supabase", "redis", "back"), (), (AlertKind.MODE, "redis"), id="back to redis"),
         pytest.param(ModeSwitched("redis", "off", ""), (), None, id="not limited at all"),
+        pytest.param(
+            ServerChanged("seoul", "", "silent", began=True, value=None),
+            (),
+            (AlertKind.SERVER_SILENT, "reporter seoul"),
+            id="a reporter stops",
+        ),
+        pytest.param(
+            ServerChanged("seoul", "web", "silent", began=False, value=None),
+            (),
+            (AlertKind.SERVER_BACK, "seoul/web"),
+            id="a server is back",
+        ),
+        pytest.param(
+            ServerChanged("seoul", "web", "disk", began=True, value=97.5),
+            (),
+            (AlertKind.SERVER_HIGH, "seoul/web disk"),
+            id="a disk is full",
+        ),
+        pytest.param(
+            ServerChanged("seoul", "web", "cpu", began=False, value=3),
+            (),
+            (AlertKind.SERVER_NORMAL, "seoul/web cpu"),
+            id="a server is idle again",
+        ),
         pytest.param(RedisSlow(140.0), (), None, id="one slow reply"),
         pytest.param(
             RedisSlow(140.0), (-2 * MINUTE_MS, -MINUTE_MS), (AlertKind.REDIS_SLOW, ""), id="three in 2 minutes"

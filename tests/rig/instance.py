@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.ai import supervisor
 from api.cron import daily
+from api.fleet import app as fleet
 from api.health import app as health
 from api.ops import app as ops
 from api.read import app as data
@@ -67,6 +68,7 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
         "/api/cron/daily": replace(daily.app, instance=built),
         **dict.fromkeys(ops.routes, replace(ops, instance=built)),
         **{_in_rewrites(path): replace(data, instance=built) for path, _ in data.rows},
+        **{_in_rewrites(path): replace(fleet, instance=built) for path, _ in fleet.rows},
     }
 
 
@@ -83,6 +85,8 @@ def routes(parts: Parts) -> ASGIApp:
         path = scope["path"] if scope["type"] != "lifespan" else "/api/health"
         # What no route has, a rewrite may still lead to a function of several paths.
         several = "/api/data" if path.startswith(("/api/cache/", "/api/rankings/")) else "/api/admin"
+        if path.startswith(("/api/dashboard", "/api/servers/")):
+            several = "/api/servers/:id"
         await by_path.get(path, by_path[several])(scope, receive, send)
 
     return app

@@ -28,7 +28,7 @@ class Rpc:
 
     async def fetch(self, parts: "Parts", values: Values, left_s: float) -> Body:
         """Call the function."""
-        url, headers = _at(parts)
+        url, headers = address_of(parts)
         parts.ledger.called()
         body = {argument: values[name] for argument, name in self.arguments.items()}
         client = parts.client.get()
@@ -63,7 +63,7 @@ class Table:
 
     async def fetch(self, parts: "Parts", values: Values, left_s: float) -> Body:
         """Read the rows."""
-        url, headers = _at(parts)
+        url, headers = address_of(parts)
         parts.ledger.called()
         query = {"select": self.columns, "limit": str(1 if self.one else self.most)}
         query |= {column: f"eq.{values[name]}" for column, name in self.where.items()}
@@ -85,11 +85,12 @@ class Table:
 
 async def check(parts: "Parts", timeout_s: float) -> None:
     """Ask whether PostgREST is there: ``HEAD`` of its root. Raises OriginFailed."""
-    url, headers = _at(parts)
+    url, headers = address_of(parts)
     await is_there(parts.client.get(), f"{url}/rest/v1/", timeout_s, headers)
 
 
-def _at(parts: "Parts") -> tuple[str, Mapping[str, str]]:
+def address_of(parts: "Parts") -> tuple[str, Mapping[str, str]]:
+    """Supabase's address, and the headers that open it. Raises OriginFailed where it is not configured."""
     settings = parts.settings
     if settings.supabase_url is None or settings.supabase_key is None:
         missing = "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY are not set"

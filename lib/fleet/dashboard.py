@@ -1,0 +1,93 @@
+"""The fleet as it is now: ``GET /api/dashboard``, ``/api/servers`` and ``/api/servers/{id}``. A read is 1 command."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import TYPE_CHECKING, cast
+
+from ..base.encode import to_json
+from ..base.values import dataclass
+from ..data.access import VIEW, require_role
+from ..edge import limits
+from ..edge.limits import BY_TABLE
+from ..edge.problems import Problem
+from ..edge.request import Reply, Request
+from .fleet import Origin, read
+from .replies import FleetBody, OneServerBody, ServerBody, ShownBody
+from .state import State, body_of, counts_of, iso, state_of
+
+if TYPE_CHECKING:
+    from ..app.wiring import Parts
+
+EDGE_S, EDGE_STALE_S = 30, 60
+"""For how long caches on the way give it to others, and how much longer while they ask again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadFleet:
+    """All servers, or the one that the path names."""
+
+    path: Mapping[str, str] = field(default_factory=dict)
+
+    async def __call__(self, request: Request, parts: "Parts") -> Reply:
+        """Answer one request. Raises Problem."""
+        _known_parameters(request)
+        viewed = await require_role(request, parts, ("viewer", "admin"))
+        await limits.count(request, parts, BY_TABLE)
+        source = await read(parts)
+        now_ms = parts.fleet.looked_ms = parts.clock.now_ms()
+        state = state_of(parts.fleet.snapshots.values(), now_ms)
+        request.notes.decision, request.notes.reason = "report", source
+        body = to_json(_one(state, self.path["id"], parts, source) if "id" in self.path else _all(state, parts, source))
+        return Reply(
+            200, body, _headers(request, parts, source, viewed=viewed), for_all=_for_all(request, parts, viewed)
+        )
+
+
+def _known_parameters(request: Request) -> None:
+    """Raise Problem for any parameter but the view key: each other address would be another entry at the edge."""
+    for name, _ in request.http.query_params.multi_items():
+        if name != VIEW:
+            raise Problem("invalid_parameter", f"{name[:60]!r}: this route knows {VIEW}.")
+    if len(request.http.query_params.getlist(VIEW)) > 1:
+        raise Problem("invalid_parameter", f"{VIEW}: send it once.")
+
+
+def _shown(parts: "Parts", source: Origin) -> ShownBody:
+    read_ms = parts.fleet.read_ms
+    return {
+        "timestamp": iso(parts.clock.now_ms() if read_ms is None else read_ms),
+        "cached": source != "redis",
+        "source": source,
+    }
+
+
+def _all(state: State, parts: "Parts", source: Origin) -> FleetBody:
+    return {
+        "servers": [cast("ServerBody", body_of(each)) for each in state.servers],
+        "total": len(state.servers),
+        "counts": counts_of(state.servers),
+        "conflicts": [{"id": each.id, "reporters": list(each.reporters)} for each in state.conflicts],
+        **_shown(parts, source),
+    }
+
+
+def _one(state: State, name: str, parts: "Parts", source: Origin) -> OneServerBody:
+    for each in state.servers:
+        if each.measured.id == name:
+            return {"server": cast("ServerBody", body_of(each)), **_shown(parts, source)}
+    raise Problem("not_found", f"No reporter names a server {name[:64]!r}.")
+
+
+def _for_all(request: Request, parts: "Parts", viewed: bool) -> bool:
+    """Whether caches on the way may keep it: whoever knows the whole address knows the view key in it."""
+    origins = parts.settings.allowed_origins
+    return viewed and not request.header("authorization") and (not origins or "*" in origins)
+
+
+def _headers(request: Request, parts: "Parts", source: Origin, *, viewed: bool) -> dict[str, str]:
+    if not _for_all(request, parts, viewed) or source == "last":
+        return {"cache-control": "private, no-cache"}
+    return {
+        "cache-control": f"public, max-age=0, s-maxage={EDGE_S}, stale-while-revalidate={EDGE_STALE_S}",
+        "access-control-allow-origin": "*",
+    }

@@ -1,0 +1,67 @@
+"""What the fleet's replies look like."""
+
+from typing import Annotated, Literal, TypedDict
+
+from ..edge.replies import Text
+
+
+class ReportedBody(TypedDict):
+    """What became of a report."""
+
+    stored: Annotated[bool, Text("False: Redis gives no reply, and only this instance has it.")]
+    servers: int
+    nextInS: Annotated[int, Text("Report again after so many seconds.")]
+    requestId: str
+
+
+class MetricsBody(TypedDict):
+    """One server's metrics; null: it could not be measured."""
+
+    cpu: Annotated[float | None, Text("Percent.")]
+    memory: Annotated[float | None, Text("Percent.")]
+    disk: Annotated[float | None, Text("Percent.")]
+    network: Annotated[float | None, Text("Mbit a second, both directions together.")]
+
+
+class ServerBody(TypedDict):
+    """One server."""
+
+    id: str
+    name: str
+    status: Annotated[Literal["online", "late", "silent"], Text("By `lastUpdated` and what its reporter was told.")]
+    metrics: MetricsBody
+    lastUpdated: Annotated[str, Text("When it was measured, by its reporter's time.")]
+    reporter: str
+
+
+class ConflictBody(TypedDict):
+    """Several reporters name one server; the newest measurement is shown."""
+
+    id: str
+    reporters: list[str]
+
+
+class ShownBody(TypedDict):
+    """Where what a reply shows came from."""
+
+    timestamp: Annotated[str, Text("When Redis was read; without Redis, now.")]
+    cached: Annotated[bool, Text("It was read a moment ago, or Redis gives no reply.")]
+    source: Annotated[
+        Literal["redis", "memory", "last"],
+        Text("`memory`: what this instance knows. `last`: Redis gives no reply, and this is of `timestamp`."),
+    ]
+
+
+class FleetBody(ShownBody):
+    """All servers."""
+
+    servers: list[ServerBody]
+    total: int
+    counts: dict[str, int]
+    conflicts: list[ConflictBody]
+
+
+class OneServerBody(ShownBody):
+    """One server alone."""
+
+    server: ServerBody
