@@ -13,7 +13,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 # Nothing runs yet that would have to be stopped: Ctrl-C during the imports ends the process, without a traceback.
@@ -30,6 +31,7 @@ from lib.app.settings import Settings  # noqa: E402
 from lib.edge.problems import BadSettings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+_REPORTER = "local"
 
 
 def main() -> int:
@@ -93,8 +95,10 @@ async def _start(port: int, data: Path, stopping: asyncio.Event) -> None:
                 os.environ.update(stack.environment)
                 # So that the page can be opened here at once; a deployment has none until it is set.
                 os.environ.setdefault("ADMIN_TOKEN", secrets.token_urlsafe(24))
+                secret = secrets.token_urlsafe(24)
+                os.environ.setdefault("FLEET_TOKENS", f"{_REPORTER}={secret}")
                 _check(os.environ)
-                await _serve(stack, port, stopping)
+                await _serve(stack, port, stopping, secret)
     except (RedisServerError, PostgresStartError):
         # A server that was interrupted while it started is no error.
         if not await _asked_to(stopping):
@@ -118,7 +122,7 @@ async def _asked_to(stopping: asyncio.Event) -> bool:
     return stopping.is_set()
 
 
-async def _serve(stack: Stack, port: int, stopping: asyncio.Event) -> None:
+async def _serve(stack: Stack, port: int, stopping: asyncio.Event, secret: str) -> None:
     try:
         served = await serve(routes_app(ROOT), port)
     except OSError as error:
@@ -126,10 +130,28 @@ async def _serve(stack: Stack, port: int, stopping: asyncio.Event) -> None:
     try:
         print(_table(stack, served.url), flush=True)
         print("ready", flush=True)
-        await stopping.wait()
-        _say("stopping")
+        async with _collector(served.url, secret):
+            await stopping.wait()
+            _say("stopping")
     finally:
         await served.stop()
+
+
+@asynccontextmanager
+async def _collector(url: str, secret: str) -> AsyncIterator[None]:
+    """Report this machine's metrics to the stack, where nobody else was named as a reporter."""
+    if os.environ["FLEET_TOKENS"] != f"{_REPORTER}={secret}":
+        yield
+        return
+    program = [str(ROOT / "collector" / "breakwater_collector.py"), "--url", url, "--reporter", _REPORTER]
+    environ = {**os.environ, "BREAKWATER_SECRET": secret}
+    # In a group of its own: Ctrl-C ends it when we do.
+    process = await asyncio.create_subprocess_exec(sys.executable, *program, env=environ, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 def _say(line: str) -> None:
@@ -146,8 +168,9 @@ def _table(stack: Stack, url: str) -> str:
         '-d \'{"query":"which disk is fullest?","sessionId":"demo"}\''
     )
     data = f"curl -s '{url}/api/data?resources=menu:1,generators,rankings:demo'"
+    fleet = f"curl -s {url}/api/dashboard -H 'authorization: Bearer {os.environ['ADMIN_TOKEN']}'"
     page = f"{url}/ shows what is left; its token is {os.environ['ADMIN_TOKEN']}"
-    return "\n".join(["", *lines, "", "Try:", f"  {ask}", f"  {data}", f"  {page}", ""])
+    return "\n".join(["", *lines, "", "Try:", f"  {ask}", f"  {data}", f"  {fleet}", f"  {page}", ""])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,254 @@
+"""The collector: what it measures, what it reports to the real route, and that it goes on whatever happens."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.breakwater_collector import (
+    FIRST_S,
+    JITTER,
+    Collector,
+    Figures,
+    NotMeasured,
+    _Rate,
+    figures_of,
+    main,
+    node_exporter,
+    this_machine,
+)
+from dev.serve import serve
+from tests.rig.fleet import SECRETS, a_fleet, look
+from tests.rig.guard import Rig
+from tests.rig.instance import Instance
+
+PROGRAM = Path(__file__).parents[2] / "collector" / "breakwater_collector.py"
+
+# Written by hand in the form of node_exporter 1.8.
+METRICS = """\
+# HELP node_cpu_seconds_total Seconds the CPUs spent in each mode.
+# TYPE node_cpu_seconds_total counter
+node_cpu_seconds_total{{cpu="0",mode="idle"}} {idle}
+node_cpu_seconds_total{{cpu="0",mode="iowait"}} 5
+node_cpu_seconds_total{{cpu="0",mode="user"}} {user}
+node_cpu_seconds_total{{cpu="1",mode="idle"}} {idle}
+node_cpu_seconds_total{{cpu="1",mode="system"}} 10
+node_memory_MemTotal_bytes 8e+09
+node_memory_MemAvailable_bytes 2e+09
+node_filesystem_size_bytes{{device="/dev/sda1",fstype="ext4",mountpoint="/"}} 1e+11
+node_filesystem_avail_bytes{{device="/dev/sda1",fstype="ext4",mountpoint="/"}} 6e+10
+node_filesystem_size_bytes{{device="/dev/sdb1",fstype="xfs",mountpoint="/data \\"x\\""}} 1e+11
+node_filesystem_avail_bytes{{device="/dev/sdb1",fstype="xfs",mountpoint="/data \\"x\\""}} 1e+10
+node_filesystem_size_bytes{{device="tmpfs",fstype="tmpfs",mountpoint="/run"}} 100
+node_filesystem_avail_bytes{{device="tmpfs",fstype="tmpfs",mountpoint="/run"}} 0
+node_network_receive_bytes_total{{device="eth0"}} {received}
+node_network_transmit_bytes_total{{device="eth0"}} 0
+node_network_receive_bytes_total{{device="lo"}} 9e+15
+node_scrape_collector_success{{collector="cpu"}} NaN
+"""
+
+
+def metrics(idle: float = 100, user: float = 10, received: float = 1_000) -> str:
+    """What a node_exporter sends."""
+    return METRICS.format(idle=idle, user=user, received=received)
+
+
+def test_a_node_exporter() -> None:
+    """CPU and network from two readings; of the disks the fullest that is one; no loopback."""
+    times = iter((0.0, 0.0, 10.0, 10.0))
+    busy, network = _Rate(lambda: next(times)), _Rate(lambda: next(times))
+    assert figures_of(metrics(), busy, network) == Figures(None, 75.0, 90.0, None)
+    found = figures_of(metrics(idle=105, user=15, received=12_501_000), busy, network)
+    assert found == Figures(25.0, 75.0, 90.0, 10.0)
+
+
+def test_counters_that_began_anew() -> None:
+    """The machine was restarted: a reading says nothing, and is not negative."""
+    times = iter(range(4))
+    rate = _Rate(lambda: next(times))
+    assert [rate.of(100), rate.of(150), rate.of(5), rate.of(6)] == [None, 50, None, 1]
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "node_load1 0.5", metrics().replace("node_memory_MemTotal", "node_x")])
+def test_what_is_no_node_exporter(text: str) -> None:
+    """Is told apart."""
+    with pytest.raises(NotMeasured):
+        figures_of(text, _Rate(lambda: 0), _Rate(lambda: 0))
+
+
+def test_this_machine() -> None:
+    """Real figures; what takes two readings comes with the second."""
+    measure = this_machine()
+    first, second = measure(), measure()
+    assert first.cpu is None
+    assert first.network is None
+    for found in (second.cpu, first.memory, first.disk):
+        assert found is not None
+        assert 0 <= found <= 100
+
+
+class _Exporter(BaseHTTPRequestHandler):
+    """A node_exporter that may be told to fail."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        body = metrics().encode()
+        self.send_response(type(self).status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def exporter() -> Iterator[str]:
+    """Its address."""
+    _Exporter.status = 200
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Exporter) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/metrics"
+        server.shutdown()
+        thread.join()
+
+
+@asynccontextmanager
+async def at(instance: Instance) -> AsyncIterator[str]:
+    """The address of an instance that is served in this loop."""
+    served = await serve(instance.app, 0)
+    try:
+        yield served.url
+    finally:
+        await served.stop()
+
+
+async def reported(one: Collector) -> bool:
+    """As the program does: measured, then reported."""
+    await asyncio.to_thread(one.measure)
+    return await asyncio.to_thread(one.report)
+
+
+def collector(rig: Rig, url: str, **about: Any) -> Collector:
+    """One with the rig's time."""
+    given = {"servers": {"web": lambda: Figures(1.0, 2.0, 3.0, None)}, "jitter": lambda: 0.5, **about}
+    return Collector(url, "seoul", SECRETS["seoul"], now=lambda: rig.time.ms / 1000, **given)
+
+
+@pytest.fixture
+def instance(rig: Rig) -> Instance:
+    return a_fleet(rig, SUPABASE_URL=None, SUPABASE_SERVICE_ROLE_KEY=None)
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_real_route_takes_its_reports(instance: Instance, rig: Rig, exporter: str) -> None:
+    """The whole snapshot; a server that cannot be reached keeps its last figures, and grows older."""
+    async with at(instance) as url:
+        one = collector(rig, url, servers={"web": node_exporter(exporter), "down": node_exporter("http://127.0.0.1:9")})
+        assert await reported(one)
+        assert one.interval_s == 120
+        _Exporter.status = 500
+        rig.time.ms += 400_000
+        assert await reported(one)
+    found = {each["id"]: each for each in (await look(a_fleet(rig))).json()["servers"]}
+    assert (found["web"]["status"], found["web"]["metrics"]["memory"]) == ("late", 75.0)
+    assert found["down"]["metrics"] == {"cpu": None, "memory": None, "disk": None, "network": None}
+    assert found["down"]["lastUpdated"] == found["web"]["lastUpdated"]
+
+
+async def test_it_goes_on(instance: Instance, rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever becomes of a report: nobody there, a refusal, too early; the next one is taken."""
+    one = collector(rig, "http://127.0.0.1:9")
+    assert not await reported(one)
+    assert one.interval_s == FIRST_S
+    async with at(instance) as url:
+        one.url, one.secret = url, "a-wrong-secret-for-tests"
+        assert not await reported(one)
+        assert "unauthorized" in caplog.text
+        one.secret = SECRETS["seoul"]
+        assert await reported(one)
+        rig.time.ms += 1_000
+        assert not await reported(one)
+        # Until then the deployment takes no other report; never less than ten seconds.
+        assert one.interval_s == 10
+        rig.time.ms += 10_000
+        assert await reported(one)
+    assert SECRETS["seoul"] not in caplog.text
+
+
+async def test_redis_is_out(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """The report counts as taken; the log says that it was not stored."""
+    instance = a_fleet(rig, **rig.nowhere, SUPABASE_URL=None, SUPABASE_SERVICE_ROLE_KEY=None)
+    async with at(instance) as url:
+        assert await reported(collector(rig, url))
+    assert "not stored" in caplog.text
+
+
+@pytest.mark.parametrize(("chance", "share"), [(0.0, 1 - JITTER), (0.5, 1.0), (1.0, 1 + JITTER)])
+async def test_jitter(rig: Rig, chance: float, share: float) -> None:
+    """A fifth of the interval either way."""
+    assert collector(rig, "http://x", jitter=lambda: chance).pause_s() == pytest.approx(FIRST_S * share)
+
+
+@pytest.mark.parametrize("told", ["soon", None, -5, 1e9, float("nan")])
+async def test_an_interval_that_makes_no_sense(rig: Rig, told: object) -> None:
+    """Is brought within bounds, or ignored: the collector neither floods nor falls silent."""
+    one = collector(rig, "http://x")
+    one._told(told)
+    assert 10 <= one.interval_s <= 3_600
+
+
+async def test_it_ends_when_it_is_told_to(rig: Rig) -> None:
+    """Between two reports, at once."""
+    stop, measured = threading.Event(), list[int]()
+
+    def measure() -> Figures:
+        measured.append(1)
+        stop.set()
+        return Figures(1, 1, 1, 1)
+
+    await asyncio.to_thread(collector(rig, "http://127.0.0.1:9", servers={"web": measure}).run, stop)
+    assert measured == [1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--reporter", "x"],
+        ["--url", "ftp://x", "--reporter", "x"],
+        ["--url", "file:///etc/passwd", "--reporter", "x"],
+        ["--url", "http://x", "--reporter", "x", "--scrape", "web"],
+        ["--url", "http://x", "--reporter", "x", "--scrape", "web=file:///etc/passwd"],
+        ["--url", "http://x", "--reporter", "x", "--scrape", "a=http://x", "--scrape", "a=http://y"],
+    ],
+)
+async def test_wrong_arguments(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    """Are refused before anything is sent."""
+    monkeypatch.setenv("BREAKWATER_SECRET", "x" * 20)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+async def test_as_a_program() -> None:
+    """It is one file that runs alone; without its secret it says which variable is missing."""
+    environ = {name: value for name, value in os.environ.items() if name != "BREAKWATER_SECRET"}
+    for secret, expected, said in (({}, 2, "BREAKWATER_SECRET"), ({"BREAKWATER_SECRET": "x" * 20}, 1, "not delivered")):
+        program = [str(PROGRAM), "--url", "http://127.0.0.1:9", "--reporter", "x", "--once"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *program, env={**environ, **secret}, cwd="/", stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await process.communicate()
+        assert process.returncode == expected
+        assert said in errors.decode()
+        assert "x" * 20 not in errors.decode()
