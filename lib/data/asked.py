@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from starlette.datastructures import QueryParams
 
 from ..cache.freshness import Directives, directives
+from ..edge.paths import asked
 from ..edge.problems import Problem
 from ..edge.request import Request
 from .access import VIEW
@@ -23,7 +24,7 @@ def parameters(resource: Resource, path: Mapping[str, str], query: QueryParams) 
     Whatever is let through becomes a cache key, here and at an edge: hence nothing that means nothing.
     """
     control = {REFRESH, VIEW} if resource.roles else {REFRESH}
-    for name, value in query.multi_items():
+    for name, value in asked(query, path):
         if name not in resource.query and name not in control:
             known = ", ".join(sorted({*resource.query, *control}))
             raise Problem("invalid_parameter", f"{name[:60]!r}: this route knows {known}.")

@@ -9,6 +9,7 @@ path therefore come from ``raw_path``, by `segments`.
 from collections.abc import Mapping
 from urllib.parse import quote, unquote_to_bytes
 
+from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from ..base.values import dataclass
@@ -26,6 +27,12 @@ def segments(scope: Scope) -> tuple[str, ...]:
     # ASGI lets a server leave raw_path out; the decoded path is then all there is.
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return tuple(unquote_to_bytes(each).decode(errors="replace") for each in raw.removeprefix(b"/").split(b"/"))
+
+
+def asked(query: QueryParams, path: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The parameters that a client sent, without those that a rewrite adds: each part of the path once, by its name."""
+    added = dict(path)
+    return [(name, value) for name, value in query.multi_items() if added.pop(name, None) != value]
 
 
 @dataclass(frozen=True, slots=True)

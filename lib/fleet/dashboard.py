@@ -9,6 +9,7 @@ from ..base.values import dataclass
 from ..data.access import VIEW, require_role
 from ..edge import limits
 from ..edge.limits import BY_TABLE
+from ..edge.paths import asked
 from ..edge.problems import Problem
 from ..edge.request import Reply, Request
 from .fleet import Origin, read
@@ -30,7 +31,7 @@ class ReadFleet:
 
     async def __call__(self, request: Request, parts: "Parts") -> Reply:
         """Answer one request. Raises Problem."""
-        _known_parameters(request)
+        _known_parameters(request, self.path)
         viewed = await require_role(request, parts, ("viewer", "admin"))
         await limits.count(request, parts, BY_TABLE)
         source = await read(parts)
@@ -43,9 +44,9 @@ class ReadFleet:
         )
 
 
-def _known_parameters(request: Request) -> None:
+def _known_parameters(request: Request, path: Mapping[str, str]) -> None:
     """Raise Problem for any parameter but the view key: each other address would be another entry at the edge."""
-    for name, _ in request.http.query_params.multi_items():
+    for name, _ in asked(request.http.query_params, path):
         if name != VIEW:
             raise Problem("invalid_parameter", f"{name[:60]!r}: this route knows {VIEW}.")
     if len(request.http.query_params.getlist(VIEW)) > 1:

@@ -190,3 +190,21 @@ async def test_a_server_of_any_name(instance: Instance, rig: Rig) -> None:
     await report(instance, rig, [server("a/b"), server("%2F"), server("서버")])
     for path, name in (("a%2Fb", "a/b"), ("%252F", "%2F"), ("%EC%84%9C%EB%B2%84", "서버")):
         assert (await look(instance, f"/api/servers/{path}")).json()["server"]["id"] == name
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/api/servers/a%2Fb?id=a%2Fb", 200),
+        ("/api/servers/a%2Fb?id=a", 400),
+        ("/api/servers/a%2Fb?id=a%2Fb&id=a%2Fb", 400),
+        ("/api/servers/a%2Fb/history?range=1h&id=a%2Fb", 200),
+        ("/api/servers/a%2Fb/history?range=1h&id=x", 400),
+        ("/api/servers?id=a%2Fb", 400),
+    ],
+)
+async def test_what_a_rewrite_adds(rig: Rig, path: str, expected: int) -> None:
+    """The platform puts the parts of a path into the query: nobody asked for that, and nothing else passes as it."""
+    instance = a_fleet(rig)
+    await report(instance, rig, [server("a/b")])
+    assert (await look(instance, path)).status_code == expected
