@@ -256,6 +256,9 @@ class Collector:
 
     def run(self, stop: threading.Event) -> None:
         """Report until told to stop."""
+        # What takes two readings is there in the first report.
+        self.measure()
+        stop.wait(1)
         while not stop.is_set():
             self.measure()
             self.report()
@@ -295,6 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     servers = {name: node_exporter(url) for name, url in given.scrape} or {given.name[:64]: this_machine()}
     collector = Collector(given.url, given.reporter, secret, servers)
     if given.once:
+        collector.measure()
+        time.sleep(1)
         collector.measure()
         return 0 if collector.report() else 1
     stop = threading.Event()

@@ -25,6 +25,7 @@ PURE = (
     "decide",
     "edge.headers",
     "fleet.pace",
+    "fleet.scenarios",
     "fleet.signature",
     "fleet.snapshot",
     "fleet.state",

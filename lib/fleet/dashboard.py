@@ -13,12 +13,15 @@ from ..edge.paths import asked
 from ..edge.problems import Problem
 from ..edge.request import Reply, Request
 from .fleet import Origin, read
-from .replies import FleetBody, OneServerBody, ServerBody, ShownBody
+from .replies import FleetBody, OneServerBody, ScenarioBody, ServerBody, ShownBody
+from .scenarios import Simulation, load, simulate
 from .state import State, body_of, counts_of, iso, state_of
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
 
+SIMULATED = "simulated"
+"""``simulated=1`` shows the servers of the scenario that runs, in place of the real ones."""
 EDGE_S, EDGE_STALE_S = 30, 60
 """For how long caches on the way give it to others, and how much longer while they ask again."""
 
@@ -36,46 +39,61 @@ class ReadFleet:
         await limits.count(request, parts, BY_TABLE)
         source = await read(parts)
         now_ms = parts.fleet.looked_ms = parts.clock.now_ms()
-        state = state_of(parts.fleet.snapshots.values(), now_ms)
+        simulation = load(parts.fleet.simulation)
+        simulation = simulation if simulation is not None and simulation.runs(now_ms) else None
+        # Never both at once: nobody should take one for the other.
+        if simulated := SIMULATED in request.http.query_params:
+            state = state_of([simulate(simulation, now_ms)] if simulation else [], now_ms)
+        else:
+            state = state_of(parts.fleet.snapshots.values(), now_ms)
+        shown = _shown(parts, source, simulated=simulated)
         request.notes.decision, request.notes.reason = "report", source
-        body = to_json(_one(state, self.path["id"], parts, source) if "id" in self.path else _all(state, parts, source))
+        body = to_json(_one(state, self.path["id"], shown) if "id" in self.path else _all(state, simulation, shown))
         return Reply(
             200, body, _headers(request, parts, source, viewed=viewed), for_all=_for_all(request, parts, viewed)
         )
 
 
 def _known_parameters(request: Request, path: Mapping[str, str]) -> None:
-    """Raise Problem for any parameter but the view key: each other address would be another entry at the edge."""
-    for name, _ in asked(request.http.query_params, path):
-        if name != VIEW:
-            raise Problem("invalid_parameter", f"{name[:60]!r}: this route knows {VIEW}.")
-    if len(request.http.query_params.getlist(VIEW)) > 1:
-        raise Problem("invalid_parameter", f"{VIEW}: send it once.")
+    """Raise Problem for any parameter but these two: each other address would be another entry at the edge."""
+    for name, value in asked(request.http.query_params, path):
+        if name not in (SIMULATED, VIEW):
+            raise Problem("invalid_parameter", f"{name[:60]!r}: this route knows {SIMULATED}, {VIEW}.")
+        if len(request.http.query_params.getlist(name)) > 1:
+            raise Problem("invalid_parameter", f"{name}: send it once.")
+        if name == SIMULATED and value != "1":
+            raise Problem("invalid_parameter", f"{SIMULATED}: send 1, or leave it out.")
 
 
-def _shown(parts: "Parts", source: Origin) -> ShownBody:
+def _shown(parts: "Parts", source: Origin, *, simulated: bool) -> ShownBody:
     read_ms = parts.fleet.read_ms
     return {
         "timestamp": iso(parts.clock.now_ms() if read_ms is None else read_ms),
         "cached": source != "redis",
         "source": source,
+        "simulated": simulated,
     }
 
 
-def _all(state: State, parts: "Parts", source: Origin) -> FleetBody:
+def _all(state: State, simulation: Simulation | None, shown: ShownBody) -> FleetBody:
+    scenario: ScenarioBody | None = None
+    if simulation is not None:
+        times = iso(simulation.started_ms), iso(simulation.ends_ms)
+        scenario = {"name": simulation.scenario, "startedAt": times[0], "endsAt": times[1]}
     return {
         "servers": [cast("ServerBody", body_of(each)) for each in state.servers],
         "total": len(state.servers),
         "counts": counts_of(state.servers),
         "conflicts": [{"id": each.id, "reporters": list(each.reporters)} for each in state.conflicts],
-        **_shown(parts, source),
+        "scenario": scenario,
+        **shown,
     }
 
 
-def _one(state: State, name: str, parts: "Parts", source: Origin) -> OneServerBody:
+def _one(state: State, name: str, shown: ShownBody) -> OneServerBody:
     for each in state.servers:
         if each.measured.id == name:
-            return {"server": cast("ServerBody", body_of(each)), **_shown(parts, source)}
+            return {"server": cast("ServerBody", body_of(each)), **shown}
     raise Problem("not_found", f"No reporter names a server {name[:64]!r}.")
 
 

@@ -50,6 +50,15 @@ class ShownBody(TypedDict):
         Literal["redis", "memory", "last"],
         Text("`memory`: what this instance knows. `last`: Redis gives no reply, and this is of `timestamp`."),
     ]
+    simulated: Annotated[bool, Text("True: no such server exists.")]
+
+
+class ScenarioBody(TypedDict):
+    """The simulation that runs."""
+
+    name: str
+    startedAt: str
+    endsAt: str
 
 
 class FleetBody(ShownBody):
@@ -59,6 +68,7 @@ class FleetBody(ShownBody):
     total: int
     counts: dict[str, int]
     conflicts: list[ConflictBody]
+    scenario: Annotated[ScenarioBody | None, Text("Its servers are shown with `simulated=1`, and never otherwise.")]
 
 
 class OneServerBody(ShownBody):

@@ -12,6 +12,7 @@ from ..breaker.circuit import Circuit, opens
 from ..cache import epochs
 from ..data.invalidation import invalidate
 from ..edge.problems import Problem
+from ..fleet.scenarios import Scenario
 from ..limits import bitfield, news
 from ..limits.shapes import Shapes
 from ..limits.supabase import SupabaseDown
@@ -70,7 +71,19 @@ class Turn(BaseModel):
     seconds: Annotated[int, Field(ge=1, le=86_400)] = 3_600
 
 
-class Action(RootModel[Annotated[Invalidate | Reset | Turn, Field(discriminator="action")]]):
+class Simulate(BaseModel):
+    """Start a scenario of simulated servers for ``minutes``, or stop the one that runs."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    action: Literal["simulate"]
+    state: Literal["started", "stopped"]
+    scenario: Scenario = "baseline"
+    seed: Annotated[int, Field(ge=0, le=2**53 - 1)] = 1
+    minutes: Annotated[int, Field(ge=1, le=1_440)] = 60
+
+
+class Action(RootModel[Annotated[Invalidate | Reset | Simulate | Turn, Field(discriminator="action")]]):
     """One admin action."""
 
 
@@ -81,6 +94,14 @@ async def act(parts: "Parts", action: Action, request_id: str) -> str:
             about, done = await _invalidate(parts, invalidate)
         case Reset() as reset:
             about, done = await _reset(parts, reset)
+        case Simulate() as wanted:
+            from ..fleet import simulations
+
+            about = wanted.scenario
+            if wanted.state == "started":
+                done = await simulations.start(parts, wanted.scenario, wanted.seed, wanted.minutes)
+            else:
+                done = await simulations.stop(parts)
         case Turn() as turn:
             about, done = await _turn(parts, turn)
     parts.emit(AdminActed(request_id, action.root.action, about, done))

@@ -152,3 +152,78 @@ revoke all on function public.breakwater_fleet_history(text, text) from public, 
 grant execute on function public.breakwater_fleet_record(text, bigint, jsonb) to service_role;
 grant execute on function public.breakwater_fleet_sweep(bigint) to service_role;
 grant execute on function public.breakwater_fleet_history(text, text) to service_role;
+
+-- Simulations: what simulated servers are like on a quiet day, and which scenario ran when.
+
+create table if not exists public.server_templates (
+  id text primary key,
+  name text not null,
+  kind text not null check (kind in ('web', 'app', 'cache', 'database', 'worker')),
+  cpu double precision not null check (cpu between 0 and 100),
+  memory double precision not null check (memory between 0 and 100),
+  disk double precision not null check (disk between 0 and 100),
+  network double precision not null check (network >= 0)
+);
+
+create table if not exists public.scenario_execution_log (
+  run bigint generated always as identity primary key,
+  scenario text not null,
+  seed bigint not null,
+  started_at timestamptz not null,
+  ends_at timestamptz not null,
+  stopped_at timestamptz
+);
+
+comment on table public.server_templates is 'Simulated servers on a quiet day: percents, and Mbit/s.';
+comment on column public.scenario_execution_log.stopped_at is 'Null where nobody stopped it: it ended at ends_at.';
+
+insert into public.server_templates values
+  ('web-1', 'Web 1', 'web', 25, 40, 35, 120), ('web-2', 'Web 2', 'web', 22, 38, 36, 110),
+  ('web-3', 'Web 3', 'web', 27, 42, 33, 125), ('app-1', 'App 1', 'app', 40, 55, 45, 60),
+  ('app-2', 'App 2', 'app', 38, 57, 44, 58), ('app-3', 'App 3', 'app', 42, 60, 47, 63),
+  ('cache-1', 'Cache 1', 'cache', 12, 70, 20, 200), ('db-1', 'Database 1', 'database', 35, 72, 64, 80),
+  ('db-2', 'Database 2', 'database', 20, 68, 63, 40), ('worker-1', 'Worker 1', 'worker', 55, 48, 52, 15),
+  ('worker-2', 'Worker 2', 'worker', 50, 45, 55, 12)
+on conflict do nothing;
+
+create or replace function public.breakwater_scenario_begin(
+  p_scenario text, p_seed bigint, p_started_ms bigint, p_ends_ms bigint)
+returns jsonb
+language sql
+security invoker
+set search_path = ''
+as $$
+  with begun as (
+    insert into public.scenario_execution_log (scenario, seed, started_at, ends_at)
+    values (p_scenario, p_seed, pg_catalog.to_timestamp(p_started_ms / 1000.0), pg_catalog.to_timestamp(p_ends_ms / 1000.0))
+    returning run
+  )
+  select pg_catalog.jsonb_build_object('run', (select run from begun), 'templates', (
+    select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(t) order by t.id), '[]')
+    from (select * from public.server_templates order by id limit 1000) t))
+$$;
+
+create or replace function public.breakwater_scenario_end(p_run bigint, p_stopped_ms bigint)
+returns boolean
+language sql
+security invoker
+set search_path = ''
+as $$
+  with ended as (
+    update public.scenario_execution_log set stopped_at = pg_catalog.to_timestamp(p_stopped_ms / 1000.0)
+    where run = p_run and stopped_at is null
+    returning true as done
+  )
+  select coalesce((select done from ended), false)
+$$;
+
+alter table public.server_templates enable row level security;
+alter table public.scenario_execution_log enable row level security;
+revoke all on table public.server_templates, public.scenario_execution_log
+  from public, anon, authenticated, service_role;
+grant select on table public.server_templates to service_role;
+grant select, insert, update on table public.scenario_execution_log to service_role;
+revoke all on function public.breakwater_scenario_begin(text, bigint, bigint, bigint) from public, anon, authenticated;
+revoke all on function public.breakwater_scenario_end(bigint, bigint) from public, anon, authenticated;
+grant execute on function public.breakwater_scenario_begin(text, bigint, bigint, bigint) to service_role;
+grant execute on function public.breakwater_scenario_end(bigint, bigint) to service_role;
