@@ -202,8 +202,7 @@ class Chain:
 
         Empty for a question that every provider can answer.
         """
-        needs = question.needs
-        if not needs:
+        if not (needs := question.needs):
             return ()
         now_ms = self.clock.now_ms()
         return tuple(

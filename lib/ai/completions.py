@@ -207,10 +207,12 @@ def _pieces(text: str) -> Iterator[str]:
 def text_in(message: Mapping[str, Any]) -> str:
     """The text that a message, or a delta, says; of a content in parts, that of its text parts."""
     content = message.get("content")
+    if isinstance(content, str):
+        return content
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
         return "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
+    return ""
 
 
 def calls_in(message: Mapping[str, Any]) -> bool:

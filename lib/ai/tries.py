@@ -12,7 +12,7 @@ from ..breaker.circuit import Failure
 from ..call import Attempt, Call
 from ..decide import Standing
 from ..limits.admission import Admission, Charge
-from ..lookup import Lookup, Texts
+from ..lookup import Lookup
 from ..pieces import Done, Exhausted, Piece
 from ..redis.op import Op, ignored
 from ..source import Opened, Price
@@ -45,13 +45,10 @@ class Asking:
         """The chain's shared state, and what can be tried with it."""
         found = self.chain.lookup(now_ms)
 
-        def read(texts: Texts) -> Tries:
-            return Tries(self.chain, self.question, self.caller, self.unable, found.read(texts))
+        def tries(view: View) -> Tries:
+            return Tries(self.chain, self.question, self.caller, self.unable, view)
 
-        def unread() -> Tries:
-            return Tries(self.chain, self.question, self.caller, self.unable, found.unread())
-
-        return Lookup(found.keys, read, unread)
+        return Lookup(found.keys, lambda texts: tries(found.read(texts)), lambda: tries(found.unread()))
 
 
 @dataclass(slots=True, eq=False)
