@@ -22,6 +22,7 @@ _CALLS = [
     {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Seoul"}'}},
     {"id": "call_b", "type": "function", "function": {"name": "time", "arguments": "{}"}},
 ]
+MANY_CALLS = [{**_CALLS[0], "id": f"call_{number}", "note": "x" * 1_000} for number in range(100)]
 _BARE_CALLS = [{name: value for name, value in call.items() if name != "type"} for call in _CALLS]
 USAGE = {
     "prompt_tokens": 11,
@@ -94,6 +95,7 @@ SCENES: dict[str, Scene] = {
             DONE,
         ),
     ),
+    "many tools": Scene(whole({"tool_calls": MANY_CALLS}, finish="tool_calls")),
     "tools without index or type": Scene(
         whole({"tool_calls": _BARE_CALLS}, finish="tool_calls"),
         events=(chunk({"role": "assistant", "tool_calls": _BARE_CALLS}), chunk(finish="tool_calls"), DONE),

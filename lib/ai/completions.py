@@ -52,9 +52,9 @@ class Joining:
             if name == "delta":
                 self._joins &= _merge(joined["message"], value)
             elif name == "logprobs" and isinstance(value, dict):
-                _extend(joined, name, value)
-            elif name in _SERIES and isinstance(value, list):
-                joined[name] = [*(joined.get(name) or ()), *value]
+                self._joins &= _extend(joined, name, value)
+            elif name in _SERIES and isinstance(value, list) and isinstance(joined.get(name, []), list):
+                joined[name] = [*joined.get(name, ()), *value]
             elif not _is_empty(value) or name not in joined:
                 joined[name] = value
 
@@ -102,11 +102,22 @@ def _without(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {each: held for each, held in value.items() if each != name}
 
 
-def _extend(joined: dict[str, Any], name: str, value: Mapping[str, Any]) -> None:
-    """``logprobs``: its lists go on."""
-    before = joined.get(name) or {}
-    lists = {each: [*(before.get(each) or ()), *more] for each, more in value.items() if isinstance(more, list)}
-    joined[name] = {**value, **before, **lists}
+def _extend(joined: dict[str, Any], name: str, value: Mapping[str, Any]) -> bool:
+    """``logprobs``: its lists go on. Whether it is known how all of it does."""
+    before = joined.get(name)
+    if not isinstance(before, dict):
+        joined[name] = dict(value)
+        return True
+    known = True
+    for each, more in value.items():
+        held = before.get(each)
+        if isinstance(held, list) and isinstance(more, list):
+            before[each] = [*held, *more]
+        elif held is None:
+            before[each] = more
+        else:
+            known &= more is None or held == more
+    return known
 
 
 def _merge(joined: dict[str, Any], delta: Mapping[str, Any]) -> bool:
@@ -233,7 +244,7 @@ def may_be_kept(choice: Mapping[str, Any], *, limited: bool) -> bool:
 
     Not kept: what was filtered, refused, or cut by a length that nobody set.
     """
-    finish = choice.get("finish_reason")
+    finish = str(choice.get("finish_reason"))
     return (finish in _KEPT or (finish == "length" and limited)) and not choice["message"].get("refusal")
 
 

@@ -1,6 +1,6 @@
 """What a request in OpenAI's protocol may hold. Apart from ``schemas.py``: only one route needs it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -29,8 +29,7 @@ class ChatCompletion(BaseModel):
         """Whether a stream is to end with its usage."""
         return bool((self.stream_options or {}).get("include_usage"))
 
-    @property
-    def body(self) -> Mapping[str, Any]:
-        """The request as it came."""
+    def body_without(self, omitted: Collection[str]) -> Mapping[str, Any]:
+        """The request as it came, but for the fields that nobody is sent."""
         named = {name: value for name, value in self.__dict__.items() if name in self.model_fields_set}
-        return {**named, **(self.model_extra or {})}
+        return {name: value for name, value in (named | (self.model_extra or {})).items() if name not in omitted}

@@ -92,7 +92,7 @@ class Supervisor:
             used["usage"] = usage
         body: AnswerBody = {
             "answer": completions.text_in(choice["message"]),
-            "finishReason": choice["finish_reason"],
+            "finishReason": str(choice["finish_reason"]),
             "sessionId": self.session,
             "model": result.value.model,
             "requestId": request.id,
@@ -147,7 +147,7 @@ async def guarded(
     subject = subject_of(caller, policy)
     if (refused := await parts.guard.refusal(subject, request.deadline)) is not None:
         return respond(request, refused, form, stream=stream)
-    unable = parts.chain.unable(question)
+    unable = parts.chain.unable(question, caller.id)
     if unable and all(unable):
         raise _nobody_can(str(unable[0]))
     try:

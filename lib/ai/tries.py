@@ -121,7 +121,7 @@ class Tries:
                 failure = e
                 if is_final(e, safety_failover=self.chain.safety_failover):
                     break
-                learn(self.chain, self.chain.links[place], self.question, e)
+                learn(self.chain, self.chain.links[place], self.question, self.caller, e)
                 continue
             self.attempts.append(Attempt(self.chain.links[place].name, passed_over))
             if passed_over == "too_large" and failure is None:
@@ -275,8 +275,9 @@ def is_final(error: ProviderFailed, *, safety_failover: bool) -> bool:
     return error.kind == "rejected" and not too_long
 
 
-def learn(chain: Chain, link: Link, question: AnyQuestion, error: ProviderFailed) -> None:
+def learn(chain: Chain, link: Link, question: AnyQuestion, caller: str, error: ProviderFailed) -> None:
     """A field that a provider does not have is not sent there again for a while; one with another value may be."""
     told = error.told
-    if error.kind == "unsupported" and told and told.param in question.needs and told.code not in _VALUES:
-        chain.learn(link, question, str(told.param))
+    known = told is not None and told.param in question.needs and told.param not in ("messages", "model")
+    if error.kind == "unsupported" and told and known and told.code not in _VALUES:
+        chain.learn(link, question, caller, str(told.param))

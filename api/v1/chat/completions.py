@@ -24,7 +24,7 @@ async def complete(request: Request, parts: "Parts") -> Reply:
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    question = chat_request(body.body, parts.settings.models, session=f"s-{caller.id[:16]}")
+    question = chat_request(body.body_without(parts.settings.omitted), parts.settings.models, f"s-{caller.id[:16]}")
     return await guarded(
         request,
         parts,
