@@ -160,7 +160,8 @@ async def test_a_whole_reply_comes_as_it_came(gateway: Gateway, scene: str) -> N
 
 STREAMED = [
     *("text", "tools", "refusal", "reasoning", "two choices", "logprobs", "annotations and images", "length"),
-    *("safety after text", "finish error", "unknown finish", "no usage", "content in parts"),
+    *("safety after text", "finish error", "unknown finish", "no usage", "content in parts", "content filter"),
+    "reasoning only",
 ]
 
 
@@ -291,6 +292,14 @@ async def test_what_is_cut_before_it_shows_anything_is_an_error_reply(gateways: 
     both = gateways(GROQ_API_KEY="x", GROQ_BASE_URL=servers[1][1], AI_PROVIDERS="openai,groq")
     reply = await both.chat("cut at once", stream=True)
     assert reply.headers["x-attempts"] == "openai;cut, groq;cut"
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_fewer_choices_than_were_asked_for_are_not_kept(gateway: Gateway, stream: bool) -> None:
+    """A provider that does not know ``n`` has answered, but not what was asked."""
+    for _ in range(2):
+        reply = await gateway.chat("text", stream=stream, n=2)
+        assert (reply.status_code, reply.headers["x-cache"], "error" in reply.text) == (200, "MISS", False)
 
 
 async def test_the_model_is_the_real_one(gateway: Gateway) -> None:
