@@ -26,7 +26,8 @@ class Group:
 # The first match decides.
 GROUPS = (
     Group("ai/supervisor", r"/api/ai/supervisor", "RATELIMIT_AI_SUPERVISOR", "10/minute,100/day"),
-    Group("ai", r"/api/(ai|v1)/.+", "RATELIMIT_AI", "10/minute,100/day"),
+    # A list of models costs nobody's money: it is no question.
+    Group("ai", r"/api/(ai/.+|v1/(?!models(/|$)).+)", "RATELIMIT_AI", "10/minute,100/day"),
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
     Group("api", r".*", "RATELIMIT_API", "100/minute"),
 )

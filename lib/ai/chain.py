@@ -26,6 +26,7 @@ from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
 from .budgets import Budget, Refusals
+from .failures import Failures
 from .providers.port import Provider
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Chain:
     emit: Listener
     breakers: tuple[Breaker, ...] = field(init=False)
     """Each provider's circuit, by place."""
+    failures: Failures = field(default_factory=Failures)
+    """How requests failed a moment ago, for routes whose clients repeat them at once."""
     _refusals: dict[str, Refusals] = field(default_factory=dict)
     """What is known of budgets that refuse."""
     _budgeted: tuple[Link, ...] = field(init=False)

@@ -1,33 +1,15 @@
-"""Answers and errors in the shapes of OpenAI's chat completions, so that its SDKs work unchanged."""
+"""Answers in the shapes of OpenAI's chat completions, so that its SDKs work unchanged."""
 
 from collections.abc import AsyncGenerator, Mapping
 
 from ..base.encode import to_json
 from ..base.values import dataclass
 from ..call import Answered
-from ..edge.replies import ProblemBody
 from ..edge.request import Request
 from . import streams
 from .question import Answer
 from .respond import AnswerOutcome, provenance
 from .streams import AnswerPiece
-
-_TYPES = {400: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error"}
-_TYPES |= {422: "invalid_request_error", 405: "invalid_request_error", 429: "rate_limit_error"}
-
-
-def error_body(problem: ProblemBody) -> tuple[bytes, str]:
-    """An error as OpenAI words it; the code is ours, and so are the attempts beside it."""
-    errors = problem.get("errors")
-    error: dict[str, object] = {
-        "message": problem["detail"],
-        "type": _TYPES.get(problem["status"], "server_error"),
-        "param": errors[0]["field"] if errors else None,
-        "code": problem["code"],
-    }
-    if "attempts" in problem:
-        error["attempts"] = problem["attempts"]
-    return to_json({"error": error}), "application/json"
 
 
 @dataclass(frozen=True, slots=True)

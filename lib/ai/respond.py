@@ -12,6 +12,7 @@ from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
 from ..edge import outcomes
 from ..edge.limits import subject_of
 from ..edge.outcomes import Wording
+from ..edge.problems import Problem
 from ..edge.replies import AnswerBody, Provenance
 from ..edge.request import Reply, Request
 from ..redis import keys
@@ -22,6 +23,7 @@ from .tries import Asking
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
+    from .failures import Failures
 
 EVENT_STREAM = "text/event-stream"
 CODEC = AnswerCodec()
@@ -110,8 +112,12 @@ async def guarded(
     directives: Directives,
     form: Format,
     stream: bool,
+    failures: "Failures | None" = None,
 ) -> Reply:
-    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
+    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem.
+
+    ``failures``: where failures are remembered, and found again without asking anybody.
+    """
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
     subject = subject_of(caller, policy)
     if (refused := parts.guard.refusal(subject)) is not None:
@@ -130,8 +136,15 @@ async def guarded(
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
     )
+    if failures is not None and not directives.only_if_cached:
+        failures.check(call.key, parts.clock.now_ms())
     outcome = await parts.guard.handle(call, Asking(parts.chain, question, caller.id), CODEC)
-    return respond(request, outcome, form, stream=stream)
+    try:
+        return respond(request, outcome, form, stream=stream)
+    except Problem as problem:
+        if failures is not None and isinstance(outcome.result, Failed):
+            failures.note(call.key, problem, parts.clock.now_ms())
+        raise
 
 
 def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: bool) -> Reply:

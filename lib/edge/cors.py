@@ -18,6 +18,7 @@ EXPOSED = (
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
     "X-Request-Id",
+    "X-Should-Retry",
 )
 """The headers of replies that a page may read."""
 

@@ -39,6 +39,8 @@ KINDS = {
         Kind("unauthorized", 401, "The token is missing or wrong", "client"),
         Kind("closed", 403, "The route is closed", "guard"),
         Kind("not_found", 404, "There is nothing at this path", "client"),
+        Kind("model_not_found", 404, "No such model is configured", "client"),
+        Kind("unsupported_endpoint", 404, "This part of OpenAI's API is not served", "client"),
         Kind("method_not_allowed", 405, "Method not allowed", "client"),
         Kind("body_too_large", 413, "The body is too large", "client"),
         Kind("unsupported_media_type", 415, "The body is not declared as JSON", "client"),

@@ -121,7 +121,7 @@ class OpenAIErrorFields(TypedDict):
     """An error as OpenAI words it; the code is ours."""
 
     message: str
-    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    type: Literal["invalid_request_error", "insufficient_quota", "rate_limit_error", "server_error"]
     param: str | None
     code: str
 

@@ -52,8 +52,18 @@ class Reply:
     """Values of ``Set-Cookie``: the one header of which each value needs a line of its own (RFC 9110, section 5.3)."""
 
 
-type ErrorBody = Callable[[ProblemBody], tuple[bytes, str]]
-"""How a route words its errors: the body and its media type."""
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error as a route words it. ``headers`` come on top of those that the problem has."""
+
+    status: int
+    body: bytes
+    media: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+type Errors = Callable[[ProblemBody], ErrorReply]
+"""How a route words its errors."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +72,7 @@ class Request:
 
     http: starlette.requests.Request
     id: str
-    errors: ErrorBody
+    errors: Errors
     deadline: float = 0.0
     """On the monotonic clock, in seconds: when the platform stops the function, or the configured maximum."""
     notes: Notes = field(default_factory=Notes)

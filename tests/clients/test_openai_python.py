@@ -110,7 +110,7 @@ async def test_parts_and_the_developers_role(client: AsyncOpenAI, provider: Fake
 
 async def test_errors_are_the_sdks_own(client: AsyncOpenAI, provider: FakeProvider) -> None:
     """Each status is the exception that the SDK documents, with code and type."""
-    with pytest.raises(openai.UnprocessableEntityError) as invalid:
+    with pytest.raises(openai.BadRequestError) as invalid:
         await client.chat.completions.create(model="m", messages=[])
     assert (invalid.value.code, invalid.value.type, invalid.value.param) == (
         "invalid_request",
@@ -121,12 +121,17 @@ async def test_errors_are_the_sdks_own(client: AsyncOpenAI, provider: FakeProvid
         "type": "image_url",
         "image_url": {"url": "https://example.com/a.png"},
     }
-    with pytest.raises(openai.UnprocessableEntityError, match="only text"):
+    with pytest.raises(openai.BadRequestError, match="only text"):
         await client.chat.completions.create(model="m", messages=[{"role": "user", "content": [image]}])
     provider.fails = ProviderFailed("server", "HTTP 500")
     with pytest.raises(openai.InternalServerError) as failed:
-        await client.chat.completions.create(model="m", messages=[ASKED])
+        # By the SDK's defaults it would repeat the call twice.
+        await client.with_options(max_retries=2).chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "How full is it now?"}]
+        )
     assert failed.value.code == "backend_failed"
+    assert failed.value.response.headers["x-should-retry"] == "false"
+    assert provider.asked == 1
     provider.fails = None
     # What was wrong with the requests before counts as well.
     for _ in range(7):

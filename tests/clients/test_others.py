@@ -95,8 +95,8 @@ async def test_openai_for_javascript(url: str, provider: Breaking) -> None:
     assert (found["streamed"]["text"], found["streamed"]["finish"]) == (text, "stop")
     assert found["streamed"]["usage"]["total_tokens"] == 100
     assert found["invalid"] == {
-        "name": "UnprocessableEntityError",
-        "status": 422,
+        "name": "BadRequestError",
+        "status": 400,
         "code": "invalid_request",
         "type": "invalid_request_error",
         "param": "messages",

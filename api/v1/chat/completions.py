@@ -10,6 +10,7 @@ from lib.edge.request import Reply, Request
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
     from lib.edge.replies import ProblemBody
+    from lib.edge.request import ErrorReply
 
 ROUTE = "/api/v1/chat/completions"
 
@@ -36,14 +37,15 @@ async def complete(request: Request, parts: "Parts") -> Reply:
         directives=directives(request.header("cache-control")),
         form=ChatFormat(body.model, usage),
         stream=body.wants_stream(request.header("accept")),
+        failures=parts.chain.failures,
     )
 
 
-def errors(problem: "ProblemBody") -> tuple[bytes, str]:
+def errors(problem: "ProblemBody") -> "ErrorReply":
     """Errors as OpenAI words them."""
-    from lib.ai.openai import error_body
+    from lib.ai.openai_errors import openai_error
 
-    return error_body(problem)
+    return openai_error(problem)
 
 
 app = endpoint(instance, errors, limit=BY_GUARD, post=complete)
