@@ -4,11 +4,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import field
 from functools import lru_cache
+from typing import Literal
 
 from .base.values import dataclass
 from .cache.freshness import CacheRules
 from .limits.grammar import parse_limits
 from .limits.window import Layout
+
+type Scope = Literal["session", "caller", "shared"]
+"""Who is served an answer again: the session that it was computed for, all sessions of its caller, or everybody."""
 
 
 @dataclass(frozen=True, slots=True)

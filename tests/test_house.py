@@ -23,6 +23,7 @@ PURE = (
     "breaker.vitals",
     "cache.freshness",
     "decide",
+    "edge.accept",
     "edge.headers",
     "ledger.allowances",
     "ledger.bill",

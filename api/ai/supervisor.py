@@ -18,14 +18,15 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
+    from lib.ai.owners import asker, shelf
     from lib.ai.respond import Supervisor, guarded
     from lib.ai.schemas import MAX_BODY_BYTES, Ask
     from lib.cache.freshness import directives
 
     body = await request.json(Ask, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    # Without a session each caller has one that is derived from its identity: stable, and not to be guessed.
-    question = body.question(default_session=f"s-{caller.id[:16]}")
+    who = asker(caller, request.header, parts.settings.identity_key, session=body.session)
+    kept = shelf(parts.settings.cache_scope, ROUTE.removeprefix("/api/"), who, stands_alone=body.stands_alone)
     wanted = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":
         wanted = replace(wanted, no_cache=True)
@@ -34,9 +35,10 @@ async def ask(request: Request, parts: "Parts") -> Reply:
         parts,
         path=ROUTE,
         caller=caller,
-        question=question,
+        question=body.question(kept.told),
+        shelf=kept,
         directives=wanted,
-        form=Supervisor(question.session),
+        form=Supervisor(who.session),
         stream=body.wants_stream(request.header("accept")),
     )
 

@@ -26,11 +26,11 @@ from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
 from .budgets import Budget, Refusals
-from .failures import Failures
 from .providers.port import Provider
 
 if TYPE_CHECKING:
     from ..breaker.checks import Result
+    from .failures import Failures
 
 
 type Visit = Callable[[], Awaitable[int]]
@@ -86,8 +86,7 @@ class Chain:
     emit: Listener
     breakers: tuple[Breaker, ...] = field(init=False)
     """Each provider's circuit, by place."""
-    failures: Failures = field(default_factory=Failures)
-    """How requests failed a moment ago, for routes whose clients repeat them at once."""
+    _failures: "Failures | None" = None
     _refusals: dict[str, Refusals] = field(default_factory=dict)
     """What is known of budgets that refuse."""
     _budgeted: tuple[Link, ...] = field(init=False)
@@ -129,6 +128,15 @@ class Chain:
         elif allowance is not None:
             made.check = partial(asking, share=allowance)
         return made
+
+    @property
+    def failures(self) -> "Failures":
+        """How requests failed a moment ago, for routes whose clients repeat them at once."""
+        if self._failures is None:
+            from .failures import Failures
+
+            self._failures = Failures()
+        return self._failures
 
     def lookup(self, now_ms: int) -> Lookup[View]:
         """The shared state: a circuit and a month's use for each provider."""

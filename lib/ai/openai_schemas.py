@@ -5,8 +5,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..edge.accept import prefers_events
+from ..edge.problems import Problem
+from ..edge.replies import FieldError
+from ..edge.request import Request
 from .question import Question
 from .schemas import Conversation, check_last, check_numbers
+
+_MAX_SESSION_CHARS = 128
+_PERSONAL = ("functions", "metadata", "prompt_cache_key", "safety_identifier", "store", "tools")
+"""Fields that say something of one user, or make the answer depend on more than the question."""
 
 
 class StreamOptions(BaseModel):
@@ -40,10 +48,27 @@ class ChatCompletion(BaseModel):
 
     def wants_stream(self, accept: str) -> bool:
         """Whether the answer is to be streamed."""
-        return self.stream if self.stream is not None else "text/event-stream" in accept.lower()
+        return self.stream if self.stream is not None else prefers_events(accept)
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether its answer depends on nothing but what it says, and nothing in it belongs to one user."""
+        personal = any((self.model_extra or {}).get(name) for name in _PERSONAL)
+        before = self.messages[:-1]
+        return not (self.user or personal) and all(turn.role in ("system", "developer") for turn in before)
 
     def question(self, session: str) -> Question:
         """The question, as the chain takes it."""
         turns = tuple(turn.message for turn in self.messages)
         parameters: dict[str, Any] = {"model": self.model, **(self.model_extra or {})}
         return Question(session, turns, parameters)
+
+
+def session_in(request: Request) -> str:
+    """The session that the header ``X-Session-Id`` names; empty for none. Raises Problem."""
+    session = request.header("x-session-id").strip()
+    if len(session) > _MAX_SESSION_CHARS:
+        message = f"send at most {_MAX_SESSION_CHARS} characters"
+        error: FieldError = {"field": "X-Session-Id", "message": message, "type": "string_too_long"}
+        raise Problem("invalid_request", f"X-Session-Id: {message}", errors=[error])
+    return session

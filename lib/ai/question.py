@@ -51,19 +51,20 @@ class Answer:
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
-def hash_of(route: str, identity: str, question: Question) -> str:
+def hash_of(route: str, identity: str, question: Question, session: str | None = None) -> str:
     """A hash of exactly what is sent, and of who may see the answer; 32 hexadecimal digits.
 
     Nothing is normalised: a provider can tell any two different texts apart, so their answers may differ. Only the
     order of an object's members does not count. Canonical JSON through SHA-256, so that instances, processes and
-    releases agree (tests hold golden values). ``identity`` is whoever the answer belongs to.
+    releases agree (tests hold golden values). ``identity`` is whoever the answer belongs to,
+    ``session`` what it is kept under: without it, the session that the provider is told of.
     """
     canonical = _canonical(
         {
             "v": 2,
             "route": route,
             "identity": identity,
-            "session": question.session,
+            "session": question.session if session is None else session,
             "messages": [[turn.role, turn.content] for turn in question.messages],
             "parameters": question.parameters,
         }

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 from ..base.caller import Caller
 from ..base.encode import to_json
 from ..base.values import dataclass
-from ..cache import epochs
 from ..cache.freshness import Directives
 from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
 from ..edge import outcomes
@@ -17,6 +16,7 @@ from ..edge.replies import AnswerBody, Provenance
 from ..edge.request import Reply, Request
 from ..redis import keys
 from . import streams
+from .owners import Shelf
 from .question import Answer, AnswerCodec, Question, hash_of
 from .streams import AnswerPiece
 from .tries import Asking
@@ -109,6 +109,7 @@ async def guarded(
     path: str,
     caller: Caller,
     question: Question,
+    shelf: Shelf,
     directives: Directives,
     form: Format,
     stream: bool,
@@ -116,6 +117,7 @@ async def guarded(
 ) -> Reply:
     """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem.
 
+    ``question`` names the session that the backend is told of, ``shelf`` the one that the answer is kept under.
     ``failures``: where failures are remembered, and found again without asking anybody.
     """
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
@@ -125,8 +127,8 @@ async def guarded(
     call = Call(
         route=route,
         subject=subject,
-        key=keys.answer(route, question.session, hash_of(route, caller.id, question)),
-        epochs=epochs.of_session(route, question.session),
+        key=keys.answer(route, shelf.session, hash_of(route, shelf.owner, question, shelf.session)),
+        epochs=shelf.epochs,
         request_id=request.id,
         deadline=request.deadline,
         directives=directives,

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import starlette.requests
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..base.events import Crashed
 from ..base.log import log
 from ..base.values import dataclass
 from . import limits, sending
-from .cors import cors
+from .cors import allows, cors
 from .current import serving
 from .errors import as_problem, problem_json, reply_to
 from .limits import BY_TABLE, RouteLimit
@@ -87,11 +87,12 @@ class Endpoint:
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             await _serve(request, parts, self, scope, receive, send)
 
-        origins = parts.settings.allowed_origins
-        allowed = "*" in origins or request.header("origin") in origins
-        # Where there is no handler, a page may read so, whatever it has sent.
-        methods = self.handlers or _ALL_METHODS
-        await (cors(serve, origins, methods) if allowed else serve)(scope, receive, send)
+        app: ASGIApp = serve
+        if allows(parts.settings.allowed_origins, origin := request.header("origin")):
+            # Where there is no handler, a page may read so, whatever it has sent.
+            methods = self.handlers or _ALL_METHODS
+            app = cors(serve, origin, methods, request.header("access-control-request-headers"))
+        await app(scope, receive, send)
 
 
 def endpoint(

@@ -20,20 +20,26 @@ async def complete(request: Request, parts: "Parts") -> Reply:
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
     from lib.ai.openai import ChatFormat
-    from lib.ai.openai_schemas import ChatCompletion
+    from lib.ai.openai_schemas import ChatCompletion, session_in
+    from lib.ai.owners import asker, shelf
     from lib.ai.respond import guarded
     from lib.ai.schemas import MAX_BODY_BYTES
     from lib.cache.freshness import directives
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
+    session = session_in(request)
+    who = asker(caller, request.header, parts.settings.identity_key, session=session, user=body.user or "")
+    alone = body.stands_alone and not session
+    kept = shelf(parts.settings.cache_scope, ROUTE.removeprefix("/api/"), who, stands_alone=alone)
     usage = bool(body.stream_options and body.stream_options.include_usage)
     return await guarded(
         request,
         parts,
         path=ROUTE,
         caller=caller,
-        question=body.question(session=f"s-{caller.id[:16]}"),
+        question=body.question(kept.told),
+        shelf=kept,
         directives=directives(request.header("cache-control")),
         form=ChatFormat(body.model, usage),
         stream=body.wants_stream(request.header("accept")),
