@@ -12,21 +12,25 @@ if TYPE_CHECKING:
     from lib.app.wiring import Parts
 
 ROUTE = "/api/ai/supervisor"
+NAME = ROUTE.removeprefix("/api/")
 
 
 async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
-    from lib.ai.owners import asker, shelf
+    from lib.ai.owners import owner_of, shelf
     from lib.ai.respond import Supervisor, guarded
     from lib.ai.schemas import MAX_BODY_BYTES, Ask
     from lib.cache.freshness import directives
 
     body = await request.json(Ask, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    who = asker(caller, request.header, parts.settings.identity_key, session=body.session)
-    kept = shelf(parts.settings.cache_scope, ROUTE.removeprefix("/api/"), who, stands_alone=body.stands_alone)
+    secret, scope = parts.settings.identity_key, parts.settings.cache_scope
+    owner = owner_of(caller, request.header, secret)
+    # Without a session each owner has one that is made of its id: stable, and not to be guessed.
+    session = body.session or f"s-{owner[:16]}"
+    kept = shelf(scope, NAME, owner, session, secret, stands_alone=scope == "shared" and body.stands_alone)
     wanted = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":
         wanted = replace(wanted, no_cache=True)
@@ -38,7 +42,7 @@ async def ask(request: Request, parts: "Parts") -> Reply:
         question=body.question(kept.told),
         shelf=kept,
         directives=wanted,
-        form=Supervisor(who.session),
+        form=Supervisor(session),
         stream=body.wants_stream(request.header("accept")),
     )
 

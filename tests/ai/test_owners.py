@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from dev.supabase import sign_user_token
-from lib.ai.owners import asker
+from lib.ai.owners import owner_of
 from lib.base.caller import identify
 from tests.rig.guard import Rig
 from tests.rig.instance import Instance
@@ -112,9 +112,13 @@ def test_fields_do_not_run_into_each_other() -> None:
     """A key that holds what another user is called is still another user."""
     caller, secret = identify("address", "a", b"k"), b"k"
     given = [("x", "y"), ("xy", ""), ("", "xy"), ('x","y', ""), ("x\0y", "")]
-    found = {asker(caller, {"authorization": key}.get, secret, user=user).id for key, user in given}  # type: ignore[arg-type]
+
+    def owner(key: str, user: str) -> str:
+        return owner_of(caller, lambda name: key if name == "authorization" else "", secret, user)
+
+    found = {owner(*each) for each in given}
     assert len(found) == len(given)
-    assert asker(caller, lambda name: "", secret).id == caller.id
+    assert owner_of(caller, lambda name: "", secret) == caller.id
 
 
 # ---------------------------------------------------------------- CACHE_SCOPE
@@ -134,7 +138,7 @@ async def test_a_callers_sessions(rig: Rig, scope: str, second: str) -> None:
 async def test_a_question_of_everybody(rig: Rig, path: str, scope: str, second: str) -> None:
     """With ``shared`` it is computed once for all, whatever their keys; each is counted by its own limit."""
     made = rig.instance(CACHE_SCOPE=scope)
-    who = (
+    who: tuple[dict[str, str], ...] = (
         {},
         {"x-forwarded-for": "198.51.100.1"},
         {"x-forwarded-for": "198.51.100.2", "authorization": "Bearer sk-one"},
@@ -187,12 +191,10 @@ SHARED: dict[str, tuple[str, dict[str, Any]]] = {
 async def test_what_everybody_may_share(rig: Rig, path: str, body: dict[str, Any]) -> None:
     """A question that stands alone, though its chat has a name."""
     made = rig.instance(CACHE_SCOPE="shared")
-    replies = [
-        await ask(
-            made, path, {"x-forwarded-for": address}, **body, **({"id": f"chat-{address}"} if path == ASK else {})
-        )
-        for address in (ADDRESS, "198.51.100.1")
-    ]
+    replies = []
+    for number, address in enumerate((ADDRESS, "198.51.100.1")):
+        given = {**body, "id": f"chat-{number}"} if path == ASK else body
+        replies.append(await ask(made, path, {"x-forwarded-for": address}, **given))
     assert [each.headers["x-cache"] for each in replies] == ["MISS", "HIT"]
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lib.edge.request import ErrorReply
 
 ROUTE = "/api/v1/chat/completions"
+NAME = ROUTE.removeprefix("/api/")
 
 
 async def complete(request: Request, parts: "Parts") -> Reply:
@@ -21,17 +22,17 @@ async def complete(request: Request, parts: "Parts") -> Reply:
     # With the first request, as the parts themselves (lib/app/instance.py).
     from lib.ai.openai import ChatFormat
     from lib.ai.openai_schemas import ChatCompletion, session_in
-    from lib.ai.owners import asker, shelf
+    from lib.ai.owners import owner_of, shelf
     from lib.ai.respond import guarded
     from lib.ai.schemas import MAX_BODY_BYTES
     from lib.cache.freshness import directives
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    session = session_in(request)
-    who = asker(caller, request.header, parts.settings.identity_key, session=session, user=body.user or "")
-    alone = body.stands_alone and not session
-    kept = shelf(parts.settings.cache_scope, ROUTE.removeprefix("/api/"), who, stands_alone=alone)
+    secret, named = parts.settings.identity_key, session_in(request)
+    owner = owner_of(caller, request.header, secret, body.user or "")
+    session, alone = named or f"s-{owner[:16]}", body.stands_alone and not named
+    kept = shelf(parts.settings.cache_scope, NAME, owner, session, secret, stands_alone=alone)
     usage = bool(body.stream_options and body.stream_options.include_usage)
     return await guarded(
         request,
