@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from dev.routes import discover, served
 from lib import __version__
-from lib.ai.models import ModelBody, ModelsBody
+from lib.ai.model_list import ModelBody, ModelsBody
 from lib.ai.openai_errors import status_of
 from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask

@@ -20,21 +20,21 @@ ROUTE = "/api/v1/models"
 
 async def every(request: Request, parts: "Parts") -> Reply:
     """All models, the one first that is asked first."""
-    from lib.ai.models import listed
+    from lib.ai.model_list import listed
     from lib.base.encode import to_json
 
     request.notes.decision, request.notes.reason = "report", "models"
-    return Reply(200, to_json(listed(parts.settings.providers)))
+    return Reply(200, to_json(listed(parts.settings.models)))
 
 
 async def one(request: Request, parts: "Parts") -> Reply:
     """One model, by its id; an id may hold slashes."""
-    from lib.ai.models import described
+    from lib.ai.model_list import described
     from lib.base.encode import to_json
 
     name = "/".join(segments(request.http.scope)[3:])
     request.notes.decision, request.notes.reason = "report", "model"
-    return Reply(200, to_json(described(parts.settings.providers, name)))
+    return Reply(200, to_json(described(parts.settings.models, name)))
 
 
 def errors(problem: "ProblemBody") -> "ErrorReply":

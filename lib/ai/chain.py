@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..afterwards import Afterwards
+from ..base.bounded import Bounded
 from ..base.calendar import month_ends_ms, month_of
 from ..base.clock import Clock
 from ..base.events import Listener
@@ -27,6 +28,7 @@ from ..redis import keys
 from . import budgets
 from .budgets import Budget, Refusals
 from .providers.port import Provider
+from .question import AnyQuestion, Question
 
 if TYPE_CHECKING:
     from ..breaker.checks import Result
@@ -48,6 +50,8 @@ class Link:
     """Calls its health address, where it has one."""
     query: str = "ping"
     """What it is asked as a check, where it has none."""
+    cannot: frozenset[str] = frozenset()
+    """What it cannot do (``needs.py``)."""
 
     @property
     def name(self) -> str:
@@ -59,6 +63,14 @@ class Link:
         """What its calls are counted under."""
         layout = self.budget.layout
         return Subject(keys.budget(self.name, layout.tag), layout, self.name)
+
+
+_LEARNED_MS = 600_000
+
+
+def _field(link: Link, question: AnyQuestion, name: str) -> tuple[str, str, str]:
+    model = "" if isinstance(question, Question) else question.models.get(link.name, "")
+    return link.name, model, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,8 @@ class Chain:
     limits: Limits
     clock: Clock
     emit: Listener
+    safety_failover: bool = False
+    """Whether another provider is asked where one withheld an answer for its content."""
     breakers: tuple[Breaker, ...] = field(init=False)
     """Each provider's circuit, by place."""
     _failures: "Failures | None" = None
@@ -92,6 +106,8 @@ class Chain:
     _shapes: tuple[str, ...] = field(init=False)
     _unwritten_ms: dict[str, float] = field(default_factory=dict)
     """vCPU-milliseconds that are not yet in Redis; an instance that is killed loses them."""
+    _refused: Bounded[tuple[str, str, str], int] = field(default_factory=lambda: Bounded(1_000))
+    """Until when a provider, with a model, is not sent a field: it has said that it does not have it."""
 
     def __post_init__(self) -> None:
         self._shapes = (keys.SHAPES,) if any(link.budget.layout.windows for link in self.links) else ()
@@ -166,16 +182,37 @@ class Chain:
         for place, each in enumerate(self.breakers):
             each.look(view.circuits[place], after)
 
-    def standings(self, view: View, now_ms: int, caller: str, tokens: int) -> list[Standing]:
-        """Which providers may be called, by this caller and for so many tokens."""
+    def standings(
+        self, view: View, now_ms: int, caller: str, tokens: int, unable: Sequence[str | None], first: Sequence[str]
+    ) -> list[Standing]:
+        """Which providers may be called, by this caller and for so many tokens.
+
+        ``unable``: which cannot do what is asked, by place; ``first``: the names of those to be called first.
+        """
         found = []
         for place, link in enumerate(self.links):
             until_ms = budgets.refused_until_ms(self._refusals.get(link.name, ()), tokens, now_ms)
             if budgets.used_up(link.budget, view.used[place]):
                 until_ms = max(until_ms, month_ends_ms(now_ms))
             circuit = view.circuits[place].circuit
-            found.append(Standing(circuit, until_ms, self.breakers[place].rests_until_ms(circuit, caller, now_ms)))
+            own_ms, rank = self.breakers[place].rests_until_ms(circuit, caller, now_ms), int(link.name not in first)
+            found.append(Standing(circuit, until_ms, own_ms, not (unable and unable[place]), rank))
         return found
+
+    def unable(self, question: AnyQuestion) -> tuple[str | None, ...]:
+        """For each provider the field that asks for what it cannot do; None where it can, or where that is unknown."""
+        needs, now_ms = question.needs, self.clock.now_ms()
+        return tuple(
+            next((asks for need, asks in needs.items() if self._cannot(link, question, need, now_ms)), None)
+            for link in self.links
+        )
+
+    def _cannot(self, link: Link, question: AnyQuestion, need: str, now_ms: int) -> bool:
+        return need in link.cannot or (self._refused.get(_field(link, question, need)) or 0) > now_ms
+
+    def learn(self, link: Link, question: AnyQuestion, name: str) -> None:
+        """A provider has refused a field as one that it does not have: for a while it is not sent there."""
+        self._refused.put(_field(link, question, name), self.clock.now_ms() + _LEARNED_MS)
 
     def forget(self, link: Link) -> None:
         """Know nothing of what a provider's budget has counted: it was reset by hand."""

@@ -16,18 +16,22 @@ FREES_SOON_S = 600
 
 _BUDGETS = ("budget_spent", "backend_throttled")
 _NOT_AGAIN = {"x-should-retry": "false"}
+_CODES = {"content_filtered": "content_filter", "backend_no_model": "model_not_found"}
 _TYPES = {402: "insufficient_quota", 429: "rate_limit_error"}
 
 
 def openai_error(problem: ProblemBody) -> ErrorReply:
-    """An error as OpenAI words it; the code is ours, and so are the attempts beside it."""
+    """An error as OpenAI words it. The code is the provider's where it refused the request, else ours or OpenAI's."""
     status, headers = status_of(problem["status"], problem["code"], problem.get("retryAfter"))
-    errors = problem.get("errors")
+    first = next(iter(problem.get("errors", ())), None)
+    code = _CODES.get(problem["code"], problem["code"])
+    if first is not None and problem["code"] == "backend_rejected":
+        code = first["type"] or code
     error: dict[str, object] = {
         "message": problem["detail"],
         "type": _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
-        "param": errors[0]["field"] if errors else None,
-        "code": problem["code"],
+        "param": first["field"] or None if first is not None else None,
+        "code": code,
     }
     if "attempts" in problem:
         error["attempts"] = problem["attempts"]
@@ -39,6 +43,8 @@ def status_of(status: int, code: str, retry_after_s: int | None) -> tuple[int, M
     if code in _BUDGETS:
         soon = retry_after_s is not None and retry_after_s <= FREES_SOON_S
         return (429 if soon else 402), _NOT_AGAIN
+    if code == "backend_no_model":
+        return 404, {}
     if status == 422:
         return 400, {}
     return status, _NOT_AGAIN if status >= 500 else {}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 
 from ..afterwards import Afterwards
 from ..base.events import ProviderAnswered, ProviderAsked, ProviderFailure
@@ -13,18 +13,21 @@ from ..call import Attempt, Call
 from ..decide import Standing
 from ..limits.admission import Admission, Charge
 from ..lookup import Lookup, Texts
-from ..pieces import Delta, Done, Exhausted, Piece
+from ..pieces import Done, Exhausted, Piece
 from ..redis.op import Op, ignored
 from ..source import Opened, Price
 from . import budgets
+from .answers import Answer
 from .chain import Chain, View
+from .completions import Chunk
 from .providers.port import End, ProviderFailed
 from .providers.port import Piece as ProviderPiece
-from .question import Answer, Question
+from .question import AnyQuestion, Question
 
 _RESERVE_S = 1.0
 """Reserved before the function's deadline for the reply and what follows it."""
 _ALONE: Op[None] = Op((), ignored)
+_VALUES = ("unsupported_value", "invalid_value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +35,23 @@ class Asking:
     """A question to the chain: the guard's source for one request."""
 
     chain: Chain
-    question: Question
+    question: AnyQuestion
     caller: str = ""
     """Who asks, by id; empty where nobody is known."""
+    unable: Sequence[str | None] = ()
+    """What :meth:`Chain.unable` says of the question; empty where every provider can do it."""
 
     def lookup(self, now_ms: int) -> "Lookup[Tries]":
         """The chain's shared state, and what can be tried with it."""
         found = self.chain.lookup(now_ms)
 
         def read(texts: Texts) -> Tries:
-            return Tries(self.chain, self.question, self.caller, found.read(texts))
+            return Tries(self.chain, self.question, self.caller, self.unable, found.read(texts))
 
-        return Lookup(found.keys, read, lambda: Tries(self.chain, self.question, self.caller, found.unread()))
+        def unread() -> Tries:
+            return Tries(self.chain, self.question, self.caller, self.unable, found.unread())
+
+        return Lookup(found.keys, read, unread)
 
 
 @dataclass(slots=True, eq=False)
@@ -66,8 +74,9 @@ class Tries:
     """The chain as one request sees it, and its calls. See :class:`~..source.Seen`."""
 
     chain: Chain
-    question: Question
+    question: AnyQuestion
     caller: str
+    unable: Sequence[str | None]
     view: View
     attempts: list[Attempt] = field(default_factory=list)
     _checking: "asyncio.Future[None] | None" = None
@@ -79,25 +88,25 @@ class Tries:
 
     def standings(self, now_ms: int) -> list[Standing]:
         """Which providers may be called."""
-        return self.chain.standings(self.view, now_ms, self.caller, self._tokens())
+        first = () if isinstance(self.question, Question) else tuple(self.question.models)
+        return self.chain.standings(self.view, now_ms, self.caller, self._tokens(), self.unable, first)
 
     def price(self, place: int) -> Price:
         """One call of the provider's budget, and the tokens that the question may cost."""
         return Price(self.chain.subject(place, self.view), self._tokens())
 
     def _tokens(self) -> int:
-        chars = sum(len(turn.content) for turn in self.question.messages)
-        wishes = (self.question.parameters.get(name) for name in ("maxTokens", "max_completion_tokens", "max_tokens"))
-        return budgets.guess_tokens(chars, next((wish for wish in wishes if wish is not None), None))
+        return budgets.guess_tokens(self.question.chars, self.question.max_tokens)
 
     async def open(
         self, call: Call, order: Sequence[int], first: Admission, after: Afterwards, *, stream: bool
-    ) -> Opened[str, Answer]:
+    ) -> Opened[Chunk, Answer]:
         """Call the providers in this order until one begins to answer. Raises Exhausted.
 
         A reply that is not streamed has one piece; whether it is complete is known with its end.
         """
         failure: ProviderFailed | None = None
+        self.attempts += self._without()
         for number, place in enumerate(order):
             admission = first
             if self._left_s(call) <= 0:
@@ -114,12 +123,36 @@ class Tries:
                     return await self._begin(call, place, admission, after, stream=stream, more=more)
             except ProviderFailed as e:
                 failure = e
+                if self._is_final(e):
+                    break
+                self._learn(place, e)
                 continue
             self.attempts.append(Attempt(self.chain.links[place].name, passed_over))
             if passed_over == "too_large" and failure is None:
                 failure = ProviderFailed("rejected", "more tokens than the provider's limit can hold", went_out=False)
         await Breaker.wait_for(self._checking)
         raise Exhausted(failure)
+
+    def _without(self) -> list[Attempt]:
+        """The providers that cannot do what is asked."""
+        return [
+            Attempt(link.name, f"cannot:{asks}")
+            for link, asks in zip(self.chain.links, self.unable, strict=False)
+            if asks is not None
+        ]
+
+    def _is_final(self, error: ProviderFailed) -> bool:
+        """Whether the failure is the answer: another provider would be asked for what nobody should, or in vain."""
+        if error.kind == "blocked":
+            return not self.chain.safety_failover
+        too_long = error.status == 413 or (error.told is not None and error.told.code == "context_length_exceeded")
+        return error.kind == "rejected" and not too_long
+
+    def _learn(self, place: int, error: ProviderFailed) -> None:
+        """A field that a provider does not have is not sent there again for a while; a value may be."""
+        told = error.told
+        if error.kind == "unsupported" and told and told.param in self.question.needs and told.code not in _VALUES:
+            self.chain.learn(self.chain.links[place], self.question, str(told.param))
 
     async def _spend(self, call: Call, place: int, after: Afterwards) -> Admission:
         price, now_ms = self.price(place), self.chain.clock.now_ms()
@@ -148,7 +181,7 @@ class Tries:
 
     async def _begin(
         self, call: Call, place: int, admission: Admission, after: Afterwards, *, stream: bool, more: bool
-    ) -> Opened[str, Answer]:
+    ) -> Opened[Chunk, Answer]:
         """Call one provider; ``more``: others will be called if it fails. Raises ProviderFailed."""
         link, left_s = self.chain.links[place], self._left_s(call)
         passage = self.chain.breakers[place].begin(self.view.circuits[place], self.caller)
@@ -170,39 +203,32 @@ class Tries:
 
     async def _pieces(
         self, call: Call, exchange: _Exchange, first: ProviderPiece, after: Afterwards
-    ) -> AsyncGenerator[Piece[str, Answer]]:
+    ) -> AsyncGenerator[Piece[Chunk, Answer]]:
         """All pieces of a provider's answer, and the answer that they make."""
-        texts, piece = list[str](), first
+        piece = first
         try:
             while not isinstance(piece, End):
-                texts.append(piece.text)
-                yield Delta(piece.text)
+                yield piece
                 piece = await anext(exchange.pieces)
-            text = "".join(texts)
-            if not text.strip():
-                raise ProviderFailed("empty", "the answer is empty")  # noqa: TRY301 - fails like all others
         except ProviderFailed as e:
             self.attempts[-1] = Attempt(self.chain.links[exchange.place].name, e.kind)
             await self._failed(call, exchange, e, after)
             raise
-        answer = self._answered(exchange, text, piece, after)
-        yield Done(answer, keeps=piece.whole)
+        yield Done(self._answered(exchange, piece, after), keeps=piece.keeps)
 
-    # How it ended
-
-    def _answered(self, exchange: _Exchange, text: str, end: End, after: Afterwards) -> Answer:
+    def _answered(self, exchange: _Exchange, end: End, after: Afterwards) -> Answer:
         """The provider answered to the end: close its circuit, count what it used."""
         place, link, now_ms = exchange.place, self.chain.links[exchange.place], self.chain.clock.now_ms()
         exchange.over = True
         took_ms = (self.chain.clock.monotonic() - exchange.started) * 1000
         self.chain.emit(ProviderAnswered(link.name, took_ms))
-        self._count_use(exchange, end.tokens, after)
+        self._count_use(exchange, end.answer.tokens, after)
         breaker, circuit = self.chain.breakers[place], self.view.circuits[place]
         if end.rests_s is not None:
             breaker.rests(circuit, exchange.passage, now_ms + int(min(end.rests_s, 1e9) * 1000), after)
         else:
             breaker.succeeded(circuit, exchange.passage, after)
-        return Answer(text, end.model, link.name, end.tokens, round(took_ms), end.whole)
+        return replace(end.answer, provider=link.name, took_ms=round(took_ms))
 
     async def _close(self, exchange: _Exchange, after: Afterwards) -> None:
         """End the call and its connection. An answer without its end says nothing of the provider: the client left."""

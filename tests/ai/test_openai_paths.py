@@ -30,14 +30,14 @@ def test_rewrites_lead_everything_under_v1_to_a_function() -> None:
 
 
 async def test_models_are_those_that_are_configured(rig: Rig) -> None:
-    """In the order of the chain; a backend of one's own, whose model has no name here, goes by the provider's."""
+    """First all providers in their order, then each one's models; a backend of one's own has no model to name."""
     instance = rig.instance(**GROQ, **GEMINI, AI_PROVIDERS="groq,cloud-run,gemini")
     reply = await instance.http.get("/api/v1/models")
     listed = reply.json()
     assert (reply.status_code, listed["object"]) == (200, "list")
     assert [(each["id"], each["object"], each["owned_by"]) for each in listed["data"]] == [
+        ("supervisor", "model", "breakwater"),
         ("groq/llama-3.3-70b-versatile", "model", "groq"),
-        ("cloud-run", "model", "cloud-run"),
         ("gemini/gemini-2.5-flash", "model", "gemini"),
     ]
     assert rig.script.asked == 0
@@ -48,8 +48,8 @@ async def test_models_are_those_that_are_configured(rig: Rig) -> None:
     [
         pytest.param("groq/llama-3.3-70b-versatile", "groq/llama-3.3-70b-versatile", id="with its provider"),
         pytest.param("groq%2Fllama-3.3-70b-versatile", "groq/llama-3.3-70b-versatile", id="encoded"),
-        pytest.param("llama-3.3-70b-versatile", "groq/llama-3.3-70b-versatile", id="the provider's own name"),
-        pytest.param("cloud-run", "cloud-run", id="a provider without a model"),
+        pytest.param("llama-3.3-70b-versatile", "llama-3.3-70b-versatile", id="the provider's own name"),
+        pytest.param("supervisor", "supervisor", id="all providers in their order"),
     ],
 )
 async def test_one_model(rig: Rig, path: str, found: str) -> None:
@@ -58,7 +58,7 @@ async def test_one_model(rig: Rig, path: str, found: str) -> None:
     assert (reply.status_code, reply.json()["id"]) == (200, found)
 
 
-@pytest.mark.parametrize("name", ["gpt-5", "groq", "groq/", "groq/x/y", "%00", "서버", "x" * 5_000])
+@pytest.mark.parametrize("name", ["gpt-5", "groq", "cloud-run", "groq/", "groq/x/y", "%00", "서버", "x" * 5_000])
 async def test_a_model_that_is_not_configured(rig: Rig, name: str) -> None:
     """404 in OpenAI's shape, with the parameter and what there is."""
     reply = await rig.instance(**GROQ).http.get(f"/api/v1/models/{name}")
@@ -69,6 +69,18 @@ async def test_a_model_that_is_not_configured(rig: Rig, name: str) -> None:
     if code == "model_not_found":
         assert error["param"] == "model"
         assert "groq/llama-3.3-70b-versatile" in error["message"]
+
+
+async def test_models_that_are_restricted(rig: Rig) -> None:
+    """``AI_MODELS`` says what may be named, and by which name; the others are not found."""
+    http = rig.instance(**GROQ, **GEMINI, AI_MODELS="fast=groq/llama-3.3-70b-versatile").http
+    listed = (await http.get("/api/v1/models")).json()["data"]
+    assert [(each["id"], each["owned_by"]) for each in listed] == [("supervisor", "breakwater"), ("fast", "groq")]
+    assert (await http.get("/api/v1/models/fast")).json()["owned_by"] == "groq"
+    assert (await http.get("/api/v1/models/gemini-2.5-flash")).status_code == 404
+    body = {"model": "gemini-2.5-flash", "messages": [{"role": "user", "content": "q"}]}
+    refused = await http.post(CHAT, json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
 
 
 async def test_listing_models_uses_up_no_questions(rig: Rig) -> None:

@@ -193,7 +193,7 @@ async def test_what_everybody_may_share(rig: Rig, path: str, body: dict[str, Any
     made = rig.instance(CACHE_SCOPE="shared")
     replies = []
     for number, address in enumerate((ADDRESS, "198.51.100.1")):
-        given = {**body, "id": f"chat-{number}"} if path == ASK else body
+        given: Any = {**body, "id": f"chat-{number}"} if path == ASK else body
         replies.append(await ask(made, path, {"x-forwarded-for": address}, **given))
     assert [each.headers["x-cache"] for each in replies] == ["MISS", "HIT"]
 

@@ -1,7 +1,7 @@
 """What the tests of the AI path share: a provider on a string, instances around one real Redis, exact counts.
 
 Redis is real, behind the Upstash stand-in. ``FakeProvider`` stands in for the providers where a test has to say when
-each piece comes; it keeps the port's contract: at least one Delta, then one End, or ProviderFailed.
+each piece comes; it keeps the port's contract: any number of Delta, then one End, or ProviderFailed.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ from redis.retry import Retry
 
 from dev.faults import Faults
 from lib.afterwards import Afterwards, Outbox
+from lib.ai.answers import Answer
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
 from lib.ai.checks import trivial
-from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
-from lib.ai.question import Answer, Message, Question, hash_of
+from lib.ai.providers import port
+from lib.ai.providers.port import Piece, ProviderFailed
+from lib.ai.question import AnyQuestion, Message, Question, hash_of
 from lib.app.settings import Settings
 from lib.app.wiring import Late, build
 from lib.base import caller
@@ -44,11 +46,13 @@ from lib.limits.admission import Subject
 from lib.limits.grammar import parse_budget, parse_limits
 from lib.limits.limiter import Limits
 from lib.limits.local import LocalLimits
+from lib.pieces import Delta
 from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
 from tests.rig.clock import until
+from tests.rig.completions import End, chunk
 from tests.rig.instance import AnswerOutcome, Asked, Instance
 from tests.rig.redis import TOKEN, RedisFront
 
@@ -90,18 +94,19 @@ class FakeProvider:
     streamed: int = 0
     closed: int = 0
     """Calls that were ended before their end."""
-    questions: list[Question] = field(default_factory=list)
+    questions: list[AnyQuestion] = field(default_factory=list)
     _free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+    async def ask(
+        self, question: AnyQuestion, *, request_id: str, left_s: float, stream: bool
+    ) -> AsyncGenerator[Piece]:
         """See ``Provider``."""
         assert left_s > 0, "asked without time to answer"
         if question == trivial("ping"):
             self.checks += 1
             if self.is_well:
-                yield Delta("pong")
-                yield self.end
+                yield self.end.piece("pong")
                 return
             async for piece in self._pieces(question, stream=False):
                 yield piece
@@ -113,7 +118,7 @@ class FakeProvider:
         whole = False
         try:
             async for piece in self._pieces(question, stream=stream):
-                whole = isinstance(piece, End)
+                whole = isinstance(piece, port.End)
                 yield piece
         except ProviderFailed:
             whole = True
@@ -122,15 +127,19 @@ class FakeProvider:
             if not whole:
                 self.closed += 1
 
-    async def _pieces(self, question: Question, *, stream: bool) -> AsyncGenerator[Piece]:
-        texts = self.texts if stream else ["".join(self.texts)]
-        pieces: list[Piece] = [*(Delta(text) for text in texts), self.end]
+    async def _pieces(self, question: AnyQuestion, *, stream: bool) -> AsyncGenerator[Piece]:
+        pieces: list[Piece] = [self.end.piece("".join(self.texts))]
+        if stream:
+            pieces = [*(Delta(chunk(text, self.end)) for text in self.texts), *self._last_chunks(), *pieces]
         for number, piece in enumerate(pieces):
             if self.held:
                 await self._free.acquire()
-            if self.fails is not None and number >= self.fails_after and self.poison in question.query:
+            if self.fails is not None and number >= self.fails_after and self.poison in _words(question):
                 raise self.fails
             yield piece
+
+    def _last_chunks(self) -> list[Piece]:
+        return [Delta(each) for each in self.end.last_chunks()]
 
     def go(self, pieces: int = 100) -> None:
         """Let so many pieces out."""
@@ -145,6 +154,10 @@ class FakeProvider:
         """Until it has been asked so often; 10 s at most."""
         async with asyncio.timeout(10), self._changed:
             await self._changed.wait_for(lambda: self.asked >= times)
+
+
+def _words(question: AnyQuestion) -> str:
+    return question.query if isinstance(question, Question) else str(question.body["messages"])
 
 
 @dataclass

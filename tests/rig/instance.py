@@ -14,8 +14,10 @@ from api.health import app as health
 from api.ops import app as ops
 from api.v1 import others
 from api.v1.chat import completions
+from lib.ai.answers import Answer, AnswerCodec
 from lib.ai.chain import Chain
-from lib.ai.question import Answer, AnswerCodec, Question
+from lib.ai.completions import Chunk
+from lib.ai.question import AnyQuestion
 from lib.ai.tries import Asking
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
@@ -31,7 +33,7 @@ from tests.rig.callers import a_caller
 
 ADMIN = {"authorization": "Bearer admin-token-for-tests"}
 
-type AnswerOutcome = Outcome[str, Answer]
+type AnswerOutcome = Outcome[Chunk, Answer]
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Asked:
     """One request: what the guard is asked to do, and the question."""
 
     call: Call
-    question: Question
+    question: AnyQuestion
     caller: Caller
 
 

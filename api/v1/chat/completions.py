@@ -20,29 +20,27 @@ async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
-    from lib.ai.openai import ChatFormat
-    from lib.ai.openai_schemas import ChatCompletion, session_in
+    from lib.ai.openai import ChatFormat, chat_request, directives_of
+    from lib.ai.openai_schemas import MAX_BODY_BYTES, ChatCompletion, session_in
     from lib.ai.owners import owner_of, shelf
     from lib.ai.respond import guarded
-    from lib.ai.schemas import MAX_BODY_BYTES
-    from lib.cache.freshness import directives
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    secret, named = parts.settings.identity_key, session_in(request)
+    secret, named, scope = parts.settings.identity_key, session_in(request), parts.settings.cache_scope
     owner = owner_of(caller, request.header, secret, body.user or "")
-    session, alone = named or f"s-{owner[:16]}", body.stands_alone and not named
-    kept = shelf(parts.settings.cache_scope, NAME, owner, session, secret, stands_alone=alone)
-    usage = bool(body.stream_options and body.stream_options.include_usage)
+    session, alone = named or f"s-{owner[:16]}", scope == "shared" and not named and body.stands_alone
+    kept = shelf(scope, NAME, owner, session, secret, stands_alone=alone)
+    question = chat_request(body.body, parts.settings.models, kept.told)
     return await guarded(
         request,
         parts,
         path=ROUTE,
         caller=caller,
-        question=body.question(kept.told),
+        question=question,
         shelf=kept,
-        directives=directives(request.header("cache-control")),
-        form=ChatFormat(body.model, usage),
+        directives=directives_of(question, request.header("cache-control")),
+        form=ChatFormat(body.wants_usage),
         stream=body.wants_stream(request.header("accept")),
         failures=parts.chain.failures,
     )

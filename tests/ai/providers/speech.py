@@ -13,13 +13,13 @@ from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
 import httpx
+from lib.ai.providers.gemini import Gemini
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.types import Receive, Scope, Send
 
 from dev.backend import Query
 from dev.faults import CLOSE, read_body
 from lib.ai.providers.cloud_run import CloudRun
-from lib.ai.providers.gemini import Gemini
 from lib.ai.providers.openai_chat import OpenAIChat
 from lib.ai.providers.port import Delta, End, Kind, Piece, Provider, ProviderFailed
 from lib.ai.question import Json, Message, Question
