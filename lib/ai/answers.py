@@ -1,7 +1,7 @@
 """An answer: the whole reply as it goes to clients, and what is known of it without reading it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -42,19 +42,22 @@ class Answer:
         return completions.explode(self.reply) if self.joined else iter(json.loads(self.body))
 
 
-def whole(reply: Completion) -> Answer:
-    """The answer that a whole reply is."""
-    model, tokens = reply.get("model"), completions.total_tokens(reply.get("usage"))
-    return Answer(to_json(reply).decode(), model if isinstance(model, str) else "unknown", tokens=tokens)
+def whole(reply: Completion, asked: str) -> Answer:
+    """The answer that a whole reply is. ``asked``: the model that was asked, which the reply may call otherwise."""
+    return Answer(to_json(reply).decode(), _model_in(reply, asked), tokens=completions.total_tokens(reply))
 
 
-def streamed(joining: completions.Joining) -> Answer:
-    """The answer that a stream was."""
+def streamed(joining: completions.Joining, asked: str) -> Answer:
+    """The answer that a stream was; ``asked`` as for a whole reply."""
     if (reply := joining.whole()) is not None:
-        return whole(reply)
-    model, tokens = joining.top.get("model"), completions.total_tokens(joining.top.get("usage"))
-    named = model if isinstance(model, str) else "unknown"
-    return Answer(to_json(joining.chunks).decode(), named, tokens=tokens, joined=False)
+        return whole(reply, asked)
+    model, tokens = _model_in(joining.top, asked), completions.total_tokens(joining.top)
+    return Answer(to_json(joining.chunks).decode(), model, tokens=tokens, joined=False)
+
+
+def _model_in(reply: Mapping[str, Any], asked: str) -> str:
+    model = reply.get("model")
+    return model if isinstance(model, str) and model else asked
 
 
 def text_of_stream(joining: completions.Joining) -> Completion:

@@ -235,15 +235,17 @@ def may_be_kept(choice: Mapping[str, Any], *, limited: bool) -> bool:
     return (finish in _KEPT or (finish == "length" and limited)) and not choice["message"].get("refusal")
 
 
-def total_tokens(usage: object) -> int | None:
-    """The tokens that a ``usage`` names in all; None where it names none."""
-    if not isinstance(usage, Mapping):
+def total_tokens(reply: Mapping[str, Any]) -> int | None:
+    """The tokens that a reply names in all, Groq's streams under a name of their own; None where it names none."""
+    groq = reply.get("x_groq")
+    usage = reply.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
+    if not isinstance(usage, dict):
         return None
     total = count_of(usage.get("total_tokens"))
-    if total is None:
-        parts = [count_of(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-        total = None if None in parts else sum(part or 0 for part in parts)
-    return total
+    if total is not None:
+        return total
+    parts = [count_of(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+    return None if None in parts else sum(part or 0 for part in parts)
 
 
 def count_of(value: object) -> int | None:

@@ -18,7 +18,7 @@ from ..redis.op import Op, ignored
 from ..source import Opened, Price
 from . import budgets
 from .answers import Answer
-from .chain import Chain, View
+from .chain import Chain, Link, View
 from .completions import Chunk
 from .providers.port import End, ProviderFailed
 from .providers.port import Piece as ProviderPiece
@@ -106,7 +106,7 @@ class Tries:
         A reply that is not streamed has one piece; whether it is complete is known with its end.
         """
         failure: ProviderFailed | None = None
-        self.attempts += self._without()
+        self.attempts += without(self.chain, self.unable)
         for number, place in enumerate(order):
             admission = first
             if self._left_s(call) <= 0:
@@ -123,36 +123,15 @@ class Tries:
                     return await self._begin(call, place, admission, after, stream=stream, more=more)
             except ProviderFailed as e:
                 failure = e
-                if self._is_final(e):
+                if is_final(e, safety_failover=self.chain.safety_failover):
                     break
-                self._learn(place, e)
+                learn(self.chain, self.chain.links[place], self.question, e)
                 continue
             self.attempts.append(Attempt(self.chain.links[place].name, passed_over))
             if passed_over == "too_large" and failure is None:
                 failure = ProviderFailed("rejected", "more tokens than the provider's limit can hold", went_out=False)
         await Breaker.wait_for(self._checking)
         raise Exhausted(failure)
-
-    def _without(self) -> list[Attempt]:
-        """The providers that cannot do what is asked."""
-        return [
-            Attempt(link.name, f"cannot:{asks}")
-            for link, asks in zip(self.chain.links, self.unable, strict=False)
-            if asks is not None
-        ]
-
-    def _is_final(self, error: ProviderFailed) -> bool:
-        """Whether the failure is the answer: another provider would be asked for what nobody should, or in vain."""
-        if error.kind == "blocked":
-            return not self.chain.safety_failover
-        too_long = error.status == 413 or (error.told is not None and error.told.code == "context_length_exceeded")
-        return error.kind == "rejected" and not too_long
-
-    def _learn(self, place: int, error: ProviderFailed) -> None:
-        """A field that a provider does not have is not sent there again for a while; a value may be."""
-        told = error.told
-        if error.kind == "unsupported" and told and told.param in self.question.needs and told.code not in _VALUES:
-            self.chain.learn(self.chain.links[place], self.question, str(told.param))
 
     async def _spend(self, call: Call, place: int, after: Afterwards) -> Admission:
         price, now_ms = self.price(place), self.chain.clock.now_ms()
@@ -284,3 +263,24 @@ def failure_of(error: ProviderFailed, had_s: float, least_s: float) -> Failure |
     if error.kind in ("throttled", "quota"):
         return "throttled"
     return "soft" if error.went_out else "never_sent"
+
+
+def without(chain: Chain, unable: Sequence[str | None]) -> list[Attempt]:
+    """The providers that are not called because they cannot do what is asked."""
+    passed = zip(chain.links, unable, strict=False)
+    return [Attempt(link.name, f"cannot:{asks}") for link, asks in passed if asks is not None]
+
+
+def is_final(error: ProviderFailed, *, safety_failover: bool) -> bool:
+    """Whether the failure is the answer: another provider would be asked in vain, or for what nobody should answer."""
+    if error.kind == "blocked":
+        return not safety_failover
+    too_long = error.status == 413 or (error.told is not None and error.told.code == "context_length_exceeded")
+    return error.kind == "rejected" and not too_long
+
+
+def learn(chain: Chain, link: Link, question: AnyQuestion, error: ProviderFailed) -> None:
+    """A field that a provider does not have is not sent there again for a while; one with another value may be."""
+    told = error.told
+    if error.kind == "unsupported" and told and told.param in question.needs and told.code not in _VALUES:
+        chain.learn(link, question, str(told.param))

@@ -134,7 +134,7 @@ class FakeProvider:
         for number, piece in enumerate(pieces):
             if self.held:
                 await self._free.acquire()
-            if self.fails is not None and number >= self.fails_after and self.poison in _words(question):
+            if self.fails is not None and number >= self.fails_after and self.poison in words_of(question):
                 raise self.fails
             yield piece
 
@@ -156,8 +156,9 @@ class FakeProvider:
             await self._changed.wait_for(lambda: self.asked >= times)
 
 
-def _words(question: AnyQuestion) -> str:
-    return question.query if isinstance(question, Question) else str(question.body["messages"])
+def words_of(question: AnyQuestion) -> str:
+    """The text of a question's last message."""
+    return question.query if isinstance(question, Question) else str(question.body["messages"][-1]["content"])
 
 
 @dataclass
@@ -266,7 +267,7 @@ class Kit:
 
     def another(self, asked: Asked, query: str) -> Asked:
         """Another question by the same caller in the same session."""
-        question = replace(asked.question, messages=(Message("user", query),))
+        question = Question(asked.question.session, (Message("user", query),), {})
         key = keys.answer(ROUTE, question.session, hash_of(ROUTE, asked.caller.id, question))
         return replace(self.again(asked, key=key), question=question)
 

@@ -23,7 +23,7 @@ class End:
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": self._finish}
         reply = {**self._top, "object": "chat.completion", "choices": [choice], **self._usage}
-        return port.End(answers.whole(reply), self.whole, self.rests_s)
+        return port.End(answers.whole(reply, self.model), self.whole, self.rests_s)
 
     def last_chunks(self) -> Iterator[Chunk]:
         """What follows the last chunk with text."""

@@ -130,7 +130,7 @@ class _Supervisor:
         # Marked as a fallback by the backend itself, an answer is served once, and not stored.
         keeps = keeps and value.get("fallback") is not True
         limited = self._question.max_tokens is not None
-        return End(answers.whole(reply), keeps and completions.may_be_kept(choice, limited=limited))
+        return End(answers.whole(reply, "unknown"), keeps and completions.may_be_kept(choice, limited=limited))
 
 
 def _body_of(question: AnyQuestion) -> dict[str, object]:

@@ -72,11 +72,11 @@ class _Completion:
         self._needs_text = isinstance(question, Question)
         self._mending = Mending(api.dialect.calls_stop)
         self._joining = completions.Joining()
+        self._model = api.model if isinstance(question, Question) else question.models.get(api.name, api.model)
 
     def request(self, *, stream: bool) -> Request:
         question, api = self._question, self._api
-        model = api.model if isinstance(question, Question) else question.models.get(api.name, api.model)
-        body = body_of(question, model, api.dialect, api.omit, stream=stream)
+        body = body_of(question, self._model, api.dialect, api.omit, stream=stream)
         headers = {"authorization": f"Bearer {api.api_key}", "x-client-request-id": self._request_id}
         return Request(f"{api.base_url.rstrip('/')}/chat/completions", body, headers)
 
@@ -106,9 +106,9 @@ class _Completion:
         choices = self._joining.choices
         if not choices or len(choices) < self._wanted() or not all(choice.get("finish_reason") for choice in choices):
             raise ProviderFailed("cut", "the stream ended without a finish reason")
-        answer = answers.streamed(self._joining)
+        answer = answers.streamed(self._joining, self._model)
         if self._needs_text and not answer.joined:
-            answer = answers.whole(answers.text_of_stream(self._joining))
+            answer = answers.whole(answers.text_of_stream(self._joining), self._model)
         return self._end(choices, answer, headers, speaks=self._joining.speaks)
 
     def _wanted(self) -> int:
@@ -127,7 +127,7 @@ class _Completion:
             raise ProviderFailed("protocol", "the reply does not say that it is complete")
         speaks = all(completions.speaks(choice["message"]) for choice in choices)
         try:
-            return self._end(choices, answers.whole(reply), headers, speaks=speaks)
+            return self._end(choices, answers.whole(reply, self._model), headers, speaks=speaks)
         except ValueError as e:
             raise ProviderFailed("protocol", "the reply has a number that JSON has not") from e
 

@@ -58,10 +58,10 @@ async def test_a_provider_is_made_when_it_is_called(declared: Declaration) -> No
 
 def test_the_usual_variables() -> None:
     """A hosted API is declared in one line; its variables follow from its name."""
-    declared = hosted("some-ai", 9, "openai_chat", model="m", url="https://some.example/v1")
+    declared = hosted("some-ai", 9, model="m", url="https://some.example/v1")
     assert {field: each.names for field, each in declared.variables.items()} == {
         "key": ("SOME_AI_API_KEY",),
-        "model": ("SOME_AI_MODEL",),
+        "models": ("SOME_AI_MODEL",),
         "url": ("SOME_AI_BASE_URL",),
         "limits": ("SOME_AI_LIMITS",),
     }
