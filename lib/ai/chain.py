@@ -27,6 +27,7 @@ from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
 from .budgets import Budget, Refusals
+from .prices import Prices
 from .providers.port import Provider
 from .question import AnyQuestion, Question
 
@@ -98,6 +99,8 @@ class Chain:
     emit: Listener
     safety_failover: bool = False
     """Whether another provider is asked where one withheld an answer for its content."""
+    prices: Prices = Prices()
+    """What tokens cost."""
     breakers: tuple[Breaker, ...] = field(init=False)
     """Each provider's circuit, by place."""
     _failures: "Failures | None" = None

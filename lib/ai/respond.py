@@ -130,6 +130,10 @@ def provenance(outcome: AnswerOutcome) -> Provenance:
         found["saved"] = {"provider": provider, "ms": result.value.took_ms}
         if result.value.tokens is not None:
             found["saved"]["tokens"] = result.value.tokens
+        if result.value.cost is not None:
+            found["saved"]["cost"] = streams.cost_body(result.value.cost)
+    elif isinstance(result, Answered) and result.value.cost is not None:
+        found["cost"] = streams.cost_body(result.value.cost)
     return found
 
 
@@ -206,6 +210,8 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
             raise outcomes.problem(request, outcome, refused, WORDING, common)
         case Answered() as answered:
             common |= outcomes.answered(request, outcome, answered, answered.value.provider)
+            if answered.cache in ("hit", "stale", "collapsed"):
+                request.notes.saved = answered.value.cost
             if not stream and not answered.value.joined:
                 # The answer to another request, for which this one has waited. To the next one it is a miss.
                 detail = "The answer came in a form that can only be streamed. Ask again."

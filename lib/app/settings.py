@@ -11,6 +11,7 @@ from typing import Any, Self, overload
 
 from .. import policy
 from ..ai.models import Models, parse_aliases
+from ..ai.prices import Prices, parse_prices
 from ..ai.providers import registry
 from ..ai.providers.registry import ProviderSettings
 from ..base import env
@@ -61,6 +62,7 @@ class Settings:
     ai_timeout_ms: int = setting("AI_TIMEOUT_MS", _MILLIS, "60000")
     ai_connect_timeout_ms: int = setting("AI_CONNECT_TIMEOUT_MS", _MILLIS, "5000")
     ai_models: Mapping[str, str] = setting("AI_MODELS", parse_aliases, "")
+    ai_prices: Prices = setting("AI_PRICES", parse_prices, "")
     ai_safety_failover: bool = setting("AI_SAFETY_FAILOVER", env.flag, "false")
     ai_finish_abandoned: bool = setting("AI_FINISH_ABANDONED", env.flag, "false")
     max_duration_ms: int = setting("MAX_DURATION_MS", _MILLIS, "290000")

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from ..afterwards import Afterwards
 from ..base import caller as callers
 from ..base.caller import Caller
+from ..base.cost import Cost
 from ..base.events import Mode, Spent
 from ..base.leaving import never
 from ..base.values import dataclass
@@ -36,6 +37,7 @@ class Notes:
     provider: str | None = None
     mode: Mode | None = None
     remaining: int | None = None
+    saved: Cost | None = None
     spent: Spent = field(default_factory=Spent)
 
 

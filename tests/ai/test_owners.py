@@ -191,7 +191,7 @@ SHARED: dict[str, tuple[str, dict[str, Any]]] = {
 async def test_what_everybody_may_share(rig: Rig, path: str, body: dict[str, Any]) -> None:
     """A question that stands alone, though its chat has a name."""
     made = rig.instance(CACHE_SCOPE="shared")
-    replies = []
+    replies: list[httpx.Response] = []
     for number, address in enumerate((ADDRESS, "198.51.100.1")):
         given: Any = {**body, "id": f"chat-{number}"} if path == ASK else body
         replies.append(await ask(made, path, {"x-forwarded-for": address}, **given))
@@ -214,7 +214,7 @@ EXTRA: dict[str, dict[str, Any]] = {
 async def test_a_chats_own_fields_are_ignored(rig: Rig, extra: dict[str, Any]) -> None:
     """``useChat`` sends an application's ``body`` at top level: accepted, sent to nobody, no other answer."""
     made = rig.instance()
-    chat = {"messages": [HISTORY[2]], "id": "c", "trigger": "submit-message", "stream": False}
+    chat: dict[str, Any] = {"messages": [HISTORY[2]], "id": "c", "trigger": "submit-message", "stream": False}
     replies = [await ask(made, ASK, **chat), await ask(made, ASK, **chat, **extra)]
     assert [each.headers["x-cache"] for each in replies] == ["MISS", "HIT"]
     assert set(rig.script.questions[0]) == {"query", "sessionId", "messages", "parameters"}

@@ -84,9 +84,9 @@ class Script:
         elif self.hold and not await self._held(go, receive):
             self.left += 1
             return
-        fixed = [(b"content-length", b"%d" % len(self.body)), (b"content-type", b"application/json")]
-        given = [(name.encode(), value.encode()) for name, value in self.headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": fixed + given})
+        named = {"content-length": str(len(self.body)), "content-type": "application/json", **self.headers}
+        headers = [(name.encode(), value.encode()) for name, value in named.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
         if self.trickle_s:
             for at in range(len(self.body)):
                 await send({"type": "http.response.body", "body": self.body[at : at + 1], "more_body": True})
