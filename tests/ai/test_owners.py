@@ -126,7 +126,7 @@ def test_fields_do_not_run_into_each_other() -> None:
 
 @pytest.mark.parametrize(("scope", "second"), [("session", "MISS"), ("caller", "HIT"), ("shared", "MISS")])
 async def test_a_callers_sessions(rig: Rig, scope: str, second: str) -> None:
-    """They share with ``caller``; a session that a client has named may hold a history, and is never shared."""
+    """CASE 26: they share with ``caller``; a session that a client has named may hold a history, and is never shared."""
     made = rig.instance(CACHE_SCOPE=scope)
     replies = [await ask(made, ASK, sessionId=name) for name in ("one", "two")]
     assert [each.headers["x-cache"] for each in replies] == ["MISS", second]
@@ -136,7 +136,7 @@ async def test_a_callers_sessions(rig: Rig, scope: str, second: str) -> None:
 @pytest.mark.parametrize(("scope", "second"), [("session", "MISS"), ("caller", "MISS"), ("shared", "HIT")])
 @PATHS
 async def test_a_question_of_everybody(rig: Rig, path: str, scope: str, second: str) -> None:
-    """With ``shared`` it is computed once for all, whatever their keys; each is counted by its own limit."""
+    """CASE 26: with ``shared`` it is computed once for all, whatever their keys; each is counted by its own limit."""
     made = rig.instance(CACHE_SCOPE=scope)
     who: tuple[dict[str, str], ...] = (
         {},
@@ -169,7 +169,7 @@ NOT_SHARED: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
 async def test_what_belongs_to_one_user_is_not_shared(
     rig: Rig, path: str, headers: dict[str, str], body: dict[str, Any]
 ) -> None:
-    """Whatever the scope: another caller's same request is computed anew, with a session of its own."""
+    """CASE 26: whatever the scope, another caller's same request is computed anew, with a session of its own."""
     made = rig.instance(CACHE_SCOPE="shared")
     replies = [
         await ask(made, path, {**headers, "x-forwarded-for": address}, **body)
