@@ -67,16 +67,16 @@ def _error(status: int, headers: Mapping[str, str] | None = None, **error: objec
 
 
 SAID = {"content": "Hello."}
-BEGUN, HEL, LO, STOP = (
-    chunk({"role": "assistant"}),
-    chunk({"content": "Hel"}),
-    chunk({"content": "lo."}),
-    chunk(finish="stop"),
-)
+BEGUN, HEL, LO = chunk({"role": "assistant"}), chunk({"content": "Hel"}), chunk({"content": "lo."})
+STOP = chunk(finish="stop")
 USED = {**_TOP, "object": "chat.completion.chunk", "choices": [], "usage": USAGE}
 DONE = "data: [DONE]\n\n"
 REASONED = {"content": "Hello.", "reasoning_content": "They greet me."}
-LOGPROBS = {"content": [{"token": "Hello", "logprob": -0.1, "bytes": None, "top_logprobs": []}], "refusal": None}
+LOGPROBS: Mapping[str, Any] = {
+    "content": [{"token": "Hello", "logprob": -0.1, "bytes": None, "top_logprobs": []}],
+    "refusal": None,
+}
+ANNOTATED: Mapping[str, Any] = {"annotations": [{"type": "url_citation"}], "images": [{"type": "image_url"}]}
 NOT_FOUND = "The model `scripted-2` does not exist or you do not have access to it."
 
 SCENES: dict[str, Scene] = {
@@ -121,8 +121,8 @@ SCENES: dict[str, Scene] = {
         events=({**HEL, "choices": [{**HEL["choices"][0], "logprobs": LOGPROBS}]}, LO, STOP, DONE),
     ),
     "annotations and images": Scene(
-        whole({**SAID, "annotations": [{"type": "url_citation"}], "images": [{"type": "image_url"}]}),
-        events=(HEL, LO, chunk({"annotations": [{"type": "url_citation"}]}), STOP, DONE),
+        whole({**SAID, **ANNOTATED}),
+        events=(HEL, LO, chunk(ANNOTATED), STOP, DONE),
     ),
     "length": Scene(whole(SAID, finish="length"), events=(HEL, chunk(finish="length"), DONE)),
     "content filter": Scene(

@@ -79,7 +79,7 @@ def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
     if entry and usable == "fresh":
         return Serve(entry, stale=False, reason="fresh")
     able = [place for place, each in enumerate(standings) if may_be_asked(each, now_ms)]
-    order = tuple(sorted(able, key=lambda place: standings[place].rank))
+    order = tuple(able) if len(able) < 2 else tuple(sorted(able, key=lambda place: standings[place].rank))
     if entry and usable == "aging":
         return Serve(entry, stale=True, reason="aging", refresh=order)
     if directives.only_if_cached:

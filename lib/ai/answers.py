@@ -11,6 +11,9 @@ from ..base.values import dataclass
 from . import completions
 from .completions import Chunk, Completion
 
+_decode = json.JSONDecoder().raw_decode
+"""The first JSON value of a text, and where it ends; ``json.loads`` does more, and here that counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -32,7 +35,7 @@ class Answer:
     @property
     def reply(self) -> Completion:
         """The whole reply; only of an answer that is ``joined``."""
-        found: Completion = json.loads(self.body)
+        found: Completion = _decode(self.body)[0]
         return found
 
     @property
@@ -42,7 +45,7 @@ class Answer:
 
     def chunks(self) -> Iterator[Chunk]:
         """The answer as the chunks of a stream, with its usage in the last one where it has any."""
-        return completions.explode(self.reply) if self.joined else iter(json.loads(self.body))
+        return completions.explode(self.reply) if self.joined else iter(_decode(self.body)[0])
 
 
 def whole(reply: Completion, asked: str) -> Answer:
@@ -85,16 +88,15 @@ class AnswerCodec:
         check = crc32(value.body.encode())
         cost = value.cost and [value.cost.tokens_in, value.cost.tokens_out, value.cost.tokens_cached, value.cost.micros]
         head = [value.model, value.provider, value.tokens, value.took_ms, cost, value.joined, check]
-        return f"{json.dumps(head, separators=(',', ':'), ensure_ascii=False)}\n{value.body}"
+        return f"{json.dumps(head, separators=(',', ':'))}\n{value.body}"
 
     def load(self, text: str) -> Answer | None:
         """The answer that a text stores; None where it stores none, or none of the form that is wanted."""
-        head, _, body = text.partition("\n")
         try:
-            values: Any = json.loads(head)
-            # Half a surrogate pair is no character: no reply could carry it.
+            values, end = _decode(text)
+            body = text[end + 1 :]
+            # Half a surrogate pair is no character, and has no bytes: no reply could carry it.
             check = crc32(body.encode())
-            head.encode()
         except (ValueError, RecursionError):
             return None
         match values:

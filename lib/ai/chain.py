@@ -4,7 +4,7 @@ Circuits are shared by all instances (``breaker/shared.py``). Budgets are counte
 calls that are really made. What one request does with the chain is in ``tries.py``.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from . import budgets
 from .budgets import Budget, Refusals
 from .prices import Prices
 from .providers.port import Provider
-from .question import AnyQuestion, Question
+from .question import AnyQuestion
 
 if TYPE_CHECKING:
     from ..breaker.checks import Result
@@ -70,8 +70,7 @@ _LEARNED_MS = 600_000
 
 
 def _field(link: Link, question: AnyQuestion, name: str) -> tuple[str, str, str]:
-    model = "" if isinstance(question, Question) else question.models.get(link.name, "")
-    return link.name, model, name
+    return link.name, question.models.get(link.name, ""), name
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +185,11 @@ class Chain:
             each.look(view.circuits[place], after)
 
     def standings(
-        self, view: View, now_ms: int, caller: str, tokens: int, unable: Sequence[str | None], first: Sequence[str]
+        self, view: View, now_ms: int, caller: str, tokens: int, unable: Sequence[str | None], first: Mapping[str, str]
     ) -> list[Standing]:
         """Which providers may be called, by this caller and for so many tokens.
 
-        ``unable``: which cannot do what is asked, by place; ``first``: the names of those to be called first.
+        ``unable``: which cannot do what is asked, by place; ``first``: those to be called first, by name.
         """
         found = []
         for place, link in enumerate(self.links):
@@ -198,13 +197,20 @@ class Chain:
             if budgets.used_up(link.budget, view.used[place]):
                 until_ms = max(until_ms, month_ends_ms(now_ms))
             circuit = view.circuits[place].circuit
-            own_ms, rank = self.breakers[place].rests_until_ms(circuit, caller, now_ms), int(link.name not in first)
-            found.append(Standing(circuit, until_ms, own_ms, not (unable and unable[place]), rank))
+            own_ms = self.breakers[place].rests_until_ms(circuit, caller, now_ms)
+            able = not unable or unable[place] is None
+            found.append(Standing(circuit, until_ms, own_ms, able, 0 if link.name in first else 1))
         return found
 
     def unable(self, question: AnyQuestion) -> tuple[str | None, ...]:
-        """For each provider the field that asks for what it cannot do; None where it can, or where that is unknown."""
-        needs, now_ms = question.needs, self.clock.now_ms()
+        """For each provider the field that asks for what it cannot do; None where it can, or where that is unknown.
+
+        Empty for a question that every provider can answer.
+        """
+        needs = question.needs
+        if not needs:
+            return ()
+        now_ms = self.clock.now_ms()
         return tuple(
             next((asks for need, asks in needs.items() if self._cannot(link, question, need, now_ms)), None)
             for link in self.links

@@ -53,14 +53,10 @@ class Models:
             for model in models:
                 yield f"{provider}/{model}", provider
 
-    def faults(self) -> list[str]:
-        """A line for each alias that means no configured model."""
-        return [
-            f"AI_MODELS: {target} is no model of a configured provider; write for example "
-            "groq/llama-3.3-70b-versatile, and name further models in GROQ_MODEL=one,another"
-            for target in dict.fromkeys(self.aliases.values())
-            if not self._found(target)
-        ]
+    @property
+    def are_configured(self) -> bool:
+        """Whether each alias means a model of a configured provider."""
+        return all(map(self._found, self.aliases.values()))
 
 
 def parse_aliases(text: str) -> dict[str, str]:

@@ -39,6 +39,11 @@ class Question:
     parameters: Mapping[str, Json]
 
     @property
+    def models(self) -> Mapping[str, str]:
+        """The model that it chose, by provider: none, it is the providers' own."""
+        return {}
+
+    @property
     def query(self) -> str:
         """The text of the last message."""
         return self.messages[-1].text
@@ -46,7 +51,10 @@ class Question:
     @property
     def needs(self) -> Mapping[str, str]:
         """What not every provider can do, each with the field that asks for it."""
-        return {} if all(isinstance(turn.content, str) for turn in self.messages) else {needs.FILES: "messages"}
+        for turn in self.messages:
+            if not isinstance(turn.content, str):
+                return {needs.FILES: "messages"}
+        return {}
 
     @property
     def chars(self) -> int:

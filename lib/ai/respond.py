@@ -163,7 +163,9 @@ async def guarded(
     try:
         hashed = hash_of(route, shelf.owner, question, shelf.session)
     except ValueError:
-        raise Problem("invalid_request", "body: numbers must be finite") from None
+        detail = "numbers must be finite"
+        error: FieldError = {"field": "body", "message": detail, "type": "finite_number"}
+        raise Problem("invalid_request", f"body: {detail}", errors=[error]) from None
     call = Call(
         route=route,
         subject=subject,

@@ -22,7 +22,7 @@ from .chain import Chain, Link, View
 from .completions import Chunk
 from .providers.port import End, ProviderFailed
 from .providers.port import Piece as ProviderPiece
-from .question import AnyQuestion, Question
+from .question import AnyQuestion
 
 _RESERVE_S = 1.0
 """Reserved before the function's deadline for the reply and what follows it."""
@@ -88,8 +88,7 @@ class Tries:
 
     def standings(self, now_ms: int) -> list[Standing]:
         """Which providers may be called."""
-        first = () if isinstance(self.question, Question) else tuple(self.question.models)
-        return self.chain.standings(self.view, now_ms, self.caller, self._tokens(), self.unable, first)
+        return self.chain.standings(self.view, now_ms, self.caller, self._tokens(), self.unable, self.question.models)
 
     def price(self, place: int) -> Price:
         """One call of the provider's budget, and the tokens that the question may cost."""

@@ -115,8 +115,10 @@ class Settings:
         times = (values.get(f"{name}_ms", 0) / 1000 for name in ("ai_timeout", "ai_connect_timeout"))
         failover = values.get("ai_safety_failover", False)
         providers, wrong = registry.read(given, values["ai_providers"], *times, safety_failover=failover)
-        if not wrong:
-            wrong = _models(providers, values.get("ai_models", {})).faults()
+        if not wrong and not _models(providers, values.get("ai_models", {})).are_configured:
+            wrong = [
+                "AI_MODELS: a model that no configured provider has; name it in GROQ_MODEL=one,another or the like"
+            ]
         faults += wrong + _missing(given, redis_enabled=values.get("redis_enabled", True))
         if faults:
             raise BadSettings(faults)

@@ -126,7 +126,7 @@ def test_fields_do_not_run_into_each_other() -> None:
 
 @pytest.mark.parametrize(("scope", "second"), [("session", "MISS"), ("caller", "HIT"), ("shared", "MISS")])
 async def test_a_callers_sessions(rig: Rig, scope: str, second: str) -> None:
-    """CASE 26: they share with ``caller``; a session that a client has named may hold a history, and is never shared."""
+    """CASE 26: they share with ``caller``; a session that a client has named may hold a history, and is not shared."""
     made = rig.instance(CACHE_SCOPE=scope)
     replies = [await ask(made, ASK, sessionId=name) for name in ("one", "two")]
     assert [each.headers["x-cache"] for each in replies] == ["MISS", second]

@@ -83,7 +83,7 @@ class FakeProvider:
     poison: str = ""
     """It fails at questions with this text only."""
     fails_after: int = 0
-    """Pieces that still come before it fails."""
+    """Pieces of a stream that still come before it fails."""
     end: End = field(default_factory=lambda: End("fake-1", whole=True, tokens=100))
     held: bool = False
     asked: int = 0
@@ -134,7 +134,8 @@ class FakeProvider:
         for number, piece in enumerate(pieces):
             if self.held:
                 await self._free.acquire()
-            if self.fails is not None and number >= self.fails_after and self.poison in words_of(question):
+            fails = number >= self.fails_after or not stream
+            if self.fails is not None and fails and self.poison in words_of(question):
                 raise self.fails
             yield piece
 

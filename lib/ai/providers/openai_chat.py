@@ -72,7 +72,7 @@ class _Completion:
         self._needs_text = isinstance(question, Question)
         self._mending = Mending(api.dialect.calls_stop)
         self._joining = completions.Joining()
-        self._model = api.model if isinstance(question, Question) else question.models.get(api.name, api.model)
+        self._model = question.models.get(api.name, api.model)
 
     def request(self, *, stream: bool) -> Request:
         question, api = self._question, self._api
@@ -126,10 +126,7 @@ class _Completion:
         if not all(choice.get("finish_reason") for choice in choices):
             raise ProviderFailed("protocol", "the reply does not say that it is complete")
         speaks = all(completions.speaks(choice["message"]) for choice in choices)
-        try:
-            return self._end(choices, answers.whole(reply, self._model), headers, speaks=speaks)
-        except ValueError as e:
-            raise ProviderFailed("protocol", "the reply has a number that JSON has not") from e
+        return self._end(choices, answers.whole(reply, self._model), headers, speaks=speaks)
 
     def _end(
         self, choices: Sequence[Mapping[str, Any]], answer: answers.Answer, headers: httpx.Headers, *, speaks: bool

@@ -13,7 +13,6 @@ from ...base.env import Secret, Variable
 from ...base.values import dataclass
 from ...limits.grammar import parse_budget
 from ...limits.window import Layout
-from .dialects import DIALECTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +106,9 @@ def _models(text: str) -> tuple[str, ...]:
         raise ValueError("must be a model, or several by comma, of which the first is used where a client names none")
     return found
 
+
+DIALECTS = ("openai", "gemini", "groq", "mistral", "cohere")
+"""The names in ``dialects.py``, which only a request to an AI needs."""
 
 # In the order in which they are called unless AI_PROVIDERS gives another.
 PROVIDERS = (

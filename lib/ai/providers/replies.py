@@ -4,13 +4,14 @@ An adapter brings a ``Reading``, which does no I/O.
 """
 
 import asyncio
-import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import field
 from typing import Any, Protocol
 
 import httpx
+from pydantic_core import from_json
 
 from ...base.encode import to_json
 from ...base.values import dataclass
@@ -172,27 +173,23 @@ async def _error_body(response: httpx.Response) -> bytes:
     return b""
 
 
+_MAY_BE_BEYOND = re.compile(r"[eE]\+?\d{3}|\d{309}")
+"""How a number begins that no float can hold; pydantic reads it as an infinity."""
+
+
 def _object(data: str | bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data.decode() if isinstance(data, bytes) else data, parse_constant=_none, parse_float=_float)
-    except (ValueError, RecursionError) as e:
+        text = data.decode() if isinstance(data, bytes) else data
+        value = from_json(text, allow_inf_nan=False)
+        if _MAY_BE_BEYOND.search(text):
+            to_json(value)
+    except ValueError as e:
         raise ProviderFailed("protocol", "the reply is not JSON") from e
     if not isinstance(value, dict):
         raise ProviderFailed("protocol", "the reply is not a JSON object")
     if value.get("error"):
         raise refusals.error_in_reply(value)
     return value
-
-
-def _none(name: str) -> None:
-    raise ValueError(name)
-
-
-def _float(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError("beyond every bound")
-    return number
 
 
 def _error_in(data: str) -> ProviderFailed:

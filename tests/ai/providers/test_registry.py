@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from lib.ai.providers import registry
+from lib.ai.providers.dialects import DIALECTS
 from lib.ai.providers.lazy import LazyProvider
 from lib.ai.providers.registry import PROVIDERS, Declaration, hosted
 from lib.app.settings import Settings
@@ -85,3 +86,8 @@ def test_limits_as_set_and_as_declared() -> None:
         parse_budget("7/minute"),
         parse_budget("off"),
     ]
+
+
+def test_the_names_of_dialects() -> None:
+    """The settings know each dialect that there is."""
+    assert set(registry.DIALECTS) == set(DIALECTS)
