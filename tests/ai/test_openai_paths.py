@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
+from dev.routes import routes_app
 from lib.ai.openai_errors import status_of
 from lib.base.events import RequestDone
 from lib.edge.problems import KINDS
@@ -27,6 +29,29 @@ def test_rewrites_lead_everything_under_v1_to_a_function() -> None:
         ("/api/v1/models/:id+", "/api/v1/others"),
         ("/api/v1/:path*", "/api/v1/others"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/api/v1", 404, "unsupported_endpoint"),
+        ("/api/v1/responses", 404, "unsupported_endpoint"),
+        ("/api/v1/models", 200, '"supervisor"'),
+        ("/api/v1/models/groq%2Fllama", 404, "model_not_found"),
+        ("/api/v1/models/groq/llama", 404, "model_not_found"),
+        ("/api/v1/chat/completions", 405, "method_not_allowed"),
+        ("/api/ai/supervisor", 405, "method_not_allowed"),
+        ("/api/ai/supervisor/a%2Fb/stream", 204, ""),
+    ],
+)
+async def test_the_local_server_leads_there(monkeypatch: pytest.MonkeyPatch, path: str, status: int, says: str) -> None:
+    """By the project's own vercel.json and files."""
+    monkeypatch.setenv("REDIS_ENABLED", "false")
+    monkeypatch.setenv("CLOUD_RUN_AI_URL", "http://127.0.0.1:9")
+    transport = httpx.ASGITransport(app=routes_app(Path(__file__).parents[2]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://breakwater") as http:
+        reply = await http.get(path)
+    assert (reply.status_code, says in reply.text) == (status, True)
 
 
 async def test_models_are_those_that_are_configured(rig: Rig) -> None:
