@@ -1,8 +1,8 @@
 """A provider of OpenAI's protocol that answers by script: to see what a client makes of each kind of reply and failure.
 
 The last message names the scene: ``scene: cut``. Any other text is answered with the list of scenes. ``python -m dev``
-puts it behind the functions with ``PROVIDER=scripted``. It takes every request as it is, and keeps the last ones under
-``/_control/requests``.
+puts it behind the functions with ``PROVIDER=scripted``. It takes every request as it is; ``/_control/stats`` shows the
+last ones (`dev.faults`).
 """
 
 import json
@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dev.faults import CLOSE, read_body
+from dev.faults import CLOSE, Faults, read_body, with_faults
 
 MODEL = "scripted-1"
 _TOP = {"id": "chatcmpl-scripted", "created": 1_763_553_601, "model": MODEL, "system_fingerprint": "fp_1"}
@@ -22,6 +22,7 @@ _CALLS = [
     {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Seoul"}'}},
     {"id": "call_b", "type": "function", "function": {"name": "time", "arguments": "{}"}},
 ]
+MANY_CALLS = [{**_CALLS[0], "id": f"call_{number}", "note": "x" * 1_000} for number in range(100)]
 _BARE_CALLS = [{name: value for name, value in call.items() if name != "type"} for call in _CALLS]
 USAGE = {
     "prompt_tokens": 11,
@@ -94,6 +95,7 @@ SCENES: dict[str, Scene] = {
             DONE,
         ),
     ),
+    "many tools": Scene(whole({"tool_calls": MANY_CALLS}, finish="tool_calls")),
     "tools without index or type": Scene(
         whole({"tool_calls": _BARE_CALLS}, finish="tool_calls"),
         events=(chunk({"role": "assistant", "tool_calls": _BARE_CALLS}), chunk(finish="tool_calls"), DONE),
@@ -184,6 +186,18 @@ SCENES: dict[str, Scene] = {
 }
 
 
+def scripted_app() -> ASGIApp:
+    """The provider with the control routes of every stand-in."""
+    app = Scripted()
+    return with_faults(
+        app,
+        Faults(),
+        lambda status: {"error": {"message": "A fault.", "type": "server_error", "code": status}},
+        stats=lambda: {"requests": list(app.seen)},
+        reset_stats=app.seen.clear,
+    )
+
+
 class Scripted:
     """The ASGI application. ``seen``: the bodies of the last requests."""
 
@@ -195,9 +209,6 @@ class Scripted:
         if scope["type"] != "http":
             raise NotImplementedError(scope["type"])
         sent = await read_body(receive)
-        if scope["path"] == "/_control/requests":
-            await _reply(send, Scene(list(self.seen)))
-            return
         body = json.loads(sent or b"{}")
         self.seen.append(body)
         scene = scene_of(body)

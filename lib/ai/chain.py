@@ -69,8 +69,8 @@ class Link:
 _LEARNED_MS = 600_000
 
 
-def _field(link: Link, question: AnyQuestion, name: str) -> tuple[str, str, str]:
-    return link.name, question.models.get(link.name, ""), name
+def _field(link: Link, question: AnyQuestion, caller: str, name: str) -> tuple[str, ...]:
+    return link.name, question.models.get(link.name, ""), caller, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class Chain:
     _shapes: tuple[str, ...] = field(init=False)
     _unwritten_ms: dict[str, float] = field(default_factory=dict)
     """vCPU-milliseconds that are not yet in Redis; an instance that is killed loses them."""
-    _refused: Bounded[tuple[str, str, str], int] = field(default_factory=lambda: Bounded(1_000))
-    """Until when a provider, with a model, is not sent a field: it has said that it does not have it."""
+    _refused: Bounded[tuple[str, ...], int] = field(default_factory=lambda: Bounded(1_000))
+    """Until when a provider is not sent a caller's field: it has said to this caller that it does not have it."""
 
     def __post_init__(self) -> None:
         self._shapes = (keys.SHAPES,) if any(link.budget.layout.windows for link in self.links) else ()
@@ -202,26 +202,28 @@ class Chain:
             found.append(Standing(circuit, until_ms, own_ms, able, 0 if link.name in first else 1))
         return found
 
-    def unable(self, question: AnyQuestion) -> tuple[str | None, ...]:
+    def unable(self, question: AnyQuestion, caller: str) -> tuple[str | None, ...]:
         """For each provider the field that asks for what it cannot do; None where it can, or where that is unknown.
 
         Empty for a question that every provider can answer.
         """
-        needs = question.needs
-        if not needs:
+        if not (needs := question.needs):
             return ()
         now_ms = self.clock.now_ms()
         return tuple(
-            next((asks for need, asks in needs.items() if self._cannot(link, question, need, now_ms)), None)
+            next((asks for need, asks in needs.items() if self._cannot(link, question, caller, need, now_ms)), None)
             for link in self.links
         )
 
-    def _cannot(self, link: Link, question: AnyQuestion, need: str, now_ms: int) -> bool:
-        return need in link.cannot or (self._refused.get(_field(link, question, need)) or 0) > now_ms
+    def _cannot(self, link: Link, question: AnyQuestion, caller: str, need: str, now_ms: int) -> bool:
+        return need in link.cannot or (self._refused.get(_field(link, question, caller, need)) or 0) > now_ms
 
-    def learn(self, link: Link, question: AnyQuestion, name: str) -> None:
-        """A provider has refused a field as one that it does not have: for a while it is not sent there."""
-        self._refused.put(_field(link, question, name), self.clock.now_ms() + _LEARNED_MS)
+    def learn(self, link: Link, question: AnyQuestion, caller: str, name: str) -> None:
+        """A provider has refused a field as one that it does not have: for a while this caller's is not sent there.
+
+        Only this caller's: whoever could make a provider say so would take the field from everybody.
+        """
+        self._refused.put(_field(link, question, caller, name), self.clock.now_ms() + _LEARNED_MS)
 
     def forget(self, link: Link) -> None:
         """Know nothing of what a provider's budget has counted: it was reset by hand."""

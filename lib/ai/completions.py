@@ -54,9 +54,9 @@ class Joining:
             if name == "delta":
                 self._joins &= _merge(joined["message"], value)
             elif name == "logprobs" and isinstance(value, dict):
-                _extend(joined, name, value)
-            elif name in _SERIES and isinstance(value, list):
-                joined[name] = [*(joined.get(name) or ()), *value]
+                self._joins &= _extend(joined, name, value)
+            elif name in _SERIES and isinstance(value, list) and isinstance(joined.get(name, []), list):
+                joined[name] = [*joined.get(name, ()), *value]
             elif not _is_empty(value) or name not in joined:
                 joined[name] = value
 
@@ -104,11 +104,22 @@ def _without(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {each: held for each, held in value.items() if each != name}
 
 
-def _extend(joined: dict[str, Any], name: str, value: Mapping[str, Any]) -> None:
-    """``logprobs``: its lists go on."""
-    before = joined.get(name) or {}
-    lists = {each: [*(before.get(each) or ()), *more] for each, more in value.items() if isinstance(more, list)}
-    joined[name] = {**value, **before, **lists}
+def _extend(joined: dict[str, Any], name: str, value: Mapping[str, Any]) -> bool:
+    """``logprobs``: its lists go on. Whether it is known how all of it does."""
+    before = joined.get(name)
+    if not isinstance(before, dict):
+        joined[name] = dict(value)
+        return True
+    known = True
+    for each, more in value.items():
+        held = before.get(each)
+        if isinstance(held, list) and isinstance(more, list):
+            before[each] = [*held, *more]
+        elif held is None:
+            before[each] = more
+        else:
+            known &= more is None or held == more
+    return known
 
 
 def _merge(joined: dict[str, Any], delta: Mapping[str, Any]) -> bool:
@@ -209,10 +220,12 @@ def _pieces(text: str) -> Iterator[str]:
 def text_in(message: Mapping[str, Any]) -> str:
     """The text that a message, or a delta, says; of a content in parts, that of its text parts."""
     content = message.get("content")
+    if isinstance(content, str):
+        return content
     if isinstance(content, list):
         parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text")
         return "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
+    return ""
 
 
 def calls_in(message: Mapping[str, Any]) -> bool:
@@ -233,7 +246,7 @@ def may_be_kept(choice: Mapping[str, Any], *, limited: bool) -> bool:
 
     Not kept: what was filtered, refused, or cut by a length that nobody set.
     """
-    finish = choice.get("finish_reason")
+    finish = str(choice.get("finish_reason"))
     return (finish in _KEPT or (finish == "length" and limited)) and not choice["message"].get("refusal")
 
 

@@ -22,13 +22,18 @@ def of(body: Mapping[str, Any]) -> dict[str, str]:
         if message.get("role") in ("tool", "function") or message.get("tool_calls") or message.get("function_call"):
             found.setdefault("tools", "messages")
         parts = [part for part in _list(message.get("content")) if isinstance(part, dict)]
-        if any(part.get("type") not in _TEXT_PARTS for part in parts):
+        if not all(_is_text(part) for part in parts):
             found[FILES] = "messages"
         if message.get("name") is not None and message.get("role") not in ("tool", "function"):
             found[NAMES] = "messages"
     if messages and messages[-1].get("role") != "user":
         found[LAST_IS_NOT_THE_USERS] = "messages"
     return found
+
+
+def _is_text(part: Mapping[str, Any]) -> bool:
+    kind = part.get("type")
+    return isinstance(kind, str) and kind in _TEXT_PARTS
 
 
 def _asks(name: str, value: Any) -> bool:

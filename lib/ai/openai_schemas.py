@@ -1,6 +1,6 @@
 """What a request in OpenAI's protocol may hold. Apart from ``schemas.py``: only one route needs it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -40,7 +40,8 @@ class ChatCompletion(BaseModel):
     @property
     def stands_alone(self) -> bool:
         """Whether its answer depends on nothing but what it says, and nothing in it belongs to one user."""
-        if any(self.body.get(name) for name in _PERSONAL):
+        given = {"user": self.user, **(self.model_extra or {})}
+        if any(given.get(name) for name in _PERSONAL):
             return False
         roles = [each.get("role") for each in self.messages]
         return _is_text(self.messages[-1].get("content")) and roles[-1] == "user" and set(roles[:-1]) <= _INSTRUCTIONS
@@ -50,11 +51,10 @@ class ChatCompletion(BaseModel):
         """Whether a stream is to end with its usage."""
         return bool((self.stream_options or {}).get("include_usage"))
 
-    @property
-    def body(self) -> Mapping[str, Any]:
-        """The request as it came."""
+    def body_without(self, omitted: Collection[str]) -> Mapping[str, Any]:
+        """The request as it came, but for the fields that nobody is sent."""
         named = {name: value for name, value in self.__dict__.items() if name in self.model_fields_set}
-        return {**named, **(self.model_extra or {})}
+        return {name: value for name, value in (named | (self.model_extra or {})).items() if name not in omitted}
 
 
 def _is_text(content: object) -> bool:

@@ -128,7 +128,10 @@ type AnyQuestion = Question | ChatRequest
 
 
 def _limit(given: Mapping[str, Any]) -> object:
-    return next((given[name] for name in _LIMITS if given.get(name) is not None), None)
+    for name in _LIMITS:
+        if given.get(name) is not None:
+            return given[name]
+    return None
 
 
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -18,7 +18,6 @@ from ..pieces import SourceFailed
 from ..redis import keys
 from . import completions, streams
 from .answers import Answer, AnswerCodec
-from .chain import Chain
 from .completions import Chunk
 from .owners import Shelf
 from .question import AnyQuestion, hash_of
@@ -94,7 +93,7 @@ class Supervisor:
             used["usage"] = usage
         body: AnswerBody = {
             "answer": completions.text_in(choice["message"]),
-            "finishReason": choice["finish_reason"],
+            "finishReason": str(choice["finish_reason"]),
             "sessionId": self.session,
             "model": result.value.model,
             "requestId": request.id,
@@ -159,7 +158,9 @@ async def guarded(
     subject = subject_of(caller, policy)
     if (refused := await parts.guard.refusal(subject, request.deadline)) is not None:
         return respond(request, refused, form, stream=stream)
-    unable = _unable(parts.chain, question)
+    unable = parts.chain.unable(question, caller.id)
+    if unable and all(unable):
+        raise _nobody_can(str(unable[0]))
     try:
         hashed = hash_of(route, shelf.owner, question, shelf.session)
     except ValueError:
@@ -192,16 +193,10 @@ async def guarded(
         raise
 
 
-def _unable(chain: Chain, question: AnyQuestion) -> tuple[str | None, ...]:
-    """For each provider the field of what it cannot do. Raises Problem where nobody can."""
-    unable = chain.unable(question)
-    if unable and all(unable):
-        field = str(unable[0])
-        detail = f"No configured AI provider can do what {field} asks for."
-        raise Problem(
-            "unsupported_parameter", detail, errors=[{"field": field, "message": detail, "type": "unsupported"}]
-        )
-    return unable
+def _nobody_can(field: str) -> Problem:
+    detail = f"No configured AI provider can do what {field} asks for."
+    error: FieldError = {"field": field, "message": detail, "type": "unsupported"}
+    return Problem("unsupported_parameter", detail, errors=[error])
 
 
 def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: bool) -> Reply:

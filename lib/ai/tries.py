@@ -12,7 +12,7 @@ from ..breaker.circuit import Failure
 from ..call import Attempt, Call
 from ..decide import Standing
 from ..limits.admission import Admission, Charge
-from ..lookup import Lookup, Texts
+from ..lookup import Lookup
 from ..pieces import Done, Exhausted, Piece
 from ..redis.op import Op, ignored
 from ..source import Opened, Price
@@ -45,13 +45,10 @@ class Asking:
         """The chain's shared state, and what can be tried with it."""
         found = self.chain.lookup(now_ms)
 
-        def read(texts: Texts) -> Tries:
-            return Tries(self.chain, self.question, self.caller, self.unable, found.read(texts))
+        def tries(view: View) -> Tries:
+            return Tries(self.chain, self.question, self.caller, self.unable, view)
 
-        def unread() -> Tries:
-            return Tries(self.chain, self.question, self.caller, self.unable, found.unread())
-
-        return Lookup(found.keys, read, unread)
+        return Lookup(found.keys, lambda texts: tries(found.read(texts)), lambda: tries(found.unread()))
 
 
 @dataclass(slots=True, eq=False)
@@ -124,7 +121,7 @@ class Tries:
                 failure = e
                 if is_final(e, safety_failover=self.chain.safety_failover):
                     break
-                learn(self.chain, self.chain.links[place], self.question, e)
+                learn(self.chain, self.chain.links[place], self.question, self.caller, e)
                 continue
             self.attempts.append(Attempt(self.chain.links[place].name, passed_over))
             if passed_over == "too_large" and failure is None:
@@ -279,8 +276,9 @@ def is_final(error: ProviderFailed, *, safety_failover: bool) -> bool:
     return error.kind == "rejected" and not too_long
 
 
-def learn(chain: Chain, link: Link, question: AnyQuestion, error: ProviderFailed) -> None:
+def learn(chain: Chain, link: Link, question: AnyQuestion, caller: str, error: ProviderFailed) -> None:
     """A field that a provider does not have is not sent there again for a while; one with another value may be."""
     told = error.told
-    if error.kind == "unsupported" and told and told.param in question.needs and told.code not in _VALUES:
-        chain.learn(link, question, str(told.param))
+    known = told is not None and told.param in question.needs and told.param not in ("messages", "model")
+    if error.kind == "unsupported" and told and known and told.code not in _VALUES:
+        chain.learn(link, question, caller, str(told.param))

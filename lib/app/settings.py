@@ -145,6 +145,15 @@ class Settings:
         return tuple(each.name for each in self.providers)
 
     @property
+    def omitted(self) -> frozenset[str]:
+        """The fields of a request that no configured provider is sent."""
+        return (
+            frozenset[str]()
+            .union(*(each.omit for each in self.providers))
+            .intersection(*(each.omit for each in self.providers))
+        )
+
+    @property
     def models(self) -> Models:
         """The models that clients may name."""
         return _models(self.providers, self.ai_models)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.ai import needs
 from lib.ai.completions import Joining, explode, may_be_kept, total_tokens
 from lib.ai.mending import Mending, NoReply, mend
 
@@ -249,3 +250,73 @@ def test_what_may_be_kept(finish: str | None, limited: bool, kept: bool) -> None
 def test_total_tokens(reply: dict[str, Any], tokens: int | None) -> None:
     """As the reply tells them; none are made up."""
     assert total_tokens(reply) == tokens
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = st.sampled_from(
+    [
+        "index",
+        "id",
+        "type",
+        "role",
+        "content",
+        "refusal",
+        "tool_calls",
+        "function",
+        "name",
+        "arguments",
+        "logprobs",
+        "x",
+    ]
+)
+ODD = st.dictionaries(FIELDS, JSON | st.lists(st.dictionaries(FIELDS, JSON, max_size=3), max_size=3), max_size=4)
+ODD_CHOICE = st.dictionaries(
+    st.sampled_from(["index", "delta", "message", "finish_reason", "logprobs", "token_ids", "x"]),
+    JSON | ODD,
+    max_size=4,
+)
+ODD_REPLY = st.dictionaries(
+    st.sampled_from(["choices", "usage", "x_groq", "model", "id"]), JSON | st.lists(ODD_CHOICE, max_size=3), max_size=3
+)
+
+
+@given(st.lists(ODD_REPLY, max_size=4))
+def test_no_stream_is_too_odd(chunks: list[dict[str, Any]]) -> None:
+    """Whatever comes is joined, kept as it is, or said to be no reply; nothing else is raised."""
+    mending, joining = Mending(calls_stop=True), Joining()
+    try:
+        for each in chunks:
+            if (chunk := mending.chunk(each)) is not None:
+                joining.add(chunk)
+    except NoReply:
+        return
+    for choice in joining.choices:
+        may_be_kept(choice, limited=True)
+    total_tokens(joining.top)
+    if (whole := joining.whole()) is not None:
+        assert list(explode(whole)) is not None
+
+
+@given(ODD_REPLY)
+def test_no_reply_is_too_odd(reply: dict[str, Any]) -> None:
+    """The same with a whole one."""
+    try:
+        whole = mend(reply, calls_stop=True)
+    except NoReply:
+        return
+    for choice in whole["choices"]:
+        may_be_kept(choice, limited=True)
+    again = join([chunk for chunk in map(Mending().chunk, explode(whole)) if chunk is not None])
+    assert again is None or len(again["choices"]) == len({choice["index"] for choice in whole["choices"]})
+
+
+@given(st.dictionaries(st.sampled_from(["n", "logprobs", "tools", "modalities", "x"]), JSON), st.lists(ODD, max_size=3))
+def test_no_request_is_too_odd(fields: dict[str, Any], messages: list[dict[str, Any]]) -> None:
+    """What a request needs can be told of any."""
+    found = needs.of({"model": "m", "messages": messages, **fields})
+    assert set(found.values()) <= {*fields, "model", "messages"}
+    assert needs.chars_in(messages) >= 0

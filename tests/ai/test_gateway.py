@@ -211,6 +211,18 @@ async def test_a_stream_that_cannot_be_joined_is_kept_for_streams(gateway: Gatew
     assert (whole.headers["x-cache"], bare(whole)) == ("MISS", SCENES["content in parts"].body)
 
 
+async def test_a_hit_costs_two_commands_and_one_round_trip(gateways: Any, k: Kit) -> None:
+    """Of a reply of 100 KB with tool calls as well: it goes out as it lies in Redis."""
+    made = gateways(RATELIMIT_AI="100/minute")
+    # Whoever made the key was the first; whether its TTL stands is looked after twice.
+    first, _ = await made.chat("many tools"), await made.chat("many tools")
+    await k.forget_stats()
+    again = await made.chat("many tools")
+    assert (again.headers["x-cache"], bare(again)) == ("HIT", bare(first))
+    assert len(again.content) > 100_000
+    assert await k.stats() == (2, 1)
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 async def test_an_answer_of_the_length_that_was_asked_for_is_kept(gateway: Gateway, stream: bool) -> None:
     """CASE 24: cut by a length that the request did set, it is the answer to that request."""
@@ -462,6 +474,8 @@ async def test_a_parameter_that_a_provider_refuses_goes_to_the_next(gateways: An
     again = await made.chat("text", seed=1)
     assert (again.status_code, again.json()["error"]["code"]) == (400, "unsupported_parameter")
     assert (await made.chat("text")).headers["x-attempts"] == "openai;answered"
+    somebody_else = await made.chat("text", {"x-forwarded-for": a_caller()}, seed=1)
+    assert somebody_else.headers["x-attempts"] == "openai;answered"
     assert made.circuit("openai") == made.circuit("groq") == Circuit()
 
 
@@ -601,6 +615,17 @@ async def test_what_does_not_reach_the_provider_makes_no_key(gateway: Gateway) -
     for _ in range(2):
         assert (await gateway.chat(store=True, metadata={"trace": "a"})).headers["x-cache"] == "BYPASS"
     assert gateway.sent["metadata"] == {"trace": "a"}
+
+
+async def test_what_no_provider_is_sent_makes_no_key(gateways: Any, servers: Any) -> None:
+    """A field that the settings leave out everywhere; where one provider gets it, it does."""
+    made = gateways(OPENAI_OMIT="seed")
+    assert (await made.chat(seed=1)).headers["x-cache"] == "MISS"
+    assert (await made.chat(seed=2)).headers["x-cache"] == "HIT"
+    assert "seed" not in made.sent
+    both = gateways(OPENAI_OMIT="seed", GROQ_API_KEY="x", GROQ_BASE_URL=servers[1][1], AI_PROVIDERS="openai,groq")
+    assert (await both.chat(seed=1)).headers["x-cache"] == "MISS"
+    assert (await both.chat(seed=2)).headers["x-cache"] == "MISS"
 
 
 # ---------------------------------------------------------------- the supervisor's route

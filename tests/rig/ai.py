@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import httpx
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -295,6 +296,17 @@ class Kit:
         stats: Any = self.redis.info("commandstats")
         calls: int = stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
         return calls
+
+    async def stats(self) -> tuple[int, int]:
+        """Billed commands and round trips to Redis since they were forgotten."""
+        async with httpx.AsyncClient(base_url=self.url) as client:
+            found = (await client.get("/_control/stats")).json()
+        return found["billed_commands"], found["http_requests"]
+
+    async def forget_stats(self) -> None:
+        """Begin to count anew."""
+        async with httpx.AsyncClient(base_url=self.url) as client:
+            await client.delete("/_control/stats")
 
     def without_ttl(self) -> list[str]:
         """Keys that would never expire, and are not among the bounded number of epochs."""

@@ -31,7 +31,7 @@ async def complete(request: Request, parts: "Parts") -> Reply:
     owner = owner_of(caller, request.header, secret, body.user or "")
     session, alone = named or f"s-{owner[:16]}", scope == "shared" and not named and body.stands_alone
     kept = shelf(scope, NAME, owner, session, secret, stands_alone=alone)
-    question = chat_request(body.body, parts.settings.models, kept.told)
+    question = chat_request(body.body_without(parts.settings.omitted), parts.settings.models, kept.told)
     return await guarded(
         request,
         parts,

@@ -31,6 +31,8 @@ class Dialect:
     """Whether it takes ``stream_options``; where not, it says the usage of a stream by itself."""
     calls_stop: bool = False
     """Whether it says ``stop`` where a tool is called."""
+    blank_turns: bool = True
+    """Whether it takes turns of a conversation that have no text."""
     limit: str = "max_completion_tokens"
     """The field that bounds an answer's length."""
 
@@ -49,6 +51,7 @@ DIALECTS: Mapping[str, Dialect] = {
         cannot=frozenset({"seed", "frequency_penalty", "presence_penalty"}),
         foreign=frozenset({REASONING}),
         calls_stop=True,
+        blank_turns=False,
         limit="max_tokens",
     ),
     "groq": Dialect(

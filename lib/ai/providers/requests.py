@@ -17,7 +17,11 @@ def body_of(
     options: object = None
     if isinstance(question, Question):
         given = Sampling.of(question).fields(dialect)
-        given["messages"] = [{"role": turn.role, "content": turn.content} for turn in question.messages]
+        given["messages"] = [
+            {"role": turn.role, "content": turn.content}
+            for turn in question.messages
+            if dialect.blank_turns or not isinstance(turn.content, str) or turn.content.strip()
+        ]
     else:
         given, options = question.forwarded, question.body.get("stream_options")
         for name, own in dialect.renamed.items():
