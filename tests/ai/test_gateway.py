@@ -17,7 +17,6 @@ from lib.redis import keys
 from tests.rig.ai import Kit, over
 from tests.rig.callers import a_caller
 from tests.rig.instance import Instance, started
-from tests.rig.redis import TOKEN
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +56,7 @@ class Gateway:
 
     def circuit(self, name: str) -> Circuit:
         """A provider's circuit as Redis holds it."""
-        text: Any = self.kit.redis.get(keys.circuit(name))
+        text: Any = self.kit.server.get(keys.circuit(name))
         return stored.parse(text)
 
 
@@ -71,8 +70,7 @@ def servers() -> Iterator[list[tuple[Scripted, str]]]:
 def environ(k: Kit, servers: list[tuple[Scripted, str]], **more: str | None) -> dict[str, str | None]:
     """OpenAI's provider is the first script."""
     return {
-        "KV_REST_API_URL": k.url,
-        "KV_REST_API_TOKEN": TOKEN,
+        **k.front.environ,
         "TRUSTED_PROXIES": "127.0.0.1/32",
         "RATELIMIT_AI": "off",
         "RATELIMIT_AI_SUPERVISOR": "off",
@@ -160,7 +158,8 @@ async def test_a_whole_reply_comes_as_it_came(gateway: Gateway, scene: str) -> N
 
 STREAMED = [
     *("text", "tools", "refusal", "reasoning", "two choices", "logprobs", "annotations and images", "length"),
-    *("safety after text", "finish error", "unknown finish", "no usage", "content in parts"),
+    *("safety after text", "finish error", "unknown finish", "no usage", "content in parts", "content filter"),
+    "reasoning only",
 ]
 
 
@@ -216,11 +215,11 @@ async def test_a_hit_costs_two_commands_and_one_round_trip(gateways: Any, k: Kit
     made = gateways(RATELIMIT_AI="100/minute")
     # Whoever made the key was the first; whether its TTL stands is looked after twice.
     first, _ = await made.chat("many tools"), await made.chat("many tools")
-    await k.forget_stats()
+    k.forget_counts()
     again = await made.chat("many tools")
     assert (again.headers["x-cache"], bare(again)) == ("HIT", bare(first))
     assert len(again.content) > 100_000
-    assert await k.stats() == (2, 1)
+    assert k.cost() == (1, 2)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
@@ -291,6 +290,14 @@ async def test_what_is_cut_before_it_shows_anything_is_an_error_reply(gateways: 
     both = gateways(GROQ_API_KEY="x", GROQ_BASE_URL=servers[1][1], AI_PROVIDERS="openai,groq")
     reply = await both.chat("cut at once", stream=True)
     assert reply.headers["x-attempts"] == "openai;cut, groq;cut"
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_fewer_choices_than_were_asked_for_are_not_kept(gateway: Gateway, stream: bool) -> None:
+    """A provider that does not know ``n`` has answered, but not what was asked."""
+    for _ in range(2):
+        reply = await gateway.chat("text", stream=stream, n=2)
+        assert (reply.status_code, reply.headers["x-cache"], "error" in reply.text) == (200, "MISS", False)
 
 
 async def test_the_model_is_the_real_one(gateway: Gateway) -> None:

@@ -104,12 +104,13 @@ class _Completion:
         if done:
             self._api.says_done.add("[DONE]")
         choices = self._joining.choices
-        if not choices or len(choices) < self._wanted() or not all(choice.get("finish_reason") for choice in choices):
+        if not choices or not all(choice.get("finish_reason") for choice in choices):
             raise ProviderFailed("cut", "the stream ended without a finish reason")
         answer = answers.streamed(self._joining, self._model)
         if self._needs_text and not answer.joined:
             answer = answers.whole(answers.text_of_stream(self._joining), self._model)
-        return self._end(choices, answer, headers, speaks=self._joining.speaks)
+        # Where choices are missing they were asked of somebody who does not know `n`: it is no answer to keep.
+        return self._end(choices, answer, headers, speaks=self._joining.speaks and len(choices) >= self._wanted())
 
     def _wanted(self) -> int:
         """How many choices were asked for."""
@@ -125,7 +126,7 @@ class _Completion:
         choices = reply["choices"]
         if not all(choice.get("finish_reason") for choice in choices):
             raise ProviderFailed("protocol", "the reply does not say that it is complete")
-        speaks = all(completions.speaks(choice["message"]) for choice in choices)
+        speaks = len(choices) >= self._wanted() and all(completions.speaks(choice["message"]) for choice in choices)
         return self._end(choices, answers.whole(reply, self._model), headers, speaks=speaks)
 
     def _end(
@@ -162,7 +163,8 @@ class _Completion:
 def _is_withheld(choice: Mapping[str, Any]) -> bool:
     """Whether a choice was filtered or refused; Gemini names its reasons in capitals (``SAFETY``, ``RECITATION``)."""
     finish = str(choice["finish_reason"])
-    return finish == "content_filter" or finish.isupper() or bool(choice["message"].get("refusal"))
+    named = finish.isupper() and finish not in ("STOP", "MAX_TOKENS")
+    return finish == "content_filter" or named or bool(choice["message"].get("refusal"))
 
 
 def _withheld() -> ProviderFailed:
