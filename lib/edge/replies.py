@@ -25,12 +25,22 @@ class AttemptBody(TypedDict):
     outcome: Annotated[str, Text("`answered`, or why it was passed over or failed.")]
 
 
+class CostBody(TypedDict):
+    """What an answer cost."""
+
+    tokensIn: int
+    tokensOut: int
+    tokensCached: Annotated[int, Text("Of those that went in, how many the provider had in a cache of its own.")]
+    amount: NotRequired[Annotated[float, Text("In the currency of `AI_PRICES`, where the model has a price.")]]
+
+
 class SavedBody(TypedDict):
     """What an answer from the cache has saved: what it cost when it was computed."""
 
     provider: str
     ms: int
     tokens: NotRequired[int]
+    cost: NotRequired[CostBody]
 
 
 class Provenance(TypedDict):
@@ -42,12 +52,20 @@ class Provenance(TypedDict):
     provider: str
     attempts: NotRequired[Annotated[list[AttemptBody], Text("Providers that were tried, in order.")]]
     saved: NotRequired[SavedBody]
+    cost: NotRequired[Annotated[CostBody, Text("Of an answer that was computed for this request, and sent whole.")]]
 
 
-class AnswerBody(Provenance):
+class UsageBody(TypedDict):
+    """What an answer cost in tokens."""
+
+    usage: NotRequired[Annotated[dict[str, Any], Text("As the provider tells it; left out where it tells none.")]]
+
+
+class AnswerBody(Provenance, UsageBody):
     """An answer from the supervisor."""
 
     answer: str
+    finishReason: Annotated[str, Text("Why it ended, in the provider's word: `stop`, `length`, `content_filter`, ...")]
     sessionId: Annotated[str, Text("Send it again to go on in the same session.")]
     model: str
     requestId: str
@@ -121,7 +139,7 @@ class OpenAIErrorFields(TypedDict):
     """An error as OpenAI words it; the code is ours."""
 
     message: str
-    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    type: Literal["invalid_request_error", "rate_limit_error", "insufficient_quota", "server_error"]
     param: str | None
     code: str
 
@@ -159,6 +177,20 @@ class SliceBody(TypedDict):
     compute: int
     refuse: int
     fail: int
+
+
+class ProviderCostBody(TypedDict):
+    """This month's answers of one provider: what they cost, and what the cache has saved. null: unknown."""
+
+    provider: str
+    tokensIn: int | None
+    tokensOut: int | None
+    tokensCached: int | None
+    amount: Annotated[float | None, Text("In the currency of `AI_PRICES`; null where the provider has no price.")]
+    savedTokensIn: int | None
+    savedTokensOut: int | None
+    savedTokensCached: int | None
+    savedAmount: float | None
 
 
 class HitRateBody(TypedDict):
@@ -220,6 +252,7 @@ class OverviewBody(TypedDict):
     hitRate: HitRateBody
     errorRate: HitRateBody
     latency: LatencyBody
+    costs: Annotated[list[ProviderCostBody], Text("By provider, this calendar month.")]
     circuits: list[CircuitBody]
     alerts: list[AlertBody]
 
