@@ -26,21 +26,9 @@ from lib.ai.schemas import Ask
 from lib.data.ranking_routes import Score
 from lib.data.routes import GuardedFunction
 from lib.edge.app import Endpoint
+from lib.edge.data_replies import BatchBody, CacheStatsBody, InvalidatedBody, RankedBody, RankingBody
 from lib.edge.problems import KINDS, Kind
-from lib.edge.replies import (
-    AdminBody,
-    AnswerBody,
-    BatchBody,
-    CacheStatsBody,
-    DailyBody,
-    HealthBody,
-    InvalidatedBody,
-    OpenAIError,
-    OverviewBody,
-    ProblemBody,
-    RankedBody,
-    RankingBody,
-)
+from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
 from lib.ops.admin import Action
 from lib.ops.cache import Invalidation
 
