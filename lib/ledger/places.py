@@ -282,9 +282,9 @@ HOUR_FIELDS: Mapping[str, int] = {
     "request_ms": 8,
     "rpc_calls": 9,
     "cached": 10,
-    # 24 and 25: reads of data routes, and those for which no origin was asked.
-    "data_reads": 24,
-    "data_hits": 25,
+    # 12 and 13: reads of data routes, and those for which no origin was asked.
+    "data_reads": 12,
+    "data_hits": 13,
     # 32 to 47: calls by provider.
     **{f"calls.{provider}": 32 + number for provider, number in PROVIDERS.items()},
 }
