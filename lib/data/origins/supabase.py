@@ -96,4 +96,8 @@ def address_of(parts: "Parts") -> tuple[str, Mapping[str, str]]:
         missing = "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY are not set"
         raise OriginFailed("unauthorized", missing, "ours", sent=False)
     key = settings.supabase_key.value
-    return settings.supabase_url, {"apikey": key, "authorization": f"Bearer {key}"}
+    headers = {"apikey": key}
+    if key.count(".") == 2:
+        # The older keys are tokens. The newer ones (sb_secret_...) are none, and refused where one belongs.
+        headers["authorization"] = f"Bearer {key}"
+    return settings.supabase_url, headers
