@@ -7,6 +7,7 @@ from lib.app.instance import instance
 from lib.edge.app import endpoint
 from lib.edge.limits import BY_GUARD
 from lib.edge.request import Reply, Request
+from lib.edge.tokens import require
 
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
@@ -18,12 +19,16 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
-    from lib.ai.respond import Supervisor, guarded
+    from lib.ai.respond import ONLY, Supervisor, guarded
     from lib.ai.schemas import MAX_BODY_BYTES, Ask
     from lib.cache.freshness import directives
 
     body = await request.json(Ask, MAX_BODY_BYTES)
-    caller = await request.identify(parts)
+    only = request.header(ONLY.lower())
+    if only:
+        # For operators: whoever may choose could spend the dearest provider's budget, or keep calling a failing one.
+        require(request, parts.settings.admin_token, "ADMIN_TOKEN")
+    caller = request.identify_address(parts) if only else await request.identify(parts)
     # Without a session each caller has one that is derived from its identity: stable, and not to be guessed.
     question = body.question(default_session=f"s-{caller.id[:16]}")
     wanted = directives(request.header("cache-control"))
@@ -38,6 +43,7 @@ async def ask(request: Request, parts: "Parts") -> Reply:
         directives=wanted,
         form=Supervisor(question.session),
         stream=body.wants_stream(request.header("accept")),
+        only=only,
     )
 
 

@@ -101,6 +101,11 @@ class Chain:
         self._marks = (*resets, keys.SHAPES) if resets else ()
         self.breakers = tuple(self._breaker(link) for link in self.links)
 
+    def only(self, name: str) -> "Chain | None":
+        """A chain of this provider alone, with the same circuit and budget; None where there is no such provider."""
+        links = tuple(link for link in self.links if link.name == name)
+        return Chain(links, self.circuits, self.limits, self.clock, self.emit) if links else None
+
     def _breaker(self, link: Link) -> Breaker:
         made, visit = Breaker(self.circuits, link.breaker), link.visit
         allowance = budgets.check_allowance(link.budget.layout)

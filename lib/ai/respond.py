@@ -12,6 +12,7 @@ from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
 from ..edge import outcomes
 from ..edge.limits import subject_of
 from ..edge.outcomes import Wording
+from ..edge.problems import Problem
 from ..edge.replies import AnswerBody, Provenance
 from ..edge.request import Reply, Request
 from ..redis import keys
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ..app.wiring import Parts
 
 EVENT_STREAM = "text/event-stream"
+ONLY = "X-Guard-Provider"
+"""The header with which an operator names the one provider that may be called."""
 CODEC = AnswerCodec()
 
 type AnswerOutcome = Outcome[str, Answer]
@@ -110,8 +113,16 @@ async def guarded(
     directives: Directives,
     form: Format,
     stream: bool,
+    only: str = "",
 ) -> Reply:
-    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
+    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem.
+
+    ``only``: the one provider that may be called; what it answers is stored apart from the chain's answers.
+    """
+    chain = parts.chain.only(only) if only else parts.chain
+    if chain is None:
+        names = ", ".join(link.name for link in parts.chain.links)
+        raise Problem("invalid_request", f"{ONLY}: there is no provider of this name; use one of {names}.")
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
     subject = subject_of(caller, policy)
     if (refused := parts.guard.refusal(subject)) is not None:
@@ -119,7 +130,7 @@ async def guarded(
     call = Call(
         route=route,
         subject=subject,
-        key=keys.answer(route, question.session, hash_of(route, caller.id, question)),
+        key=keys.answer(route, question.session, hash_of(f"{route}#{only}" if only else route, caller.id, question)),
         epochs=epochs.of_session(route, question.session),
         request_id=request.id,
         deadline=request.deadline,
@@ -130,7 +141,7 @@ async def guarded(
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
     )
-    outcome = await parts.guard.handle(call, Asking(parts.chain, question, caller.id), CODEC)
+    outcome = await parts.guard.handle(call, Asking(chain, question, caller.id), CODEC)
     return respond(request, outcome, form, stream=stream)
 
 

@@ -22,6 +22,7 @@ from ..edge.signin import SignIn
 from ..guard import Guard
 from ..leading import Leading
 from ..ledger.ledger import Ledger
+from ..ledger.recent import Recent
 from ..limits.limiter import Limits, StockLimits
 from ..limits.local import LocalLimits
 from ..limits.supabase import Supabase
@@ -201,9 +202,14 @@ def _health(settings: "Settings", chain: "Chain", limits: Limits) -> "Health":
 
 
 def _overview(settings: "Settings", chain: "Chain", limits: Limits, ledger: Ledger) -> "Overview":
+    from ..ops.activity import Activity
+    from ..ops.history import History
     from ..ops.overview import Overview
 
-    return Overview(chain, limits, ledger, ledger.thrift, limits.clock, settings.supabase_mb)
+    thrift, clock = ledger.thrift, limits.clock
+    activity = Activity(limits.redis, ledger.recent, thrift, clock)
+    history = History(limits.redis, thrift, clock, settings.chain)
+    return Overview(chain, limits, ledger, thrift, clock, settings.supabase_mb, activity, history)
 
 
 def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClient]", overview: "Overview") -> "Alerts":
@@ -233,6 +239,7 @@ def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
         settings.redis_month_commands,
         settings.redis_month_percents,
         {each.name: each.vcpus for each in settings.providers},
+        Recent(settings.request_slow_ms),
     )
 
 

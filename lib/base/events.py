@@ -56,6 +56,8 @@ class RequestDone(Event):
     provider: str | None = None
     mode: Mode | None = None
     remaining: int | None = None
+    attempts: str | None = None
+    """The parts of the source that were called in turn, each with its outcome, where there was more than one."""
     spent_ms: Spent = field(default_factory=Spent)
 
 

@@ -36,6 +36,7 @@ class Notes:
     provider: str | None = None
     mode: Mode | None = None
     remaining: int | None = None
+    attempts: str | None = None
     spent: Spent = field(default_factory=Spent)
 
 

@@ -28,6 +28,8 @@ def count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
         took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
         observe(totals, HTTP_DURATION.counts(took_ms, labels.timed_route))
         timed[done.decision] += 1
+        timed[labels.by_status] += 1
+        timed[labels.by_route] += 1
         timed["request_ms"] += round(took_ms)
 
 
@@ -37,6 +39,9 @@ class _Labels:
 
     counted: tuple[Name, ...]
     timed_route: str | None
+    by_status: str
+    by_route: str
+    """The fields of an hour that it counts in, where ``timed_route`` is given."""
 
 
 @lru_cache(maxsize=256)
@@ -54,7 +59,8 @@ def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str 
         counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
     is_guarded = mode is not None or route != places.OTHER
     is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
-    return _Labels(tuple(counted), route if is_timed else None)
+    by_route = known(route, places.HOURLY_ROUTES)
+    return _Labels(tuple(counted), route if is_timed else None, f"status.{group}", f"route.{by_route}")
 
 
 def observe(totals: Totals, counts: Sequence[tuple[Name, int]]) -> None:
