@@ -27,7 +27,7 @@ def done(visit: Visit, text: str) -> None:
 def test_nothing_is_done_without_a_yes(visit: Visit) -> None:
     """Neither the second button nor Escape does anything, and the focus goes back to where it was."""
     visit.look()
-    button = visit.page.get_by_role("button", name="Close: gemini")
+    button = visit.page.get_by_role("button", name="Close circuit: gemini")
     for keys_pressed in ("Escape", "Tab Enter"):
         button.click()
         expect(visit.page.get_by_role("dialog")).to_be_visible()
@@ -41,10 +41,10 @@ def test_nothing_is_done_without_a_yes(visit: Visit) -> None:
 def test_a_circuit_is_closed_and_opened(visit: Visit) -> None:
     """From the list of circuits."""
     visit.look()
-    visit.page.get_by_role("button", name="Close: gemini").click()
+    visit.page.get_by_role("button", name="Close circuit: gemini").click()
     confirm(visit, "Close the circuit of gemini?")
     done(visit, "the circuit of gemini is closed")
-    visit.page.get_by_role("button", name="Open: cloud-run").click()
+    visit.page.get_by_role("button", name="Open circuit: cloud-run").click()
     confirm(visit, "Open the circuit of cloud-run for 10 minutes?")
     done(visit, "the circuit of cloud-run is open")
     assert "open" in (visit.served.server.get(keys.circuit("cloud-run")) or "")
@@ -80,7 +80,12 @@ def test_a_caller_is_reset(visit: Visit) -> None:
             "of a route",
             "invalidated: ai/supervisor",
         ),
-        ({"Minutes": "5"}, "Open", "Open the circuit of cloud-run for 5 minutes", "the circuit of cloud-run is open"),
+        (
+            {"Minutes": "5"},
+            "Open circuit",
+            "Open the circuit of cloud-run for 5 minutes",
+            "the circuit of cloud-run is open",
+        ),
     ],
     ids=str,
 )

@@ -39,7 +39,7 @@ def test_every_range_by_everything(visit: Visit, wanted: str, by: str) -> None:
     }[by]
     text = slider.get_attribute("aria-valuetext") or ""
     assert all(name in text for name in names)
-    expect(panel).to_contain_text(re.compile("requests (in 5 minutes|an hour|in 6 hours|a day)"))
+    expect(panel).to_contain_text(re.compile("Requests (in 5 minutes|an hour|in 6 hours|a day)"))
     expect(panel).to_contain_text("Europe/Berlin (GMT+")
     expect(panel.locator(".legend").last).to_contain_text("still running")
     visit.shoot(f"traffic-{wanted}-{by}".replace(" ", "-"))

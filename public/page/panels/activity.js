@@ -25,14 +25,15 @@ export function NotableRequests({ activity }) {
     <h2 id="notable-title">${word("notable")}</h2>
     ${!found ? html`<p role="status">${word("loading")}</p>` : !found.length ? html`<p>${word("noNotable")}</p>` : html`
     <p class="small">${word("notableHint")}</p>
-    <div class="scroll tall" tabindex="0" role="region" aria-label=${word("tableOf", { what: word("notable") })}><table class="full texts">
-      <thead><tr>${["time", "what_", "where", "why", "providerWord", "took", "caller", "requestId"].map((each) => html`<th scope="col" key=${each}>${word(each)}</th>`)}</tr></thead>
-      <tbody>${found.map((each) => html`<tr key=${each.request + each.at}><th scope="row">${when(each.at)}</th>
-        <td><span class="tag ${each.kind}">${word(`kind ${each.kind}`)}</span> ${each.status}</td><td>${each.route.replace("/api/", "")}</td>
-        <td class="text">${each.attempts || each.reason}</td><td>${each.provider || "–"}</td><td>${millis(each.ms)}</td>
-        <td>${each.caller ? html`<code title=${each.caller}>${short(each.caller)}</code>` : "–"}</td><td><code title=${each.request}>${short(each.request)}</code></td></tr>`)}</tbody>
-    </table></div>`}
+    <ul class="list tall" tabindex="0" aria-label=${word("tableOf", { what: word("notable") })}>${found.map((each) => html`<${Request} key=${each.request + each.at} ...${each} />`)}</ul>`}
   </section>`;
+}
+
+function Request(each) {
+  const about = [each.provider, each.route.replace("/api/", ""), millis(each.ms)].filter(Boolean).join(" · ");
+  return html`<li class="request"><div><span class="tag ${each.kind}">${word(`kind ${each.kind}`)}</span> <strong>${each.status}</strong> ${each.attempts || each.reason}
+      <p class="small">${about}</p></div>
+    <p class="small">${when(each.at)}${each.caller && html`<br />${word("caller")} <code title=${each.caller}>${short(each.caller)}</code>`}<br />${word("requestId")} <code title=${each.request}>${short(each.request)}</code></p></li>`;
 }
 
 export function Alerts({ activity }) {
