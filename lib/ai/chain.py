@@ -102,9 +102,14 @@ class Chain:
         self.breakers = tuple(self._breaker(link) for link in self.links)
 
     def only(self, name: str) -> "Chain | None":
-        """A chain of this provider alone, with the same circuit and budget; None where there is no such provider."""
-        links = tuple(link for link in self.links if link.name == name)
-        return Chain(links, self.circuits, self.limits, self.clock, self.emit) if links else None
+        """This provider alone, with all that is known of its circuit and budget; None where there is no such one."""
+        for link, breaker in zip(self.links, self.breakers, strict=True):
+            if link.name == name:
+                found = Chain((link,), self.circuits, self.limits, self.clock, self.emit)
+                found.breakers = (breaker,)
+                found._refusals, found._resets, found._unwritten_ms = self._refusals, self._resets, self._unwritten_ms
+                return found
+        return None
 
     def _breaker(self, link: Link) -> Breaker:
         made, visit = Breaker(self.circuits, link.breaker), link.visit

@@ -129,6 +129,7 @@ function ageOf({ token, data, trouble }) {
 function troubleOf({ data, trouble, activityTrouble }) {
   const values = { why: trouble, seconds: wait() };
   if (trouble) return data ? word("stale", { ...values, when: moment(data.at) }) : word("empty", values);
+  if (data && data.source !== "redis") return word(data.source, { when: moment(data.at) });
   return activityTrouble ? word("activityFailed", { why: activityTrouble }) : "";
 }
 

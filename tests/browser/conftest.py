@@ -91,6 +91,11 @@ class Served:
             self._api = routes(self._made[-1])
         return self._api
 
+    def outdate(self) -> None:
+        """Have the next overview read Redis again."""
+        for parts in self._made:
+            parts.overview.fresh_s = 0
+
     async def _close(self) -> None:
         while self._made:
             await self._made.pop().aclose()

@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from dev.faults import Fault
 from tests.browser.conftest import PHONE, ROOT, Visit
 from tests.browser.seeds import STATES
 
@@ -16,7 +17,7 @@ VERDICTS = {
     "degraded": r"Degraded: gemini and groq resting until \d\d:\d\d; Redis commands end .+, .+ before they reset",
     "down": r"Down: no provider can be called until \d\d:\d\d",
     "empty": r"Working: nothing has been asked this month",
-    "redis-down": r"Degraded: Redis gives no reply, and limits are counted by each instance by itself",
+    "redis-down": r"Degraded: Redis cannot be read, and limits are counted by each instance by itself",
 }
 GUISES: dict[str, dict[str, Any]] = {
     "desktop light English": {},
@@ -94,6 +95,27 @@ def test_an_empty_page_says_what_to_do(visit: Visit) -> None:
     }
     for panel, text in says.items():
         expect(visit.region(panel)).to_contain_text(text)
+
+
+@pytest.mark.parametrize("visit", [{"state": "redis-down"}], indirect=True)
+def test_nothing_is_said_of_what_is_unknown(visit: Visit) -> None:
+    """Where Redis was never read, no panel says that there was nothing; the figures say whose they are."""
+    visit.look()
+    expect(visit.page.get_by_role("alert").filter(has_text="the figures of one instance alone")).to_be_visible()
+    for panel in ("Traffic", "Who calls most", "Requests worth a look", "Alerts"):
+        expect(visit.region(panel)).to_contain_text("Unknown while Redis cannot be read.")
+
+
+@pytest.mark.parametrize("visit", [{"state": "fine"}], indirect=True)
+def test_figures_from_before_an_outage_say_so(visit: Visit) -> None:
+    """Redis goes away while the page is open: its last figures stay, and their time is given."""
+    visit.look()
+    visit.served.faults.set(Fault(kind="refuse"))
+    visit.served.outdate()
+    visit.page.get_by_role("button", name="Refresh").click()
+    expect(visit.page.get_by_role("alert").filter(has_text="these are its figures of")).to_be_visible()
+    expect(visit.page).to_have_title(re.compile("^Degraded: Redis cannot be read"))
+    expect(visit.page.get_by_role("meter", name="upstash, commands a month")).to_have_attribute("aria-valuenow", "24")
 
 
 def test_the_flush_interval_is_the_one_that_holds(visit: Visit) -> None:

@@ -3,13 +3,15 @@ import { html } from "../html.js";
 import { form, has, millis, moment, number, word, WORDS } from "../language.js";
 
 const when = (at) => html`<time datetime=${new Date(at * 1000).toISOString()}>${moment(at)}</time>`;
+// That there is nothing can be said only where Redis was read.
+const noneOf = (activity, name) => (activity.source === "instance" ? "unknownNow" : name);
 const short = (hash) => `${hash.slice(0, 8)}…`;
 
 export function Callers({ activity, sure }) {
   const reset = (caller) => sure(word("sure reset", { who: short(caller) }), { action: "reset", caller });
   return html`<section class="card" aria-labelledby="callers-title">
     <h2 id="callers-title">${word("callers")}</h2>
-    ${!activity ? html`<p role="status">${word("loading")}</p>` : !activity.callers.length ? html`<p>${word("noCallers")}</p>` : html`
+    ${!activity ? html`<p role="status">${word("loading")}</p>` : !activity.callers.length ? html`<p>${word(noneOf(activity, "noCallers"))}</p>` : html`
     <p class="small">${word("callersHint", { when: moment(activity.since) })}</p>
     <div class="scroll" tabindex="0" role="region" aria-label=${word("tableOf", { what: word("callers") })}><table class="full">
       <thead><tr><th scope="col">${word("caller")}</th><th scope="col">${word("calls")}</th><td></td></tr></thead>
@@ -23,7 +25,7 @@ export function NotableRequests({ activity }) {
   const found = activity?.notable;
   return html`<section class="card wide" aria-labelledby="notable-title">
     <h2 id="notable-title">${word("notable")}</h2>
-    ${!found ? html`<p role="status">${word("loading")}</p>` : !found.length ? html`<p>${word("noNotable")}</p>` : html`
+    ${!found ? html`<p role="status">${word("loading")}</p>` : !found.length ? html`<p>${word(noneOf(activity, "noNotable"))}</p>` : html`
     <p class="small">${word("notableHint")}</p>
     <ul class="list tall" tabindex="0" aria-label=${word("tableOf", { what: word("notable") })}>${found.map((each) => html`<${Request} key=${each.request + each.at} ...${each} />`)}</ul>`}
   </section>`;
@@ -40,7 +42,7 @@ export function Alerts({ activity }) {
   const found = activity?.alerts;
   return html`<section class="card" aria-labelledby="alerts-title">
     <h2 id="alerts-title">${word("alerts")}</h2>
-    ${!found ? html`<p role="status">${word("loading")}</p>` : !found.length ? html`<p>${word("noAlerts")}</p>`
+    ${!found ? html`<p role="status">${word("loading")}</p>` : !found.length ? html`<p>${word(noneOf(activity, "noAlerts"))}</p>`
       : html`<ul class="list tall" tabindex="0" aria-label=${word("tableOf", { what: word("alerts") })}>${found.map((each) => html`<li key=${`${each.kind} ${each.about} ${each.at}`}><span>${alertText(each)}</span>${when(each.at)}</li>`)}</ul>`}
   </section>`;
 }

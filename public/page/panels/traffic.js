@@ -30,7 +30,7 @@ export function Traffic({ state: { data, history, historyTrouble, range, by }, p
     </div>
     ${range === "1h" && html`<p class="small">${word("hourOnly")}</p>`}
     ${historyTrouble && range !== "1h" && range !== "24h" ? html`<p class="trouble" role="alert">${word("historyFailed", { why: historyTrouble })}</p>`
-      : shown ? html`<${Shown} key=${range + by} shown=${shown} range=${range} by=${by} />` : html`<p role="status">${word("loading")}</p>`}
+      : shown ? html`<${Shown} key=${range + by} shown=${shown} range=${range} by=${by} unknown=${data.source === "instance"} />` : html`<p role="status">${word("loading")}</p>`}
   </section>`;
 }
 
@@ -40,10 +40,10 @@ function Picks({ name, values, value, off = [], pick }) {
     <span>${word(`${name} ${each}`)}</span></label>`)}</fieldset>`;
 }
 
-function Shown({ shown, range, by }) {
+function Shown({ shown, range, by, unknown }) {
   const [chosen, choose] = useState(null), { times, ends, series } = shown;
   const rows = series.filter((each) => by === "outcome" || by === "provider" || sum(each.counts));
-  if (!series.some((each) => sum(each.counts))) return html`<p>${word("noTraffic")}</p><pre tabindex="0" role="region" aria-label="curl"><code>${curl()}</code></pre>`;
+  if (!series.some((each) => sum(each.counts))) return unknown ? html`<p>${word("unknownNow")}</p>` : html`<p>${word("noTraffic")}</p><pre tabindex="0" role="region" aria-label="curl"><code>${curl()}</code></pre>`;
   const values = (at) => rows.map((each) => `${nameOf(each.name)} ${number(each.counts[at])}`).join(" · ");
   const sums = rows.map((each) => `${nameOf(each.name)} ${number(sum(each.counts))}`).join(" · ");
   const text = chosen === null ? word("sums", { range: word(`range ${range}`), values: sums }) : `${between(times[chosen], ends[chosen])}: ${values(chosen)}${chosen === times.length - 1 ? ` (${word("soFar")})` : ""}`;
@@ -63,7 +63,7 @@ function Outcomes({ rows, common }) {
     <p class="small">${word("refusedIs")}</p>
     <${Legend} names=${stack} />
     <${Bars} ...${common} series=${stack.map(of)} height=${190} axis=${false} />
-    <h3 class="strip-title failed">${word("failedStrip")} <span>${number(sum(of("fail").counts))}</span></h3>
+    <h3 class="strip-title ${sum(of("fail").counts) ? "failed" : ""}">${word("failedStrip")} <span>${number(sum(of("fail").counts))}</span></h3>
     <${Bars} ...${common} series=${[of("fail")]} height=${88} axis=${true} />`;
 }
 
