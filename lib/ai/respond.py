@@ -125,7 +125,7 @@ async def guarded(
         raise Problem("invalid_request", f"{ONLY}: there is no provider of this name; use one of {names}.")
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
     subject = subject_of(caller, policy)
-    if (refused := parts.guard.refusal(subject)) is not None:
+    if (refused := await parts.guard.refusal(subject, request.deadline)) is not None:
         return respond(request, refused, form, stream=stream)
     call = Call(
         route=route,
