@@ -17,6 +17,7 @@ import redis as redis_py
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dev.faults import Faults, respond
+from dev.redis_server import RedisServer
 from dev.routes import routes_app
 from dev.serve import ThreadedServer
 from lib.app.settings import Settings
@@ -111,13 +112,13 @@ class Served:
 @pytest.fixture(scope="session")
 def served() -> Iterator[Served]:
     with (
-        redis_front() as front,
+        RedisServer.start() as redis,
+        redis_front(redis) as front,
         outsides() as outside,
-        redis_py.Redis.from_url(front.redis_url, protocol=2, driver_info=None, decode_responses=True) as server,
+        redis_py.Redis.from_url(front.server.url, protocol=2, driver_info=None, decode_responses=True) as server,
     ):
         environ = {
-            "KV_REST_API_URL": front.url,
-            "KV_REST_API_TOKEN": front.token,
+            **front.environ,
             "CLOUD_RUN_AI_URL": f"{outside.url}/ai",
             "GEMINI_API_KEY": "key",
             "GROQ_API_KEY": "key",

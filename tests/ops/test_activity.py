@@ -72,7 +72,7 @@ async def test_alerts_are_a_history(world: World) -> None:
     one = world.instance()
     for state in ("open", "closed", "open"):
         await one.act(action="circuit", provider="cloud-run", state=state)
-        world.now_ms += 16 * 60_000
+        world.time.ms += 16 * 60_000
     found = (await activity(world.instance()))["alerts"]
     assert isinstance(found, list)
     assert [(each["kind"], each["about"]) for each in found] == [
@@ -86,14 +86,14 @@ async def test_alerts_are_a_history(world: World) -> None:
 async def test_a_look_costs_two_commands(world: World) -> None:
     """One round trip; nothing for five minutes after it."""
     one = world.instance()
-    world.forget()
-    before = world.control.requests()
+    world.forget_counts()
+    before = world.front.control.requests()
     await activity(one)
-    world.now_ms += 299_000
+    world.time.ms += 299_000
     await activity(one)
     assert world.billed() == {"lrange": 2}
-    assert world.control.requests() - before == 1
-    world.now_ms += 1_000
+    assert world.front.control.requests() - before == 1
+    world.time.ms += 1_000
     await activity(one)
     assert world.billed() == {"lrange": 4}
 
@@ -103,7 +103,7 @@ async def test_while_redis_is_away(world: World) -> None:
     one, two = world.instance(REDIS_COOLDOWN_MS="1"), world.instance(REDIS_COOLDOWN_MS="1")
     await activity(one)
     world.redis_down()
-    world.now_ms += 301_000
+    world.time.ms += 301_000
     assert (await activity(one))["source"] == "last"
     assert (await activity(two))["source"] == "instance"
 

@@ -30,8 +30,8 @@ def count(world: World, name: str, at_ms: int, number: int) -> None:
 @pytest.mark.parametrize("day", [3, 14], ids=["soon after a month began", "in the middle"])
 async def test_every_hour_in_its_place(world: World, wanted: str, hours: int, day: int) -> None:
     """The present hour is the last; what lies in the month before is read from that month's string."""
-    world.now_ms = int(datetime(2025, 11, day, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
-    this_ms = world.now_ms // HOUR_MS * HOUR_MS
+    world.time.ms = int(datetime(2025, 11, day, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
+    this_ms = world.time.ms // HOUR_MS * HOUR_MS
     for back in (0, 1, 100, hours - 1):
         count(world, "serve", this_ms - back * HOUR_MS, back + 1)
     count(world, "serve", this_ms - hours * HOUR_MS, 5_000)
@@ -72,15 +72,15 @@ async def test_by_whatever_is_counted(world: World) -> None:
 async def test_a_look_costs_a_command_for_each_month(world: World) -> None:
     """30 days lie in two months: 2 commands in one round trip, and none for a quarter of an hour."""
     one = world.instance()
-    world.forget()
-    before = world.control.requests()
+    world.forget_counts()
+    before = world.front.control.requests()
     await history(one, range="30d")
     await history(one, range="30d")
     assert world.billed() == {"bitfield_ro": 2}
-    assert world.control.requests() - before == 1
+    assert world.front.control.requests() - before == 1
     await history(one, range="7d", by="status")
     assert world.billed() == {"bitfield_ro": 3}
-    world.now_ms += 900_000
+    world.time.ms += 900_000
     await history(one, range="30d")
     assert world.billed() == {"bitfield_ro": 5}
 
