@@ -113,12 +113,13 @@ class Ledger:
 
     def listen(self, event: Event) -> None:
         """Count an event."""
-        totals, timed = self._pending.at(self.clock.now_ms())
+        now_ms = self.clock.now_ms()
+        totals, timed = self._pending.at(now_ms)
         match event:
             case RequestDone():
                 self._requests += 1
                 count_request(event, totals, timed)
-                self.recent.note(event, self.clock.now_ms())
+                self.recent.note(event, now_ms)
             case ProviderAsked() | ProviderAnswered() | ProviderFailure():
                 self._count_provider(event, totals, timed)
             case StoreFailed(store, _, reason):

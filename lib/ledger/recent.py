@@ -25,6 +25,7 @@ NOTABLE = 50
 _CALLERS = 20
 """So many callers of a batch are written."""
 _LONGEST_TEXT = 200
+_UNREAD = 200
 
 RECENT = Capped(keys.RECENT, 200, 30 * 86_400)
 
@@ -112,18 +113,29 @@ class Recent:
     slow_ms: float = 10_000
     _batch: Batch = field(default_factory=Batch)
     _flushes: int = 0
+    _unread: list[tuple[RequestDone, int]] = field(default_factory=list)
+    """Requests as they came, with their time: looked at by the hundred, and not while one is served."""
 
     def note(self, done: RequestDone, now_ms: int) -> None:
         """Take notice of a request."""
-        if done.caller is not None:
-            self._batch.callers.add(done.caller)
-        if (found := notable(done, self.slow_ms, now_ms)) is not None:
-            self._batch.requests.append(found)
+        self._unread.append((done, now_ms))
+        if len(self._unread) >= _UNREAD:
+            self._read()
+
+    def _read(self) -> Batch:
+        """The batch with everything that came."""
+        batch, unread, self._unread = self._batch, self._unread, []
+        for done, now_ms in unread:
+            if done.caller is not None:
+                batch.callers.add(done.caller)
+            if (found := notable(done, self.slow_ms, now_ms)) is not None:
+                batch.requests.append(found)
+        return batch
 
     def take(self, now_ms: int) -> Batch | None:
         """With each flush: the batch, where it is due."""
         self._flushes += 1
-        batch = self._batch
+        batch = self._read()
         if not batch.requests and (self._flushes < EVERY or not batch.callers.counts):
             return None
         self._batch, self._flushes = Batch(), 0
@@ -136,13 +148,16 @@ class Recent:
 
     def give_back(self, batch: Batch) -> None:
         """A batch that got no reply is written again with what came since."""
+        present = self._read()
         for caller, calls in batch.callers.counts.items():
-            self._batch.callers.add(caller, calls)
-        self._batch.requests.extendleft(reversed(batch.requests))
+            present.callers.add(caller, calls)
+        # Where there is no room for all, the oldest go.
+        present.requests = deque([*batch.requests, *present.requests], maxlen=NOTABLE)
 
     def pending(self, now_ms: int) -> Batch:
         """What is not written yet."""
-        return Batch(now_ms, self._batch.callers, self._batch.requests)
+        batch = self._read()
+        return Batch(now_ms, batch.callers, batch.requests)
 
 
 def push(batch: Batch) -> Op[Op[None] | None]:
