@@ -7,7 +7,6 @@ from lib.app.instance import instance
 from lib.edge.app import endpoint
 from lib.edge.limits import BY_GUARD
 from lib.edge.request import Reply, Request
-from lib.edge.tokens import require
 
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
@@ -26,6 +25,8 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     body = await request.json(Ask, MAX_BODY_BYTES)
     only = request.header(ONLY.lower())
     if only:
+        from lib.edge.tokens import require
+
         # For operators: whoever may choose could spend the dearest provider's budget, or keep calling a failing one.
         require(request, parts.settings.admin_token, "ADMIN_TOKEN")
     caller = request.identify_address(parts) if only else await request.identify(parts)

@@ -57,8 +57,8 @@ class Alerts:
     _queue: list[Alert] = field(default_factory=list)
     _sent_s: dict[Name, int] = field(default_factory=dict)
     """When alerts were sent, as far as it is not in Redis."""
-    _listed: list[str] = field(default_factory=list)
-    """Alerts that were sent and are not in the list yet."""
+    _listed: deque[str] = field(default_factory=lambda: deque(maxlen=LIST.cap))
+    """Alerts that were sent and are not in the list yet; no more than it keeps."""
     _settled: Bounded[str, bool] = field(default_factory=lambda: Bounded(200))
     """Alerts that this instance knows to have been sent in their period, by it or by another."""
 
@@ -108,7 +108,8 @@ class Alerts:
         if found is None:
             return
         number, pushed = found
-        self._sent_s, self._listed = {}, []
+        self._sent_s = {}
+        self._listed.clear()
         for each in (expire_new({month: number}, now_ms), *pushed):
             if each is not None and each.commands:
                 await self._on_redis(each)
