@@ -32,6 +32,7 @@ SLOW = (
     "tests/breaker/test_shared.py::test_failures_at_once_from_several_processes",
     "tests/browser",
     "tests/cache/test_flights.py::test_a_killed_leader",
+    "tests/cache/test_flights.py::test_an_invalidation_ends_a_flight_elsewhere",
     "tests/cache/test_flights.py::test_twenty_concurrent_misses_in_four_processes",
     "tests/clients",
     "tests/data/test_routes.py::test_invalidated_while_it_is_computed",

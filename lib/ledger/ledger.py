@@ -13,6 +13,7 @@ An instance that is killed loses what it had not flushed: less than ``LEDGER_FLU
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from ..base.calendar import month_ends_ms, month_of
 from ..base.clock import Clock
@@ -40,9 +41,12 @@ from .bill import billed
 from .counts import Counts, Timed, Totals
 from .places import PROVIDER_DURATION, Name, known
 from .reading import Reading, Written
-from .recent import Batch, Recent, push
+from .recent import Recent
 from .requests import count_request, observe
 from .table import Place, month_starts_ms, months
+
+if TYPE_CHECKING:
+    from .batches import Batch
 
 _MOST_REQUESTS = 1_000
 """Requests that cost no command are flushed after so many at the latest."""
@@ -65,7 +69,7 @@ class _Flush:
     commands: int
     requests: int
     started: float
-    batch: Batch | None
+    batch: "Batch | None"
 
 
 @dataclass(slots=True)
@@ -178,7 +182,7 @@ class Ledger:
         if by_time and not self._time_is_due(now_ms, now, writes):
             return None
         batch = self.recent.take(now_ms)
-        more = [push(batch)] if batch else []
+        more = [batch.push()] if batch else []
         if by_time:
             self._pending.at(now_ms)[0][places.TIME_FLUSHES] += writes + len(more)
         self._flushed_at = now

@@ -1,109 +1,18 @@
-"""Who calls most, and which requests went wrong: gathered in memory, written along with the ledger's counts.
+"""What this instance has seen of callers and notable requests, until it is written along with the ledger's counts."""
 
-A *batch* is what one instance has seen since its last batch: its busiest callers by hash, and its notable requests
-(failed, slow, failed over). It is one item of a capped list, so that it costs one command. A flush takes it along when
-anything was notable, and else once in :data:`EVERY` flushes. No batch holds an address, a question or an answer.
-"""
-
-import json
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, field, fields
-from typing import Literal
+from dataclasses import field
+from typing import TYPE_CHECKING
 
 from ..base.events import RequestDone
 from ..base.values import dataclass
-from ..redis import keys
-from ..redis.op import Op
-from .callers import Callers
-from .capped import Capped
+
+if TYPE_CHECKING:
+    from .batches import Batch
 
 EVERY = 8
 """Callers alone are written with one flush in so many: 0.2 % of the commands that are counted."""
-NOTABLE = 50
-"""So many notable requests are kept, in an instance and on the page."""
-_CALLERS = 20
-"""So many callers of a batch are written."""
-_LONGEST_TEXT = 200
 _UNREAD = 200
-
-RECENT = Capped(keys.RECENT, 200, 30 * 86_400)
-
-type Kind = Literal["failed", "failed_over", "slow"]
-
-
-@dataclass(frozen=True, slots=True)
-class Notable:
-    """One request that somebody may want to look at. Times in seconds since the epoch and in milliseconds."""
-
-    at: int
-    kind: Kind
-    route: str
-    status: int
-    reason: str
-    ms: int
-    request: str
-    """Its id, which the log has as well."""
-    caller: str = ""
-    provider: str = ""
-    cache: str = ""
-    attempts: str = ""
-    """Which providers were called in turn, where the first one did not answer."""
-
-
-def notable(done: RequestDone, slow_ms: float, now_ms: int) -> Notable | None:
-    """What is worth a look: a failure, an answer of another provider than the first, a slow reply; no refusals."""
-    spent = done.spent_ms
-    took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
-    if done.decision == "fail" or done.status == 500:
-        kind: Kind = "failed"
-    elif done.decision in ("refuse", "client_left"):
-        return None
-    elif done.attempts:
-        kind = "failed_over"
-    elif took_ms >= slow_ms:
-        kind = "slow"
-    else:
-        return None
-    return Notable(
-        now_ms // 1000,
-        kind,
-        done.route,
-        done.status,
-        done.reason[:_LONGEST_TEXT],
-        round(took_ms),
-        done.request_id,
-        done.caller or "",
-        done.provider or "",
-        done.cache or "",
-        (done.attempts or "")[:_LONGEST_TEXT],
-    )
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """What one instance has seen; ``at_ms`` is when it was written."""
-
-    at_ms: int = 0
-    callers: Callers = field(default_factory=Callers)
-    requests: deque[Notable] = field(default_factory=lambda: deque(maxlen=NOTABLE))
-
-    def text(self) -> str:
-        """As an item of the list."""
-        found = [asdict(each) for each in self.requests]
-        return json.dumps({"at": self.at_ms, "callers": dict(self.callers.top(_CALLERS)), "notable": found})
-
-
-def parse(text: str) -> Batch | None:
-    """Read an item of the list; None where it is none of ours."""
-    try:
-        found = json.loads(text)
-        batch = Batch(int(found["at"]), Callers(counts={str(k): int(n) for k, n in found["callers"].items()}))
-        known = {each.name for each in fields(Notable)}
-        batch.requests.extend(Notable(**{k: v for k, v in each.items() if k in known}) for each in found["notable"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return batch
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +20,7 @@ class Recent:
     """What this instance has seen since its last batch. One per instance, part of its ledger."""
 
     slow_ms: float = 10_000
-    _batch: Batch = field(default_factory=Batch)
+    _batch: "Batch | None" = None
     _flushes: int = 0
     _unread: list[tuple[RequestDone, int]] = field(default_factory=list)
     """Requests as they came, with their time: looked at by the hundred, and not while one is served."""
@@ -122,9 +31,13 @@ class Recent:
         if len(self._unread) >= _UNREAD:
             self._read()
 
-    def _read(self) -> Batch:
+    def _read(self) -> "Batch":
         """The batch with everything that came."""
-        batch, unread, self._unread = self._batch, self._unread, []
+        # Not loaded by a first request.
+        from .batches import Batch, notable
+
+        batch = self._batch = self._batch or Batch()
+        unread, self._unread = self._unread, []
         for done, now_ms in unread:
             if done.caller is not None:
                 batch.callers.add(done.caller)
@@ -132,13 +45,13 @@ class Recent:
                 batch.requests.append(found)
         return batch
 
-    def take(self, now_ms: int) -> Batch | None:
+    def take(self, now_ms: int) -> "Batch | None":
         """With each flush: the batch, where it is due."""
         self._flushes += 1
         batch = self._read()
         if not batch.requests and (self._flushes < EVERY or not batch.callers.counts):
             return None
-        self._batch, self._flushes = Batch(), 0
+        self._batch, self._flushes = None, 0
         batch.at_ms = now_ms
         return batch
 
@@ -146,35 +59,17 @@ class Recent:
         """The instance ends: its last flush takes the batch along."""
         self._flushes = EVERY
 
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: "Batch") -> None:
         """A batch that got no reply is written again with what came since."""
         present = self._read()
         for caller, calls in batch.callers.counts.items():
             present.callers.add(caller, calls)
         # Where there is no room for all, the oldest go.
-        present.requests = deque([*batch.requests, *present.requests], maxlen=NOTABLE)
+        present.requests = deque([*batch.requests, *present.requests], maxlen=present.requests.maxlen)
 
-    def pending(self, now_ms: int) -> Batch:
+    def pending(self, now_ms: int) -> "Batch":
         """What is not written yet."""
+        from .batches import Batch
+
         batch = self._read()
         return Batch(now_ms, batch.callers, batch.requests)
-
-
-def push(batch: Batch) -> Op[Op[None] | None]:
-    """Write a batch: 1 command. Yields what the list needs next, if anything."""
-    return RECENT.push(batch.text())
-
-
-def busiest(batches: Iterable[Batch], most: int) -> list[tuple[str, int]]:
-    """The callers with the most calls in all batches together."""
-    together = Callers(size=100_000)
-    for each in batches:
-        for caller, calls in each.callers.counts.items():
-            together.add(caller, calls)
-    return together.top(most)
-
-
-def latest(batches: Sequence[Batch]) -> list[Notable]:
-    """The last notable requests of all batches, newest first; each once."""
-    found = {(each.request, each.at): each for batch in batches for each in batch.requests}
-    return sorted(found.values(), key=lambda each: -each.at)[:NOTABLE]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from ..base.clock import Clock
 from ..base.values import dataclass
 from ..edge.page_replies import ActivityBody, AlertBody, NotableBody
-from ..ledger import recent
-from ..ledger.recent import Batch, Notable, Recent
+from ..ledger import batches
+from ..ledger.batches import Batch, Notable
+from ..ledger.recent import Recent
 from ..limits.window import DAY_MS
 from ..redis.errors import RedisDown
 from ..redis.op import join
@@ -40,16 +41,16 @@ class Activity:
         now_ms, known = self.clock.now_ms(), True
         if self._read is None or now_ms - self._read[0] >= self.fresh_s(now_ms) * 1000:
             known = await self._look(now_ms)
-        at_ms, batches, sent = self._read or (now_ms, (), ())
-        together = [*batches, self.recent.pending(now_ms)]
+        at_ms, read, sent = self._read or (now_ms, (), ())
+        together = [*read, self.recent.pending(now_ms)]
         lately = [each for each in together if each.at_ms > now_ms - DAY_MS]
         return {
             "at": at_ms // 1000,
             "source": "redis" if known else "last" if self._read else "instance",
             "freshFor": self.fresh_s(now_ms),
             "since": min(each.at_ms for each in lately) // 1000,
-            "callers": [{"caller": each, "requests": calls} for each, calls in recent.busiest(lately, _CALLERS)],
-            "notable": [_notable(each) for each in recent.latest(together)],
+            "callers": [{"caller": each, "requests": calls} for each, calls in batches.busiest(lately, _CALLERS)],
+            "notable": [_notable(each) for each in batches.latest(together)],
             "alerts": list(sent),
         }
 
@@ -58,11 +59,11 @@ class Activity:
         if self.redis is None:
             return False
         try:
-            texts, sent = await self.redis.run(join(recent.RECENT.read(), alerts.LIST.read()), "read", _READ_S)
+            texts, sent = await self.redis.run(join(batches.RECENT.read(), alerts.LIST.read()), "read", _READ_S)
         except RedisDown:
             return False
-        batches = [batch for text in texts if (batch := recent.parse(text)) is not None]
-        self._read = (now_ms, batches, [found for text in sent if (found := _alert(text)) is not None])
+        found = [batch for text in texts if (batch := batches.parse(text)) is not None]
+        self._read = (now_ms, found, [alert for text in sent if (alert := _alert(text)) is not None])
         return True
 
 

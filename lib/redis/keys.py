@@ -104,7 +104,7 @@ def alert(kind: str, about: str, period: str) -> str:
 
 
 RECENT = "recent"
-"""What the instances saw lately: their busiest callers by hash, and their notable requests (``ledger/recent.py``)."""
+"""What the instances saw lately: their busiest callers by hash, and their notable requests (``ledger/batches.py``)."""
 
 ALERTS = "alerts"
 """The last alerts that were sent (``ops/alerts.py``)."""

@@ -13,7 +13,7 @@ from lib.base.calendar import month_of
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.ledger import places, table
-from lib.ledger.recent import RECENT, Batch, Notable
+from lib.ledger.batches import RECENT, Batch, Notable
 from lib.redis import keys
 
 PROVIDERS = ("cloud-run", "gemini", "groq")

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from lib.ledger import places, reading
+from lib.ledger.batches import RECENT
 from lib.ledger.counts import Counts
 from lib.ledger.reading import Reading
-from lib.ledger.recent import EVERY, RECENT
+from lib.ledger.recent import EVERY
 from lib.ledger.table import months, place
 from tests.rig.ledger import CRON, MIDMONTH_MS, World
 

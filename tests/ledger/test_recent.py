@@ -5,9 +5,10 @@ import json
 import pytest
 
 from lib.base.events import RequestDone, Spent
-from lib.ledger import recent
+from lib.ledger import batches
+from lib.ledger.batches import NOTABLE, Batch
 from lib.ledger.capped import Capped
-from lib.ledger.recent import EVERY, NOTABLE, Batch, Recent
+from lib.ledger.recent import EVERY, Recent
 
 NOW_MS = 1_763_121_601_000
 
@@ -38,7 +39,7 @@ def done(decision: str = "compute", status: int = 200, *, ms: float = 20, attemp
 )
 def test_what_is_notable(request_done: RequestDone, kind: str | None) -> None:
     """Failures, other providers than the first, and slow replies; neither refusals nor clients that left."""
-    found = recent.notable(request_done, 10_000, NOW_MS)
+    found = batches.notable(request_done, 10_000, NOW_MS)
     assert (found.kind if found else None) == kind
 
 
@@ -49,7 +50,7 @@ def test_a_batch_survives_the_list() -> None:
         one.note(seen, NOW_MS)
     batch = one.take(NOW_MS)
     assert batch is not None
-    read = recent.parse(batch.text())
+    read = batches.parse(batch.text())
     assert read is not None
     assert (read.at_ms, read.callers.counts, list(read.requests)) == (NOW_MS, {"c" * 32: 3}, list(batch.requests))
     assert [each.kind for each in read.requests] == ["failed", "failed_over"]
@@ -62,7 +63,7 @@ def test_a_batch_survives_the_list() -> None:
 )
 def test_an_item_that_is_none_of_ours_is_left_out(text: str) -> None:
     """Whatever lies in the list, the page goes on without it."""
-    assert recent.parse(text) is None
+    assert batches.parse(text) is None
 
 
 def test_a_later_version_may_write_more() -> None:
@@ -73,7 +74,7 @@ def test_a_later_version_may_write_more() -> None:
     assert batch is not None
     item = json.loads(batch.text())
     item["notable"][0]["tokens"] = 5
-    read = recent.parse(json.dumps(item))
+    read = batches.parse(json.dumps(item))
     assert read is not None
     assert list(read.requests) == list(batch.requests)
 
@@ -110,23 +111,23 @@ def test_what_got_no_reply_is_written_again() -> None:
 
 def test_the_page_gets_the_latest_once() -> None:
     """Of several batches the last 50, newest first; one that was written twice counts once."""
-    batches = []
+    found = []
     for number in range(3):
         one = Recent()
         for each in range(40):
             one.note(done("fail", 502), NOW_MS + 1_000 * (40 * number + each))
-        batches.append(one.pending(NOW_MS))
-    found = recent.latest([*batches, batches[0]])
-    assert [each.at for each in found] == [NOW_MS // 1000 + each for each in range(119, 69, -1)]
+        found.append(one.pending(NOW_MS))
+    latest = batches.latest([*found, found[0]])
+    assert [each.at for each in latest] == [NOW_MS // 1000 + each for each in range(119, 69, -1)]
 
 
 def test_the_busiest_of_all_instances() -> None:
     """Counts of one caller add up across batches."""
-    batches = [Batch(), Batch()]
-    for batch, calls in zip(batches, ("aab", "bbb"), strict=True):
+    both = [Batch(), Batch()]
+    for batch, calls in zip(both, ("aab", "bbb"), strict=True):
         for caller in calls:
             batch.callers.add(caller)
-    assert recent.busiest(batches, 1) == [("b", 4)]
+    assert batches.busiest(both, 1) == [("b", 4)]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from lib.base.env import Secret
 from lib.edge import tokens
-from lib.ledger.recent import RECENT
+from lib.ledger.batches import RECENT
 from tests.rig.instance import ADMIN, Instance
 from tests.rig.ledger import World
 
