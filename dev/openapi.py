@@ -25,8 +25,9 @@ from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
 from lib.data.routes import GuardedFunction
 from lib.edge.app import Endpoint
+from lib.edge.page_replies import ActivityBody, HistoryBody, OverviewBody
 from lib.edge.problems import KINDS, Kind
-from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
+from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, ProblemBody
 from lib.ops.admin import Action
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,6 +121,24 @@ OPERATIONS = (
         "What is left and what happened; with `view=<day>.<HMAC of the day>` in place of the token the edge may answer",
         None,
         {200: ("The overview", OverviewBody)},
+        _SECURED,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/history",
+        "get",
+        "Past hours: `range=7d` or `30d`, `by=outcome`, `status`, `route` or `provider`; opened as the overview is",
+        None,
+        {200: ("The hours", HistoryBody)},
+        ("invalid_request", "store_unavailable", *_SECURED),
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/activity",
+        "get",
+        "The busiest callers, notable requests and sent alerts; opened as the overview is",
+        None,
+        {200: ("What the instances saw lately", ActivityBody)},
         _SECURED,
         secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),

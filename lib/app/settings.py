@@ -51,6 +51,7 @@ class Settings:
     redis_connect_timeout_ms: int = setting("REDIS_CONNECT_TIMEOUT_MS", _MILLIS, "1000")
     redis_cooldown_ms: int = setting("REDIS_COOLDOWN_MS", _MILLIS, "5000")
     redis_slow_ms: int = setting("REDIS_SLOW_MS", _MILLIS, "100")
+    request_slow_ms: int = setting("REQUEST_SLOW_MS", _MILLIS, "10000")
 
     supabase_url: str | None = setting("SUPABASE_URL", env.url)
     supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY SUPABASE_SECRET_KEY", env.supabase_key)

@@ -31,6 +31,8 @@ ROUTES: Mapping[str, int] = {
     "metrics": 5,
     "admin": 6,
     "cron/daily": 7,
+    "history": 56,
+    "activity": 57,
 }
 """Paths without ``/api/``."""
 
@@ -254,6 +256,9 @@ BLOCKS: tuple[Block, ...] = (
 
 # By time
 
+HOURLY_ROUTES: Mapping[str, int] = {OTHER: 24, "ai/supervisor": 25, "v1/chat/completions": 26}
+"""Guarded routes that each hour counts by themselves, with their fields, up to 31; all others count as ``other``."""
+
 HOUR_FIELDS: Mapping[str, int] = {
     "serve": 0,
     "compute": 1,
@@ -266,6 +271,9 @@ HOUR_FIELDS: Mapping[str, int] = {
     "request_ms": 8,
     "rpc_calls": 9,
     "cached": 10,
+    # 16 to 23: guarded requests by status. 24 to 31: by route.
+    **{f"status.{status}": 16 + number for status, number in STATUSES.items()},
+    **{f"route.{route}": number for route, number in HOURLY_ROUTES.items()},
     # 32 to 47: calls by provider.
     **{f"calls.{provider}": 32 + number for provider, number in PROVIDERS.items()},
 }

@@ -93,8 +93,8 @@ async def test_a_request_costs_two_commands(rig: Rig) -> None:
     assert (first, next_one) == ([3, 2], [2, 1])
 
 
-UNLIMITED_PATHS = {"/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/overview"}
-UNLIMITED_PATHS |= {"/api/ai/supervisor/[id]/stream"}
+UNLIMITED_PATHS = {"/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/ai/supervisor/[id]/stream"}
+UNLIMITED_PATHS |= {"/api/overview", "/api/history", "/api/activity"}
 """Health is polled, and so is the stream to resume; the others take a token, and only a wrong one counts."""
 
 
