@@ -11,8 +11,8 @@ help: ## show this list
 setup: ## create .venv and install into it what is missing (the others do it by themselves)
 	@sh dev/setup.sh
 
-run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000 make run for another port)
-	@exec $(PYTHON_VENV) -m dev
+run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000 make run for another port; DATA=dir for other data)
+	@exec $(PYTHON_VENV) -m dev $(if $(DATA),--data $(DATA))
 
 test: setup ## run the tests (QUICK=1: those worth running after every edit)
 	$(PYTHON_VENV) -m pytest $(if $(QUICK),-m "not slow")

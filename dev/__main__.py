@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # Nothing runs yet that would have to be stopped: Ctrl-C during the imports ends the process, without a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -92,8 +93,9 @@ async def _start(port: int, data: Path, stopping: asyncio.Event) -> None:
             if not await _asked_to(stopping):
                 os.environ.update(stack.environment)
                 # So that the page can be opened here at once; a deployment has none until it is set.
-                os.environ.setdefault("ADMIN_TOKEN", secrets.token_urlsafe(24))
-                _check(os.environ)
+                if not os.environ.get("ADMIN_TOKEN", "").strip():
+                    os.environ["ADMIN_TOKEN"] = _admin_token(data / "admin-token")
+                await _check(os.environ)
                 await _serve(stack, port, stopping)
     except (RedisServerError, PostgresStartError):
         # A server that was interrupted while it started is no error.
@@ -101,15 +103,43 @@ async def _start(port: int, data: Path, stopping: asyncio.Event) -> None:
             raise
 
 
-def _check(environ: Mapping[str, str]) -> None:
+def _admin_token(kept: Path) -> str:
+    """The token of this stack's page: the same from start to start, so that a tab and a script stay signed in."""
+    try:
+        if token := kept.read_text().strip():
+            return token
+    except FileNotFoundError:
+        pass
+    token = secrets.token_urlsafe(24)
+    kept.touch(mode=0o600)
+    kept.write_text(token)
+    return token
+
+
+async def _check(environ: Mapping[str, str]) -> None:
     """Read the settings as the functions will: nobody should learn of a fault from the first request."""
     try:
         settings = Settings.from_env(environ)
     except BadSettings as error:
         lines = "".join(f"\n  {fault}" for fault in error.faults)
         raise StackError(f"these settings cannot be used:{lines}") from error
-    for warning in settings.warnings:
+    for warning in [*settings.warnings, *await _unknown_hosts(settings)]:
         _say(f"warning: {warning}")
+
+
+async def _unknown_hosts(settings: Settings) -> list[str]:
+    """A line for each address whose host cannot be found."""
+    urls = {"KV_REST_API_URL": settings.redis_url, "SUPABASE_URL": settings.supabase_url}
+    urls |= {f"the address of {each.name}": each.url for each in settings.providers}
+    found = []
+    for name, url in urls.items():
+        host = urlsplit(url).hostname if url else None
+        try:
+            if host is not None:
+                await asyncio.get_running_loop().getaddrinfo(host, None)
+        except OSError:
+            found.append(f"{name}: the host {host} cannot be found")
+    return found
 
 
 async def _asked_to(stopping: asyncio.Event) -> bool:

@@ -103,6 +103,14 @@ class Ask(BaseModel):
     trigger: Literal["submit-message", "regenerate-message"] | None = None
     message_id: Annotated[str | None, Field(alias="messageId")] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_question(cls, given: object) -> object:
+        # Before the fields are looked at: who sent "prompt" should learn of "query", not of a field too many.
+        if isinstance(given, dict) and given.get("query") is None and given.get("messages") is None:
+            raise PydanticCustomError("missing", "query: missing; send query, or messages")
+        return given
+
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if self.query is not None:
@@ -110,8 +118,6 @@ class Ask(BaseModel):
                 raise PydanticCustomError("blank", "query: there is nothing in it but white space")
         elif self.messages:
             check_last(self.messages)
-        else:
-            raise PydanticCustomError("missing", "query: missing; send query, or messages")
         check_numbers("parameters", self.parameters)
         return self
 
