@@ -221,6 +221,7 @@ def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClien
         limits.is_out,
         _open(settings.slack_webhook),
         _open(settings.alert_webhook),
+        settings.alert_webhook_format,
     )
 
 
