@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi cases places vercel cold faults bench clean
+.PHONY: help setup run test check lock openapi cases places vercel cold nextjs faults bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ vercel: setup ## build with Vercel's CLI, check what came out, and test the func
 	$(PYTHON_VENV) -m dev.vercel build --bytecode
 	$(PYTHON_VENV) -m dev.vercel check
 	$(PYTHON_VENV) -m dev.vercel test
+
+nextjs: setup ## build examples/nextjs-chat and use it in a browser, against the local stack (needs node, npm, Chromium)
+	BREAKWATER_NEXTJS=1 $(PYTHON_VENV) -m pytest tests/examples/test_nextjs.py
 
 faults: setup ## every fault at every step, and load while servers are killed (the short form is part of make test)
 	$(PYTHON_VENV) -m tests.faults
