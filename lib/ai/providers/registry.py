@@ -65,7 +65,8 @@ def hosted(
 ) -> Declaration:
     """An API with a key, under the usual names: ``{NAME}_API_KEY``, ``_MODEL``, ``_BASE_URL`` and ``_LIMITS``.
 
-    ``key`` has further names of the key's variable, ``limits`` the budget of its free plan.
+    ``key`` has further names of the key's variable, ``limits`` the budget of its free plan, or one that a day of a paid
+    key may cost without anybody having thought about it.
     """
     prefix = name.upper().replace("-", "_")
     variables: dict[str, Variable[Any]] = {
@@ -110,7 +111,15 @@ PROVIDERS = (
         url="https://api.groq.com/openai/v1",
         limits="14400/day",
     ),
-    hosted("openai", 4, "openai_chat", model="gpt-4o-mini", url="https://api.openai.com/v1"),
+    hosted(
+        "openai",
+        4,
+        "openai_chat",
+        model="gpt-4o-mini",
+        url="https://api.openai.com/v1",
+        # No free plan ends here by itself: whatever is let through is paid for.
+        limits="1000/day,200000 tokens/day",
+    ),
 )
 
 BY_NAME = {each.name: each for each in PROVIDERS}
