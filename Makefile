@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi cases places vercel cold nextjs faults bench clean
+.PHONY: help setup run test check lock openapi cases places vercel cold nextjs picture faults bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,11 @@ vercel: setup ## build with Vercel's CLI, check what came out, and test the func
 
 nextjs: setup ## build examples/nextjs-chat and use it in a browser, against the local stack (needs node, npm, Chromium)
 	BREAKWATER_NEXTJS=1 $(PYTHON_VENV) -m pytest tests/examples/test_nextjs.py
+
+picture: setup ## take docs/page.png anew, after a change of the page (needs Chromium)
+	mkdir -p build/pictures
+	BREAKWATER_BROWSER=1 BREAKWATER_SCREENSHOTS=build/pictures $(PYTHON_VENV) -m pytest tests/browser -k shows_everything
+	cp build/pictures/light.png docs/page.png
 
 faults: setup ## every fault at every step, and load while servers are killed (the short form is part of make test)
 	$(PYTHON_VENV) -m tests.faults

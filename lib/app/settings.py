@@ -40,7 +40,7 @@ def setting(names: str, read: Reader[Any], default: str | None = None) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Settings:
-    """Every setting. ``README.md`` describes each; a test compares the two."""
+    """Every setting. ``docs/configuration.md`` describes each; a test compares the two."""
 
     redis_enabled: bool = setting("REDIS_ENABLED", env.flag, "true")
     redis_url: str | None = setting("KV_REST_API_URL UPSTASH_REDIS_REST_URL", env.url)

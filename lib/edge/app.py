@@ -141,7 +141,7 @@ async def _reply(request: Request, parts: "Parts", route: Endpoint) -> Reply:
 async def _handle(request: Request, parts: "Parts", route: Endpoint) -> Reply:
     method = request.http.method
     if not route.handlers:
-        raise Problem("not_found", "No route has this path; the README lists all routes.")
+        raise Problem("not_found", "No route has this path; docs/api.md lists all routes.")
     if method == "OPTIONS":
         if request.header("access-control-request-method"):
             # Allowed origins' preflights do not get here.

@@ -18,7 +18,7 @@ TYPE_BASE = "urn:breakwater:problem:"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """A kind of error. ``README.md`` has a row for each; a test compares the two."""
+    """A kind of error. ``docs/api.md`` has a row for each; a test compares the two."""
 
     code: str
     status: int

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from dev.serve import ThreadedServer
 from dev.stack import Stack, StackError
-from tests.rig.local_stack import ROOT, Command, command, until_ready
+from dev.started import ROOT, Command, command, until_ready
 
 EXTERNAL = {
     "KV_REST_API_URL": "https://redis.example",

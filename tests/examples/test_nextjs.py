@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.rig.local_stack import ROOT, Command, command, until_ready
+from dev.started import ROOT, Command, command, until_ready
 
 if os.environ.get("BREAKWATER_NEXTJS") != "1":
     pytest.skip("it is run by `make nextjs`", allow_module_level=True)

@@ -1,4 +1,7 @@
-"""`make run` as a person starts it: a process of its own, with a folder of its own and any free port."""
+"""`make run` as a person starts it: a process of its own, here with data of its own and any free port.
+
+For what tries the local stack from outside: tests, and `dev.rollback`.
+"""
 
 import os
 import subprocess
@@ -11,8 +14,8 @@ from pathlib import Path
 
 from lib.ai.providers.registry import PROVIDERS
 
-ROOT = Path(__file__).parents[2]
-# What a developer's own environment may name, and these tests must not reach.
+ROOT = Path(__file__).resolve().parent.parent
+# What a developer's own environment may name, and must not be reached here.
 NAMED = (
     "KV_REST_API_URL",
     "UPSTASH_REDIS_REST_URL",
@@ -22,6 +25,9 @@ NAMED = (
     "AI_PROVIDERS",
     *(name for each in PROVIDERS for name in each.needed.names),
 )
+
+_PATIENCE_S = 300
+"""After so long it is ended, whatever happens."""
 
 
 @dataclass
@@ -39,19 +45,19 @@ class Command:
 
 
 @contextmanager
-def command(data: Path, **environ: str) -> Iterator[Command]:
-    """Start the command in a process group of its own, as a terminal does, and end it with the block."""
+def command(data: Path, root: Path = ROOT, /, **environ: str) -> Iterator[Command]:
+    """Start it for the project in ``root``, in a process group of its own as a terminal does; end it with the block."""
     env = {name: value for name, value in os.environ.items() if name not in NAMED}
     with subprocess.Popen(
         [sys.executable, "-m", "dev", "--data", str(data)],
-        cwd=ROOT,
+        cwd=root,
         env={**env, "PORT": "0", **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
-        watchdog = threading.Timer(120, process.kill)
+        watchdog = threading.Timer(_PATIENCE_S, process.kill)
         watchdog.start()
         try:
             yield Command(process, data, [])
@@ -62,9 +68,9 @@ def command(data: Path, **environ: str) -> Iterator[Command]:
 
 
 def until_ready(running: Command) -> None:
-    assert running.process.stdout is not None
-    for line in running.process.stdout:
+    """Return once it is ready. Raises RuntimeError with what it said where it ends before."""
+    for line in running.process.stdout or ():
         running.printed.append(line.rstrip("\n"))
         if line == "ready\n":
             return
-    raise AssertionError(f"it ended before it was ready: {running.process.communicate()}")
+    raise RuntimeError(f"it ended before it was ready: {running.process.communicate()}")
