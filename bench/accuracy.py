@@ -113,6 +113,12 @@ def random_traffic(start_ms: int, load: float, minutes: int, seed: int) -> Itera
         yield int(at)
 
 
+def steady_tries(start_ms: int, every_ms: int, minutes: int) -> Iterator[int]:
+    """A caller that does not look at when it may come again, and tries at fixed times."""
+    yield from range(start_ms, start_ms + minutes * LENGTH_MS, every_ms)
+
+
+_STEADY_MS = (100, 500, 1_000)
 _LOADS = (0.5, 0.8, 1.0, 1.5, 3.0)
 
 
@@ -127,6 +133,9 @@ def measure(say: Say, *, quick: bool) -> dict[str, Any]:
         for load in _LOADS:
             traffic = random_traffic(_NOON_MS, load, minutes, seed=int(load * 10))
             found.append(_row(f"random, {load:g} x the limit", 1, [_pair(both, f"random-{load}", traffic)]))
+        for every_ms in _STEADY_MS:
+            tries = steady_tries(_NOON_MS, every_ms, minutes)
+            found.append(_row(f"a try every {every_ms / 1000:g} s", 1, [_pair(both, f"steady-{every_ms}", tries)]))
         for name in ("boundary attack", "random, 1.5 x the limit"):
             say(f"accuracy, eight processes, {name}")
             found.append(_row(name, 8, [_crowd(server.port, name, 2 if quick else 8)]))

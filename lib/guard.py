@@ -9,7 +9,7 @@
 It never retries a write: a failure costs a caller at most one call of its limit, and never calls a source twice.
 """
 
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Any
 
 from .afterwards import Afterwards, Outbox
@@ -23,7 +23,6 @@ from .call import Answered, Call, Failed, Outcome, Refused, Streaming
 from .computing import Computing
 from .decide import Compute, Deny, Serve, decide
 from .limits.admission import Admission, Charge, Subject
-from .limits.blocklist import Blocklist
 from .limits.judge import Quota, too_costly
 from .limits.limiter import Limits
 from .lookup import Lookup, both, constant
@@ -54,12 +53,11 @@ class Guard:
     computing: Computing
     outbox: Outbox
     clock: Clock
-    blocklist: Blocklist = field(default_factory=Blocklist)
 
     async def handle[P, V](self, call: Call, source: Source[P, V], codec: Codec[V]) -> Outcome[P, V]:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
-        if (refused := self.refusal(call.subject, call.cost)) is not None:
+        if (refused := await self.refusal(call.subject, call.deadline, call.cost)) is not None:
             return refused
         turn = await self._look(call, source, codec, watch, now_ms)
         try:
@@ -69,24 +67,22 @@ class Guard:
             await self._finish(turn, codec, (), send=True)
             raise
         admission = turn.admission
-        if isinstance(result, Refused) and result.code == "rate_limited":
-            self._remember_refusal(admission)
         mode = admission.mode if call.subject.layout.windows else "off"
         return Outcome(
             result,
             mode,
             admission.quota,
             watch.read(),
-            now_ms,
+            turn.now_ms,
             _fresh_ms(call),
             turn.seen.attempts,
             lambda *, send=True: self._finish(turn, codec, refresh, send=send),
         )
 
-    def refusal(self, subject: Subject, cost: int = 1) -> Outcome[Any, Any] | None:
+    async def refusal(self, subject: Subject, deadline: float, cost: int = 1) -> Outcome[Any, Any] | None:
         """The outcome of a call that is refused from memory; a route looks before it prepares anything."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
-        known = self._refusal(subject, cost, watch, now_ms)
+        known = await self._refusal(subject, cost, watch, now_ms, deadline)
         if known is None:
             return None
         refused = Refused("rate_limited", known.reason, known.quota.retry_at_ms)
@@ -98,30 +94,37 @@ class Guard:
         Where there is no limit, no store is called.
         """
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
-        if (known := self._refusal(subject, cost, watch, now_ms)) is not None:
+        if (known := await self._refusal(subject, cost, watch, now_ms, deadline)) is not None:
             return known
         if not subject.layout.windows:
             return Counted(Quota(True, "unlimited", ()), "off", "unlimited", now_ms, watch.read())
         admission, _ = await self.limits.admit(Charge(subject, now_ms, deadline, cost), constant(None), after)
         self._time(watch, admission)
-        if not admission.quota.allowed:
-            self._remember_refusal(admission)
-        return Counted(admission.quota, admission.mode, admission.quota.reason, now_ms, watch.read())
+        self._remember(admission)
+        return Counted(admission.quota, admission.mode, admission.quota.reason, admission.charge.now_ms, watch.read())
 
-    def _refusal(self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int) -> Counted | None:
+    async def _refusal(
+        self, subject: Subject, cost: int, watch: Stopwatch, now_ms: int, deadline: float
+    ) -> Counted | None:
         """A refusal that needs no command: one that still stands, or a cost that never fits."""
-        if (blocked := self.blocklist.find(subject.id, cost, now_ms)) is not None:
-            return Counted(blocked, self.blocklist.mode(subject.id), "blocked", now_ms, watch.read())
+        blocklist = self.limits.blocklist
+        if blocklist.find(subject.id, cost, now_ms) is not None:
+            await self.limits.hear_news(now_ms, deadline)
+            if (blocked := blocklist.find(subject.id, cost, now_ms)) is not None:
+                return Counted(*blocked, "blocked", now_ms, watch.read())
         if (never := too_costly(subject.layout.windows, cost, now_ms)) is not None:
             return Counted(never, self.limits.mode, never.reason, now_ms, watch.read())
         return None
 
-    def _remember_refusal(self, admission: Admission) -> None:
-        """Refuse the same caller from memory until its time has come."""
-        charge = admission.charge
-        longest_ms = self.limits.thrift.step(charge.now_ms).block_ms
-        self.blocklist.remember(
-            charge.subject.id, charge.cost, admission.quota, charge.now_ms, longest_ms, admission.mode
+    def _remember(self, admission: Admission) -> None:
+        """Refuse the same caller from memory until its time has come, already from the call on that left nothing."""
+        if admission.quota.allowed and admission.following is None:
+            return
+        charge, refusal, cost = admission.charge, admission.quota, admission.charge.cost
+        if admission.following is not None:
+            refusal, cost = admission.following, 1
+        self.limits.blocklist.remember(
+            charge.subject.id, cost, refusal, charge.now_ms, admission.mode, sure=admission.sure
         )
 
     def _time(self, watch: Stopwatch, admission: Admission) -> None:
@@ -138,8 +141,10 @@ class Guard:
         wanted = both(both(_entry(call, codec), source.lookup(now_ms)), call.veto)
         admission, ((cached, seen), veto) = await self.limits.admit(charge, wanted, after)
         self._time(watch, admission)
+        self._remember(admission)
         seen.look(after)
-        return Turn(call, admission, cached, seen, veto, now_ms, after, watch)
+        # By the store's clock, which an instance's first reply may have set right.
+        return Turn(call, admission, cached, seen, veto, admission.charge.now_ms, after, watch)
 
     async def _act[P, V](
         self, turn: Turn[P, V], codec: Codec[V]

@@ -54,7 +54,7 @@ async def test_a_verdict(rig: Rig) -> None:
     first, second, third, fourth = [await bw.limit(who, "2/minute,100/day") for _ in range(4)]
     assert first == Verdict(True, 1, None, "admitted", "redis", first.headers)
     assert (second.allowed, second.remaining) == (True, 0)
-    assert (third.allowed, third.remaining, third.reason) == (False, 0, "minute")
+    assert (third.allowed, third.remaining, third.reason) == (False, 0, "blocked")
     assert third.retry_after_s == int(third.headers["retry-after"]) > 0
     assert (fourth.allowed, fourth.reason, fourth.retry_after_s) == (False, "blocked", third.retry_after_s)
     assert first.headers.keys() == {f"x-ratelimit-{each}" for each in ("limit", "remaining", "reset")} | {
@@ -66,15 +66,16 @@ async def test_a_verdict(rig: Rig) -> None:
 
 
 async def test_what_a_limit_costs(rig: Rig) -> None:
-    """2 commands in 1 round trip; refused 3 in 2; then nothing."""
-    bw, who = door(an_instance(rig)), a_name()
-    await bw.limit(who, "2/minute")
+    """2 commands in 1 round trip; refused where it is not known that nothing is left, 3 in 2; then nothing."""
+    bw, other, who = door(an_instance(rig)), door(an_instance(rig)), a_name()
+    await bw.limit(who, "4/minute")
+    await other.limit(who, "4/minute")
     found = []
-    for _ in range(3):
+    for each in (bw, other, bw, bw, other):
         async with bill(rig) as spent:
-            await bw.limit(who, "2/minute")
+            await each.limit(who, "4/minute")
         found.append(tuple(spent))
-    assert found == [(2, 1), (3, 2), (0, 0)]
+    assert found == [(2, 1), (2, 1), (3, 2), (0, 0), (0, 0)]
 
 
 async def test_one_limit_for_all_instances(rig: Rig) -> None:
@@ -129,7 +130,7 @@ async def test_a_dry_run(rig: Rig) -> None:
     verdicts = [await door(instance).limit("somebody", "1/minute", dry_run=True) for _ in range(3)]
     assert [(each.allowed, each.reason) for each in verdicts] == [
         (True, "admitted"),
-        (True, "minute"),
+        (True, "blocked"),
         (True, "blocked"),
     ]
     assert [each.group for each in instance.seen(WouldRefuse)] == ["limit", "limit"]
@@ -452,13 +453,14 @@ async def test_a_value_that_is_late_is_a_problem(rig: Rig) -> None:
 async def test_after_work_joins_the_request(rig: Rig) -> None:
     """A refund, a value to keep and a failure of a circuit: one round trip for all of them, after the reply."""
     bw, who = door(an_instance(rig)), a_name()
-    await bw.limit(who, "1/minute")
+    for each in (bw, door(an_instance(rig))):
+        await each.limit(who, "2/minute")
     await bw.cached("warm", Counted(), fresh=30)
     before = list[int]()
 
     async def work() -> object:
         rig.forget_counts()
-        refused = await bw.limit(who, "1/minute")
+        refused = await bw.limit(who, "2/minute")
         await bw.cached("x", Counted(), fresh=30)
         with contextlib.suppress(OSError):
             async with bw.circuit("weather"):

@@ -45,7 +45,7 @@ COMMANDS_AND_ROUND_TRIPS = {
 TASKS_A_HIT = 0
 INSTRUCTIONS_A_HIT = 34_000
 """Bytecode instructions of everything that runs between a request and the end of its work, packages included."""
-OWN_INSTRUCTIONS_A_HIT = 10_500
+OWN_INSTRUCTIONS_A_HIT = 10_800
 """Those of `lib` and `api` alone. Instructions and not calls: a small function that says what it does costs a few."""
 
 
@@ -55,6 +55,7 @@ class Rig:
 
     app: Any
     upstash: str
+    backend: str
 
     async def ask(self, caller: str, query: str = "which disk is fullest?") -> httpx.Response:
         """One question."""
@@ -99,13 +100,16 @@ async def an_instance(servers: tuple[str, str]) -> AsyncIterator[Rig]:
     parts = build(Settings.from_env({**environ, **PATIENT}))
 
     try:
-        yield Rig(routes(parts), servers[0])
+        yield Rig(routes(parts), *servers)
     finally:
         await parts.aclose()
 
 
 async def _prepare(rig: Rig, kind: str, caller: str) -> str:
     """Bring a caller to where its next request is of that kind; yields the question to ask."""
+    for _ in range(2):
+        # An instance's first requests carry the question what time it is.
+        await rig.ask(a_caller())
     if kind == "first call of a caller":
         # Of a route and session that others use: their epochs exist.
         await rig.ask(a_caller())
@@ -116,11 +120,14 @@ async def _prepare(rig: Rig, kind: str, caller: str) -> str:
         await rig.ask(caller)
         return "something else"
     await rig.ask(caller)
-    if kind in ("refused", "blocked"):
+    if kind == "refused":
+        # Whoever admits the last call knows that the next is refused; another instance has to ask.
+        async with an_instance((rig.upstash, rig.backend)) as other:
+            for _ in range(8):
+                assert (await other.ask(caller)).status_code == 200
+    if kind == "blocked":
         for _ in range(8):
             assert (await rig.ask(caller)).status_code == 200
-    if kind == "blocked":
-        assert (await rig.ask(caller)).status_code == 429
     return "which disk is fullest?"
 
 

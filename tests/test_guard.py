@@ -72,10 +72,14 @@ async def test_cost_of_a_hit(rig: Rig) -> None:
 
 async def test_cost_of_a_refusal(rig: Rig) -> None:
     """Gate: a refusal is 2 commands and, after the reply, 1 that takes the count back; a blocked call costs nothing."""
-    instance, caller = rig.instance(), a_caller()
-    for _ in range(10):
-        await instance.ask("same", caller)
+    instance, other, caller = rig.instance(), rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    for _ in range(9):
+        await other.ask("same", caller)
     rig.forget_counts()
+    # Blocked already by the call that left nothing.
+    assert (await other.ask("same", caller)).status_code == 429
+    assert rig.commands() == {}
     assert (await instance.ask("same", caller)).status_code == 429
     assert rig.commands() == {"bitfield": 2, "mget": 1}
     assert rig.cost() == (2, 3)
@@ -804,9 +808,10 @@ async def test_lock_fails(rig: Rig, fault: dict[str, Any], budget: str) -> None:
 
 async def test_refund_fails(rig: Rig) -> None:
     """A refusal whose refund is lost is a refusal all the same, and is remembered."""
-    instance, caller = rig.instance(), a_caller()
-    for _ in range(10):
-        await instance.ask("same", caller)
+    instance, other, caller = rig.instance(), rig.instance(), a_caller()
+    await instance.ask("same", caller)
+    for _ in range(9):
+        await other.ask("same", caller)
     rig.upstash.fault("refuse", match=",-1,")
     assert (await instance.ask("same", caller)).status_code == 429
     assert [each.phase for each in instance.seen(StoreFailed)] == ["write_back"]

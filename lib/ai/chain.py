@@ -67,8 +67,8 @@ class View:
     circuits: Sequence[Reading]
     used: Sequence[str | None]
     """vCPU-milliseconds of the month, as Redis holds them."""
-    marks: Sequence[str | None]
-    """Of each provider that has a budget, when its counts were last reset by hand; then what ``keys.SHAPES`` holds."""
+    shapes: str | None
+    """What ``keys.SHAPES`` holds, where a provider has a budget."""
     shared: bool
     """Whether Redis answered."""
     read_ms: int
@@ -87,18 +87,13 @@ class Chain:
     """Each provider's circuit, by place."""
     _refusals: dict[str, Refusals] = field(default_factory=dict)
     """What is known of budgets that refuse."""
-    _budgeted: tuple[Link, ...] = field(init=False)
-    """The providers that have a budget."""
-    _marks: tuple[str, ...] = field(init=False)
-    _resets: dict[str, str] = field(default_factory=dict)
-    """The resets by hand that this instance knows of."""
+    _shapes: tuple[str, ...] = field(init=False)
     _unwritten_ms: dict[str, float] = field(default_factory=dict)
     """vCPU-milliseconds that are not yet in Redis; an instance that is killed loses them."""
 
     def __post_init__(self) -> None:
-        self._budgeted = tuple(link for link in self.links if link.budget.layout.windows)
-        resets = tuple(keys.reset(link.subject.id) for link in self._budgeted)
-        self._marks = (*resets, keys.SHAPES) if resets else ()
+        self._shapes = (keys.SHAPES,) if any(link.budget.layout.windows for link in self.links) else ()
+        self.limits.news.forgets.append(self._forget_where)
         self.breakers = tuple(self._breaker(link) for link in self.links)
 
     def _breaker(self, link: Link) -> Breaker:
@@ -131,13 +126,13 @@ class Chain:
         """The shared state: a circuit and a month's use for each provider."""
         month, count = month_of(now_ms), len(self.links)
         months = tuple(keys.month(link.name, month) for link in self.links)
-        names = months + self._marks
+        names = months + self._shapes
         rest: Lookup[Texts] = Lookup(names, lambda texts: texts, lambda: (None,) * len(names))
         found = both(self.circuits.lookup([link.name for link in self.links], now_ms), rest)
 
         def view(read: tuple[Sequence[Reading], Texts], *, shared: bool) -> View:
             circuits, texts = read
-            return View(circuits, texts[:count], texts[count:], shared, now_ms)
+            return View(circuits, texts[:count], texts[count] if self._shapes else None, shared, now_ms)
 
         return Lookup(
             found.keys,
@@ -148,12 +143,12 @@ class Chain:
     def subject(self, place: int, view: View) -> Subject:
         """Whom a provider's calls are counted for, and what its budget was counted in before."""
         subject = self.links[place].subject
-        if not (view.shared and view.marks):
+        if not (view.shared and self._shapes):
             return subject
         # Not loaded by a hit from the cache.
         from ..limits.shapes import Shapes
 
-        return replace(subject, shapes=Shapes(view.marks[-1]))
+        return replace(subject, shapes=Shapes(view.shapes))
 
     def look(self, view: View, after: Afterwards) -> None:
         """Begin the checks that are due."""
@@ -163,10 +158,6 @@ class Chain:
     def standings(self, view: View, now_ms: int, caller: str, tokens: int) -> list[Standing]:
         """Which providers may be called, by this caller and for so many tokens."""
         found = []
-        for link, reset in zip(self._budgeted, view.marks, strict=False):
-            if reset is not None and reset != self._resets.get(link.name):
-                self._resets[link.name] = reset
-                self.forget(link)
         for place, link in enumerate(self.links):
             until_ms = budgets.refused_until_ms(self._refusals.get(link.name, ()), tokens, now_ms)
             if budgets.used_up(link.budget, view.used[place]):
@@ -179,6 +170,11 @@ class Chain:
         """Know nothing of what a provider's budget has counted: it was reset by hand."""
         self._refusals.pop(link.name, None)
         self.limits.forget(link.subject.id)
+
+    def _forget_where(self, concerned: Callable[[str], bool]) -> None:
+        for link in self.links:
+            if concerned(link.subject.id):
+                self._refusals.pop(link.name, None)
 
     def spent(self, link: Link, quota: Quota, tokens: int, now_ms: int) -> None:
         """A provider's budget has refused a call of so many tokens."""

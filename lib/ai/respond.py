@@ -114,7 +114,7 @@ async def guarded(
     """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
     subject = subject_of(caller, policy)
-    if (refused := parts.guard.refusal(subject)) is not None:
+    if (refused := await parts.guard.refusal(subject, request.deadline)) is not None:
         return respond(request, refused, form, stream=stream)
     call = Call(
         route=route,

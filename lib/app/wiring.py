@@ -1,6 +1,7 @@
 """Builds the real things. Imported with an instance's first request (``instance.py``)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -8,13 +9,12 @@ import httpcore
 from ..afterwards import Outbox
 from ..base.bounded import Bounded
 from ..base.clock import Clock
+from ..base.env import opened
 from ..base.events import Listener, ThriftChanged
 from ..base.http import new_client, new_pool
 from ..base.log import broadcast, log
 from ..base.values import dataclass
-from ..breaker.gate import Gate
 from ..breaker.shared import SharedCircuits
-from ..breaker.vitals import VitalsPolicy
 from ..cache.lock import LockRules
 from ..claims import Claims
 from ..computing import Computing
@@ -22,19 +22,16 @@ from ..edge.signin import SignIn
 from ..guard import Guard
 from ..leading import Leading
 from ..ledger.ledger import Ledger
-from ..limits.limiter import Limits, StockLimits
+from ..limits.limiter import Limits
 from ..limits.local import LocalLimits
-from ..limits.supabase import Supabase
-from ..limits.supabase_store import SupabaseStore
-from ..redis.rest import Upstash
-from ..redis.store import RedisStore
+from ..redis.store_time import StoreTime
 from ..redis.thrift import Thrift
+from . import stores
 
 if TYPE_CHECKING:
     import httpx
 
     from ..ai.chain import Chain, Visit
-    from ..base.env import Secret
     from ..breaker.breaker import Breaker
     from ..ops.alerts import Alerts
     from ..ops.health import Health
@@ -120,16 +117,30 @@ class Parts:
         return self.late_alerts.made.waiting if self.late_alerts.made else 0
 
 
-def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Listener, ...] = (log,)) -> Parts:
-    """Wire the parts for one event loop. Connects to nothing yet."""
+def build(
+    settings: "Settings",
+    clock: Clock | None = None,
+    listeners: tuple[Listener, ...] = (log,),
+    time: StoreTime | None = None,
+) -> Parts:
+    """Wire the parts for one event loop. Connects to nothing yet.
+
+    A clock that is handed in is believed; without one, or with ``time``, the machine's is corrected by the store's.
+    """
+    if clock is None and time is None:
+        time = StoreTime()
+    clock, local = clock or Clock(), clock or Clock()
+    if time is not None:
+        clock = replace(clock, now_ms=time.now_ms)
+        local = replace(clock, now_ms=lambda: int(time.local_ms()))
     heard = list(listeners)
-    clock, emit, client, pool = clock or Clock(), broadcast(heard), Late(new_client), new_pool()
+    emit, client, pool = broadcast(heard), Late(new_client), new_pool()
     thrift = Thrift(lambda before, after: emit(ThriftChanged(before, after)))
-    ledger = _ledger(settings, clock, thrift)
+    ledger = stores.ledger(settings, clock, thrift)
     heard.append(ledger.listen)
-    redis = ledger.redis = _redis(settings, pool, clock, emit, ledger)
-    supabase = _supabase(settings, client, clock, emit, ledger)
-    stock = _stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
+    redis = ledger.redis = stores.redis(settings, pool, clock, local, emit, ledger, time)
+    supabase = stores.supabase(settings, client, local, emit, ledger)
+    stock = stores.stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
     limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
     circuits = SharedCircuits(redis, clock, emit)
     outbox = Outbox(redis, emit, limits.due, ledger.take)
@@ -138,7 +149,7 @@ def build(settings: "Settings", clock: Clock | None = None, listeners: tuple[Lis
     computing = Computing(limits, redis, claims, clock, Leading(clock, rules))
     guard = Guard(limits, computing, outbox, clock)
     timeout_s = settings.fallback_timeout_ms / 1000
-    signin = SignIn(client.get, settings.supabase_url, _open(settings.supabase_jwt_secret), timeout_s, emit)
+    signin = SignIn(client.get, settings.supabase_url, opened(settings.supabase_jwt_secret), timeout_s, emit, clock)
     late_chain = Late(lambda: _chain(settings, client, circuits, limits))
     late_health = Late(lambda: _health(settings, late_chain.get(), limits))
     late_overview = Late(lambda: _overview(settings, late_chain.get(), limits, ledger))
@@ -173,7 +184,7 @@ def _chain(
             LazyProvider(each, client.get),
             Budget(each.limits, each.month_s, each.vcpus),
             settings.breaker,
-            _visit(client, each.health_url, _open(each.key)),
+            _visit(client, each.health_url, opened(each.key)),
             settings.check_query,
         )
         for each in settings.providers
@@ -219,57 +230,7 @@ def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClien
         overview.ledger,
         Thresholds(settings.redis_month_percents, settings.alert_error_percent, settings.redis_slow_ms),
         limits.is_out,
-        _open(settings.slack_webhook),
-        _open(settings.alert_webhook),
+        opened(settings.slack_webhook),
+        opened(settings.alert_webhook),
         settings.alert_webhook_format,
     )
-
-
-def _ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
-    return Ledger(
-        None,
-        thrift,
-        clock,
-        settings.ledger_flush_commands,
-        settings.redis_month_commands,
-        settings.redis_month_percents,
-        {each.name: each.vcpus for each in settings.providers},
-    )
-
-
-def _redis(
-    settings: "Settings", pool: httpcore.AsyncConnectionPool, clock: Clock, emit: Listener, ledger: Ledger
-) -> RedisStore | None:
-    token = _open(settings.redis_token)
-    if not settings.redis_enabled or settings.redis_url is None or token is None:
-        return None
-    timeout_ms = settings.redis_timeout_ms
-    connect_s = settings.redis_connect_timeout_ms / 1000
-    redis = Upstash(pool, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent)
-    # Replies that use up half of their time are as good as an outage when they do not stop.
-    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, timeout_ms / 2)
-    return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms)
-
-
-def _supabase(
-    settings: "Settings", client: "Late[httpx.AsyncClient]", clock: Clock, emit: Listener, ledger: Ledger
-) -> SupabaseStore | None:
-    key = _open(settings.supabase_key)
-    if settings.supabase_url is None or key is None:
-        return None
-    timeout_ms = settings.fallback_timeout_ms
-    # There is nothing better to switch to when it is slow.
-    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), clock, float("inf"))
-    return SupabaseStore(Supabase(client.get, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
-
-
-def _stock(settings: "Settings", ledger: Ledger) -> StockLimits:
-    # Imported only where it is configured: it is a quarter of a cold start.
-    from ..limits.stock import StockWindows
-
-    url, token = settings.redis_url or "", _open(settings.redis_token) or ""
-    return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
-
-
-def _open(secret: "Secret | None") -> str | None:
-    return secret.value if secret else None

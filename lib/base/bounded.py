@@ -1,6 +1,7 @@
 """A map that never grows beyond a bound: the least recently written entry goes first."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 
 class Bounded[K, V]:
@@ -31,6 +32,11 @@ class Bounded[K, V]:
     def items(self) -> list[tuple[K, V]]:
         """All entries, oldest first."""
         return list(self._entries.items())
+
+    def drop_where(self, concerned: Callable[[K], bool]) -> None:
+        """Remove every entry whose key passes a test."""
+        for key in [key for key in self._entries if concerned(key)]:
+            del self._entries[key]
 
     def take(self) -> list[tuple[K, V]]:
         """All entries, oldest first, leaving none."""

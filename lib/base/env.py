@@ -196,3 +196,8 @@ def networks(text: str) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(part, strict=False) for part in items(text))
     except ValueError:
         raise ValueError("not a list of networks: write for example '10.0.0.0/8,127.0.0.1/32'") from None
+
+
+def opened(secret: Secret | None) -> str | None:
+    """The text of a secret, if there is one."""
+    return secret.value if secret else None

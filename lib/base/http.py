@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
+from .kept import Looking
+
 if TYPE_CHECKING:
     import httpx
 
@@ -28,12 +30,12 @@ def new_client() -> "httpx.AsyncClient":
     if logger.level == logging.NOTSET:
         # It logs the address of each call, and a webhook's address is a secret; our own events say what matters.
         logger.setLevel(logging.WARNING)
+    transport = httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False)
+    # It has no parameter for how connections are made.
+    transport._pool = new_pool()
     return httpx.AsyncClient(
-        verify=_tls(),
+        transport=transport,
         timeout=httpx.Timeout(5.0),
-        limits=httpx.Limits(
-            max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_KEPT, keepalive_expiry=_KEPT_S
-        ),
         follow_redirects=False,
         # An instance's environment must not route guarded traffic through a proxy by accident.
         trust_env=False,
@@ -43,6 +45,7 @@ def new_client() -> "httpx.AsyncClient":
 def new_pool() -> httpcore.AsyncConnectionPool:
     """Connections to Redis, for :class:`lib.redis.rest.Upstash`."""
     return httpcore.AsyncConnectionPool(
+        network_backend=Looking(),
         ssl_context=_tls(),
         max_connections=_MOST_CONNECTIONS,
         max_keepalive_connections=_MOST_KEPT,

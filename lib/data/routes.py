@@ -78,7 +78,7 @@ class GuardedFunction:
         if self.cache is None:
             return await self._call_anew(request, parts)
         subject = await self._subject(request, parts)
-        outcome = parts.guard.refusal(subject)
+        outcome = await parts.guard.refusal(subject, request.deadline)
         if outcome is None:
             call, asked = self._call(request, subject, self.cache)
             source: Function[Page] = Function(self._compute(asked), parts.guard.limits.left_s, _may_be_stored)

@@ -42,3 +42,7 @@ class Admission:
     charge: Charge
     quota: Quota
     mode: Mode
+    following: Quota | None = None
+    """The refusal that the next call gets, where this one was admitted and left nothing."""
+    sure: bool = True
+    """Whether a refusal lasts as long as it says: no refused call was still counted beside it."""

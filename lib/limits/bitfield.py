@@ -12,7 +12,7 @@ from dataclasses import field
 from ..base.values import dataclass
 from ..redis import keys
 from ..redis.op import Command, Op, Reply, as_int, as_list, ignored
-from .window import DAY_MS, SKEW_MS, Buckets, Layout, Span, Usage, covering
+from .window import DAY_MS, SKEW_AHEAD_MS, Buckets, Layout, Span, Usage, covering
 
 # The first byte: how often the key was written, and by how many calls whose instance had set its TTL, both up to 15.
 _TOUCH: Command = ("u4", 0)
@@ -48,7 +48,7 @@ def _days(layout: Layout, now_ms: int) -> list[int]:
     """The UTC days other than today that a window reaches into at ``now_ms``."""
     today = now_ms // DAY_MS
     low = min(each.covered(now_ms).start * each.bucket_ms for each in layout.windows) // DAY_MS
-    return [day for day in range(low, (now_ms + SKEW_MS) // DAY_MS + 1) if day != today]
+    return [day for day in range(low, (now_ms + SKEW_AHEAD_MS) // DAY_MS + 1) if day != today]
 
 
 def spend(
@@ -111,7 +111,7 @@ def _read(
             found: list[dict[int, int]] = [{} for _ in layout.windows]
             _fill(found, spans, reply, 0)
             # A day is finished once no clock within the skew can still be in it.
-            if now_ms >= (day + 1) * DAY_MS + SKEW_MS:
+            if now_ms >= (day + 1) * DAY_MS + SKEW_AHEAD_MS:
                 days[day] = tuple(found)
             _merge(usage, found)
         for day in other:

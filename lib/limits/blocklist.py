@@ -1,52 +1,74 @@
-"""The ephemeral cache: a caller who was refused a moment ago is refused again from memory, without a command."""
+"""The ephemeral cache: who was refused is refused again, without asking anyone, until the time at which it passes."""
+
+from collections.abc import Callable
 
 from ..base.bounded import Bounded
 from ..base.events import Mode
+from ..base.values import dataclass
 from .judge import Quota
 
-LONGEST_BLOCK_MS = 10_000
-"""A refusal is repeated from memory no longer than this, so that a raised limit or a reset shows soon."""
+UNSURE_MS = 10_000
+"""So long a refusal is believed that may be over sooner than it says: not Redis has counted, or calls that were refused
+were still counted with those that were admitted."""
+_MOST = 4
+"""So many refusals are remembered of a subject, each of a lower cost than the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    until_ms: int
+    least_cost: int
+    quota: Quota
+    mode: Mode
 
 
 class Blocklist:
     """Remembers real refusals until the time at which the same call would pass, for calls at least as costly."""
 
     def __init__(self, size: int = 10_000) -> None:
-        self._blocks: Bounded[str, tuple[int, int, Quota, Mode]] = Bounded(size)
+        self._blocks: Bounded[str, tuple[_Block, ...]] = Bounded(size)
 
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def find(self, subject: str, cost: int, now_ms: int) -> Quota | None:
-        """The refusal that still stands against a call, if any."""
-        block = self._blocks.get(subject)
-        if block is None:
+    def find(self, subject: str, cost: int, now_ms: int) -> tuple[Quota, Mode] | None:
+        """The refusal that still stands against a call, if any, and who had counted when it was given."""
+        blocks = self._blocks.get(subject)
+        if blocks is None:
             return None
-        until, least_cost, quota, _ = block
-        if now_ms >= until:
-            self._blocks.drop(subject)
+        if any(now_ms >= each.until_ms for each in blocks):
+            blocks = self._keep(subject, tuple(each for each in blocks if now_ms < each.until_ms))
+        standing = [each for each in blocks if cost >= each.least_cost]
+        if not standing:
             return None
-        return quota if cost >= least_cost else None
-
-    def mode(self, subject: str) -> Mode:
-        """Who had counted when the caller was refused."""
-        block = self._blocks.get(subject)
-        return "off" if block is None else block[3]
+        longest = max(standing, key=lambda each: each.until_ms)
+        return longest.quota, longest.mode
 
     def remember(
-        self,
-        subject: str,
-        cost: int,
-        quota: Quota,
-        now_ms: int,
-        longest_ms: int = LONGEST_BLOCK_MS,
-        mode: Mode = "redis",
+        self, subject: str, cost: int, quota: Quota, now_ms: int, mode: Mode = "redis", *, sure: bool = True
     ) -> None:
         """Keep a refusal. One that waiting does not change is not kept: it needs no command anyway."""
         if quota.allowed or quota.retry_at_ms is None:
             return
-        self._blocks.put(subject, (min(quota.retry_at_ms, now_ms + longest_ms), cost, quota, mode))
+        until_ms = quota.retry_at_ms if sure and mode == "redis" else min(quota.retry_at_ms, now_ms + UNSURE_MS)
+        new, others = _Block(until_ms, cost, quota, mode), self._blocks.get(subject) or ()
+        if any(each.least_cost <= cost and each.until_ms >= until_ms for each in others):
+            self._keep(subject, others)
+            return
+        kept = [each for each in others if each.least_cost < cost or each.until_ms > until_ms]
+        self._keep(subject, tuple(sorted([*kept, new], key=lambda each: each.least_cost)[:_MOST]))
+
+    def _keep(self, subject: str, blocks: tuple[_Block, ...]) -> tuple[_Block, ...]:
+        if blocks:
+            self._blocks.put(subject, blocks)
+        else:
+            self._blocks.drop(subject)
+        return blocks
 
     def forget(self, subject: str) -> None:
         """Drop the refusal of a subject."""
         self._blocks.drop(subject)
+
+    def forget_where(self, concerned: Callable[[str], bool]) -> None:
+        """Believe nothing any more of the subjects that a test names."""
+        self._blocks.drop_where(concerned)

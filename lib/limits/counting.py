@@ -14,7 +14,7 @@ from ..redis.op import Op
 from . import bitfield
 from .admission import Admission, Charge
 from .bitfield import Known, Refunded, Tally
-from .judge import certain, judge, without
+from .judge import certain, has_ghosts, judge, without
 from .remembered import Memory
 from .settlement import less
 from .window import DAY_MS, of_one_call
@@ -35,18 +35,34 @@ class Counting:
             known = seen.known
         return bitfield.spend(subject.id, subject.layout, charge.cost, charge.now_ms, known, tokens=charge.tokens)
 
+    def anew(self, charge: Charge) -> Op[Tally]:
+        """The same, with nothing taken from memory."""
+        return self.op(charge, Known())
+
+    def back(self, charge: Charge, tally: Tally, after: Afterwards) -> Op[Refunded]:
+        """Take a call out again that is to be counted in another way; it may have created the subject's key."""
+        self.see_to_ttl(charge, tally, after)
+        subject = charge.subject
+        return bitfield.refund(
+            subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
+        )
+
     def admit(self, charge: Charge, tally: Tally, after: Afterwards, settled: int) -> Admission:
         """Judge a call that Redis has counted; ``settled`` is the last return that was over then."""
         subject, now_ms, windows, usage = charge.subject, charge.now_ms, charge.subject.layout.windows, tally.usage
         quota = judge(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
         remembered = self.memory.of(subject.id)
         remembered.known = tally.known
+        following, sure = None, True
         if not quota.allowed:
             self.refund(charge, after, tally.added)
             usage = without(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
+            sure = not has_ghosts(windows, usage, now_ms)
+        elif any(not each.remaining for each in quota.states):
+            following = judge(windows, usage, 1, now_ms)
         remembered.seen, remembered.settled = certain(windows, usage, now_ms), settled
         self.see_to_ttl(charge, tally, after)
-        return Admission(charge, quota, "redis")
+        return Admission(charge, quota, "redis", following, sure)
 
     def give_back(self, charge: Charge, after: Afterwards) -> None:
         """Take an admitted call back out."""

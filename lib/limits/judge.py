@@ -100,6 +100,11 @@ def certain(windows: Sequence[Window], usage: Sequence[Buckets], now_ms: int) ->
     return tuple(_without_ghosts(each, buckets, now_ms) for each, buckets in zip(windows, usage, strict=True))
 
 
+def has_ghosts(windows: Sequence[Window], usage: Sequence[Buckets], now_ms: int) -> bool:
+    """Whether the usage contains calls that were refused and are not taken back yet."""
+    return any(_without_ghosts(each, found, now_ms) is not found for each, found in zip(windows, usage, strict=True))
+
+
 def _without_ghosts(each: Window, buckets: Buckets, now_ms: int) -> Buckets:
     """Leave out what can only be refused calls whose refund is under way.
 

@@ -1,73 +1,37 @@
 """Who counts a call: Redis, else Supabase, else this instance; and the marks that every request reads.
 
-An admitted call takes one ``BITFIELD``, joined with the ``MGET`` of everything else that the request reads. What
-happens while Redis is away is in ``elsewhere.py``, what happens when it returns in ``coming_back.py``.
+An admitted call takes one ``BITFIELD``, joined with the ``MGET`` of everything else that the request reads
+(``in_redis.py``). What happens while Redis is away is in ``elsewhere.py``, what happens when it returns in
+``coming_back.py``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Protocol
 
 from ..afterwards import Afterwards
-from ..base.bounded import Bounded
-from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Listener, Mode, ModeSwitched
 from ..base.values import dataclass
-from ..lookup import Lookup, Texts, both
-from ..redis import keys
+from ..lookup import Lookup, both
 from ..redis.errors import RedisDown
-from ..redis.op import Op, join
+from ..redis.op import Op
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
-from . import bitfield
 from .admission import Admission, Charge
-from .coming_back import NOTHING, ComingBack
+from .blocklist import Blocklist
+from .coming_back import ComingBack
 from .counting import Counting
 from .elsewhere import Elsewhere
+from .in_redis import InRedis, StockLimits
 from .judge import Quota, too_costly
 from .local import LocalLimits
+from .marks import Marks, marks
+from .news import News
 from .outage import Outage
 from .remembered import Memory
 from .settling import Settling
 from .supabase_store import SupabaseStore
-from .window import Layout, Window
-
-if TYPE_CHECKING:
-    from .carry_over import CarryOver
-
-
-class StockLimits(Protocol):
-    """The limiter of ``upstash_ratelimit``, for installations that share its counters."""
-
-    async def spend(self, caller_id: str, group: str, limits: Sequence[Window], cost: int) -> Quota:
-        """Admit a call or refuse it. Raises RedisDown."""
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """What instances and operators leave in Redis for every request to see."""
-
-    outage: str | None = None
-    """Whether somebody settles an outage (``marker.py``)."""
-    thrift: str | None = None
-    """The thrift step, as Redis holds it."""
-    reset_ms: int = 0
-    """When the subject's counts were last reset by an admin action; 0 for never."""
-
-
-def marks(subject_id: str, now_ms: int) -> Lookup[Marks]:
-    """The marks that concern a subject."""
-
-    def read(texts: Texts) -> Marks:
-        outage, thrift, reset = texts
-        return Marks(outage, thrift, _number(reset))
-
-    return Lookup((keys.OUTAGE, keys.thrift(month_of(now_ms)), keys.reset(subject_id)), read, Marks)
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else 0
+from .window import Layout
 
 
 @dataclass(slots=True)
@@ -86,13 +50,11 @@ class Limits:
     reason: str = "start"
     counting: Counting = field(init=False)
     _memory: Memory = field(default_factory=Memory)
-    _resets: Bounded[str, int] = field(default_factory=lambda: Bounded(1_000))
-    """The resets that this instance knows of."""
+    news: News = field(init=False)
+    blocklist: Blocklist = field(default_factory=Blocklist)
     _outage: Outage = field(default_factory=Outage)
-    _carry_over: "CarryOver | None" = None
-    """Made with the first call of a budget: a hit from the cache does not load it."""
     _elsewhere: Elsewhere = field(init=False)
-    _coming_back: ComingBack | None = field(init=False)
+    _in_redis: InRedis | None = field(init=False)
     _longest_s: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,23 +63,25 @@ class Limits:
         self.since_ms = self.clock.now_ms()
         self._longest_s = (redis.longest_s if redis else 0.0) + (supabase.longest_s if supabase else 0.0)
         self.counting = Counting(self._memory)
+        self.news = News([self._forget_where])
         self._elsewhere = Elsewhere(supabase, self.local, self._memory, self.clock)
-        self._coming_back = _coming_back(self, redis) if redis is not None else None
+        self._in_redis = _in_redis(self, redis) if redis is not None else None
 
     async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
         """Admit a call or refuse it, and read the request's lookup in the same round trip. Raises nothing.
 
         Takes no longer than the stores' own times together, nor than there is until the deadline.
         """
-        lookup = both(marks(charge.subject.id, charge.now_ms), wanted)
-        admission, found = await self._count(charge, lookup.op(), after)
+        op = both(marks(charge.now_ms), wanted).op()
+        admission, found = await self._count(charge, op, after)
         if found is None:
             return admission, wanted.unread()
         self.thrift.seen(found[0].thrift, charge.now_ms)
-        if not self._is_new_reset(charge.subject.id, found[0]) or admission.quota.allowed:
+        changed = self.news.heard(found[0].news, charge.now_ms)
+        if admission.quota.allowed or not changed(charge.subject.id):
             return admission, found[1]
         # Refused by what this instance remembered of the time before the reset.
-        again, found_again = await self._count(charge, lookup.op(), after)
+        again, found_again = await self._count(charge, op, after)
         return again, (found_again or found)[1]
 
     async def spend[T](self, charge: Charge, ride: Op[T], after: Afterwards) -> tuple[Admission, T | None]:
@@ -159,18 +123,20 @@ class Limits:
     def forget(self, subject_id: str) -> None:
         """Forget a subject."""
         self._memory.forget(subject_id)
+        self.blocklist.forget(subject_id)
+
+    def _forget_where(self, concerned: Callable[[str], bool]) -> None:
+        self._memory.forget_where(concerned)
+        self.blocklist.forget_where(concerned)
+
+    async def hear_news(self, now_ms: int, deadline: float) -> None:
+        """Read what was changed by hand, if nothing was read for a while: before a caller is refused from memory."""
+        if self.redis is not None and self.spares(now_ms) is None:
+            await self.news.pull(self.redis, now_ms, self.left_s(deadline))
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline on the monotonic clock; never negative."""
         return max(0.0, deadline - self.clock.monotonic())
-
-    def _is_new_reset(self, subject_id: str, found: Marks) -> bool:
-        """Whether the subject was reset since this instance last looked; then this instance forgets what it knew."""
-        if found.reset_ms <= (self._resets.get(subject_id) or 0):
-            return False
-        self._resets.put(subject_id, found.reset_ms)
-        self.forget(subject_id)
-        return True
 
     async def _count[T](
         self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards
@@ -181,8 +147,8 @@ class Limits:
         # Not by dataclasses.replace(), which takes as long as judging the call.
         deadline = min(charge.deadline, self.clock.monotonic() + self._longest_s)
         charge = Charge(charge.subject, charge.now_ms, deadline, charge.cost, charge.tokens)
-        redis, coming_back = self.redis, self._coming_back
-        if redis is None or coming_back is None:
+        redis, in_redis = self.redis, self._in_redis
+        if redis is None or in_redis is None:
             return await self._count_elsewhere(charge, "redis is disabled", after), None
         if (spared := self.spares(charge.now_ms)) is not None:
             # As in an outage: what is admitted meanwhile is settled when Redis counts again.
@@ -191,7 +157,7 @@ class Limits:
         # It may have failed at something else: a write-back, a circuit. Whether it has lost its data is not known.
         self._outage.failed(redis.failures)
         try:
-            admission, rode = await self._count_in_redis(redis, coming_back, charge, ride, after)
+            admission, rode = await in_redis.admit(charge, ride, after)
         except RedisDown as e:
             # What one subject's key holds is no outage.
             if e.kind == "command":
@@ -205,50 +171,6 @@ class Limits:
             self._switch("redis", "redis answers again")
         return admission, rode
 
-    async def _count_in_redis[T](
-        self,
-        redis: RedisStore,
-        coming_back: ComingBack,
-        charge: Charge,
-        ride: Op[tuple[Marks, T]],
-        after: Afterwards,
-    ) -> tuple[Admission, tuple[Marks, T]]:
-        subject, left_s = charge.subject, self.left_s(charge.deadline)
-        if not subject.layout.windows:
-            rode = await redis.run(ride, "ask", left_s)
-            coming_back.look_after(rode[0].outage, charge.now_ms, after)
-            return Admission(charge, Quota(True, "unlimited", ()), "redis"), rode
-        if self.stock is not None and subject.stock_id is not None:
-            stock, stock_id, windows = self.stock, subject.stock_id, subject.layout.windows
-            quota = await redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
-            return Admission(charge, quota, "redis"), await redis.run(ride, "ask", self.left_s(charge.deadline))
-        if subject.shapes is not None:
-            if self._carry_over is None:
-                from .carry_over import CarryOver
-
-                self._carry_over = CarryOver(self._memory)
-            await self._carry_over.before(redis, charge, left_s, after)
-            left_s = self.left_s(charge.deadline)
-        if coming_back.expects(charge.now_ms):
-            # Not counted before it is known who decides: others would take it for an admitted call.
-            rode = await redis.run(ride, "ask", left_s)
-            return await coming_back.admit(charge, rode[0].outage, NOTHING, after), rode
-        try:
-            tally, rode = await redis.run(join(self.counting.op(charge), ride), "ask", left_s)
-        except BaseException as e:
-            if not (isinstance(e, RedisDown) and e.kind == "resting"):
-                self.counting.lost(subject.id, charge.now_ms)
-            raise
-        if coming_back.is_over(rode[0].outage, charge, tally):
-            coming_back.give_own_later(after)
-            return self.counting.admit(charge, tally, after, self._outage.marker.settled), rode
-        # The call is taken back, and counted as whoever knows of the outage counts it.
-        self.counting.see_to_ttl(charge, tally, after)
-        back = bitfield.refund(
-            subject.id, subject.layout, charge.cost, charge.now_ms, tally.added, tokens=charge.tokens
-        )
-        return await coming_back.admit(charge, rode[0].outage, back, after), rode
-
     async def _count_elsewhere(
         self, charge: Charge, reason: str, after: Afterwards, *, switch: bool = True, resting: bool = False
     ) -> Admission:
@@ -256,9 +178,9 @@ class Limits:
         admission, decided = counted.admission, counted.decided
         if decided is not None:
             came_back = self._outage.is_news(decided.fence)
-            if came_back and decided.quota.allowed and switch and self._coming_back is not None:
+            if came_back and decided.quota.allowed and switch and self._in_redis is not None:
                 # Somebody has come back and does not know of this call.
-                return await self._coming_back.give(charge, decided, after)
+                return await self._in_redis.coming_back.give(charge, decided, after)
         # Redis may have answered another request since this one found it left alone.
         if switch and not (resting and self.mode == "redis" and self.redis and not self.redis.gate.rests()):
             self._switch(admission.mode, counted.reason)
@@ -275,14 +197,12 @@ def _with_marks[T](ride: Op[T], marker: str) -> Op[tuple[Marks, T]]:
     return Op(ride.commands, lambda replies: (Marks(marker), ride.read(replies)))
 
 
-def _coming_back(limits: Limits, redis: RedisStore) -> ComingBack:
-    settling = Settling(redis, limits.supabase, limits._memory, limits._outage, limits.clock)
-    return ComingBack(
-        redis,
-        limits.counting,
-        limits._elsewhere,
-        limits._outage,
-        settling,
-        limits.clock,
-        lambda reason: limits._switch("supabase", reason),
-    )
+def _in_redis(limits: Limits, redis: RedisStore) -> InRedis:
+    counting, memory, outage, clock = limits.counting, limits._memory, limits._outage, limits.clock
+    settling = Settling(redis, limits.supabase, memory, outage, clock)
+
+    def gone(reason: str) -> None:
+        limits._switch("supabase", reason)
+
+    coming_back = ComingBack(redis, counting, limits._elsewhere, outage, settling, clock, gone)
+    return InRedis(redis, counting, coming_back, outage, memory, clock, limits.stock)

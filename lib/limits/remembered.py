@@ -1,6 +1,6 @@
 """What an instance remembers of the subjects it counts. All of it may be forgotten: that costs a command or a call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 
 from ..base.bounded import Bounded
@@ -69,6 +69,10 @@ class Memory:
     def forget(self, subject_id: str) -> None:
         """Forget a subject."""
         self._subjects.drop(subject_id)
+
+    def forget_where(self, concerned: Callable[[str], bool]) -> None:
+        """Know nothing any more of the subjects that a test names."""
+        self._subjects.drop_where(concerned)
 
 
 def recall(usage: Usage | None, windows: Sequence[Window], now_ms: int) -> Usage:

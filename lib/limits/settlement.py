@@ -12,7 +12,7 @@ from ..base.values import dataclass
 from ..redis import keys
 from ..redis.op import Command, CommandError, Op, Reply, UnreadableReply, as_list, as_text, ignored
 from .bitfield import set_ttl
-from .window import DAY_MS, SKEW_MS, Buckets, Layout, Usage
+from .window import DAY_MS, SKEW_AHEAD_MS, Buckets, Layout, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def parse_places(text: str) -> tuple[Place, ...]:
 def days(layout: Layout, now_ms: int) -> range:
     """Every UTC day that a window reaches into at ``now_ms``; only today where there is no window."""
     oldest = min((each.covered(now_ms).start * each.bucket_ms for each in layout.windows), default=now_ms)
-    return range(oldest // DAY_MS, (now_ms + SKEW_MS) // DAY_MS + 1)
+    return range(oldest // DAY_MS, (now_ms + SKEW_AHEAD_MS) // DAY_MS + 1)
 
 
 def read(subject: str, layout: Layout, now_ms: int) -> Op[Usage]:

@@ -18,7 +18,7 @@ from ..redis import keys
 from ..redis.op import Command, Op, gather, ignored
 from . import bitfield
 from .bitfield import Known, set_ttl
-from .window import DAY_MS, HALF_HOUR_MS, SKEW_MS, TAGS, Buckets, Layout, Unit, Usage, Window, empty, highest
+from .window import DAY_MS, HALF_HOUR_MS, SKEW_AHEAD_MS, TAGS, Buckets, Layout, Unit, Usage, Window, empty, highest
 
 _AGAIN_S = 24 * 3_600
 """An instance notes its tag again when the note is older."""
@@ -107,7 +107,7 @@ def both_days(subject: str, layout: Layout, now_ms: int) -> Op[Usage]:
     All of it, and not what counts now: a zone that comes later, or goes, finds it in the same buckets.
     """
     today, nothing = now_ms // DAY_MS, empty(layout.windows)
-    ends_ms = today * DAY_MS - 1 - SKEW_MS
+    ends_ms = today * DAY_MS - 1 - SKEW_AHEAD_MS
     now = bitfield.peek(subject, layout, now_ms, Known({today - 1: nothing}))
     before = bitfield.peek(subject, layout, ends_ms, Known({today - 2: nothing}))
     op = gather([now, before])

@@ -84,9 +84,10 @@ class StrictWindows(Limiter):
         if rate == 0:
             return (yield from self._peek(identifier))
         now_ms, subject, limits = self._clock.now_ms(), self._subject(identifier), self._layout.windows
-        refusal = self._blocklist.find(subject, rate, now_ms) or too_costly(limits, rate, now_ms)
-        if refusal:
-            return _response(refusal)
+        if (blocked := self._blocklist.find(subject, rate, now_ms)) is not None:
+            return _response(blocked[0])
+        if (never := too_costly(limits, rate, now_ms)) is not None:
+            return _response(never)
         spend = bitfield.spend(subject, self._layout, rate, now_ms, self._known.get(subject))
         tally = spend.read((yield spend.commands))
         quota = judge(limits, tally.usage, rate, now_ms, tally.added)

@@ -14,7 +14,7 @@ from ..base.values import dataclass
 from .judge import Quota, judge
 from .marker import UNKNOWN
 from .settlement import Listed, parse_places
-from .window import SKEW_MS, Buckets, Usage, Window, window
+from .window import SKEW_AHEAD_MS, SKEW_BACK_MS, Buckets, Usage, Window, window
 
 if TYPE_CHECKING:
     import httpx
@@ -106,7 +106,8 @@ class Supabase:
                 "p_windows": _as_windows(windows),
                 "p_cost": cost,
                 "p_now_ms": now_ms,
-                "p_skew_ms": SKEW_MS,
+                "p_behind_ms": SKEW_BACK_MS,
+                "p_ahead_ms": SKEW_AHEAD_MS,
                 "p_floor": _as_told(windows, told.floor if told else None),
                 "p_noted": _as_told(windows, told.noted if told else None),
                 "p_settled": told.settled if told else UNKNOWN,

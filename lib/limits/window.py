@@ -4,9 +4,11 @@ A window is cut into buckets of equal length, aligned to the UTC day; ``bitfield
 begins with a head that is the same for all (:class:`Layout`), so that a changed limit finds what was counted before it.
 
 The rule. At time ``t`` a window of length ``W`` counts, in full, every bucket from the one that holds
-``t - W - SKEW_MS`` to the one that holds ``t + SKEW_MS``. A call admitted at any true time within the closed interval
-``[t - W, t]`` by an instance whose clock differs by at most ``SKEW_MS`` lies in one of them, so no closed window ever
-holds more than the limit. The price: a call counts for longer than ``W``, by at most ``SKEW_MS`` and one bucket.
+``t - W - SKEW_BACK_MS`` to the one that holds ``t + SKEW_AHEAD_MS``. A call admitted at any true time within the closed
+interval ``[t - W, t]`` lies in one of them if the clock of the instance that admitted it was behind this one's by at
+most ``SKEW_BACK_MS``, or ahead of it by at most ``SKEW_AHEAD_MS``; so no closed window ever holds more than the limit.
+The price: a call counts for longer than ``W``, by at most ``SKEW_BACK_MS`` and one bucket. To look ahead costs nothing.
+Instances count by the store's time, which each knows to a tenth of a second or so (``redis/offset.py``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +19,10 @@ from typing import Literal
 from ..base.values import dataclass
 
 DAY_MS = 86_400_000
-SKEW_MS = 2_500
-"""How far two instances' clocks may differ without a window ever holding more than its limit."""
+SKEW_BACK_MS = 500
+"""So far another instance's clock may be behind without a window ever holding more than its limit."""
+SKEW_AHEAD_MS = 2_500
+"""So far it may be ahead."""
 
 HALF_HOUR_MS = 1_800_000
 _DAY_BITS = {"calls": 16, "tokens": 32}
@@ -71,14 +75,14 @@ class Window:
 
     def covered(self, now_ms: int) -> range:
         """The bucket indexes that count at ``now_ms``, oldest first."""
-        oldest = now_ms - self.length_ms - SKEW_MS if self.zone is None else _midnight(now_ms, self.zone, 0)
-        return range(oldest // self.bucket_ms, (now_ms + SKEW_MS) // self.bucket_ms + 1)
+        oldest = now_ms - self.length_ms - SKEW_BACK_MS if self.zone is None else _midnight(now_ms, self.zone, 0)
+        return range(oldest // self.bucket_ms, (now_ms + SKEW_AHEAD_MS) // self.bucket_ms + 1)
 
     def leaves_at(self, bucket: int) -> int:
         """The first millisecond at which ``bucket`` no longer counts."""
         if self.zone is not None:
             return _midnight(bucket * self.bucket_ms, self.zone, 1)
-        return (bucket + 1) * self.bucket_ms + self.length_ms + SKEW_MS
+        return (bucket + 1) * self.bucket_ms + self.length_ms + SKEW_BACK_MS
 
     def price(self, cost: int, tokens: int) -> int:
         """What a call of ``cost`` calls and ``tokens`` tokens takes from this window."""

@@ -106,7 +106,5 @@ def alert(kind: str, about: str, period: str) -> str:
 EPOCH_ALL = "epoch:2"
 """The epoch of every stored value there is. The number names the scheme: release 0.1 counted its epochs."""
 
-
-def reset(subject: str) -> str:
-    """When a subject's counts were last reset by an admin action, in milliseconds since the epoch."""
-    return f"reset:{subject}"
+NEWS = "news"
+"""What was changed by hand: a number, and the subjects whose counts were last reset (``limits/news.py``)."""

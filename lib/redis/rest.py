@@ -9,7 +9,7 @@ costs the caller one call, a retry could admit two.
 import asyncio
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
 import httpcore
@@ -19,11 +19,34 @@ from ..base.encode import to_json
 from ..base.values import dataclass
 from .errors import Kind, RedisDown
 from .op import Command, CommandError, Op, Reply, UnreadableReply
+from .store_time import StoreTime
+
+_TIME: Command = ("TIME",)
+
+
+@dataclass(slots=True, eq=False)
+class _UnderWay:
+    """When a request left, once there was a connection for it, and when its reply began."""
+
+    time: StoreTime
+    sent: float
+    received: float = 0.0
+
+    async def trace(self, event: str, _: Mapping[str, object]) -> None:
+        """See httpcore's ``trace``."""
+        if event == "http11.send_request_headers.started":
+            self.sent = self.time.local_ms()
+        elif event == "http11.receive_response_headers.complete":
+            self.received = self.time.local_ms()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Upstash:
-    """A Redis that is reached by REST. ``sent`` is called with the commands of each round trip when it is sent."""
+    """A Redis reached by REST.
+
+    ``sent`` is told what each round trip carries, once it is on its way; ``time``, where there is one, learns from the
+    replies what time it is.
+    """
 
     pool: httpcore.AsyncConnectionPool
     url: str
@@ -31,6 +54,7 @@ class Upstash:
     timeout_s: float
     connect_timeout_s: float
     sent: Callable[[Sequence[Command]], None] = lambda commands: None
+    time: StoreTime | None = None
     _url: httpcore.URL = field(init=False, repr=False)
     _headers: Sequence[tuple[bytes, bytes]] = field(init=False, repr=False)
 
@@ -55,29 +79,61 @@ class Upstash:
         """Send commands in one round trip; not atomic. A refused command is a CommandError in its place."""
         if not commands:
             return []
+        time = self.time
+        if time is None:
+            self.sent(commands)
+            return _replies(await self._post(commands, left_s, None), len(commands))
+        sent = time.local_ms()
+        if time.offset.asks(sent):
+            return await self._send_and_ask_time(time, [*commands, _TIME], left_s)
         self.sent(commands)
+        response = await self._post(commands, left_s, None)
+        if time.offset.looks(sent) and (date := _date(response)):
+            time.dated(date, sent, time.local_ms())
+        return _replies(response, len(commands))
+
+    async def _send_and_ask_time(self, time: StoreTime, commands: Sequence[Command], left_s: float) -> list[Reply]:
+        """Send commands of which the last asks for the store's time; its reply is not among those returned."""
+        self.sent(commands)
+        under_way = _UnderWay(time, time.local_ms())
+        try:
+            response = await self._post(commands, left_s, under_way)
+            *replies, told = _replies(response, len(commands))
+        except BaseException:
+            time.offset.untimed(time.local_ms())
+            raise
+        time.heard(told, under_way.sent, under_way.received or time.local_ms())
+        return replies
+
+    async def _post(self, commands: Sequence[Command], left_s: float, under_way: _UnderWay | None) -> httpcore.Response:
         # One bound for the whole round trip: a server that trickles its reply passes every read timeout.
-        bound_s, extensions = self.timeout_s, None
+        bound_s, extensions = self.timeout_s, dict[str, object]()
         if not self._is_connected():
             # A new connection may take longer (a cold start pays for TLS), and only that.
             bound_s += self.connect_timeout_s
             others = dict.fromkeys(("pool", "read", "write"), self.timeout_s)
-            extensions = {"timeout": {**others, "connect": self.connect_timeout_s}}
+            extensions["timeout"] = {**others, "connect": self.connect_timeout_s}
+        if under_way is not None:
+            extensions["trace"] = under_way.trace
         body = to_json(commands)
         try:
             async with asyncio.timeout(min(bound_s, left_s)):
-                response = await self.pool.request(
+                return await self.pool.request(
                     "POST", self._url, headers=self._headers, content=body, extensions=extensions
                 )
         except (TimeoutError, httpcore.TimeoutException) as e:
             raise RedisDown("timeout", type(e).__name__) from e
         except (httpcore.NetworkError, httpcore.ProtocolError) as e:
             raise RedisDown("connection", why(e, self._url.host.decode())) from e
-        return _replies(response, len(commands))
 
     def _is_connected(self) -> bool:
         """Whether an idle connection is available; the pool takes it before another request can."""
         return any(each.is_idle() and not each.has_expired() for each in self.pool.connections)
+
+
+def _date(response: httpcore.Response) -> str:
+    """When the reply was made, as it says; empty where it does not."""
+    return next((value.decode("latin-1") for name, value in response.headers if name.lower() == b"date"), "")
 
 
 def _replies(response: httpcore.Response, expected: int) -> list[Reply]:

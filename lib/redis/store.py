@@ -1,6 +1,7 @@
 """Redis behind its gate: a call fails at once while the gate is open."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import field
 from typing import Protocol
 
 from ..base.clock import Clock
@@ -8,6 +9,7 @@ from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
 from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
 from .errors import RedisDown
+from .offset import Offset
 from .op import Op
 
 
@@ -37,6 +39,8 @@ class RedisStore:
     slow_ms: float
     failures: int = 0
     """How often it has failed, whatever it was asked for: it may have lost what it had counted."""
+    offset: Offset = field(default_factory=Offset)
+    """How far its clock is from this instance's; stays 0 where nobody measures."""
 
     @property
     def longest_s(self) -> float:

@@ -14,8 +14,6 @@ from ..base.values import dataclass
 class Step:
     """What is done at one step."""
 
-    block_ms: int
-    """How long a refusal is repeated from memory; also how long a raised limit or a reset may take to show."""
     flush: int
     """Counts are written once so many times the usual number of commands has been sent."""
     read_s: int
@@ -27,10 +25,10 @@ class Step:
 
 
 STEPS = (
-    Step(block_ms=10_000, flush=1, read_s=120, refreshes=True, asks_redis=True),
-    Step(block_ms=60_000, flush=4, read_s=300, refreshes=True, asks_redis=True),
-    Step(block_ms=300_000, flush=16, read_s=900, refreshes=False, asks_redis=True),
-    Step(block_ms=300_000, flush=16, read_s=3_600, refreshes=False, asks_redis=False),
+    Step(flush=1, read_s=120, refreshes=True, asks_redis=True),
+    Step(flush=4, read_s=300, refreshes=True, asks_redis=True),
+    Step(flush=16, read_s=900, refreshes=False, asks_redis=True),
+    Step(flush=16, read_s=3_600, refreshes=False, asks_redis=False),
 )
 
 

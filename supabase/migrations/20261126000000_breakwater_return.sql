@@ -50,7 +50,8 @@ create or replace function public.breakwater_spend_2(
   p_windows jsonb,
   p_cost integer,
   p_now_ms bigint,
-  p_skew_ms bigint,
+  p_behind_ms bigint,
+  p_ahead_ms bigint,
   p_floor jsonb default '[]',
   p_noted jsonb default '[]',
   p_settled bigint default -1,
@@ -76,8 +77,8 @@ begin
   if p_settled is null then
     raise exception 'p_settled: a number, got null' using errcode = '22023';
   end if;
-  perform public.breakwater_check(p_subject, p_windows, p_now_ms, p_skew_ms, p_floor, p_alone);
-  perform public.breakwater_check(p_subject, p_windows, p_now_ms, p_skew_ms, p_noted, '[]');
+  perform public.breakwater_check(p_subject, p_windows, p_now_ms, p_behind_ms, p_floor, p_alone);
+  perform public.breakwater_check(p_subject, p_windows, p_now_ms, p_ahead_ms, p_noted, '[]');
 
   -- One subject at a time: two calls that read before either writes would both pass. A lock on rows could not do it,
   -- because a subject's first call has no row to lock. The locks are statements of their own because a statement sees
@@ -93,15 +94,15 @@ begin
 
   with span as (
     -- The buckets that each window covers, both ends included and counted in full: a call admitted by a clock that is
-    -- off by no more than the skew, in either direction, lies between them. The skew has to cover the time that a call
-    -- takes to get here as well.
+    -- behind this caller's by p_behind_ms or ahead of it by p_ahead_ms, and no more, lies between them. They have to
+    -- cover the time that a call takes to get here as well.
     select w.position,
            w.window_ms,
            w.bucket_ms,
            w.max_calls,
            p_now_ms / w.bucket_ms * w.bucket_ms as current_ms,
-           (p_now_ms - w.window_ms - p_skew_ms) / w.bucket_ms * w.bucket_ms as first_ms,
-           (p_now_ms + p_skew_ms) / w.bucket_ms * w.bucket_ms as last_ms
+           (p_now_ms - w.window_ms - p_behind_ms) / w.bucket_ms * w.bucket_ms as first_ms,
+           (p_now_ms + p_ahead_ms) / w.bucket_ms * w.bucket_ms as last_ms
       from rows from (
         jsonb_to_recordset(p_windows) as (window_ms bigint, bucket_ms bigint, "limit" bigint)
       ) with ordinality as w(window_ms, bucket_ms, max_calls, position)
@@ -183,8 +184,8 @@ begin
            c.start_ms,
            sum(c.spent)::integer,
            max(c.carried),
-           -- Twice the skew: once for the clock that wrote, once for the clock that deletes.
-           c.start_ms + s.bucket_ms + s.window_ms + 2 * p_skew_ms
+           -- As long as any clock may count it, and one that is ahead deletes it.
+           c.start_ms + s.bucket_ms + s.window_ms + p_behind_ms + p_ahead_ms
       from (
         select position, start_ms, spent, 0 as carried from paid
         union all
@@ -203,7 +204,7 @@ begin
   ), listed_for_redis as (
     -- Redis has not been given this yet; breakwater_return lists it.
     insert into public.breakwater_owed as o (subject, layout, changed, expires_at_ms)
-    select p_subject, p_layout, 1, max(c.start_ms + s.bucket_ms + s.window_ms + 2 * p_skew_ms)
+    select p_subject, p_layout, 1, max(c.start_ms + s.bucket_ms + s.window_ms + p_behind_ms + p_ahead_ms)
       from (
         select position, start_ms from paid
         union all
@@ -255,7 +256,7 @@ end;
 $$;
 
 comment on function public.breakwater_spend_2(
-  text, text, jsonb, integer, bigint, bigint, jsonb, jsonb, bigint, jsonb
+  text, text, jsonb, integer, bigint, bigint, bigint, jsonb, jsonb, bigint, jsonb
 ) is
   'Admits p_cost calls of a subject if every window has room for them, or refuses and spends nothing. '
   'p_windows: [{window_ms, bucket_ms, limit}]. p_cost 0 only looks. p_layout: where Redis keeps the '
@@ -432,13 +433,13 @@ comment on function public.breakwater_clean(bigint, integer) is
 
 
 revoke all on function
-  public.breakwater_spend_2(text, text, jsonb, integer, bigint, bigint, jsonb, jsonb, bigint, jsonb),
+  public.breakwater_spend_2(text, text, jsonb, integer, bigint, bigint, bigint, jsonb, jsonb, bigint, jsonb),
   public.breakwater_return(text, boolean, bigint, jsonb, text, integer),
   public.breakwater_forget(text),
   public.breakwater_clean(bigint, integer)
 from public, anon, authenticated;
 grant execute on function
-  public.breakwater_spend_2(text, text, jsonb, integer, bigint, bigint, jsonb, jsonb, bigint, jsonb),
+  public.breakwater_spend_2(text, text, jsonb, integer, bigint, bigint, bigint, jsonb, jsonb, bigint, jsonb),
   public.breakwater_return(text, boolean, bigint, jsonb, text, integer),
   public.breakwater_forget(text),
   public.breakwater_clean(bigint, integer)

@@ -90,13 +90,13 @@ async def test_two_pass_and_the_third_is_refused(rig: Rig) -> None:
     assert [(each.status, each.decision, each.reason) for each in done] == [
         (200, "none", "passed"),
         (200, "none", "passed"),
-        (429, "refuse", "rate_limited:minute"),
+        (429, "refuse", "rate_limited:blocked"),
         (429, "refuse", "rate_limited:blocked"),
     ]
 
 
 async def test_what_it_costs(rig: Rig) -> None:
-    """2 commands in 1 round trip; refused 3 in 2; then nothing. A path that is not guarded costs nothing."""
+    """2 commands in 1 round trip; once nothing is left, nothing. A path that is not guarded costs nothing."""
     found = list[list[int]]()
     async with client(app(door(an_instance(rig)))) as http:
         await http.get("/api/ok")
@@ -104,7 +104,7 @@ async def test_what_it_costs(rig: Rig) -> None:
             async with bill(rig) as spent:
                 await http.get(path)
             found.append(spent)
-    assert found == [[2, 1], [3, 2], [0, 0], [0, 0]]
+    assert found == [[2, 1], [0, 0], [0, 0], [0, 0]]
 
 
 PATTERNS: Mapping[str, tuple[Any, dict[str, bool]]] = {
@@ -171,7 +171,7 @@ async def test_a_dry_run(rig: Rig) -> None:
     async with client(app(door(instance), dry_run=True, name="dry")) as http:
         assert [(await http.get("/api/ok")).status_code for _ in range(4)] == [200] * 4
     assert [(each.group, each.reason) for each in instance.seen(WouldRefuse)] == [
-        ("route:dry", "minute"),
+        ("route:dry", "blocked"),
         ("route:dry", "blocked"),
     ]
 

@@ -2,7 +2,10 @@
 
 import pytest
 
-from bench.accuracy import LENGTH_MS, LIMIT, Seen, boundary_attack, random_traffic
+from bench.accuracy import LENGTH_MS, LIMIT, Seen, boundary_attack, random_traffic, steady_tries
+from lib.limits.grammar import parse_limits
+from tests.limits.fake_bitfield import FakeBitfield
+from tests.limits.instance import NOON_MS, Instance
 
 
 def _seen(admitted: list[int], refused: list[int]) -> Seen:
@@ -52,3 +55,18 @@ def test_random_traffic_repeats_and_keeps_its_rate() -> None:
     times = list(random_traffic(0, 1.5, 60, seed=7))
     assert times == list(random_traffic(0, 1.5, 60, seed=7))
     assert len(times) == pytest.approx(1.5 * LIMIT * 60, rel=0.15)
+
+
+@pytest.mark.parametrize("limit", [10, 100])
+@pytest.mark.parametrize("every_ms", [100, 1_000])
+@pytest.mark.parametrize("phase_ms", [0, 1_900])
+def test_what_a_caller_gets_of_its_limit(limit: int, every_ms: int, phase_ms: int) -> None:
+    """The price of strictness: who tries at least once a second gets 0.955 of its limit, 0.96 of one of ten."""
+    instance, admitted, retry_ms, minutes = Instance(FakeBitfield(), parse_limits(f"{limit}/minute")), 0, 0, 60
+    for at in steady_tries(NOON_MS + phase_ms, every_ms, minutes):
+        if at >= retry_ms:
+            quota = instance.call("s", at)
+            admitted += quota.allowed
+            retry_ms = quota.retry_at_ms or 0
+    best = min(limit, LENGTH_MS // every_ms) * minutes
+    assert admitted / best >= (0.96 if limit == 10 else 0.955)

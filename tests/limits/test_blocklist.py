@@ -3,7 +3,8 @@
 import pytest
 
 from lib.base.bounded import Bounded
-from lib.limits.blocklist import LONGEST_BLOCK_MS, Blocklist
+from lib.base.events import Mode
+from lib.limits.blocklist import UNSURE_MS, Blocklist
 from lib.limits.judge import Quota
 
 NOW = 1_763_553_600_000
@@ -19,18 +20,44 @@ def refusal(after_ms: int | None) -> Quota:
         pytest.param(refusal(5_000), 0, True, id="at once"),
         pytest.param(refusal(5_000), 4_999, True, id="until the retry time"),
         pytest.param(refusal(5_000), 5_000, False, id="at the retry time Redis is asked"),
-        pytest.param(refusal(60_000), LONGEST_BLOCK_MS - 1, True, id="nearly ten seconds"),
-        pytest.param(refusal(60_000), LONGEST_BLOCK_MS, False, id="a raised limit shows within ten seconds"),
+        pytest.param(refusal(86_400_000), 86_399_999, True, id="nearly a day"),
+        pytest.param(refusal(86_400_000), 86_400_000, False, id="a day"),
         pytest.param(refusal(None), 0, False, id="a refusal for ever is decided without it"),
         pytest.param(Quota(True, "admitted", (), NOW + 5_000), 0, False, id="no refusal"),
         pytest.param(refusal(0), 0, False, id="over already"),
     ],
 )
 def test_how_long(quota: Quota, later_ms: int, blocked: bool) -> None:
-    """CASE 17: a refusal stands until its retry time, ten seconds at most."""
+    """CASE 17: a refusal stands until its retry time."""
     blocklist = Blocklist()
     blocklist.remember("a", 1, quota, NOW)
-    assert blocklist.find("a", 1, NOW + later_ms) == (quota if blocked else None)
+    assert blocklist.find("a", 1, NOW + later_ms) == ((quota, "redis") if blocked else None)
+
+
+@pytest.mark.parametrize(("mode", "sure"), [("supabase", True), ("local", True), ("redis", False)])
+def test_what_may_be_over_sooner(mode: Mode, sure: bool) -> None:
+    """A refusal that Redis has not given, or that other refused calls may have caused, is believed for 10 s."""
+    blocklist = Blocklist()
+    blocklist.remember("a", 1, refusal(60_000), NOW, mode, sure=sure)
+    found = [blocklist.find("a", 1, NOW + later_ms) for later_ms in (UNSURE_MS - 1, UNSURE_MS)]
+    assert found == [(refusal(60_000), mode), None]
+
+
+def test_refusals_of_several_costs() -> None:
+    """A short refusal of a cheap call leaves the longer one of a costly call standing, and none is made shorter."""
+    blocklist = Blocklist()
+    blocklist.remember("a", 5, refusal(60_000), NOW)
+    blocklist.remember("a", 1, refusal(5_000), NOW)
+    blocklist.remember("a", 7, refusal(50_000), NOW)
+    assert [blocklist.find("a", cost, NOW) for cost in (1, 5, 7)] == [
+        (refusal(5_000), "redis"),
+        (refusal(60_000), "redis"),
+        (refusal(60_000), "redis"),
+    ]
+    assert [blocklist.find("a", cost, NOW + 5_000) is not None for cost in (1, 5)] == [False, True]
+    for cost in range(20):
+        blocklist.remember("b", 20 - cost, refusal(60_000 - cost), NOW)
+    assert [blocklist.find("b", cost, NOW) is not None for cost in (1, 4, 20)] == [True, True, True]
 
 
 @pytest.mark.parametrize(("cost", "blocked"), [(1, False), (4, False), (5, True), (6, True)])

@@ -507,7 +507,26 @@ async def test_every_decision_is_strict_against_all_that_can_be_known(stores: Fl
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_many_at_one_time_when_all_are_back(stores: Fleet, seed: int) -> None:
-    """Three instances that know of the outage, calls in flight everywhere: exactly the limit, and Redis counts it."""
+    """Three instances that have each come back, calls in flight everywhere: exactly the limit, and Redis counts it."""
+    chance, caller = chance_of(seed), Subject("a", parse_limits("30/minute,200/day"))
+    members = [stores.join() for _ in range(3)]
+    cut(stores, "refuse")
+    admitted = sum([(await each.call(caller)).quota.allowed for each in members])
+    cut(stores, "up")
+    stores.time.ms += COOLDOWN_MS
+    admitted += sum([(await each.call(caller)).quota.allowed for each in members])
+    for _ in range(20):
+        replies = await asyncio.gather(*(chance.choice(members).call(caller) for _ in range(chance.randrange(1, 6))))
+        admitted += sum(each.quota.allowed for each in replies)
+        stores.time.ms += 200
+    assert admitted == 30
+    assert stores.in_redis(caller) == [30, 30]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_many_at_one_time_while_all_come_back(stores: Fleet, seed: int) -> None:
+    """Never above the limit, and Redis has all of them. It may refuse early: a call that an instance counted before it
+    heard of the return is taken back, and whoever looks meanwhile takes it for an admitted one."""
     chance, caller = chance_of(seed), Subject("a", parse_limits("30/minute,200/day"))
     members = [stores.join() for _ in range(3)]
     cut(stores, "refuse")
@@ -518,8 +537,8 @@ async def test_many_at_one_time_when_all_are_back(stores: Fleet, seed: int) -> N
         replies = await asyncio.gather(*(chance.choice(members).call(caller) for _ in range(chance.randrange(1, 6))))
         admitted += sum(each.quota.allowed for each in replies)
         stores.time.ms += 200
-    assert admitted == 30
-    assert stores.in_redis(caller) == [30, 30]
+    assert admitted <= 30
+    assert all(counted >= admitted for counted in stores.in_redis(caller))
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -458,7 +458,7 @@ def test_counts_do_not_overflow(db: Connection, subject: str) -> None:
 
 
 CALLED = {
-    "breakwater_spend_2": "select public.breakwater_spend_2('a', '', '[]', 1, 0, 0)",
+    "breakwater_spend_2": "select public.breakwater_spend_2('a', '', '[]', 1, 0, 0, 0)",
     "breakwater_return": "select public.breakwater_return('g', false, 0)",
     "breakwater_forget": "select public.breakwater_forget('a')",
     "breakwater_clean": "select public.breakwater_clean(0)",

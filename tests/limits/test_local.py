@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lib.limits.grammar import parse_limits
 from lib.limits.local import LocalLimits, share_of
-from lib.limits.window import DAY_MS, SKEW_MS
+from lib.limits.window import DAY_MS, SKEW_BACK_MS
 from tests.limits.instance import MIDNIGHT_MS, NOON_MS, most_in_any, remaining
 
 LIMITS = parse_limits("10/minute,100/day").windows
@@ -30,7 +30,7 @@ def test_the_share_is_kept() -> None:
     quotas = [local.spend("a", LIMITS, 1, NOON_MS) for _ in range(4)]
     assert [quota.allowed for quota in quotas] == [True, True, False, False]
     retry_at = quotas[-1].retry_at_ms
-    assert retry_at == NOON_MS + 2_500 + 60_000 + SKEW_MS
+    assert retry_at == NOON_MS + 2_500 + 60_000 + SKEW_BACK_MS
     assert remaining(quotas[-1]) == {"minute": 0, "day": 23}
     assert not local.spend("a", LIMITS, 1, retry_at - 1).allowed
     assert local.spend("a", LIMITS, 1, retry_at).allowed

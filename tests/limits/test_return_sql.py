@@ -52,7 +52,8 @@ def spend(db: Connection, subject: str, now_ms: int = NOON_MS, cost: int = 1, **
         "p_windows": json.dumps([options.get("window", MINUTE)]),
         "p_cost": cost,
         "p_now_ms": now_ms,
-        "p_skew_ms": 2_500,
+        "p_behind_ms": 500,
+        "p_ahead_ms": 2_500,
         "p_settled": options.get("settled", -1),
         **{f"p_{name}": json.dumps(options.get(name, [])) for name in ("floor", "noted", "alone")},
     }

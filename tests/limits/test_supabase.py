@@ -127,3 +127,18 @@ async def test_real_decisions(supabase: SupabaseStandIn, subjects: Callable[[], 
         assert [quota.allowed for quota in floored] == [True, False]
         await wire.ping(NOON_MS)
         await wire.ping(NOON_MS)
+
+
+async def test_both_rules_end_a_window_at_the_same_time(supabase: SupabaseStandIn, subjects: Callable[[], str]) -> None:
+    """To the millisecond: what Supabase still counts and the rule does not would look like a wrong migration."""
+    subject, bucket_ms = subjects(), NOON_MS // 2_500 * 2_500
+    async with new_client() as client:
+        wire = Supabase(lambda: client, supabase.url, supabase.service_key, 10)
+        quota, _ = await wire.spend(subject, "", WINDOWS, 10, bucket_ms)
+        assert quota.allowed
+        refused, _ = await wire.spend(subject, "", WINDOWS, 1, bucket_ms)
+        retry_at_ms = refused.retry_at_ms
+        assert retry_at_ms is not None
+        for at_ms, allowed in ((retry_at_ms - 1, False), (retry_at_ms, True)):
+            quota, _ = await wire.spend(subject, "", WINDOWS, 1, at_ms)
+            assert quota.allowed is allowed

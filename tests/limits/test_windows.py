@@ -12,7 +12,7 @@ from lib.limits import bitfield
 from lib.limits.bitfield import Known, Refunded, Tally
 from lib.limits.grammar import parse_budget, parse_limits
 from lib.limits.judge import Quota, WindowState, judge, too_costly
-from lib.limits.window import DAY_MS, SKEW_MS, Layout, Window, window
+from lib.limits.window import DAY_MS, SKEW_AHEAD_MS, SKEW_BACK_MS, Layout, Window, window
 from lib.redis import keys
 from lib.redis.errors import RedisDown
 from lib.redis.op import gather
@@ -51,7 +51,7 @@ def test_ten_pass_and_the_eleventh_is_refused(redis: Store, subject: str) -> Non
     assert [remaining(quota)["day"] for quota in passed] == list(range(99, 89, -1))
     refused = instance.call(subject, NOON_MS)
     assert (refused.allowed, refused.reason) == (False, "minute")
-    assert refused.retry_at_ms == NOON_MS + 2_500 + MINUTE_MS + SKEW_MS
+    assert refused.retry_at_ms == NOON_MS + 2_500 + MINUTE_MS + SKEW_BACK_MS
     assert remaining(refused) == {"minute": 0, "day": 90}
     assert counts(redis, subject, NOON_MS) == [10, 10]
 
@@ -108,7 +108,7 @@ def test_the_day_is_used_up(redis: Store, subject: str) -> None:
     later = NOON_MS + 900_000
     refused = instance.call(subject, later)
     assert (refused.allowed, refused.reason) == (False, "day")
-    assert refused.retry_at_ms == NOON_MS + 1_800_000 + DAY_MS + SKEW_MS
+    assert refused.retry_at_ms == NOON_MS + 1_800_000 + DAY_MS + SKEW_BACK_MS
     assert remaining(refused) == {"minute": 10, "day": 0}
     assert counts(redis, subject, later) == [0, 100]
 
@@ -136,7 +136,7 @@ def test_idle_for_two_windows(redis: Store, subject: str, first_ms: int, idle_ms
 # Around every boundary that the rule has, and in between. A trace is drawn as bytes, three a call: far faster than
 # a list of tuples, and it shrinks as well.
 BOUNDARIES_MS = (
-    *(0, 0, 0, 1, 2_499, 2_500, 2_501, 5_000, 57_499, 59_999, 60_000, 60_001, 62_500, 64_999, 65_000),
+    *(0, 0, 0, 1, 2_499, 2_500, 2_501, 5_000, 57_499, 59_999, 60_000, 60_001, 60_500, 64_999, 65_000),
     *(3_600_000, 43_200_000, DAY_MS - MINUTE_MS, DAY_MS - 1, DAY_MS, DAY_MS + 1_802_500),
 )
 STARTS_MS = st.one_of(
@@ -286,7 +286,7 @@ SKEWED = st.tuples(
     st.binary(min_size=15, max_size=48).map(
         lambda drawn: [(ms, cost, drawn[3 * n + 2] >> 6) for n, (ms, cost) in enumerate(steps(drawn, (1, 1, 2)))]
     ),
-    st.one_of(st.just((0, 1_250, SKEW_MS)), st.tuples(*[st.integers(0, SKEW_MS)] * 3)),
+    st.one_of(st.just((0, 250, SKEW_BACK_MS)), st.tuples(*[st.integers(0, SKEW_BACK_MS)] * 3)),
 )
 type Skewed = tuple[int, list[tuple[int, int, int]], tuple[int, int, int]]
 
@@ -305,7 +305,7 @@ def skewed_admitted(redis: Runs, subject: str, trace: Skewed) -> list[tuple[int,
 @settings(max_examples=2_000, **FEW)  # type: ignore[arg-type]
 @given(SKEWED)
 def test_clocks_that_differ(trace: Skewed) -> None:
-    """CASE 13: clocks up to SKEW_MS apart, judged in true time, over midnight too (on the fake)."""
+    """CASE 13: clocks up to SKEW_BACK_MS apart, judged in true time, over midnight too (on the fake)."""
     assert_strict(skewed_admitted(FakeBitfield(), "s", trace))
 
 
@@ -316,12 +316,12 @@ def test_clocks_that_differ_on_redis(redis: Store, subjects: Callable[[], str], 
     assert_strict(skewed_admitted(redis, subjects(), trace))
 
 
-@pytest.mark.parametrize("base_ms", [NOON_MS, MIDNIGHT_MS - SKEW_MS, MIDNIGHT_MS - 1, MIDNIGHT_MS])
+@pytest.mark.parametrize("base_ms", [NOON_MS, MIDNIGHT_MS - SKEW_BACK_MS, MIDNIGHT_MS - 1, MIDNIGHT_MS])
 @pytest.mark.parametrize("ahead_first", [True, False], ids=["the fast clock first", "the slow clock first"])
-@pytest.mark.parametrize("wait_ms", [0, 1, SKEW_MS, MINUTE_MS - SKEW_MS, MINUTE_MS - 1, MINUTE_MS])
+@pytest.mark.parametrize("wait_ms", [0, 1, SKEW_BACK_MS, MINUTE_MS - SKEW_BACK_MS, MINUTE_MS - 1, MINUTE_MS])
 def test_two_clocks_at_a_boundary(redis: Store, subject: str, base_ms: int, ahead_first: bool, wait_ms: int) -> None:
     """CASE 13: a burst by one clock and a burst by the other within a closed minute of true time are one limit."""
-    slow, fast = Instance(redis), Instance(redis, offset_ms=SKEW_MS)
+    slow, fast = Instance(redis), Instance(redis, offset_ms=SKEW_BACK_MS)
     first, second = (fast, slow) if ahead_first else (slow, fast)
     passed = [first.call(subject, base_ms).allowed for _ in range(11)]
     passed += [second.call(subject, base_ms + wait_ms).allowed for _ in range(2)]
@@ -338,11 +338,11 @@ def test_a_clock_an_hour_ahead(redis: Store, subject: str) -> None:
 
 def test_a_day_that_another_instance_still_writes_is_not_remembered(redis: Store, subject: str) -> None:
     """A clock just past midnight reads yesterday again while a slower one may still be in it."""
-    fast, slow = Instance(redis, offset_ms=SKEW_MS), Instance(redis)
+    fast, slow = Instance(redis, offset_ms=SKEW_BACK_MS), Instance(redis)
     fast.call(subject, MIDNIGHT_MS - 1)
     for n in range(9):
         slow.call(subject, MIDNIGHT_MS - 9 + n)
-    assert not fast.call(subject, MIDNIGHT_MS + SKEW_MS).allowed
+    assert not fast.call(subject, MIDNIGHT_MS + SKEW_BACK_MS).allowed
 
 
 # --- midnight -----------------------------------------------------------------------------------------------------
@@ -358,22 +358,22 @@ def test_yesterday_counts_today(redis: Store, subject: str) -> None:
 
 
 def test_the_day_before_yesterday_counts_just_after_midnight(redis: Store, subject: str) -> None:
-    """At 00:00:01 a day reaches back beyond yesterday's beginning; from its leaving time on no more."""
+    """Just after 00:00 a day reaches back beyond yesterday's beginning; from its leaving time on no more."""
     instance = Instance(redis)
     instance.call(subject, MIDNIGHT_MS - 1, cost=10)
     next_midnight = MIDNIGHT_MS + DAY_MS
     for asked in (instance, Instance(redis)):
-        assert remaining(asked.peek(subject, next_midnight + 1_000))["day"] == 90
-        assert remaining(asked.peek(subject, next_midnight + SKEW_MS - 1))["day"] == 90
-        assert remaining(asked.peek(subject, next_midnight + SKEW_MS))["day"] == 100
+        assert remaining(asked.peek(subject, next_midnight + 100))["day"] == 90
+        assert remaining(asked.peek(subject, next_midnight + SKEW_BACK_MS - 1))["day"] == 90
+        assert remaining(asked.peek(subject, next_midnight + SKEW_BACK_MS))["day"] == 100
 
 
 def test_tomorrow_counts_just_before_midnight(redis: Store, subject: str) -> None:
     """At 23:59:59 the first bucket of tomorrow is read too, which a faster clock may have filled."""
-    Instance(redis, offset_ms=SKEW_MS).call(subject, MIDNIGHT_MS - 1_000, cost=10)
+    Instance(redis, offset_ms=SKEW_AHEAD_MS).call(subject, MIDNIGHT_MS - 1_000, cost=10)
     assert ttls(redis, subject, MIDNIGHT_MS - 1_000).keys() == {1}
     assert not Instance(redis).call(subject, MIDNIGHT_MS - 1_000).allowed
-    assert Instance(redis).call(subject, MIDNIGHT_MS - SKEW_MS - 1).allowed
+    assert Instance(redis).call(subject, MIDNIGHT_MS - SKEW_AHEAD_MS - 1).allowed
 
 
 @pytest.mark.parametrize(
@@ -381,12 +381,12 @@ def test_tomorrow_counts_just_before_midnight(redis: Store, subject: str) -> Non
     [
         pytest.param(NOON_MS, TEN_HUNDRED, [0, -1], id="noon"),
         pytest.param(MIDNIGHT_MS, TEN_HUNDRED, [0, -2, -1], id="midnight"),
-        pytest.param(MIDNIGHT_MS + SKEW_MS, TEN_HUNDRED, [0, -1], id="midnight and the skew"),
-        pytest.param(MIDNIGHT_MS - SKEW_MS, TEN_HUNDRED, [0, -1, 1], id="the skew before midnight"),
+        pytest.param(MIDNIGHT_MS + SKEW_BACK_MS, TEN_HUNDRED, [0, -1], id="midnight and the skew"),
+        pytest.param(MIDNIGHT_MS - SKEW_AHEAD_MS, TEN_HUNDRED, [0, -1, 1], id="the skew before midnight"),
         pytest.param(NOON_MS, parse_limits("10/minute"), [0], id="a minute at noon"),
-        pytest.param(MIDNIGHT_MS + 62_499, parse_limits("10/minute"), [0, -1], id="a minute after midnight"),
-        pytest.param(MIDNIGHT_MS + 62_500, parse_limits("10/minute"), [0], id="a minute later"),
-        pytest.param(MIDNIGHT_MS + 3_602_499, parse_limits("10/hour"), [0, -1], id="an hour after midnight"),
+        pytest.param(MIDNIGHT_MS + 60_499, parse_limits("10/minute"), [0, -1], id="a minute after midnight"),
+        pytest.param(MIDNIGHT_MS + 60_500, parse_limits("10/minute"), [0], id="a minute later"),
+        pytest.param(MIDNIGHT_MS + 3_600_499, parse_limits("10/hour"), [0, -1], id="an hour after midnight"),
     ],
 )
 def test_the_days_that_are_read(now_ms: int, layout: Layout, days: list[int]) -> None:
@@ -405,7 +405,7 @@ def assert_ttl(redis: Store, subject: str, now_ms: int) -> None:
     found = ttls(redis, subject, now_ms)
     assert found
     for day, ttl_s in found.items():
-        still_read_until = (now_ms // DAY_MS + day + 2) * DAY_MS + SKEW_MS
+        still_read_until = (now_ms // DAY_MS + day + 2) * DAY_MS + SKEW_AHEAD_MS
         assert 0 < still_read_until - now_ms <= ttl_s * 1000
         assert ttl_s <= 3 * DAY_MS // 1000
 
@@ -804,8 +804,8 @@ def test_an_unlimited_layout() -> None:
 
 NOW_BUCKET = NOON_MS // MINUTE.bucket_ms
 NOW_HALF_HOUR = NOON_MS // DAY.bucket_ms
-MINUTE_ENDS = NOON_MS + 2_500 + MINUTE_MS + SKEW_MS
-DAY_ENDS = NOON_MS + 1_800_000 + DAY_MS + SKEW_MS
+MINUTE_ENDS = NOON_MS + 2_500 + MINUTE_MS + SKEW_BACK_MS
+DAY_ENDS = NOON_MS + 1_800_000 + DAY_MS + SKEW_BACK_MS
 
 
 @pytest.mark.parametrize(

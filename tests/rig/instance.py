@@ -25,6 +25,7 @@ from lib.call import Call, Outcome, Streaming
 from lib.guard import Guard
 from lib.limits.limiter import Limits
 from lib.redis.op import Command
+from lib.redis.store_time import StoreTime
 from tests.rig.callers import a_caller
 
 ADMIN = {"authorization": "Bearer admin-token-for-tests"}
@@ -197,12 +198,21 @@ class Instance:
 
 
 def started(
-    environ: Mapping[str, str | None], clock: Clock, *listeners: Listener, caller: str = "", session: str = ""
+    environ: Mapping[str, str | None],
+    clock: Clock | None,
+    *listeners: Listener,
+    caller: str = "",
+    session: str = "",
+    store_time: StoreTime | None = None,
 ) -> Instance:
-    """An instance as its environment says; a variable that is given as None is left out."""
+    """An instance as its environment says; a variable that is given as None is left out.
+
+    With ``store_time`` it corrects its clock by the store's, and ``clock`` is None.
+    """
     given = {name: value for name, value in environ.items() if value is not None}
     events: list[Event] = []
-    return Instance(build(Settings.from_env(given), clock, (events.append, *listeners)), events, caller, session)
+    parts = build(Settings.from_env(given), clock, (events.append, *listeners), store_time)
+    return Instance(parts, events, caller, session)
 
 
 async def together[T](calls: Sequence[Awaitable[T]]) -> list[T]:

@@ -1,0 +1,84 @@
+"""The stores as the settings describe them: Redis, Supabase, and the ledger that lies in Redis."""
+
+from typing import TYPE_CHECKING
+
+import httpcore
+
+from ..base.clock import Clock
+from ..base.env import opened
+from ..base.events import Listener
+from ..breaker.gate import Gate
+from ..breaker.vitals import VitalsPolicy
+from ..ledger.ledger import Ledger
+from ..limits.in_redis import StockLimits
+from ..limits.supabase import Supabase
+from ..limits.supabase_store import SupabaseStore
+from ..redis.offset import Offset
+from ..redis.rest import Upstash
+from ..redis.store import RedisStore
+from ..redis.store_time import StoreTime
+from ..redis.thrift import Thrift
+
+if TYPE_CHECKING:
+    import httpx
+
+    from .settings import Settings
+    from .wiring import Late
+
+
+def ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
+    """The ledger; it gets its Redis once that is made."""
+    return Ledger(
+        None,
+        thrift,
+        clock,
+        settings.ledger_flush_commands,
+        settings.redis_month_commands,
+        settings.redis_month_percents,
+        {each.name: each.vcpus for each in settings.providers},
+    )
+
+
+def redis(
+    settings: "Settings",
+    pool: httpcore.AsyncConnectionPool,
+    clock: Clock,
+    local: Clock,
+    emit: Listener,
+    ledger: Ledger,
+    time: StoreTime | None,
+) -> RedisStore | None:
+    """Redis, if it is configured and not switched off."""
+    token = opened(settings.redis_token)
+    if not settings.redis_enabled or settings.redis_url is None or token is None:
+        return None
+    timeout_ms = settings.redis_timeout_ms
+    connect_s = settings.redis_connect_timeout_ms / 1000
+    redis = Upstash(pool, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent, time)
+    # Replies that use up half of their time are as good as an outage when they do not stop. Its cool-down is a length
+    # of time: it must not change when the clock is corrected.
+    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), local, timeout_ms / 2)
+    offset = time.offset if time is not None else Offset()
+    return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms, offset=offset)
+
+
+def supabase(
+    settings: "Settings", client: "Late[httpx.AsyncClient]", local: Clock, emit: Listener, ledger: Ledger
+) -> SupabaseStore | None:
+    """Supabase, if it is configured."""
+    key = opened(settings.supabase_key)
+    if settings.supabase_url is None or key is None:
+        return None
+    timeout_ms = settings.fallback_timeout_ms
+    # There is nothing better to switch to when it is slow.
+    gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), local, float("inf"))
+    return SupabaseStore(Supabase(client.get, settings.supabase_url, key, timeout_ms / 1000, ledger.called), gate, emit)
+
+
+def stock(settings: "Settings", ledger: Ledger) -> StockLimits:
+    """The limiter of ``upstash_ratelimit``."""
+    # Imported only where it is configured: it is a quarter of a cold start.
+    from ..limits.stock import StockWindows
+
+    url, token = settings.redis_url or "", opened(settings.redis_token) or ""
+    return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
