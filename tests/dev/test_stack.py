@@ -13,6 +13,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from anyio import to_thread
+from dotenv import dotenv_values
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -96,6 +97,15 @@ def test_names_what_it_does_not_start(tmp_path: Path) -> None:
         assert ["Supabase", "external", "-", "https://supabase.example"] in rows
         assert "- warning: SUPABASE_URL: the host supabase.example cannot be found" in running.printed
         assert servers_of(running) == []
+
+
+def test_the_example_of_settings_works_as_it_is(tmp_path: Path) -> None:
+    """Whoever copies .env.example and fills in nothing has everything embedded."""
+    given = {name: value or "" for name, value in dotenv_values(ROOT / ".env.example").items()}
+    with command(tmp_path, **given) as running:
+        until_ready(running)
+        assert sum(" embedded " in line for line in running.printed) == 4
+        assert [line for line in running.printed if "warning" in line] == []
 
 
 def test_a_providers_key_is_used(tmp_path: Path) -> None:
