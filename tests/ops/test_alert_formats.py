@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from lib.base.events import CircuitChanged
+from lib.ledger import places
 from lib.ledger.places import AlertKind
+from lib.ledger.table import place
 from lib.ops.alert_formats import Format, body_of, format_of
 from lib.ops.alert_rules import Alert, Severity
 from tests.clients.javascript import javascript
-from tests.rig.ledger import World
+from tests.rig.ledger import CRON, World
 
 ROOT = Path(__file__).parents[2]
 AT_MS = 1_763_121_601_000
@@ -131,3 +133,14 @@ async def test_the_setting_decides(world: World, given: dict[str, str], fields: 
     assert sent.keys() == fields
     (to_slack,) = world.outside.alerts("/slack")
     assert to_slack.keys() == {"text"}
+
+
+@pytest.mark.anyio
+async def test_what_the_documents_show_in_slack_is_sent(world: World) -> None:
+    """The first example of docs/alerts.md is the text of the alert at 80 %, but for the number of commands."""
+    kind, offset = place(places.COMMANDS)
+    world.server.bitfield("ledger:2:2025-11").set(kind, offset, 400_000).execute()
+    assert (await world.instance().http.get("/api/cron/daily", headers=CRON)).status_code == 200
+    (sent,) = [each["text"] for each in world.outside.alerts("/slack") if "80 %" in each["text"]]
+    shown = re.findall(r"^> (.*80 %.*)$", (ROOT / "docs" / "alerts.md").read_text(), re.M)
+    assert [re.sub(r"400,\d{3}", "", each) for each in shown] == [re.sub(r"400,\d{3}", "", sent)]
