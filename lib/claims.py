@@ -1,17 +1,32 @@
 """Taking the lock of a value, and the budget of the part of its source that is called first, in one round trip."""
 
+from dataclasses import replace
+
 from .afterwards import Afterwards, Outbox
 from .base.clock import Clock
 from .base.values import dataclass
-from .cache import lock
+from .cache import epochs, lock
 from .cache.entry import Cached
 from .cache.lease import Lease
 from .cache.lock import LockRules
 from .limits.admission import Admission, Charge
 from .limits.limiter import Limits
-from .redis.op import Op, ignored
+from .redis.op import Op, ignored, join
 from .redis.store import RedisStore
 from .turn import Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed[V]:
+    """The source may be called, as far as its budget's ``admission`` says, for a value of these epochs.
+
+    A lock that is not held: Redis did not say whether it was taken.
+    """
+
+    admission: Admission
+    lease: Lease | None
+    cached: Cached[V]
+
 
 _ALONE: Op[None] = Op((), ignored)
 """Nothing goes along with a budget's command."""
@@ -27,16 +42,17 @@ class Claims:
     clock: Clock
     rules: LockRules
 
-    async def claim[P, V](
-        self, turn: Turn[P, V], cached: Cached[V], place: int
-    ) -> tuple[Admission | None, Lease | None]:
-        """The admission to the source, and with it the lock; no admission where another instance has the lock.
+    async def claim[P, V](self, turn: Turn[P, V], cached: Cached[V], place: int) -> "Claimed[V] | None":
+        """The admission to the source, and with it the lock; None where another request has it, or will have it.
 
-        A lock that is not held: Redis did not say whether it was taken.
+        Epochs that are missing are created on the way: a lock names those under which it computes, and so others could
+        not tell that it is of their time.
         """
         call, redis, started = turn.call, self.redis, self.clock.monotonic()
         if redis is None:
-            return await self.price(turn, place), None
+            return Claimed(await self.price(turn, place), None, cached)
+        words, create = epochs.complete(call.epochs, cached.epochs)
+        cached = replace(cached, epochs=words)
         owner = lock.owner(cached.generation, call.request_id)
         claim = lock.claim(call.key, owner, self.rules)
         if cached.lock is not None:
@@ -44,21 +60,25 @@ class Claims:
             claim = lock.replace(call.key, cached.lock, owner, self.rules)
         lease, own = Lease(redis, call.key, owner, self.rules), Afterwards()
         try:
-            admission, won = await self.limits.spend(self._charge(turn, place), claim, own)
+            admission, told = await self.limits.spend(self._charge(turn, place), join(create, claim), own)
         except BaseException:
             # It may be ours by now; to release what is not ours does no harm.
             lease.release(turn.after)
             raise
         turn.watch.redis += turn.watch.since(started)
-        if won is False:
+        is_of_now, won = told or (True, None)
+        if won and not is_of_now:
+            # Somebody has created an epoch meanwhile, or invalidated it: to be looked at again.
+            lease.release(own)
+        if won is False or not is_of_now:
             # At once, not after the wait: meanwhile others would be refused for a call that does not take place.
             self.limits.give_back(admission, own)
             await self.outbox.try_send(own, self.limits.left_s(call.deadline))
-            return None, None
+            return None
         turn.after.steps += own.take()
         if won:
             lease.hold()
-        return admission, lease
+        return Claimed(admission, lease, cached)
 
     async def price[P, V](self, turn: Turn[P, V], place: int) -> Admission:
         """The admission to the source alone, where there is no lock to be had or wanted."""

@@ -56,7 +56,7 @@ class Computing:
         if call.wants_own:
             first = await self.claims.price(turn, order[0])
             return await self.leading.lead(turn, codec, Lead(cached, None, None), reason, order, first)
-        while (flight := self.leading.flights.get(call.key, cached.generation)) is not None:
+        while (flight := self.leading.flights.get(call.key, cached.generation, turn.watch.started)) is not None:
             turn.to("following")
             landed = await self._follow_here(turn, flight)
             if landed is not None:
@@ -80,14 +80,15 @@ class Computing:
 
     async def refresh[P, V](self, turn: Turn[P, V], codec: Codec[V], order: tuple[int, ...]) -> None:
         """Compute a value for the cache, unless somebody does so already. What fails leaves the older value served."""
-        first, lease = await self.claims.claim(turn, turn.cached, order[0])
-        if first is None or lease is None:
+        claimed = await self.claims.claim(turn, turn.cached, order[0])
+        if claimed is None or claimed.lease is None:
             return
-        if not lease.held:
-            lease.release(turn.after)
+        if not claimed.lease.held:
+            claimed.lease.release(turn.after)
             return
+        lead: Lead[P, V] = Lead(claimed.cached, None, claimed.lease)
         try:
-            await self.leading.lead(turn, codec, Lead(turn.cached, None, lease), "refresh", order, first)
+            await self.leading.lead(turn, codec, lead, "refresh", order, claimed.admission)
         finally:
             await self.leading.finish(turn, codec)
 
@@ -113,9 +114,12 @@ class Computing:
         over: str | None = None
         while cached.shared and self.redis is not None:
             if not cached.computing or cached.lock == over:
-                first, lease = await self.claims.claim(turn, cached, order[0])
-                if first is not None:
-                    return await self.leading.lead(turn, codec, Lead(cached, flight, lease), reason, order, first)
+                claimed = await self.claims.claim(turn, cached, order[0])
+                if claimed is not None:
+                    if claimed.cached.generation != cached.generation:
+                        flight.created(claimed.cached.generation, self.clock.monotonic())
+                    lead: Lead[P, V] = Lead(claimed.cached, flight, claimed.lease)
+                    return await self.leading.lead(turn, codec, lead, reason, order, claimed.admission)
             turn.to("following")
             # A lock whose work is known here to be over is not waited for. One look shows whether the value has come
             # since the lock was read.

@@ -109,14 +109,13 @@ def store[V](
     *,
     sent: Callable[[], None],
 ) -> None:
-    """Keep a value, and create the epochs that were missing: 1 command, and 1 for each of these.
+    """Keep a value: 1 command, and 1 for each epoch that is missing and was not created with a lock.
 
     ``sent`` is called when Redis has the value, or will not have it.
     """
-    words = [word or epoch_ops.new_word() for word in cached.epochs]
-    for name, before, word in zip(epoch_keys, cached.epochs, words, strict=True):
-        if before is None:
-            after.add(epoch_ops.create(name, word))
+    words, create = epoch_ops.complete(epoch_keys, cached.epochs)
+    if create.commands:
+        after.add(create)
     header = json.dumps([_VERSION, now_ms, ".".join(words), owner], separators=(",", ":"))
     after.add(Op((("SET", key, f"{header}\n{text}", "PX", lasts_ms),), ignored), then=lambda _: sent(), lost=sent)
 

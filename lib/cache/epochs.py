@@ -3,8 +3,8 @@
 An epoch is a random word under a key of its own. All values share one, those of each route share one, and sessions and
 tags have 256 buckets each (sessions for each route). Invalidating one session makes a few others miss as well, which is
 harmless, and the number of keys stays bounded, so that they need no TTL. An epoch that is missing (never used, or
-evicted) means a miss, and whoever stores next creates it with a new word: the loss of a key never revives what was
-invalidated.
+evicted) means a miss, and whoever is about to compute creates it with a new word: the loss of a key never revives what
+was invalidated.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 
 from ..redis import keys
-from ..redis.op import Op, ignored
+from ..redis.op import Op, as_text, ignored
 
 BUCKETS = 256
 
@@ -52,9 +52,16 @@ def new_word() -> str:
     return secrets.token_hex(6)
 
 
-def create(key: str, word: str) -> Op[None]:
-    """Create an epoch unless somebody has done so meanwhile: 1 command."""
-    return Op((("SET", key, word, "NX"),), ignored)
+def complete(names: Sequence[str], words: Sequence[str | None]) -> tuple[tuple[str, ...], Op[bool]]:
+    """Words for the epochs that are missing, and what creates these: 1 command each.
+
+    Yields whether nobody else has created one of them meanwhile: then ``words`` hold.
+    """
+    completed = tuple(word or new_word() for word in words)
+    commands = tuple(
+        ("SET", name, word, "NX") for name, before, word in zip(names, words, completed, strict=True) if before is None
+    )
+    return completed, Op(commands, lambda replies: all(as_text(each) == "OK" for each in replies))
 
 
 def replace(key: str) -> Op[None]:

@@ -15,9 +15,22 @@ class Flight[V]:
     """A value that this instance computes, or waits for another instance to compute."""
 
     generation: str
-    """The epochs that were read for it: requests that come after an invalidation do not follow it."""
+    """The epochs that it computes under: requests that come after an invalidation do not follow it."""
     result: asyncio.Future[Landed[V]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     followers: int = 0
+    _before: str = ""
+    _created_at: float = 0.0
+
+    def created(self, generation: str, at: float) -> None:
+        """Epochs that were missing are created: it computes under these. ``at`` is monotonic, in seconds."""
+        self.generation, self._before, self._created_at = generation, self.generation, at
+
+    def is_for(self, generation: str, began_at: float) -> bool:
+        """Whether a request may follow that began then and read these epochs.
+
+        One that began before missing epochs were created may have read that they are missing.
+        """
+        return generation == self.generation or (generation == self._before and began_at <= self._created_at)
 
     def is_followed(self) -> bool:
         """Whether another request waits for it."""
@@ -43,10 +56,10 @@ class Flights[V]:
     def __len__(self) -> int:
         return len(self._flying)
 
-    def get(self, key: str, generation: str) -> Flight[V] | None:
-        """The flight that a request of this generation may follow."""
+    def get(self, key: str, generation: str, began_at: float) -> Flight[V] | None:
+        """The flight that a request may follow (:meth:`Flight.is_for`)."""
         flight = self._flying.get(key)
-        return flight if flight is not None and flight.generation == generation else None
+        return flight if flight is not None and flight.is_for(generation, began_at) else None
 
     def begin(self, key: str, generation: str) -> Flight[V]:
         """A new flight, which other requests find from now on."""

@@ -129,7 +129,7 @@ async def test_a_follower_whose_time_is_up_says_so(k: Kit) -> None:
 async def test_a_lock_is_renewed_while_its_holder_works(k: Kit) -> None:
     """Longer than its lease: it is still held; it ends with the entry that names its owner."""
     provider = FakeProvider(held=True)
-    made, call = k.instance(provider, rules=LockRules(300)), k.call()
+    made, call = k.instance(provider, rules=LockRules(300)), k.call(cache=CacheRules(60_000, 0, 3_600_000))
     leader = asyncio.ensure_future(made.whole(call))
     await provider.until_asked()
     owner = k.redis.get(keys.lock(call.call.key))
@@ -140,9 +140,9 @@ async def test_a_lock_is_renewed_while_its_holder_works(k: Kit) -> None:
     assert answered(await leader).cache == "miss"
     # Whatever is left of the lock: nobody waits for it.
     k.redis.set(keys.lock(call.call.key), str(owner))
-    k.redis.delete(call.call.key)
+    k.time.ms += 61_000
     again = answered(await k.instance(provider).whole(k.again(call)))
-    assert again.cache == "miss"
+    assert (again.cache, k.time.slept) == ("miss", [])
 
 
 async def test_of_several_followers_of_a_dead_leader_one_takes_over(k: Kit) -> None:
@@ -382,6 +382,39 @@ async def test_an_expired_entry_is_computed_once_by_several_instances(k: Kit) ->
     outcomes = await together([k.instance(provider).whole(k.again(call)) for _ in range(4)])
     assert provider.asked == 2
     assert sorted(answered(o).cache for o in outcomes) == ["collapsed", "collapsed", "collapsed", "miss"]
+
+
+async def test_the_first_value_ever_is_computed_once(k: Kit) -> None:
+    """CASES 23: epochs that another value's store creates meanwhile do not make a lock of an earlier time of it."""
+    slow, other, call, quick = FakeProvider(held=True), FakeProvider(), k.call(), k.call(query="another question")
+    leader = asyncio.ensure_future(k.instance(slow).whole(call))
+    await slow.until_asked()
+    await k.instance(other).whole(quick)
+
+    async def finish() -> None:
+        slow.go()
+        await leader
+
+    k.time.on_sleep = finish
+    outcome = await k.instance(other).whole(k.again(call))
+    assert answered(outcome).cache == "collapsed"
+    assert (slow.asked, other.asked) == (1, 1)
+    assert answered(await k.instance(other).whole(k.again(call))).cache == "hit"
+
+
+async def test_whoever_meets_new_epochs_with_its_claim_looks_again(k: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Created between the look and the claim: the lock is given back, and nothing is stored under words that nobody
+    reads."""
+    provider, call, claim = FakeProvider(), k.call(), lock.claim
+
+    def claim_after_another(*about: Any) -> Any:
+        k.redis.set(keys.epoch_route(ROUTE), "theirs")
+        return claim(*about)
+
+    monkeypatch.setattr(lock, "claim", claim_after_another)
+    outcome = await k.instance(provider).whole(call)
+    assert (answered(outcome).cache, provider.asked, len(k.time.slept)) == ("miss", 1, 1)
+    assert answered(await k.instance(provider).whole(k.again(call))).cache == "hit"
 
 
 async def test_an_invalidation_ends_a_flight_in_its_instance(k: Kit) -> None:
@@ -635,6 +668,8 @@ def _fleet(k: Kit, lease_ms: int, backend: _Counting, asks: int = 5) -> Iterator
 async def test_twenty_concurrent_misses_in_four_processes_make_one_call(k: Kit) -> None:
     """CASE 23: twenty identical questions in 4 real processes: 1 provider call, everybody answered, few looks."""
     backend, rules = _Counting(), LockRules(6_000)
+    for name in epochs.of_session(ROUTE, "s"):
+        k.redis.set(name, "known")
     with _fleet(k, rules.lease_ms, backend) as fleet:
         for go in fleet.gos:
             go.set()

@@ -507,7 +507,7 @@ async def test_every_decision_is_strict_against_all_that_can_be_known(stores: Fl
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_many_at_one_time_when_all_are_back(stores: Fleet, seed: int) -> None:
-    """Three instances that have each come back, calls in flight everywhere: exactly the limit, and Redis counts it."""
+    """Three that have come back, calls in flight everywhere: exactly the limit, and Redis counts it."""
     chance, caller = chance_of(seed), Subject("a", parse_limits("30/minute,200/day"))
     members = [stores.join() for _ in range(3)]
     cut(stores, "refuse")
