@@ -24,11 +24,12 @@ from dotenv import load_dotenv  # noqa: E402  # likewise the others
 
 from dev.postgres import PostgresStartError  # noqa: E402
 from dev.redis_server import RedisServerError  # noqa: E402
-from dev.routes import routes_app  # noqa: E402
+from dev.routes import routes_app, served  # noqa: E402
 from dev.serve import HOST, serve  # noqa: E402
 from dev.stack import Part, Stack, StackError  # noqa: E402
 from lib.app.settings import Settings  # noqa: E402
 from lib.edge.problems import BadSettings  # noqa: E402
+from lib.limits.window import Layout  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -120,6 +121,9 @@ async def _check(environ: Mapping[str, str]) -> None:
     """Read the settings as the functions will: nobody should learn of a fault from the first request."""
     try:
         settings = Settings.from_env(environ)
+        for path in sorted(served(ROOT)):
+            # The limit of a route of one's own is read with the route's first request.
+            settings.policy_named(path.removeprefix("/api/"), Layout(()))
     except BadSettings as error:
         lines = "".join(f"\n  {fault}" for fault in error.faults)
         raise StackError(f"these settings cannot be used:{lines}") from error
@@ -150,16 +154,16 @@ async def _asked_to(stopping: asyncio.Event) -> bool:
 
 async def _serve(stack: Stack, port: int, stopping: asyncio.Event) -> None:
     try:
-        served = await serve(routes_app(ROOT), port)
+        running = await serve(routes_app(ROOT), port)
     except OSError as error:
         raise _busy(port) from error
     try:
-        print(_table(stack, served.url), flush=True)
+        print(_table(stack, running.url), flush=True)
         print("ready", flush=True)
         await stopping.wait()
         _say("stopping")
     finally:
-        await served.stop()
+        await running.stop()
 
 
 def _say(line: str) -> None:

@@ -126,8 +126,9 @@ def test_a_providers_key_is_used(tmp_path: Path) -> None:
         ({"KV_REST_API_URL": "redis.example"}, "KV_REST_API_URL: must be a URL"),
         ({"GEMINI_API_KEY": "k", "GEMINI_LIMITS": "many"}, "GEMINI_LIMITS: "),
         ({"AI_PROVIDERS": "groq"}, "GROQ_API_KEY: missing, while AI_PROVIDERS names groq"),
+        ({**EXTERNAL, "KV_REST_API_TOKEN": "t", "RATELIMIT_HEALTH": "often"}, "RATELIMIT_HEALTH: not a limit"),
     ],
-    ids=["a store", "a budget", "a provider without its key"],
+    ids=["a store", "a budget", "a provider without its key", "a route's own limit"],
 )
 def test_settings_are_checked_before_it_is_ready(tmp_path: Path, environ: dict[str, str], fault: str) -> None:
     """It ends with every fault by its variable's name, and never says that it is ready."""
