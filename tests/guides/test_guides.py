@@ -1,4 +1,4 @@
-"""README, operations and every guide: what their blocks hold is run as it is written, against the local stack."""
+"""README, operations, clients and every guide: what their blocks hold is run as it is written, against the local stack."""
 
 import io
 import os
@@ -17,7 +17,8 @@ from lib.app.settings import Settings
 from tests.guides.pages import PAGES, ROOT, Block, blocks, prints
 from tests.rig.redis import RedisFront, redis_front
 
-HERE = "http://127.0.0.1:3000"
+ADDRESSES = ("http://127.0.0.1:3000", "https://example.vercel.app")
+"""Where the pages call Breakwater: the local stack, or a deployment. All that is replaced in a block."""
 TOKEN = "a-token-of-the-tests-of-guides"
 # They run everything, or take a minute by themselves: each has a test of its own.
 ELSEWHERE = {"make run", "make test", ".venv/bin/python -m dev.rollback"}
@@ -51,6 +52,14 @@ def is_elsewhere(block: Block) -> bool:
     """Whether each of its commands is run by another test."""
     commands = {line.partition("#")[0].strip() for line in block.text.splitlines()}
     return commands <= ELSEWHERE
+
+
+def here(block: Block, running: Command) -> str:
+    """A block that calls the local stack at the port that it has."""
+    text = block.text
+    for address in ADDRESSES:
+        text = text.replace(address, running.url)
+    return text
 
 
 @contextmanager
@@ -125,12 +134,13 @@ def test_what_a_page_shows_is_run(path: Path, tmp_path: Path) -> None:
         environ = environment(front, tmp_path)
         for block in wanted:
             if block.language == "sh":
-                script = f"set -euo pipefail\n{block.text.replace(HERE, running.url)}"
-                printed = run(["bash", "-c", script], environ, tmp_path)
+                printed = run(["bash", "-c", f"set -euo pipefail\n{here(block, running)}"], environ, tmp_path)
                 assert prints(block.expected or "...", printed), f"{block.text}\nprinted\n{printed}"
         programs = [each for each in wanted if each.language == "python"]
         if programs:
-            each_printed = run([sys.executable, "-c", PYTHON, *(each.text for each in programs)], environ, tmp_path)
+            each_printed = run(
+                [sys.executable, "-c", PYTHON, *(here(each, running) for each in programs)], environ, tmp_path
+            )
             for block, printed in zip(programs, each_printed.split("\x00"), strict=False):
                 assert prints(block.expected or "...", printed), f"{block.text}\nprinted\n{printed}"
 
