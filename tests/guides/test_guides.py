@@ -1,4 +1,4 @@
-"""README, operations, clients and every guide: what their blocks hold is run as it is written, against the local stack."""
+"""README, operations, clients and every guide: their blocks are run as they are written, against the local stack."""
 
 import io
 import os
