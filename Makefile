@@ -15,7 +15,8 @@ run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000 ma
 	@exec $(PYTHON_VENV) -m dev $(if $(DATA),--data $(DATA))
 
 test: setup ## run the tests (QUICK=1: those worth running after every edit)
-	$(PYTHON_VENV) -m pytest $(if $(QUICK),-m "not slow")
+	@# A place of its own for what it writes: of pytest's own places the oldest are deleted while others still use them.
+	@place=$$(mktemp -d) && $(PYTHON_VENV) -m pytest --basetemp="$$place/tests" $(if $(QUICK),-m "not slow") && rm -rf "$$place"
 
 check: setup ## linters, types, and whether generated files are current
 	.venv/bin/ruff check .
@@ -51,7 +52,7 @@ picture: setup ## take docs/page.png anew, after a change of the page (needs Chr
 	BREAKWATER_BROWSER=1 BREAKWATER_SCREENSHOTS=build/pictures $(PYTHON_VENV) -m pytest tests/browser -k shows_everything
 	cp build/pictures/light.png docs/page.png
 
-faults: setup ## every fault at every step, and load while servers are killed (the short form is part of make test)
+faults: setup ## every fault at every step, an adversary, and load while servers are killed (make test has the short form)
 	$(PYTHON_VENV) -m tests.faults
 
 bench: setup ## measure on this machine, side by side; writes bench/ (QUICK=1: a short run)

@@ -56,7 +56,7 @@ async def test_a_refresh_that_fails_changes_nothing(k: Kit) -> None:
     for asked in (2, 3):
         assert answered(await made.whole(k.again(call))).cache == "stale"
         assert provider.asked == asked
-    assert k.redis.get(keys.lock(call.call.key)) is None
+    assert k.server.get(keys.lock(call.call.key)) is None
     provider.fails = None
     await made.whole(k.again(call))
     assert answered(await made.whole(k.again(call))).cache == "hit"
@@ -69,7 +69,7 @@ async def test_a_refresh_that_meets_an_outage_is_no_failure(k: Kit) -> None:
     await made.whole(call)
     k.later(HOUR_MS)
     outcome = await made.handle(k.again(call))
-    k.faults.set(Fault(kind="status", status=500))
+    k.front.faults.set(Fault(kind="status", status=500))
     await outcome.after()
     assert provider.asked == 1
 
@@ -100,7 +100,7 @@ async def test_the_grace_is_configurable(k: Kit) -> None:
     provider, rules = FakeProvider(), CacheRules(60_000, 30_000, 120_000)
     call = k.call(cache=rules)
     await k.instance(provider).whole(call)
-    left = k.redis.pttl(call.call.key)
+    left = k.server.pttl(call.call.key)
     assert isinstance(left, int)
     assert 170_000 < left <= 180_000
 
@@ -111,7 +111,7 @@ async def test_a_stale_answer_is_never_served_across_an_invalidation(k: Kit) -> 
     made, call = k.instance(provider), k.call()
     await made.whole(call)
     k.later(HOUR_MS)
-    k.redis.set(epochs.session_key(ROUTE, "s"), "another")
+    k.server.set(epochs.session_key(ROUTE, "s"), "another")
     provider.fails = SERVER
     assert not isinstance((await made.whole(k.again(call))).result, Answered)
 
@@ -126,7 +126,7 @@ async def test_a_refresh_across_an_invalidation_is_not_served(k: Kit) -> None:
     provider.held = True
     after = asyncio.ensure_future(outcome.after())
     await provider.until_asked(2)
-    k.redis.set(keys.epoch_route(ROUTE), "another")
+    k.server.set(keys.epoch_route(ROUTE), "another")
     provider.go()
     await after
     assert answered(await made.whole(k.again(call))).cache == "miss"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
+from dev.redis_server import RedisServer
 from dev.started import NAMED, Command, command, until_ready
 from lib.app.settings import Settings
 from tests.guides.pages import PAGES, ROOT, Block, blocks, prints
@@ -62,14 +63,13 @@ def here(block: Block, running: Command) -> str:
     return text
 
 
-@contextmanager
-def project(path: Path, folder: Path) -> Iterator[Path]:
+def project(path: Path, folder: Path) -> Path:
     """A copy of what a deployment holds, with the page's files written into it."""
     root = folder / "project"
     shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
     for block in of_kind(path, "file"):
         (root / block.about).write_text(block.text)
-    yield root
+    return root
 
 
 LEFT_OUT = (
@@ -130,7 +130,8 @@ def run(arguments: list[str], environ: Mapping[str, str], folder: Path) -> str:
 def test_what_a_page_shows_is_run(path: Path, tmp_path: Path) -> None:
     """Each block of shell and of Python works as it is written, and prints what the page says."""
     wanted = [each for each in of_kind(path, "run") if not is_elsewhere(each)]
-    with redis_front() as front, project(path, tmp_path) as root, stack(root, tmp_path) as running:
+    root = project(path, tmp_path)
+    with RedisServer.start() as redis, redis_front(redis) as front, stack(root, tmp_path) as running:
         environ = environment(front, tmp_path)
         for block in wanted:
             if block.language == "sh":
