@@ -50,8 +50,9 @@ class Operation:
 _EVERYWHERE = ("method_not_allowed", "origin_not_allowed", "misconfigured", "internal_error")
 _GUARDED = (
     *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request"),
-    *("rate_limited", "not_cached", "circuit_open", "budget_spent", "backend_rejected", "backend_throttled"),
-    *("backend_timeout", "backend_failed", "backend_unauthorized", *_EVERYWHERE),
+    *("unsupported_parameter", "rate_limited", "not_cached", "circuit_open", "budget_spent", "backend_rejected"),
+    *("content_filtered", "backend_throttled", "backend_timeout", "backend_failed", "backend_no_model"),
+    *("backend_unauthorized", *_EVERYWHERE),
 )
 _SECURED = ("unauthorized", "closed", *_EVERYWHERE)
 _CACHED = ("not_cached", "backend_timeout", "backend_failed")

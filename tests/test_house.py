@@ -11,6 +11,11 @@ LIB = ROOT / "lib"
 
 PURE = (
     "ai.budgets",
+    "ai.completions",
+    "ai.mending",
+    "ai.models",
+    "ai.needs",
+    "ai.providers.dialects",
     "ai.providers.registry",
     "ai.question",
     "base.calendar",

@@ -4,7 +4,7 @@ What replies look like is in ``edge/replies.py``; the OpenAPI description comes 
 """
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,12 +19,36 @@ type SessionId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class Part(BaseModel):
-    """A piece of a message. Only text is passed on; clients' own pieces (steps, reasoning, data) are left out."""
+    """A piece of a message: a text, or a file as the AI SDK or OpenAI have it.
+
+    Clients' own pieces (steps, reasoning, sources, data) are left out.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
 
     type: str
     text: str | None = None
+    media_type: Annotated[str | None, Field(alias="mediaType")] = None
+    url: str | None = None
+    filename: str | None = None
+    image_url: dict[str, JsonValue] | None = None
+    input_audio: dict[str, JsonValue] | None = None
+    file: dict[str, JsonValue] | None = None
+
+    @property
+    def as_sent(self) -> dict[str, Any] | None:
+        """The piece in OpenAI's form; None where it is left out."""
+        match self.type:
+            case "text" if self.text:
+                return {"type": "text", "text": self.text}
+            case "file" if self.url is not None and (self.media_type or "").startswith("image/"):
+                return {"type": "image_url", "image_url": {"url": self.url}}
+            case "file" if self.url is not None:
+                named = {"filename": self.filename} if self.filename else {}
+                return {"type": "file", "file": {**named, "file_data": self.url}}
+            case "image_url" | "input_audio" | "file":
+                return {"type": self.type, self.type: getattr(self, self.type)}
+        return None
 
 
 class ChatMessage(BaseModel):
@@ -43,21 +67,16 @@ class ChatMessage(BaseModel):
         return self
 
     @property
-    def text(self) -> str:
-        """The turn's text, its parts joined."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text or "" for part in self.pieces if part.type == "text")
-
-    @property
-    def pieces(self) -> list[Part]:
-        """The turn's parts, where it has any."""
-        return self.content if isinstance(self.content, list) else self.parts or []
-
-    @property
     def message(self) -> Message:
         """The turn, as the chain takes it; ``developer`` is OpenAI's newer name for ``system``."""
-        return Message("system" if self.role == "developer" else self.role, self.text)
+        role: Literal["system", "user", "assistant"] = "system" if self.role == "developer" else self.role
+        if isinstance(self.content, str):
+            return Message(role, self.content)
+        pieces = self.content if isinstance(self.content, list) else self.parts or []
+        sent = tuple(part for part in (each.as_sent for each in pieces) if part is not None)
+        message = Message(role, sent)
+        # Where all is text it is one.
+        return message if any(part["type"] != "text" for part in sent) else Message(role, message.text)
 
 
 type Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
@@ -67,10 +86,11 @@ def check_last(messages: list[ChatMessage]) -> None:
     """Raise PydanticCustomError unless a conversation ends with something that the user says."""
     if messages[-1].role != "user":
         raise PydanticCustomError("last_not_user", "messages: the last one must be the user's")
-    last = messages[-1].text
+    message = messages[-1].message
+    last = message.text
     if len(last) > MAX_QUERY_CHARS:
         raise PydanticCustomError("too_long", f"messages: the last one is longer than {MAX_QUERY_CHARS} characters")
-    if not last.strip():
+    if not last.strip() and isinstance(message.content, str):
         raise PydanticCustomError("blank", "messages: there is no text in the last one")
 
 

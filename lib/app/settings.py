@@ -5,11 +5,12 @@ how their texts read is in ``base/env.py``.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any, Literal, Self, overload
 
 from .. import policy
+from ..ai.models import Models, parse_aliases
 from ..ai.providers import registry
 from ..ai.providers.registry import ProviderSettings
 from ..base import env
@@ -59,6 +60,8 @@ class Settings:
     ai_providers: tuple[str, ...] = setting("AI_PROVIDERS", env.items, "")
     ai_timeout_ms: int = setting("AI_TIMEOUT_MS", _MILLIS, "60000")
     ai_connect_timeout_ms: int = setting("AI_CONNECT_TIMEOUT_MS", _MILLIS, "5000")
+    ai_models: Mapping[str, str] = setting("AI_MODELS", parse_aliases, "")
+    ai_safety_failover: bool = setting("AI_SAFETY_FAILOVER", env.flag, "false")
     ai_finish_abandoned: bool = setting("AI_FINISH_ABANDONED", env.flag, "false")
     max_duration_ms: int = setting("MAX_DURATION_MS", _MILLIS, "290000")
 
@@ -110,7 +113,12 @@ class Settings:
         given = env.given_in(environ)
         values, faults = env.read(_OWN, given)
         times = (values.get(f"{name}_ms", 0) / 1000 for name in ("ai_timeout", "ai_connect_timeout"))
-        providers, wrong = registry.read(given, values["ai_providers"], *times)
+        failover = values.get("ai_safety_failover", False)
+        providers, wrong = registry.read(given, values["ai_providers"], *times, safety_failover=failover)
+        if not wrong and not _models(providers, values.get("ai_models", {})).are_configured:
+            wrong = [
+                "AI_MODELS: a model that no configured provider has; name it in GROQ_MODEL=one,another or the like"
+            ]
         faults += wrong + _missing(given, redis_enabled=values.get("redis_enabled", True))
         if faults:
             raise BadSettings(faults)
@@ -135,6 +143,20 @@ class Settings:
     def chain(self) -> tuple[str, ...]:
         """The names of the configured providers, in the order in which they are called."""
         return tuple(each.name for each in self.providers)
+
+    @property
+    def omitted(self) -> frozenset[str]:
+        """The fields of a request that no configured provider is sent."""
+        return (
+            frozenset[str]()
+            .union(*(each.omit for each in self.providers))
+            .intersection(*(each.omit for each in self.providers))
+        )
+
+    @property
+    def models(self) -> Models:
+        """The models that clients may name."""
+        return _models(self.providers, self.ai_models)
 
     @property
     def identity_key(self) -> bytes:
@@ -198,6 +220,10 @@ _OWN: dict[str, Variable[Any]] = {each.name: each.metadata["variable"] for each 
 def variables() -> list[Variable[Any]]:
     """Every variable that is read, those of the providers included."""
     return [*_OWN.values(), *(each for one in registry.PROVIDERS for each in one.variables.values())]
+
+
+def _models(providers: Sequence[ProviderSettings], aliases: Mapping[str, str]) -> Models:
+    return Models({each.name: each.models for each in providers}, aliases)
 
 
 def _named_limits(given: Mapping[str, str]) -> dict[str, str]:

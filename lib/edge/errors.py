@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from .replies import ProblemBody
 
 
-def problem_json(problem: "ProblemBody") -> tuple[bytes, str]:
+def problem_json(problem: "ProblemBody") -> tuple[int, bytes, str]:
     """An error as RFC 9457 has it."""
-    return to_json(problem), "application/problem+json"
+    return problem["status"], to_json(problem), "application/problem+json"
 
 
 def as_problem(request: Request, error: Exception, emit: Listener) -> Problem:
@@ -49,5 +49,5 @@ def reply_to(request: Request, problem: Problem) -> Reply:
         body["attempts"] = list(problem.attempts)
     if request.notes.decision == "none":
         request.notes.decision, request.notes.reason = decided(kind.code), kind.code
-    content, media = request.errors(body)
-    return Reply(kind.status, content, headers, media, problem.after)
+    status, content, media = request.errors(body)
+    return Reply(status, content, headers, media, problem.after)

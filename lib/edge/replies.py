@@ -44,10 +44,17 @@ class Provenance(TypedDict):
     saved: NotRequired[SavedBody]
 
 
-class AnswerBody(Provenance):
+class UsageBody(TypedDict):
+    """What an answer cost in tokens."""
+
+    usage: NotRequired[Annotated[dict[str, Any], Text("As the provider tells it; left out where it tells none.")]]
+
+
+class AnswerBody(Provenance, UsageBody):
     """An answer from the supervisor."""
 
     answer: str
+    finishReason: Annotated[str, Text("Why it ended, in the provider's word: `stop`, `length`, `content_filter`, ...")]
     sessionId: Annotated[str, Text("Send it again to go on in the same session.")]
     model: str
     requestId: str
@@ -121,7 +128,7 @@ class OpenAIErrorFields(TypedDict):
     """An error as OpenAI words it; the code is ours."""
 
     message: str
-    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    type: Literal["invalid_request_error", "rate_limit_error", "insufficient_quota", "server_error"]
     param: str | None
     code: str
 

@@ -52,8 +52,8 @@ class Reply:
     """Values of ``Set-Cookie``: the one header of which each value needs a line of its own (RFC 9110, section 5.3)."""
 
 
-type ErrorBody = Callable[[ProblemBody], tuple[bytes, str]]
-"""How a route words its errors: the body and its media type."""
+type ErrorBody = Callable[[ProblemBody], tuple[int, bytes, str]]
+"""How a route words its errors: the status, the body and its media type."""
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from dev.serve import serve
-from lib.ai.providers.port import End, ProviderFailed
+from lib.ai.providers.port import ProviderFailed
 from lib.ai.streams import replay
 from lib.app.settings import Settings
 from lib.app.wiring import build
@@ -23,6 +23,7 @@ from lib.pieces import Delta, Done
 from lib.redis import keys
 from tests.rig.ai import FakeProvider, Kit, answered, lifespan, over
 from tests.rig.clock import until
+from tests.rig.completions import End, said
 from tests.rig.instance import Instance, routes
 
 pytestmark = pytest.mark.anyio
@@ -313,6 +314,6 @@ async def test_a_replay_is_the_answer_in_pieces(k: Kit) -> None:
     provider = FakeProvider(texts=("가나다 " * 200,))
     answer = answered(await k.instance(provider).whole(k.call())).value
     pieces = [piece async for piece in replay(answer)]
-    assert "".join(p.part for p in pieces if isinstance(p, Delta)) == answer.text
+    assert "".join(said(p.part) for p in pieces if isinstance(p, Delta)) == answer.text
     assert len(pieces) > 2
     assert isinstance(pieces[-1], Done)

@@ -380,7 +380,7 @@ def test_providers() -> None:
     assert (backend.url, backend.key, backend.month_s, backend.vcpus) == ("https://ai.example", None, 180_000, 2.0)
     assert gemini.key is not None
     assert gemini.key.value == "g"
-    assert (gemini.model, gemini.url) == ("gemini-2.5-flash", "https://generativelanguage.googleapis.com")
+    assert (gemini.model, gemini.url) == ("gemini-2.5-flash", "https://generativelanguage.googleapis.com/v1beta/openai")
     assert (gemini.limits, gemini.timeout_s, gemini.month_s) == (parse_budget("5/minute"), 7.0, 0)
 
 

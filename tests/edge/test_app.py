@@ -101,7 +101,7 @@ MISSING = {
     "empty-ones": (PATH, {"query": None, "messages": None}, "query: missing; send query, or messages"),
     "a-role": (PATH, {"messages": [{"text": "cpu?", "content": 5}]}, "messages.0.role: missing; "),
     "a-field-too-many": (PATH, {"query": "cpu?", "temperature": 1}, "temperature: not a field of this request"),
-    "a-model": (CHAT, {"messages": [{"role": "user"}], "n": 2}, "model: missing; "),
+    "a-model": (CHAT, {"messages": [], "stream": "maybe"}, "model: missing; "),
     "everything": (CHAT, {"prompt": "cpu?", "stream": "maybe"}, "model: missing; messages: missing; stream: "),
 }
 

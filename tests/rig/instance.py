@@ -15,8 +15,10 @@ from api.cron import daily
 from api.health import app as health
 from api.ops import app as ops
 from api.v1.chat import completions
+from lib.ai.answers import Answer, AnswerCodec
 from lib.ai.chain import Chain
-from lib.ai.question import Answer, AnswerCodec, Question
+from lib.ai.completions import Chunk
+from lib.ai.question import AnyQuestion
 from lib.ai.tries import Asking
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
@@ -34,7 +36,7 @@ ADMIN = {"authorization": "Bearer admin-token-for-tests"}
 
 _numbers = itertools.count(1)
 
-type AnswerOutcome = Outcome[str, Answer]
+type AnswerOutcome = Outcome[Chunk, Answer]
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Asked:
     """One request: what the guard is asked to do, and the question."""
 
     call: Call
-    question: Question
+    question: AnyQuestion
     caller: Caller
 
 

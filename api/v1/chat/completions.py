@@ -18,28 +18,26 @@ async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
-    from lib.ai.openai import ChatFormat
-    from lib.ai.openai_schemas import ChatCompletion
+    from lib.ai.openai import ChatFormat, chat_request, directives_of
+    from lib.ai.openai_schemas import MAX_BODY_BYTES, ChatCompletion
     from lib.ai.respond import guarded
-    from lib.ai.schemas import MAX_BODY_BYTES
-    from lib.cache.freshness import directives
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    usage = bool(body.stream_options and body.stream_options.include_usage)
+    question = chat_request(body.body_without(parts.settings.omitted), parts.settings.models, f"s-{caller.id[:16]}")
     return await guarded(
         request,
         parts,
         path=ROUTE,
         caller=caller,
-        question=body.question(session=f"s-{caller.id[:16]}"),
-        directives=directives(request.header("cache-control")),
-        form=ChatFormat(body.model, usage),
+        question=question,
+        directives=directives_of(question, request.header("cache-control")),
+        form=ChatFormat(body.wants_usage),
         stream=body.wants_stream(request.header("accept")),
     )
 
 
-def errors(problem: "ProblemBody") -> tuple[bytes, str]:
+def errors(problem: "ProblemBody") -> tuple[int, bytes, str]:
     """Errors as OpenAI words them."""
     from lib.ai.openai import error_body
 
