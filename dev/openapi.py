@@ -19,11 +19,13 @@ from pydantic import TypeAdapter
 
 from dev.routes import discover, served
 from lib import __version__
+from lib.ai.model_list import ModelBody, ModelsBody
+from lib.ai.openai_errors import status_of
 from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
 from lib.data.routes import GuardedFunction
 from lib.edge.app import Endpoint
-from lib.edge.problems import KINDS
+from lib.edge.problems import KINDS, Kind
 from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
 from lib.ops.admin import Action
 
@@ -72,7 +74,33 @@ OPERATIONS = (
         "The same backend for clients that speak OpenAI's protocol; errors in OpenAI's shape, with our codes",
         ChatCompletion,
         {200: ("A chat completion as OpenAI describes it, or its chunks as server-sent events", dict[str, Any])},
-        _GUARDED,
+        ("model_not_found", *_GUARDED),
+        errors=OpenAIError,
+    ),
+    Operation(
+        "/api/ai/supervisor/[id]/stream",
+        "get",
+        "Whether a stream can be resumed, as the AI SDK's `useChat` asks: never",
+        None,
+        {204: ("Nothing to resume", None)},
+        _EVERYWHERE,
+    ),
+    Operation(
+        "/api/v1/models",
+        "get",
+        "The models that are configured, the one first that is asked first",
+        None,
+        {200: ("As OpenAI lists models", ModelsBody)},
+        ("rate_limited", *_EVERYWHERE),
+        errors=OpenAIError,
+    ),
+    Operation(
+        "/api/v1/models/[id]",
+        "get",
+        "One model; its id may hold slashes",
+        None,
+        {200: ("As OpenAI describes a model", ModelBody)},
+        ("model_not_found", "rate_limited", *_EVERYWHERE),
         errors=OpenAIError,
     ),
     Operation(
@@ -190,18 +218,29 @@ def describe(root: Path = ROOT) -> dict[str, Any]:
 def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (text, model) in operation.replies.items():
-        content = {operation.media: {"schema": _schema(model, schemas)}}
-        responses[str(status)] = {"description": text, "content": content}
+        responses[str(status)] = {"description": text}
+        if model is not None:
+            responses[str(status)]["content"] = {operation.media: {"schema": _schema(model, schemas)}}
     problem = {"schema": _schema(operation.errors, schemas)}
     media = "application/problem+json" if operation.errors is ProblemBody else "application/json"
-    for status in sorted({KINDS[code].status for code in operation.problems}):
-        kinds = [KINDS[code] for code in operation.problems if KINDS[code].status == status]
+    by_status: dict[int, list[Kind]] = {}
+    for code in operation.problems:
+        for status in _statuses(operation, KINDS[code]):
+            by_status.setdefault(status, []).append(KINDS[code])
+    for status, kinds in sorted(by_status.items()):
         text = "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds)
         found = responses.setdefault(str(status), {"description": text, "content": {}})
         if found["description"] != text:
             found["description"] += f"; {text}"
         found["content"][media] = problem
     return dict(sorted(responses.items()))
+
+
+def _statuses(operation: Operation, kind: Kind) -> set[int]:
+    """The statuses of a problem: under `/api/v1` they are others, and those of a budget depend on the wait."""
+    if operation.errors is ProblemBody:
+        return {kind.status}
+    return {status_of(kind.status, kind.code, wait_s)[0] for wait_s in (1, None)}
 
 
 def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:

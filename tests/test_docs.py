@@ -32,7 +32,7 @@ def _section(page: str, title: str) -> str:
 
 def _names_in_first_column(section: str) -> list[str]:
     rows = re.findall(r"^\| (`[^|]*?) \|", section, re.M)
-    return [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    return [name for row in rows for name in re.findall(r"`([A-Z][A-Z0-9_]+)`", row)]
 
 
 def _variables() -> set[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from zlib import crc32
 
+from ..base.cost import Cost
 from ..base.encode import to_json
 from ..base.values import dataclass
 from . import completions
@@ -26,6 +27,8 @@ class Answer:
     """How many the provider says it used."""
     took_ms: int = 0
     """How long the provider took."""
+    cost: Cost | None = None
+    """What it cost, where the provider tells enough."""
     joined: bool = True
     """False: the chunks of the stream cannot be joined, and the answer can be had as a stream only."""
 
@@ -47,15 +50,17 @@ class Answer:
 
 def whole(reply: Completion, asked: str) -> Answer:
     """The answer that a whole reply is. ``asked``: the model that was asked, which the reply may call otherwise."""
-    return Answer(to_json(reply).decode(), _model_in(reply, asked), tokens=completions.total_tokens(reply))
+    tokens, cost = completions.total_tokens(reply), completions.cost_in(reply)
+    return Answer(to_json(reply).decode(), _model_in(reply, asked), tokens=tokens, cost=cost)
 
 
 def streamed(joining: completions.Joining, asked: str) -> Answer:
     """The answer that a stream was; ``asked`` as for a whole reply."""
     if (reply := joining.whole()) is not None:
         return whole(reply, asked)
-    model, tokens = _model_in(joining.top, asked), completions.total_tokens(joining.top)
-    return Answer(to_json(joining.chunks).decode(), model, tokens=tokens, joined=False)
+    tokens, cost = completions.total_tokens(joining.top), completions.cost_in(joining.top)
+    body, model = to_json(joining.chunks).decode(), _model_in(joining.top, asked)
+    return Answer(body, model, tokens=tokens, cost=cost, joined=False)
 
 
 def _model_in(reply: Mapping[str, Any], asked: str) -> str:
@@ -81,7 +86,8 @@ class AnswerCodec:
     def dump(self, value: Answer) -> str:
         """The answer as text."""
         check = crc32(value.body.encode())
-        head = [value.model, value.provider, value.tokens, value.took_ms, value.joined, check]
+        cost = value.cost and [value.cost.tokens_in, value.cost.tokens_out, value.cost.tokens_cached, value.cost.micros]
+        head = [value.model, value.provider, value.tokens, value.took_ms, cost, value.joined, check]
         return f"{json.dumps(head, separators=(',', ':'))}\n{value.body}"
 
     def load(self, text: str) -> Answer | None:
@@ -94,8 +100,15 @@ class AnswerCodec:
         except (ValueError, RecursionError):
             return None
         match values:
-            case [str(model), str(provider), int() | None as tokens, int(took_ms), bool(joined), int(said)] if (
-                said == check and (joined or not self.whole)
+            case [str(model), str(provider), int() | None as tokens, int(took_ms), cost, bool(joined), int(said)] if (
+                said == check and (joined or not self.whole) and _is_cost(cost)
             ):
-                return Answer(body, model, provider, tokens, took_ms, joined)
+                return Answer(body, model, provider, tokens, took_ms, cost and Cost(*cost), joined)
         return None
+
+
+def _is_cost(stored: Any) -> bool:
+    match stored:
+        case None | [int(), int(), int(), int() | None]:
+            return True
+    return False

@@ -27,11 +27,13 @@ from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
 from .budgets import Budget, Refusals
+from .prices import Prices
 from .providers.port import Provider
 from .question import AnyQuestion
 
 if TYPE_CHECKING:
     from ..breaker.checks import Result
+    from .failures import Failures
 
 
 type Visit = Callable[[], Awaitable[int]]
@@ -96,8 +98,11 @@ class Chain:
     emit: Listener
     safety_failover: bool = False
     """Whether another provider is asked where one withheld an answer for its content."""
+    prices: Prices = Prices()
+    """What tokens cost."""
     breakers: tuple[Breaker, ...] = field(init=False)
     """Each provider's circuit, by place."""
+    _failures: "Failures | None" = None
     _refusals: dict[str, Refusals] = field(default_factory=dict)
     """What is known of budgets that refuse."""
     _shapes: tuple[str, ...] = field(init=False)
@@ -136,6 +141,15 @@ class Chain:
         elif allowance is not None:
             made.check = partial(asking, share=allowance)
         return made
+
+    @property
+    def failures(self) -> "Failures":
+        """How requests failed a moment ago, for routes whose clients repeat them at once."""
+        if self._failures is None:
+            from .failures import Failures
+
+            self._failures = Failures()
+        return self._failures
 
     def lookup(self, now_ms: int) -> Lookup[View]:
         """The shared state: a circuit and a month's use for each provider."""

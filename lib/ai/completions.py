@@ -7,6 +7,8 @@ sent, and nothing that it did not send.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..base.cost import Cost
+
 type Chunk = dict[str, Any]
 """A ``chat.completion.chunk``, as JSON has it."""
 type Completion = dict[str, Any]
@@ -248,11 +250,34 @@ def may_be_kept(choice: Mapping[str, Any], *, limited: bool) -> bool:
     return (finish in _KEPT or (finish == "length" and limited)) and not choice["message"].get("refusal")
 
 
-def total_tokens(reply: Mapping[str, Any]) -> int | None:
-    """The tokens that a reply names in all, Groq's streams under a name of their own; None where it names none."""
+def usage_in(reply: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The usage that a reply tells, Groq's streams under a name of their own; None where it tells none."""
     groq = reply.get("x_groq")
     usage = reply.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
-    if not isinstance(usage, dict):
+    return usage if isinstance(usage, dict) else None
+
+
+def cost_in(reply: Mapping[str, Any]) -> Cost | None:
+    """What a reply cost in tokens; None where it does not tell what went in and what came out.
+
+    Some providers count thinking in the total alone. It is billed as output, and so it is counted here.
+    """
+    usage = usage_in(reply) or {}
+    given, came, total = (count_of(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if given is None or came is None:
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = count_of(details.get("cached_tokens")) if isinstance(details, dict) else None
+    if cached is None:
+        # DeepSeek's own name.
+        cached = count_of(usage.get("prompt_cache_hit_tokens"))
+    return Cost(given, max(came, (total or 0) - given), min(cached or 0, given))
+
+
+def total_tokens(reply: Mapping[str, Any]) -> int | None:
+    """The tokens that a reply names in all; None where it names none."""
+    usage = usage_in(reply)
+    if usage is None:
         return None
     total = count_of(usage.get("total_tokens"))
     if total is not None:

@@ -5,8 +5,21 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ..edge.accept import prefers_events
+from ..edge.problems import Problem
+from ..edge.replies import FieldError
+from ..edge.request import Request
+
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Images come in the body; Vercel itself takes 4.5 MB."""
+
+_MAX_SESSION_CHARS = 128
+_PERSONAL = (
+    *("functions", "metadata", "plugins", "prompt_cache_key", "safety_identifier", "store", "tools"),
+    *("user", "web_search_options"),
+)
+"""Fields that say something of one user, or make the answer depend on more than the question."""
+_INSTRUCTIONS = {"system", "developer"}
 
 
 class ChatCompletion(BaseModel):
@@ -22,7 +35,16 @@ class ChatCompletion(BaseModel):
 
     def wants_stream(self, accept: str) -> bool:
         """Whether the answer is to be streamed."""
-        return self.stream if self.stream is not None else "text/event-stream" in accept.lower()
+        return self.stream if self.stream is not None else prefers_events(accept)
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether its answer depends on nothing but what it says, and nothing in it belongs to one user."""
+        given = {"user": self.user, **(self.model_extra or {})}
+        if any(given.get(name) for name in _PERSONAL):
+            return False
+        roles = [each.get("role") for each in self.messages]
+        return _is_text(self.messages[-1].get("content")) and roles[-1] == "user" and set(roles[:-1]) <= _INSTRUCTIONS
 
     @property
     def wants_usage(self) -> bool:
@@ -33,3 +55,23 @@ class ChatCompletion(BaseModel):
         """The request as it came, but for the fields that nobody is sent."""
         named = {name: value for name, value in self.__dict__.items() if name in self.model_fields_set}
         return {name: value for name, value in (named | (self.model_extra or {})).items() if name not in omitted}
+
+
+def _is_text(content: object) -> bool:
+    """Whether what a message holds is text: a picture may be one user's."""
+    parts = content if isinstance(content, list) else []
+    return isinstance(content, str) or (bool(parts) and all(_is_text_part(each) for each in parts))
+
+
+def _is_text_part(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text"
+
+
+def session_in(request: Request) -> str:
+    """The session that the header ``X-Session-Id`` names; empty for none. Raises Problem."""
+    session = request.header("x-session-id").strip()
+    if len(session) > _MAX_SESSION_CHARS:
+        message = f"send at most {_MAX_SESSION_CHARS} characters"
+        error: FieldError = {"field": "X-Session-Id", "message": message, "type": "string_too_long"}
+        raise Problem("invalid_request", f"X-Session-Id: {message}", errors=[error])
+    return session

@@ -137,15 +137,15 @@ def _limit(given: Mapping[str, Any]) -> object:
 _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def hash_of(route: str, identity: str, question: AnyQuestion) -> str:
+def hash_of(route: str, identity: str, question: AnyQuestion, session: str | None = None) -> str:
     """A hash of exactly what is sent, and of who may see the answer; 32 hexadecimal digits.
 
     Nothing is normalised: a provider can tell any two different texts apart, so their answers may differ. Only the
     order of an object's members does not count. Canonical JSON through SHA-256, so that instances, processes and
-    releases agree (tests hold golden values). ``identity`` is whoever the answer belongs to.
-    Raises ValueError for a number that JSON does not have.
+    releases agree (tests hold golden values). ``identity`` is whoever the answer belongs to, ``session`` what it is
+    kept under: without it, the session that the provider is told of. Raises ValueError for a number that JSON does not
+    have.
     """
-    canonical = _encoder.encode(
-        {"v": 2, "route": route, "identity": identity, "session": question.session, **question.seen}
-    )
+    kept = question.session if session is None else session
+    canonical = _encoder.encode({"v": 2, "route": route, "identity": identity, "session": kept, **question.seen})
     return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()[:32]

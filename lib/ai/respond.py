@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Protocol
 from ..base.caller import Caller
 from ..base.encode import to_json
 from ..base.values import dataclass
-from ..cache import epochs
 from ..cache.freshness import Directives
 from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
 from ..edge import outcomes
@@ -20,12 +19,14 @@ from ..redis import keys
 from . import completions, streams
 from .answers import Answer, AnswerCodec
 from .completions import Chunk
+from .owners import Shelf
 from .question import AnyQuestion, hash_of
 from .streams import AnswerPiece
 from .tries import Asking
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
+    from .failures import Failures
 
 EVENT_STREAM = "text/event-stream"
 
@@ -128,6 +129,10 @@ def provenance(outcome: AnswerOutcome) -> Provenance:
         found["saved"] = {"provider": provider, "ms": result.value.took_ms}
         if result.value.tokens is not None:
             found["saved"]["tokens"] = result.value.tokens
+        if result.value.cost is not None:
+            found["saved"]["cost"] = streams.cost_body(result.value.cost)
+    elif isinstance(result, Answered) and result.value.cost is not None:
+        found["cost"] = streams.cost_body(result.value.cost)
     return found
 
 
@@ -138,11 +143,17 @@ async def guarded(
     path: str,
     caller: Caller,
     question: AnyQuestion,
+    shelf: Shelf,
     directives: Directives,
     form: Format,
     stream: bool,
+    failures: "Failures | None" = None,
 ) -> Reply:
-    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
+    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem.
+
+    ``question`` names the session that the backend is told of, ``shelf`` the one that the answer is kept under.
+    ``failures``: where failures are remembered, and found again without asking anybody.
+    """
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
     subject = subject_of(caller, policy)
     if (refused := await parts.guard.refusal(subject, request.deadline)) is not None:
@@ -151,7 +162,7 @@ async def guarded(
     if unable and all(unable):
         raise _nobody_can(str(unable[0]))
     try:
-        hashed = hash_of(route, caller.id, question)
+        hashed = hash_of(route, shelf.owner, question, shelf.session)
     except ValueError:
         detail = "numbers must be finite"
         error: FieldError = {"field": "body", "message": detail, "type": "finite_number"}
@@ -159,8 +170,8 @@ async def guarded(
     call = Call(
         route=route,
         subject=subject,
-        key=keys.answer(route, question.session, hashed),
-        epochs=epochs.of_session(route, question.session),
+        key=keys.answer(route, shelf.session, hashed),
+        epochs=shelf.epochs,
         request_id=request.id,
         deadline=request.deadline,
         directives=directives,
@@ -170,9 +181,16 @@ async def guarded(
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
     )
+    if failures is not None and not directives.only_if_cached:
+        failures.check(call.key, parts.clock.now_ms())
     source = Asking(parts.chain, question, caller.id, unable)
     outcome = await parts.guard.handle(call, source, AnswerCodec(whole=not stream))
-    return respond(request, outcome, form, stream=stream)
+    try:
+        return respond(request, outcome, form, stream=stream)
+    except Problem as problem:
+        if failures is not None and isinstance(outcome.result, Failed):
+            failures.note(call.key, problem, parts.clock.now_ms())
+        raise
 
 
 def _nobody_can(field: str) -> Problem:
@@ -189,6 +207,8 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
             raise outcomes.problem(request, outcome, refused, WORDING, common)
         case Answered() as answered:
             common |= outcomes.answered(request, outcome, answered, answered.value.provider)
+            if answered.cache in ("hit", "stale", "collapsed"):
+                request.notes.saved = answered.value.cost
             if not stream and not answered.value.joined:
                 # The answer to another request, for which this one has waited. To the next one it is a miss.
                 detail = "The answer came in a form that can only be streamed. Ask again."

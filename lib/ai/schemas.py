@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..edge.accept import prefers_events
 from .question import Message, Question
 
 MAX_BODY_BYTES = 64 * 1024
@@ -107,10 +108,12 @@ class Ask(BaseModel):
     """A question: a ``query``, or ``messages`` that end with the user's, or both (the history, then the query).
 
     ``id``, ``trigger`` and ``messageId`` are what the AI SDK's ``useChat`` adds. It expects a stream, its chat is the
-    session, and ``regenerate-message`` asks for an answer that is not from the cache.
+    session, and ``regenerate-message`` asks for an answer that is not from the cache. A request with a ``trigger`` may
+    have any further fields: an application's own ``body`` of a chat, which is meant for its own server. They are
+    ignored. Without a ``trigger`` an unknown field is a mistake, and said to be one.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
     query: Query | None = None
     messages: Conversation | None = None
@@ -133,6 +136,10 @@ class Ask(BaseModel):
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
+        if self.trigger is None and self.model_extra:
+            # As pydantic says it where a field is forbidden.
+            name = next(iter(self.model_extra))
+            raise PydanticCustomError("extra_forbidden", "{name}: Extra inputs are not permitted", {"name": name})
         if self.query is not None:
             if not self.query.strip():
                 raise PydanticCustomError("blank", "query: there is nothing in it but white space")
@@ -141,15 +148,29 @@ class Ask(BaseModel):
         check_numbers("parameters", self.parameters)
         return self
 
-    def question(self, default_session: str) -> Question:
-        """The question, as the chain takes it."""
+    @property
+    def session(self) -> str:
+        """The session as the client names it, if it does."""
+        return self.session_id or self.id or ""
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether its answer depends on nothing but what it says: no history, here or at the backend.
+
+        A chat of ``useChat`` has a session and sends its whole history: its first question stands alone.
+        """
+        before = self.messages or () if self.query is not None else (self.messages or ())[:-1]
+        return self.session_id is None and all(turn.role in ("system", "developer") for turn in before)
+
+    def question(self, session: str) -> Question:
+        """The question, as the chain takes it; ``session`` is what the backend is told of."""
         turns = [turn.message for turn in self.messages or ()]
         if self.query is not None:
             turns.append(Message("user", self.query))
-        return Question(self.session_id or self.id or default_session, tuple(turns), self.parameters)
+        return Question(session, tuple(turns), self.parameters)
 
     def wants_stream(self, accept: str) -> bool:
         """Whether the answer is to be streamed."""
         if self.stream is not None:
             return self.stream
-        return self.trigger is not None or "text/event-stream" in accept.lower()
+        return self.trigger is not None or prefers_events(accept)

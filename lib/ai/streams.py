@@ -4,7 +4,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
+from ..base.cost import Cost
 from ..base.encode import to_json
+from ..edge.replies import CostBody
 from ..pieces import Delta, Done, Piece, SourceFailed
 from . import completions
 from .answers import Answer
@@ -55,6 +57,8 @@ async def ui_messages(
                     continue
                 yield event({"type": "text-end", "id": message_id})
                 ended = {"model": piece.value.model, **usage_of(piece.value)}
+                if piece.value.cost is not None and "saved" not in metadata:
+                    ended["cost"] = cost_body(piece.value.cost)
                 finish = _UI_FINISH.get(finish_of(piece.value), "other")
                 yield event({"type": "finish", "finishReason": finish, "messageMetadata": ended})
                 yield DONE
@@ -70,6 +74,14 @@ def _text_of(chunk: Chunk) -> str:
 def finish_of(answer: Answer) -> str:
     """Why an answer ended, in the provider's word."""
     return str(answer.reply["choices"][0]["finish_reason"])
+
+
+def cost_body(cost: Cost) -> CostBody:
+    """What an answer cost, as JSON has it."""
+    body: CostBody = {"tokensIn": cost.tokens_in, "tokensOut": cost.tokens_out, "tokensCached": cost.tokens_cached}
+    if cost.micros is not None:
+        body["amount"] = cost.micros / 1_000_000
+    return body
 
 
 def usage_of(answer: Answer) -> dict[str, Any]:

@@ -196,14 +196,15 @@ class Tries:
         place, link, now_ms = exchange.place, self.chain.links[exchange.place], self.chain.clock.now_ms()
         exchange.over = True
         took_ms = (self.chain.clock.monotonic() - exchange.started) * 1000
-        self.chain.emit(ProviderAnswered(link.name, took_ms))
+        cost = self.chain.prices.priced(link.name, end.answer.model, end.answer.cost)
+        self.chain.emit(ProviderAnswered(link.name, took_ms, cost))
         self._count_use(exchange, end.answer.tokens, after)
         breaker, circuit = self.chain.breakers[place], self.view.circuits[place]
         if end.rests_s is not None:
             breaker.rests(circuit, exchange.passage, now_ms + int(min(end.rests_s, 1e9) * 1000), after)
         else:
             breaker.succeeded(circuit, exchange.passage, after)
-        return replace(end.answer, provider=link.name, took_ms=round(took_ms))
+        return replace(end.answer, provider=link.name, took_ms=round(took_ms), cost=cost)
 
     async def _close(self, exchange: _Exchange, after: Afterwards) -> None:
         """End the call and its connection. An answer without its end says nothing of the provider: the client left."""

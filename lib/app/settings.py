@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, overload
 
 from .. import policy
 from ..ai.models import Models, parse_aliases
+from ..ai.prices import Prices, parse_prices
 from ..ai.providers import registry
 from ..ai.providers.registry import ProviderSettings
 from ..base import env
@@ -22,7 +23,7 @@ from ..cache.freshness import CacheRules
 from ..edge.problems import BadSettings
 from ..limits.grammar import parse_limits
 from ..limits.window import Layout
-from ..policy import Policy
+from ..policy import Policy, Scope
 from ..redis import thrift
 
 _MILLIS = env.integer(1, 300_000)
@@ -52,7 +53,7 @@ class Settings:
     redis_slow_ms: int = setting("REDIS_SLOW_MS", _MILLIS, "100")
 
     supabase_url: str | None = setting("SUPABASE_URL", env.url)
-    supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY", env.token)
+    supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY SUPABASE_SECRET_KEY", env.supabase_key)
     supabase_jwt_secret: Secret | None = setting("SUPABASE_JWT_SECRET", Secret)
     fallback_timeout_ms: int = setting("FALLBACK_TIMEOUT_MS", _MILLIS, "800")
     local_share: float = setting("LOCAL_LIMIT_SHARE", env.number(0, 1), "0.25")
@@ -61,10 +62,12 @@ class Settings:
     ai_timeout_ms: int = setting("AI_TIMEOUT_MS", _MILLIS, "60000")
     ai_connect_timeout_ms: int = setting("AI_CONNECT_TIMEOUT_MS", _MILLIS, "5000")
     ai_models: Mapping[str, str] = setting("AI_MODELS", parse_aliases, "")
+    ai_prices: Prices = setting("AI_PRICES", parse_prices, "")
     ai_safety_failover: bool = setting("AI_SAFETY_FAILOVER", env.flag, "false")
     ai_finish_abandoned: bool = setting("AI_FINISH_ABANDONED", env.flag, "false")
     max_duration_ms: int = setting("MAX_DURATION_MS", _MILLIS, "290000")
 
+    cache_scope: Scope = setting("CACHE_SCOPE", env.one_of("session", "caller", "shared"), "session")
     cache_fresh_s: int = setting("CACHE_TTL_SECONDS", env.integer(1, 86_400), "3600")
     cache_refresh_s: int = setting("CACHE_REFRESH_SECONDS", env.integer(0, 86_400), "600")
     cache_stale_s: int = setting("CACHE_STALE_SECONDS", env.integer(0, 2_592_000), "86400")
@@ -241,8 +244,9 @@ def _missing(given: Mapping[str, str], *, redis_enabled: bool) -> list[str]:
     if redis_enabled and not redis_url:
         faults.append("KV_REST_API_URL: missing; connect Upstash Redis, or set REDIS_ENABLED=false to do without it")
     # A project may name SUPABASE_URL for sign-in alone; only the key without the URL is surely a mistake.
-    if "SUPABASE_SERVICE_ROLE_KEY" in given and "SUPABASE_URL" not in given:
-        faults.append("SUPABASE_URL: missing, while SUPABASE_SERVICE_ROLE_KEY is set")
+    key = _OWN["supabase_key"].name_in(given)
+    if key and "SUPABASE_URL" not in given:
+        faults.append(f"SUPABASE_URL: missing, while {key} is set")
     if "UPSTASH_API_KEY" in given and "UPSTASH_EMAIL" not in given:
         faults.append("UPSTASH_EMAIL: missing, while UPSTASH_API_KEY is set")
     return faults

@@ -191,7 +191,9 @@ def _chain(
         )
         for each in settings.providers
     ]
-    return Chain(tuple(links), circuits, limits, limits.clock, limits.emit, settings.ai_safety_failover)
+    return Chain(
+        tuple(links), circuits, limits, limits.clock, limits.emit, settings.ai_safety_failover, settings.ai_prices
+    )
 
 
 def _visit(client: "Late[httpx.AsyncClient]", url: str | None, key: str | None) -> "Visit | None":

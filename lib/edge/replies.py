@@ -25,12 +25,22 @@ class AttemptBody(TypedDict):
     outcome: Annotated[str, Text("`answered`, or why it was passed over or failed.")]
 
 
+class CostBody(TypedDict):
+    """What an answer cost."""
+
+    tokensIn: int
+    tokensOut: int
+    tokensCached: Annotated[int, Text("Of those that went in, how many the provider had in a cache of its own.")]
+    amount: NotRequired[Annotated[float, Text("In the currency of `AI_PRICES`, where the model has a price.")]]
+
+
 class SavedBody(TypedDict):
     """What an answer from the cache has saved: what it cost when it was computed."""
 
     provider: str
     ms: int
     tokens: NotRequired[int]
+    cost: NotRequired[CostBody]
 
 
 class Provenance(TypedDict):
@@ -42,6 +52,7 @@ class Provenance(TypedDict):
     provider: str
     attempts: NotRequired[Annotated[list[AttemptBody], Text("Providers that were tried, in order.")]]
     saved: NotRequired[SavedBody]
+    cost: NotRequired[Annotated[CostBody, Text("Of an answer that was computed for this request, and sent whole.")]]
 
 
 class UsageBody(TypedDict):
@@ -168,6 +179,20 @@ class SliceBody(TypedDict):
     fail: int
 
 
+class ProviderCostBody(TypedDict):
+    """This month's answers of one provider: what they cost, and what the cache has saved. null: unknown."""
+
+    provider: str
+    tokensIn: int | None
+    tokensOut: int | None
+    tokensCached: int | None
+    amount: Annotated[float | None, Text("In the currency of `AI_PRICES`; null where the provider has no price.")]
+    savedTokensIn: int | None
+    savedTokensOut: int | None
+    savedTokensCached: int | None
+    savedAmount: float | None
+
+
 class HitRateBody(TypedDict):
     """The share of answers that came from the cache; null where there were none."""
 
@@ -227,6 +252,7 @@ class OverviewBody(TypedDict):
     hitRate: HitRateBody
     errorRate: HitRateBody
     latency: LatencyBody
+    costs: Annotated[list[ProviderCostBody], Text("By provider, this calendar month.")]
     circuits: list[CircuitBody]
     alerts: list[AlertBody]
 

@@ -98,7 +98,7 @@ NOT_FOR_DATA = (
 )
 FIRST_HITS = {
     "data": ("bench.apps.data", "GET", "/api/data", NEEDED, NOT_FOR_DATA, 112),
-    "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 119),
+    "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 122),
 }
 """A route, the packages that its first hit may load, what it must not load, and how many modules of ours it may."""
 

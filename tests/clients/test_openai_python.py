@@ -121,8 +121,13 @@ async def test_errors_are_the_sdks_own(client: AsyncOpenAI, provider: FakeProvid
     )
     provider.fails = ProviderFailed("server", "HTTP 500")
     with pytest.raises(openai.InternalServerError) as failed:
-        await client.chat.completions.create(model="m", messages=[ASKED])
+        # By the SDK's defaults it would repeat the call twice.
+        await client.with_options(max_retries=2).chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "How full is it now?"}]
+        )
     assert failed.value.code == "backend_failed"
+    assert failed.value.response.headers["x-should-retry"] == "false"
+    assert provider.asked == 1
     provider.fails = None
     # What was wrong with the requests before counts as well.
     for _ in range(8):

@@ -94,7 +94,8 @@ async def test_a_request_costs_two_commands(rig: Rig) -> None:
 
 
 UNLIMITED_PATHS = {"/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/overview"}
-"""Health is polled; the others take a token, and only a wrong one counts."""
+UNLIMITED_PATHS |= {"/api/ai/supervisor/[id]/stream"}
+"""Health is polled, and so is the stream to resume; the others take a token, and only a wrong one counts."""
 
 
 @pytest.mark.parametrize("path", sorted(served(ROOT)))

@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.ai import supervisor
+from api.ai import resume, supervisor
 from api.cron import daily
 from api.health import app as health
 from api.ops import app as ops
+from api.v1 import others
 from api.v1.chat import completions
 from lib.ai.answers import Answer, AnswerCodec
 from lib.ai.chain import Chain
@@ -64,6 +65,9 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
     return {
         "/api/ai/supervisor": replace(supervisor.app, instance=built),
         "/api/v1/chat/completions": replace(completions.app, instance=built),
+        "/api/ai/supervisor/[id]/stream": replace(resume.app, instance=built),
+        "/api/v1/models": replace(others.app, instance=built),
+        "/api/v1/models/[id]": replace(others.app, instance=built),
         "/api/health": replace(health, instance=built),
         "/api/cron/daily": replace(daily.app, instance=built),
         **dict.fromkeys(ops.routes, replace(ops, instance=built)),
@@ -76,8 +80,14 @@ def routes(parts: Parts) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] != "lifespan" else "/api/health"
-        # What no route has, a rewrite may still lead to the function of several paths.
-        await by_path.get(path, by_path["/api/admin"])(scope, receive, send)
+        # What no route has, a rewrite may still lead to a function of several paths.
+        if path.startswith("/api/v1"):
+            other = "/api/v1/models"
+        elif path.startswith("/api/ai/supervisor/"):
+            other = "/api/ai/supervisor/[id]/stream"
+        else:
+            other = "/api/admin"
+        await by_path.get(path, by_path[other])(scope, receive, send)
 
     return app
 
