@@ -139,7 +139,7 @@ class Ask(BaseModel):
         if self.trigger is None and self.model_extra:
             # As pydantic says it where a field is forbidden.
             name = next(iter(self.model_extra))
-            raise PydanticCustomError("extra_forbidden", "{name}: Extra inputs are not permitted", {"name": name})
+            raise PydanticCustomError("extra_forbidden", "{name}: not a field of this request", {"name": name})
         if self.query is not None:
             if not self.query.strip():
                 raise PydanticCustomError("blank", "query: there is nothing in it but white space")
