@@ -241,4 +241,5 @@ def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClien
         limits.is_out,
         opened(settings.slack_webhook),
         opened(settings.alert_webhook),
+        settings.alert_webhook_format,
     )

@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..base.bounded import Bounded
 from ..base.calendar import month_of
@@ -27,6 +27,7 @@ from ..redis.errors import RedisDown
 from ..redis.op import Op, Reply, as_text, gather, ignored, join
 from ..redis.store import RedisStore
 from . import alert_rules as rules
+from .alert_formats import Format, body_of, format_of
 from .alert_rules import Alert, Thresholds
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Alerts:
     """Whether Redis gave this instance's last request no reply."""
     slack: str | None = None
     webhook: str | None = None
+    webhook_format: Format | None = None
+    """What ``webhook`` takes; None: what its host says."""
     _seen_ms: dict[type[Event], deque[int]] = field(default_factory=dict)
     """When events of each kind came lately."""
     _queue: list[Alert] = field(default_factory=list)
@@ -148,34 +151,19 @@ class Alerts:
         """Whether any receiver has taken it, if there is one."""
         from . import webhook
 
-        bodies = (
-            ("slack", self.slack, {"text": f"{_SIGNS[alert.severity]} Breakwater: {alert.text}"}),
-            ("webhook", self.webhook, _body(alert)),
+        receivers: tuple[tuple[Literal["slack", "webhook"], str | None, Format | None], ...] = (
+            ("slack", self.slack, "slack"),
+            ("webhook", self.webhook, self.webhook_format),
         )
         taken, failed = 0, 0
-        for to, url, body in bodies:
+        for to, url, form in receivers:
             if url is None:
                 continue
             try:
-                await webhook.post(self.client(), url, body)
+                await webhook.post(self.client(), url, body_of(alert, form or format_of(url)))
             except webhook.WebhookDown as e:
-                self.emit(WebhookFailed("slack" if to == "slack" else "webhook", str(e)))
+                self.emit(WebhookFailed(to, str(e)))
                 failed += 1
             else:
                 taken += 1
         return taken > 0 or not failed
-
-
-_SIGNS = {"info": ":white_check_mark:", "warning": ":warning:", "critical": ":rotating_light:"}
-
-
-def _body(alert: Alert) -> dict[str, object]:
-    return {
-        "source": "breakwater",
-        "kind": alert.kind.label,
-        "about": alert.about,
-        "severity": alert.severity,
-        "text": alert.text,
-        "at": alert.at_ms // 1000,
-        "period": alert.period,
-    }
