@@ -11,7 +11,7 @@ help: ## show this list
 setup: ## create .venv and install into it what is missing (the others do it by themselves)
 	@sh dev/setup.sh
 
-run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000 make run for another port; DATA=dir for other data)
+run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000: another port; DATA=dir: other data; REDIS=tcp: Redis over TCP)
 	@exec $(PYTHON_VENV) -m dev $(if $(DATA),--data $(DATA))
 
 test: setup ## run the tests (QUICK=1: those worth running after every edit)

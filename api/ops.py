@@ -1,4 +1,7 @@
-"""/api/admin, /api/metrics, /api/overview, /api/history and /api/activity: for whoever watches over a deployment.
+"""For people and programs that watch over a deployment: actions, metrics, what happened, the data routes' cache.
+
+POST /api/admin, GET /api/metrics, GET /api/overview, GET /api/history, GET /api/activity, POST /api/cache/invalidate
+and GET /api/cache/stats.
 
 One function for all these paths, by rewrites in ``vercel.json``; its own path, /api/ops, is no route. What only one of
 the paths needs is imported with that path's first request.
@@ -85,12 +88,35 @@ def _shown(request: Request, found: object, source: str, fresh_s: int) -> Reply:
     return Reply(200, to_json(found), headers)
 
 
+async def invalidate(request: Request, parts: "Parts") -> Reply:
+    """Invalidate values of data routes by their names."""
+    require(request, parts.settings.admin_token, "ADMIN_TOKEN")
+    from lib.ops.cache import Invalidation, act
+
+    wanted = await request.json(Invalidation, _MAX_BODY_BYTES)
+    done = await act(parts, wanted, request.id)
+    request.notes.decision, request.notes.reason = "report", "invalidate"
+    return Reply(200, to_json(done))
+
+
+async def stats(request: Request, parts: "Parts") -> Reply:
+    """How much the cache of the data routes saves. Costs as much as the metrics do."""
+    require(request, parts.settings.admin_token, "ADMIN_TOKEN")
+    from lib.ops.cache import stats as stats_of
+
+    snapshot = await parts.overview.snapshot(with_own=True)
+    request.notes.decision, request.notes.reason = "report", snapshot.source
+    return Reply(200, to_json(stats_of(snapshot.reading, snapshot.source, request.id)))
+
+
 ROUTES = {
     "/api/admin": {"post": admin},
     "/api/metrics": {"get": metrics},
     "/api/overview": {"get": overview},
     "/api/history": {"get": history},
     "/api/activity": {"get": activity},
+    "/api/cache/invalidate": {"post": invalidate},
+    "/api/cache/stats": {"get": stats},
 }
 
 # A request with the token is never refused; a wrong token counts against its sender.

@@ -180,8 +180,9 @@ def _table(stack: Stack, url: str) -> str:
         f"curl -s {url}/api/ai/supervisor -H 'content-type: application/json' "
         '-d \'{"query":"which disk is fullest?","sessionId":"demo"}\''
     )
+    data = f"curl -s '{url}/api/data?resources=menu:1,generators,rankings:demo'"
     page = f"{url}/ shows what is left; its token is {os.environ['ADMIN_TOKEN']}"
-    return "\n".join(["", *lines, "", "Try:", f"  {ask}", f"  {page}", ""])
+    return "\n".join(["", *lines, "", "Try:", f"  {ask}", f"  {data}", f"  {page}", ""])
 
 
 if __name__ == "__main__":

@@ -162,11 +162,17 @@ def script() -> "Iterator[Script]":
 
 
 @pytest.fixture
-async def rig(front: RedisFront, supabase: SupabaseStandIn, script: "Script") -> "AsyncIterator[Rig]":
+def transport() -> str:
+    """How instances reach Redis. A module that runs over both has a fixture of its own."""
+    return "rest"
+
+
+@pytest.fixture
+async def rig(front: RedisFront, supabase: SupabaseStandIn, script: "Script", transport: str) -> "AsyncIterator[Rig]":
     """Instances between real stores and the scripted backend."""
     from tests.rig.guard import rigged
 
-    async with rigged(front, supabase, script) as parts:
+    async with rigged(front, supabase, script, transport) as parts:
         yield parts
 
 
@@ -189,9 +195,9 @@ async def world(front: RedisFront, outside: "Outside") -> "AsyncIterator[World]"
 
 
 @pytest.fixture
-async def k(front: RedisFront) -> "AsyncIterator[Kit]":
+async def k(front: RedisFront, transport: str) -> "AsyncIterator[Kit]":
     """Instances of the AI path around an empty Redis, with providers that the test holds."""
     from tests.rig.ai import kit
 
-    async with kit(front) as made:
+    async with kit(front, transport) as made:
         yield made

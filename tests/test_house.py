@@ -177,10 +177,11 @@ LAYERS = (
     # Redis' language, without a connection.
     "redis.op redis.keys redis.errors redis.thrift redis.offset redis.store_time lookup",
     "breaker.circuit breaker.calls breaker.checks breaker.stored breaker.vitals breaker.gate",
-    "redis.rest redis.store",
+    "redis.rest redis.tcp redis.store",
     "afterwards",
     "breaker.shared breaker.breaker cache.freshness cache.lock cache.lease cache.epochs cache.entry limits",
-    "policy decide pieces call cache.flights source feed turn claims leading computing guard",
+    "cache.memory",
+    "policy decide pieces call cache.flights source feed turn claims leading computing looking guard",
     "edge",
     "ai data",
     "ledger",

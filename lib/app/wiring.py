@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..ai.chain import Chain, Visit
     from ..breaker.breaker import Breaker
+    from ..data.origins.postgres import Database
     from ..ops.alerts import Alerts
     from ..ops.health import Health
     from ..ops.overview import Overview
@@ -67,6 +68,8 @@ class Parts:
     emit: Listener
     client: "Late[httpx.AsyncClient]"
     """For all that we call, except Redis."""
+    database: "Late[Database]"
+    """The PostgreSQL that ``DATABASE_URL`` names."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
     late_chain: "Late[Chain]"
@@ -98,6 +101,11 @@ class Parts:
         """Close all connections."""
         if self.client.made is not None:
             await self.client.made.aclose()
+        if self.database.made is not None:
+            await self.database.made.aclose()
+        redis = self.guard.limits.redis
+        if redis is not None:
+            await redis.redis.aclose()
         await self.pool.aclose()
 
     async def settle(self) -> None:
@@ -163,6 +171,7 @@ def build(
         clock,
         emit,
         client,
+        Late(lambda: _database(settings)),
         pool,
         ledger,
         late_chain,
@@ -170,6 +179,12 @@ def build(
         late_overview,
         late_alerts,
     )
+
+
+def _database(settings: "Settings") -> "Database":
+    from ..data.origins.postgres import Database
+
+    return Database(settings.database_url)
 
 
 def _chain(

@@ -119,6 +119,28 @@ class CircuitChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OriginFailure(Event):
+    """Where data come from gave no usable value."""
+
+    event: ClassVar[str] = "origin_failed"
+    level: ClassVar[int] = WARNING
+    origin: str
+    reason: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataRead(Event):
+    """A resource was read: where its value came from, and the bytes of its body."""
+
+    event: ClassVar[str] = "data_read"
+    level: ClassVar[int] = DEBUG
+    family: str
+    tier: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderFailure(Event):
     """A provider gave no usable answer."""
 

@@ -11,7 +11,7 @@ from ..base.values import dataclass
 from ..call import Answered, Failed, Outcome, Refused, Streaming
 from ..pieces import SourceFailed
 from . import headers
-from .problems import Problem, decided
+from .problems import KINDS, Problem, decided
 from .request import Request
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _failed(
 ) -> Problem:
     code, detail = wording.failure(failure)
     wait_s = None
-    if code == "backend_throttled":
+    if KINDS[code].status == 503:
         # Without a time, another part may be called at once, or this one, which did not say when.
         wait_s = 1 if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
     errors = wording.errors(failure)

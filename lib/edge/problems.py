@@ -35,6 +35,7 @@ KINDS = {
     kind.code: kind
     for kind in (
         Kind("invalid_json", 400, "The body is not JSON", "client"),
+        Kind("invalid_parameter", 400, "A parameter is unknown or unusable", "client"),
         Kind("origin_not_allowed", 403, "This origin may not call", "client"),
         Kind("unauthorized", 401, "The token is missing or wrong", "client"),
         Kind("closed", 403, "The route is closed", "guard"),
@@ -56,6 +57,7 @@ KINDS = {
         Kind("backend_throttled", 503, "The backend has no capacity", "upstream"),
         Kind("backend_timeout", 504, "The backend took too long", "upstream"),
         Kind("backend_failed", 502, "The backend gave no usable answer", "upstream"),
+        Kind("origin_unavailable", 503, "The data cannot be read now", "upstream"),
         Kind("backend_unauthorized", 502, "The backend does not accept our secret", "guard"),
         Kind("store_unavailable", 503, "Redis cannot be reached", "store"),
         Kind("misconfigured", 500, "The deployment is not configured", "guard"),

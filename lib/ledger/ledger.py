@@ -20,6 +20,7 @@ from ..base.clock import Clock
 from ..base.events import (
     WARNING,
     CircuitChanged,
+    DataRead,
     Event,
     ModeSwitched,
     ProviderAnswered,
@@ -42,7 +43,7 @@ from .counts import Counts
 from .places import Name, known
 from .reading import Reading, Written
 from .recent import Recent
-from .requests import count_provider, count_request
+from .requests import count_provider, count_read, count_request
 from .table import Place, month_starts_ms, months
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Ledger:
     vcpus: Mapping[str, float]
     recent: Recent = field(default_factory=Recent)
     """Callers and notable requests, which are written along with the counts now and then."""
+    bills: bool = True
+    """Whether commands count against the month's allowance."""
     news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=100))
     """Fresh readings and events that are logged as warnings: the rules of alerts see them after the response."""
     flushes: int = 0
@@ -105,9 +108,10 @@ class Ledger:
         number = billed(commands)
         self._commands += number
         totals, timed = self._pending.at(self.clock.now_ms())
-        totals[places.COMMANDS] += number
         totals["redis_round_trips",] += 1
-        timed["commands"] += number
+        if self.bills:
+            totals[places.COMMANDS] += number
+            timed["commands"] += number
 
     def called(self) -> None:
         """Count a call that is on its way to Supabase."""
@@ -128,6 +132,8 @@ class Ledger:
                 count_provider(event, totals, timed, self.vcpus)
             case StoreFailed(store, _, reason):
                 totals[_store_error(store, reason)] += 1
+            case DataRead(family, tier, size):
+                count_read(known(family, places.FAMILIES), tier, size, totals, timed)
             case WouldRefuse():
                 totals["refusals", "dry_run"] += 1
             case RedisSlow():

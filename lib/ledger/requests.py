@@ -103,3 +103,12 @@ def count_provider(
             timed["vcpu_ms"] += vcpu_ms
         case ProviderFailure():
             totals["provider_failures", name] += 1
+
+
+def count_read(family: str, tier: str, size: int, totals: Totals, timed: Timed) -> None:
+    """Add a read of a data route, by where it was served from, and its size in bytes."""
+    totals["data", family, tier] += 1
+    timed["data_reads"] += 1
+    if tier in places.SERVED_TIERS:
+        totals["data_saved_bytes", family] += size
+        timed["data_hits"] += 1
