@@ -27,8 +27,9 @@ from lib.data.ranking_routes import Score
 from lib.data.routes import GuardedFunction
 from lib.edge.app import Endpoint
 from lib.edge.data_replies import BatchBody, CacheStatsBody, InvalidatedBody, RankedBody, RankingBody
+from lib.edge.page_replies import ActivityBody, HistoryBody, OverviewBody
 from lib.edge.problems import KINDS, Kind
-from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
+from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, ProblemBody
 from lib.fleet.replies import FleetBody, OneServerBody, ReportedBody
 from lib.fleet.report import Report
 from lib.ops.admin import Action
@@ -129,6 +130,24 @@ OPERATIONS = (
         "What is left and what happened; with `view=<day>.<HMAC of the day>` in place of the token the edge may answer",
         None,
         {200: ("The overview", OverviewBody)},
+        _SECURED,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/history",
+        "get",
+        "Past hours: `range=7d` or `30d`, `by=outcome`, `status`, `route` or `provider`; opened as the overview is",
+        None,
+        {200: ("The hours", HistoryBody)},
+        ("invalid_request", "store_unavailable", *_SECURED),
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/activity",
+        "get",
+        "The busiest callers, notable requests and sent alerts; opened as the overview is",
+        None,
+        {200: ("What the instances saw lately", ActivityBody)},
         _SECURED,
         secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),
@@ -241,11 +260,11 @@ OPERATIONS = (
         for path, said, body in (
             ("/api/dashboard", "All servers; with `view=` in place of the token the edge may answer", FleetBody),
             ("/api/servers", "The same", FleetBody),
-            ("/api/servers/:id", "One server", OneServerBody),
+            ("/api/servers/[id]", "One server", OneServerBody),
         )
     ),
     Operation(
-        "/api/servers/:id/history",
+        "/api/servers/[id]/history",
         "get",
         "What was recorded of a server: `range=1h`, `24h`, `7d` or `90d`",
         None,
