@@ -1,0 +1,257 @@
+"""Servers: `python -m bench.fleet [--rounds 50]` prints what a report and a read cost, and how large histories become.
+
+Side by side in one run, over a real Redis by TCP, at 10, 100, 1,000 and 5,000 servers:
+
+    customers' scheme   a report is 3 HSETs a server, a read SMEMBERS and 3 HGETALLs a server in one pipeline
+    breakwater          a report and a read over the routes, signature, limit and JSON included; 1,000 a reporter
+
+Sizes are those of a real PostgreSQL after a day of rows; months are arithmetic. Times are those of a busy machine:
+trust counts and bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis.asyncio
+from starlette.types import ASGIApp, Message
+
+from api.fleet import app as routes
+from bench.data import Built
+from dev.postgres import Postgres
+from dev.redis_server import RedisServer
+from lib.app.settings import Settings
+from lib.app.wiring import Parts, build
+from lib.fleet.dashboard import EDGE_S
+from lib.fleet.pace import LOOKED_AT_S
+from lib.fleet.signature import header_of
+
+COUNTS = (10, 100, 1_000, 5_000)
+EACH = 1_000
+SECRET = "a-secret-of-the-benchmark"  # noqa: S105 - nothing is behind it
+TOKEN = "an-admin-token-of-the-benchmark"  # noqa: S105 - likewise
+MONTH_S, TABS = 30 * 86_400, 50
+
+
+def servers(count: int, seed: int = 1) -> list[dict[str, Any]]:
+    """So many servers with figures of one decimal; none of them is worth an alert, which would cost commands."""
+    chance = random.Random(seed)  # noqa: S311 - the same for all
+    return [
+        {
+            "id": f"server-{n:04}",
+            "cpu": round(chance.uniform(0, 80), 1),
+            "memory": round(chance.uniform(0, 80), 1),
+            "disk": round(chance.uniform(0, 80), 1),
+            "network": round(chance.uniform(0, 500), 2),
+        }
+        for n in range(count)
+    ]
+
+
+async def call(app: ASGIApp, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+    """One request in this process; its body. Fails where it is not 200."""
+    status, found = list[int](), bytearray()
+    waiting = [{"type": "http.request", "body": body}]
+
+    async def receive() -> Message:
+        if waiting:
+            return waiting.pop()
+        await asyncio.Event().wait()
+        return {}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            status.append(message["status"])
+        found.extend(message.get("body", b""))
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("10.0.0.1", 1),
+    }
+    await app(scope, receive, send)
+    if status != [200]:
+        raise AssertionError(f"HTTP {status}: {bytes(found[:300])!r}")
+    return bytes(found)
+
+
+async def measured(server: redis.asyncio.Redis, rounds: int, do: Callable[[], Awaitable[Any]]) -> dict[str, float]:
+    """Commands, bytes and milliseconds of one."""
+    took = list[float]()
+    await do()
+    before = await _stats(server)
+    for _ in range(rounds):
+        began = time.perf_counter()
+        await do()
+        took.append((time.perf_counter() - began) * 1000)
+    after = await _stats(server)
+    # The second look itself is among them.
+    commands, sent, received = ((b - a) / rounds for a, b in zip(before, after, strict=True))
+    return {
+        "commands": round(commands - 1 / rounds, 2),
+        "bytes from redis": round(sent),
+        "bytes to redis": round(received),
+        "p50 ms": round(statistics.median(took), 2),
+        "p95 ms": round(statistics.quantiles(took, n=20)[18], 2),
+    }
+
+
+async def _stats(server: redis.asyncio.Redis) -> tuple[int, int, int]:
+    found: dict[str, int] = await server.info("stats")
+    return found["total_commands_processed"], found["total_net_output_bytes"], found["total_net_input_bytes"]
+
+
+async def scheme(server: redis.asyncio.Redis, count: int, rounds: int) -> dict[str, Any]:
+    """As the customers' documents have it."""
+    named = servers(count)
+
+    async def report() -> None:
+        pipeline = server.pipeline(transaction=False)
+        for each in named:
+            pipeline.hset(f"server:{each['id']}", mapping={"name": each["id"]})
+            pipeline.hset(f"metrics:{each['id']}", mapping={name: each[name] for name in ("cpu", "memory", "disk")})
+            pipeline.hset(f"status:{each['id']}", mapping={"status": "online"})
+        await pipeline.execute()
+
+    async def read() -> None:
+        ids: set[Any] = await server.smembers("servers:active")
+        pipeline = server.pipeline(transaction=False)
+        for each in ids:
+            for kind in ("server", "metrics", "status"):
+                pipeline.hgetall(f"{kind}:{each}")
+        json.dumps(await pipeline.execute())
+
+    await server.sadd("servers:active", *(each["id"] for each in named))
+    return {"report": await measured(server, rounds, report), "read": await measured(server, rounds, read)}
+
+
+async def ours(server: redis.asyncio.Redis, parts: Parts, count: int, rounds: int) -> dict[str, Any]:
+    """Over the routes."""
+    app = routes.__class__(Built(parts), routes.rows, routes.limit)
+    groups = [servers(count)[n : n + EACH] for n in range(0, count, EACH)]
+    sequence = iter(range(time.time_ns() // 1_000_000, 2**53))
+
+    async def report(number: int) -> None:
+        parts.fleet.accepted_ms.clear()
+        body, at_s = json.dumps({"sequence": next(sequence), "servers": groups[number]}).encode(), int(time.time())
+        headers = {"content-type": "application/json", "authorization": header_of(SECRET, f"r{number}", at_s, body)}
+        await call(app, "POST", "/api/servers/report", headers, body)
+
+    for number in range(len(groups)):
+        await report(number)
+
+    async def read() -> bytes:
+        # A reader who finds nothing in memory.
+        parts.fleet.read_ms = None
+        return await call(app, "GET", "/api/dashboard", {"authorization": f"Bearer {TOKEN}"})
+
+    body = await read()
+    return {
+        "report of one reporter": await measured(server, rounds, lambda: report(0)),
+        "read": await measured(server, rounds, read),
+        "body bytes": len(body),
+        "body bytes, gzip": len(gzip.compress(body)),
+    }
+
+
+def sizes(uri: str) -> dict[str, float]:
+    """What 1,000 servers of one reporter take in Supabase: a day of rows, the rest by multiplication."""
+    with psycopg.connect(uri, autocommit=True) as owner:
+        owner.execute("truncate public.server_metrics_history, public.server_metrics_hourly")
+        for slot in range(288):
+            metrics = {e["id"]: [e["cpu"], e["memory"], e["disk"], e["network"]] for e in servers(1_000, slot)}
+            owner.execute("select public.breakwater_fleet_record('r0', %s, %s)", (slot * 300_000, json.dumps(metrics)))
+        began = time.perf_counter()
+        owner.execute("select public.breakwater_fleet_sweep(86400000)")
+        rolled_ms = (time.perf_counter() - began) * 1000
+        # A history of a day, as the database's now would have it.
+        owner.execute("update public.server_metrics_history set slot = slot + (now() - to_timestamp(86400))")
+        owner.execute("vacuum full public.server_metrics_history")
+        began = time.perf_counter()
+        owner.execute("select public.breakwater_fleet_history('server-0001', '24h')")
+        read_ms = (time.perf_counter() - began) * 1000
+        raw, hourly = (
+            _number(owner, f"select pg_total_relation_size('public.server_metrics_{name}')")
+            for name in ("history", "hourly")
+        )
+    return {
+        "bytes a server and five minutes": round(raw / 288_000, 1),
+        "bytes a server and hour": round(hourly / 24_000, 1),
+        "7 days of five minutes, MB": round(raw * 7 / 1e6, 1),
+        "90 days of hours, MB": round(hourly * 90 / 1e6, 1),
+        "rolling a day up, ms": round(rolled_ms),
+        "reading a day of one server, ms": round(read_ms, 1),
+    }
+
+
+def _number(owner: psycopg.Connection[Any], query: str) -> int:
+    row = owner.execute(query.encode()).fetchone()
+    return int(row[0]) if row else 0
+
+
+def month() -> dict[str, float]:
+    """50 tabs that poll each minute, and one reporter, for 30 days; the edge keeps a reply as its header says."""
+    polls = TABS * MONTH_S // 60
+    runs = MONTH_S // EDGE_S
+    return {
+        "polls": polls,
+        "function runs at most": runs,
+        "function runs, percent of polls": round(runs * 100 / polls, 1),
+        "edge requests, tabs always visible": polls,
+        "edge requests, visible 8 hours on 22 days": TABS * 22 * 8 * 60,
+        "commands of a reporter while somebody looks": MONTH_S // LOOKED_AT_S,
+    }
+
+
+async def _all(redis_url: str, rounds: int) -> dict[str, Any]:
+    found = dict[str, Any]()
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as server:
+        for count in COUNTS:
+            await server.flushall()
+            found[f"{count} servers"] = {"customers' scheme": await scheme(server, count, rounds)}
+            await server.flushall()
+            reporters = ",".join(f"r{n}={SECRET}" for n in range(max(COUNTS) // EACH))
+            environ = {
+                "REDIS_URL": redis_url,
+                "REDIS_BILLED": "false",
+                "REDIS_TIMEOUT_MS": "5000",
+                "FLEET_TOKENS": reporters,
+                "ADMIN_TOKEN": TOKEN,
+                "RATELIMIT_SERVERS": "100000/minute",
+            }
+            parts = build(Settings.from_env(environ), listeners=())
+            found[f"{count} servers"]["breakwater"] = await ours(server, parts, count, rounds)
+            await parts.aclose()
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50)
+    rounds = parser.parse_args().rounds
+    with RedisServer.start() as server:
+        found = asyncio.run(_all(server.url, rounds))
+    with tempfile.TemporaryDirectory() as directory, Postgres.start(Path(directory)) as postgres:
+        found["Supabase, 1,000 servers"] = sizes(postgres.uri)
+    found["a month"] = month()
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
