@@ -75,6 +75,8 @@ def test_starts_and_stops(tmp_path: Path, how: str) -> None:
         url, body = to_copy(running)
         assert "free" in httpx.post(url, content=body, headers={"content-type": "application/json"}).json()["answer"]
         servers = servers_of(running)
+        # This machine reports to the stack.
+        assert [each for each in servers if any("breakwater_collector" in word for word in each.cmdline())]
         assert {"redis", "postgres"} <= {
             name for server in servers for name in ("redis", "postgres") if name in server.name()
         }
