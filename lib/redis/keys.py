@@ -51,7 +51,7 @@ def board(name: str) -> str:
 
 SERVERS = "servers"
 """A hash of all servers: a field for each reporter, and one for a running simulation (``fleet/``). It has no TTL: there
-are as many fields as reporters are configured."""
+are as many fields as reporters were ever configured."""
 
 
 def reporter(name: str) -> str:
