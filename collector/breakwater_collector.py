@@ -27,6 +27,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 log = logging.getLogger("breakwater-collector")
 
@@ -77,24 +78,30 @@ def this_machine() -> Measure:
     """What psutil says of the machine that this runs on; of its disks the fullest."""
     import psutil  # type: ignore[import-untyped]  # it ships no types; and whoever only scrapes does not need it
 
-    network = _Rate(time.monotonic)
-    psutil.cpu_percent()  # which measures since the call before
-    first = [True]
+    # psutil's own percentage is since the last call of the same thread, and 0 for a thread's first.
+    busy, network = _Rate(lambda: _cpu_seconds(psutil)[1]), _Rate(time.monotonic)
 
     def measure() -> Figures:
-        cpu = None if first.pop() else psutil.cpu_percent()
-        first.append(False)
+        working = busy.of(_cpu_seconds(psutil)[0])
         counters = psutil.net_io_counters()
         rate = network.of(counters.bytes_sent + counters.bytes_recv) if counters else None
         mounts = [each.mountpoint for each in psutil.disk_partitions()] or ["/"]
         return Figures(
-            cpu=cpu,
+            cpu=None if working is None else _percent(working),
             memory=psutil.virtual_memory().percent,
             disk=max(psutil.disk_usage(each).percent for each in mounts),
             network=None if rate is None else rate * 8 / 1e6,
         )
 
     return measure
+
+
+def _cpu_seconds(psutil: Any) -> tuple[float, float]:
+    """What all processors have worked, and how much time they had."""
+    times = psutil.cpu_times()._asdict()
+    # Linux counts a guest's time as the user's as well.
+    total = sum(times.values()) - times.get("guest", 0) - times.get("guest_nice", 0)
+    return total - times["idle"] - times.get("iowait", 0), total
 
 
 def node_exporter(url: str, clock: Callable[[], float] = time.monotonic) -> Measure:
