@@ -188,7 +188,9 @@ SCENES: dict[str, Scene] = {
         400, message="Unsupported parameter: 'seed' is not supported.", param="seed", code="unsupported_parameter"
     ),
     "bad value": _error(400, message="Invalid type for 'temperature'.", param="temperature", code="invalid_type"),
-    "too long": _error(400, message="This model's limit is 8192 tokens.", code="context_length_exceeded"),
+    "too long": _error(
+        400, message="This model's maximum context length is 8192 tokens.", code="context_length_exceeded"
+    ),
     "mistral": Scene(
         {"object": "error", "message": {"detail": [{"msg": "Input should be larger", "loc": ["body", "max_tokens"]}]}},
         422,

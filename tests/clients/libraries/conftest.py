@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 _SETTINGS = {"PROVIDER": "scripted", "PORT": "0", "RATELIMIT_AI": "off", "RATELIMIT_AI_SUPERVISOR": "off"}
+# LiteLLM asks GitHub for its prices when it is imported, unless it is told to use those that it brings along.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 _numbers = itertools.count(1)
 
 

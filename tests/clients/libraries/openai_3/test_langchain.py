@@ -6,6 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from langchain_openai.chat_models.base import OpenAIRefusalError
 from pydantic import BaseModel
 
 from tests.clients.libraries.conftest import Gateway
@@ -66,9 +67,7 @@ def test_a_tool_and_its_result(gateway: Gateway) -> None:
             ("time", {}, "call_b"),
         ]
         assert called.response_metadata["finish_reason"] == "tool_calls"
-    results = [
-        {"role": "tool", "tool_call_id": call["id"], "content": "scene: text"} for call in called.tool_calls
-    ]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "scene: text"} for call in called.tool_calls]
     final = bound.invoke([asked, called, *results])
     assert final.content == "Hello."
     assert (final.usage_metadata["input_tokens"], final.usage_metadata["output_tokens"]) == (11, 7)
@@ -87,7 +86,10 @@ def test_a_stream(gateway: Gateway) -> None:
         for piece in pieces[1:]:
             total += piece
         assert total.content == "Let me look."
-        assert [(call["name"], call["args"]) for call in total.tool_calls] == [("weather", {"city": "Seoul"}), ("time", {})]
+        assert [(call["name"], call["args"]) for call in total.tool_calls] == [
+            ("weather", {"city": "Seoul"}),
+            ("time", {}),
+        ]
         assert total.response_metadata["finish_reason"] == "tool_calls"
         assert total.usage_metadata["total_tokens"] == 18
         assert total.usage_metadata["input_token_details"]["cache_read"] == 9
@@ -98,7 +100,7 @@ def test_a_refusal(gateway: Gateway) -> None:
     """It is raised as LangChain's own error, and is not kept."""
     chain = model(gateway).with_structured_output(Weather, method="json_schema")
     for _ in range(2):
-        with pytest.raises(Exception, match="I cannot help with that."):
+        with pytest.raises(OpenAIRefusalError, match="I cannot help"):
             chain.invoke("scene: refusal")
     assert len(gateway.sent()) == 2
 
@@ -110,5 +112,3 @@ async def test_an_image(gateway: Gateway) -> None:
     answer = await model(gateway).ainvoke([HumanMessage([{"type": "text", "text": "scene: text"}, image])])
     assert answer.content == "Hello."
     assert gateway.sent()[0]["messages"][0]["content"][1] == image
-
-
