@@ -23,11 +23,15 @@ from lib.ai.model_list import ModelBody, ModelsBody
 from lib.ai.openai_errors import status_of
 from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
+from lib.data.ranking_routes import Score
 from lib.data.routes import GuardedFunction
 from lib.edge.app import Endpoint
+from lib.edge.data_replies import BatchBody, CacheStatsBody, InvalidatedBody, RankedBody, RankingBody
+from lib.edge.page_replies import ActivityBody, HistoryBody, OverviewBody
 from lib.edge.problems import KINDS, Kind
-from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
+from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, ProblemBody
 from lib.ops.admin import Action
+from lib.ops.cache import Invalidation
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "openapi.json"
@@ -57,6 +61,10 @@ _GUARDED = (
     *("backend_unauthorized", *_EVERYWHERE),
 )
 _SECURED = ("unauthorized", "closed", *_EVERYWHERE)
+_DATA = (
+    *("invalid_parameter", "not_found", "unauthorized", "rate_limited", "not_cached", "circuit_open"),
+    *("backend_rejected", "backend_throttled", "backend_unauthorized", "origin_unavailable", *_EVERYWHERE),
+)
 _CACHED = ("not_cached", "backend_timeout", "backend_failed")
 
 OPERATIONS = (
@@ -124,6 +132,24 @@ OPERATIONS = (
         secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),
     Operation(
+        "/api/history",
+        "get",
+        "Past hours: `range=7d` or `30d`, `by=outcome`, `status`, `route` or `provider`; opened as the overview is",
+        None,
+        {200: ("The hours", HistoryBody)},
+        ("invalid_request", "store_unavailable", *_SECURED),
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/activity",
+        "get",
+        "The busiest callers, notable requests and sent alerts; opened as the overview is",
+        None,
+        {200: ("What the instances saw lately", ActivityBody)},
+        _SECURED,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
         "/api/metrics",
         "get",
         "The ledger for Prometheus",
@@ -144,6 +170,65 @@ OPERATIONS = (
             *_SECURED,
         ),
         secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/cache/invalidate",
+        "post",
+        "Invalidate values of data routes: by entity and id, connection and resource, tag, or all",
+        Invalidation,
+        {200: ("Done", InvalidatedBody)},
+        (
+            *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request", "store_unavailable"),
+            *_SECURED,
+        ),
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/cache/stats",
+        "get",
+        "Reads of data routes this month, by family and by where their values came from",
+        None,
+        {200: ("The counts", CacheStatsBody)},
+        _SECURED,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/data",
+        "get",
+        "Several resources at once, counted once: `resources=menu:1,setting:site`",
+        None,
+        {200: ("Values and errors, by the names that were asked for", BatchBody)},
+        _DATA,
+    ),
+    *(
+        Operation(path, "get", said, None, {200: ("The value, as its origin has it", Any)}, _DATA)
+        for path, said in (
+            ("/api/cache/menu/[id]", "An example: one dish of a menu"),
+            ("/api/cache/menus/[category]", "An example: the dishes of a category"),
+            ("/api/cache/setting/[name]", "An example: one setting"),
+            ("/api/cache/generators", "An example: all types of generators"),
+            ("/api/rankings/[board]", "The first 10, or with `top=100` the first 100, of a board"),
+        )
+    ),
+    Operation(
+        "/api/rankings/[board]",
+        "post",
+        "Give a member of a board a score, with `ADMIN_TOKEN` or the board's token of `RANKING_TOKENS`",
+        Score,
+        {200: ("Where the member stands now", RankedBody)},
+        (
+            *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request", "store_unavailable"),
+            *("rate_limited", "invalid_parameter", *_SECURED),
+        ),
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/rankings/[board]/[member]",
+        "get",
+        "Where a member of a board stands now, never from the cache",
+        None,
+        {200: ("The member's place", RankingBody)},
+        ("rate_limited", "invalid_parameter", "store_unavailable", *_EVERYWHERE),
     ),
     Operation(
         "/api/cron/daily",
@@ -185,8 +270,9 @@ def describe(root: Path = ROOT) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in operations:
         entry: dict[str, Any] = {"summary": operation.summary, "responses": _responses(operation, schemas)}
-        # A segment that a file names in brackets, Vercel's way, is a parameter of the path.
-        template, names = re.sub(r"\[(\w+)\]", r"{\1}", operation.path), re.findall(r"\[(\w+)\]", operation.path)
+        # A segment in brackets, Vercel's way, is a parameter of the path.
+        template = re.sub(r"\[(\w+)\]", r"{\1}", operation.path)
+        names = re.findall(r"\{(\w+)\}", template)
         if names:
             entry["parameters"] = [
                 {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names

@@ -9,7 +9,9 @@ Each stand-in has the control routes of `dev.faults` at its address. Everything 
 import fcntl
 import http.client
 import json
+import os
 import secrets
+import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -27,16 +29,19 @@ from dev.scripted import MODEL, scripted_app
 from dev.serve import serve
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
+from lib.ai.providers.registry import PROVIDERS
+from lib.base.env import items
+from lib.redis import keys
 
 type Origin = Literal["embedded", "external", "off"]
 type Say = Callable[[str], None]
 
-REDIS_URLS = ("KV_REST_API_URL", "UPSTASH_REDIS_REST_URL")
+REDIS_URLS = ("KV_REST_API_URL", "UPSTASH_REDIS_REST_URL", "REDIS_URL")
 _ASK_S = 1
 
 
 class StackError(RuntimeError):
-    """The stack cannot start; the message is one line for a person."""
+    """The stack cannot start; the message is for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,11 @@ class Stack:
     @property
     def control(self) -> dict[str, str]:
         """The address of each embedded part's stand-in, which takes `/_control/...`."""
-        return {name: part.url for name, part in self.parts.items() if part.origin == "embedded"}
+        return {
+            name: part.url
+            for name, part in self.parts.items()
+            if part.origin == "embedded" and part.url.startswith("http")
+        }
 
     @classmethod
     @asynccontextmanager
@@ -95,11 +104,18 @@ class Stack:
             self.parts["redis"] = Part("Redis", "off")
             return
         if url := next((given[name] for name in REDIS_URLS if name in given), None):
-            self.parts["redis"] = Part("Redis", "external", url=url)
+            self.parts["redis"] = Part("Redis", "external", url=_without_password(url))
             return
         say("starting Redis")
         self.redis = RedisServer.start(directory)
         running.callback(self.redis.stop)
+        with redis.Redis.from_url(self.redis.url, socket_timeout=_ASK_S, protocol=2) as client:
+            # A board to look at: GET /api/rankings/demo.
+            client.zadd(keys.board("demo"), {"kim": 1_200, "lee": 950, "박": 870})
+        if given.get("REDIS") == "tcp":
+            self.environment |= {"REDIS_URL": self.redis.url, "REDIS_BILLED": "false"}
+            self.parts["redis"] = Part("Redis", "embedded", self.redis.kind, self.redis.version, self.redis.url)
+            return
         token = secrets.token_urlsafe()
         served = await serve(upstash_app(self.redis.url, token))
         running.push_async_callback(served.stop)
@@ -115,7 +131,7 @@ class Stack:
         say("starting PostgreSQL")
         self.postgres = Postgres.start(directory)
         running.callback(self.postgres.stop)
-        keys = {
+        secret = {
             "SUPABASE_SERVICE_ROLE_KEY": f"sb_secret_{secrets.token_urlsafe()}",
             "SUPABASE_ANON_KEY": f"sb_publishable_{secrets.token_urlsafe()}",
             "SUPABASE_JWT_SECRET": secrets.token_urlsafe(48),
@@ -123,13 +139,13 @@ class Stack:
         served = await serve(
             supabase_app(
                 self.postgres.uri,
-                service_key=keys["SUPABASE_SERVICE_ROLE_KEY"],
-                anon_key=keys["SUPABASE_ANON_KEY"],
-                jwt_secret=keys["SUPABASE_JWT_SECRET"],
+                service_key=secret["SUPABASE_SERVICE_ROLE_KEY"],
+                anon_key=secret["SUPABASE_ANON_KEY"],
+                jwt_secret=secret["SUPABASE_JWT_SECRET"],
             )
         )
         running.push_async_callback(served.stop)
-        self.environment |= {"SUPABASE_URL": served.url, **keys}
+        self.environment |= {"SUPABASE_URL": served.url, "DATABASE_URL": self.postgres.uri, **secret}
         version, _ = _ask_postgres(self.postgres.uri)
         self.parts["supabase"] = Part("Supabase", "embedded", "postgresql", version, served.url)
 
@@ -144,6 +160,10 @@ class Stack:
             key = secrets.token_urlsafe()
             self.environment |= {"OPENAI_BASE_URL": served.url, "OPENAI_API_KEY": key, "OPENAI_MODEL": MODEL}
             self.parts["backend"] = Part("AI backend", "embedded", "by script", url=served.url)
+            return
+        configured = [each.name for each in PROVIDERS if each.is_configured(given)]
+        if configured and "cloud-run" not in items(given.get("AI_PROVIDERS", "")):
+            self.parts["backend"] = Part("AI backend", "external", ", ".join(configured))
             return
         say("starting the AI backend")
         secret = secrets.token_urlsafe()
@@ -178,6 +198,9 @@ class Stack:
                     state["memory_bytes"] = client.info("memory")["used_memory"]
         except redis.RedisError as error:
             return {**state, "state": "down", "error": str(error)}
+        if part.url == self.redis.url:
+            # No stand-in counts commands there.
+            return state
         return {**state, "commands": _stats(part.url)["billed_commands"]}
 
     def _supabase_state(self) -> dict[str, object]:
@@ -196,11 +219,25 @@ class Stack:
 def _lock(directory: Path, running: AsyncExitStack) -> None:
     """Keep `directory` to one stack: two would share one PostgreSQL, and the first to stop would end it for both."""
     directory.mkdir(parents=True, exist_ok=True)
-    lock = running.enter_context((directory / "lock").open("w"))
+    lock = running.enter_context((directory / "lock").open("a+"))
+    lock.seek(0)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process ends
     except BlockingIOError:
-        raise StackError(f"another local stack is running on {directory}: stop it, or use --data DIR") from None
+        another = shlex.quote(f"{directory}-2")
+        raise StackError(
+            f"another local stack is running on {directory}. Stop it: kill {lock.read().strip()}\n"
+            f"Or start this one beside it: make run PORT=0 DATA={another}"
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+
+
+def _without_password(url: str) -> str:
+    """An address that may be shown."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.username or parts.password else url
 
 
 def _state_unseen(part: Part) -> dict[str, object]:

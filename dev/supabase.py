@@ -1,11 +1,12 @@
 """Supabase's REST interface for functions, over a real PostgreSQL: what PostgREST and the gateway before it do.
 
     POST /rest/v1/rpc/{function}              call a function of the schema public with named arguments
+    GET  /rest/v1/{table}                     rows of a table (`select`, `order`, `limit`, `{column}=eq.{value}`)
     GET  /rest/v1/                            is it there
     GET  /auth/v1/.well-known/jwks.json       the keys that sign the project's access tokens
 
 Everything that protects the data is PostgreSQL's own: the request runs in a transaction as the role that its token
-names, on a connection of the role `authenticator`. Tables, filters and `GET` calls of functions are not spoken. Status
+names, on a connection of the role `authenticator`. Other filters and `GET` calls of functions are not spoken. Status
 codes and error bodies follow PostgREST 13 (https://docs.postgrest.org/en/v13/references/errors.html) and Supabase's
 gateway.
 """
@@ -143,6 +144,7 @@ def supabase_app(
         routes=[
             Route("/rest/v1/", rest.root, methods=["GET"]),
             Route("/rest/v1/rpc/{function}", rest.call, methods=["POST"]),
+            Route("/rest/v1/{table}", rest.read, methods=["GET"]),
             Route("/auth/v1/.well-known/jwks.json", keys.publish, methods=["GET"]),
         ],
         lifespan=lifespan,
@@ -369,6 +371,57 @@ class _Rest:
             except psycopg.Error as error:
                 raise _translated(error, anonymous=claims["role"] == "anon") from error
 
+    async def read(self, request: Request) -> Response:
+        """Rows of a table, in one transaction."""
+        claims = self._keys.claims(request)
+        table: str = request.path_params["table"]
+        query = _select(table, request.query_params.multi_items())
+        self.calls[table] += 1
+        async with self.connections.one() as connection:
+            try:
+                async with connection.transaction():
+                    await _become(connection, claims)
+                    row = await (await connection.execute(*query)).fetchone()
+            except psycopg.errors.UndefinedTable as error:
+                message = f"Could not find the table 'public.{table}' in the schema cache"
+                raise _refusal(404, "PGRST205", message) from error
+            except psycopg.Error as error:
+                raise _translated(error, anonymous=claims["role"] == "anon") from error
+        return Response(row[0] if row else "[]", media_type="application/json; charset=utf-8")
+
+
+def _select(table: str, given: Sequence[tuple[str, str]]) -> tuple[sql.Composed, list[str]]:
+    """The statement for a read, and its values; raises `_Refused` (400) for what is not spoken here."""
+    columns: sql.Composable = sql.SQL("*")
+    order: sql.Composable = sql.SQL("")
+    limit: sql.Composable = sql.SQL("")
+    conditions, values = list[sql.Composed](), list[str]()
+    for name, text in given:
+        match name, text.partition("."):
+            case "select", _:
+                names = [] if text == "*" else text.split(",")
+                columns = sql.SQL(", ").join(map(sql.Identifier, names)) if names else columns
+            case "order", (column, _, "asc" | "desc" as way):
+                order = sql.SQL(" order by {} {}").format(sql.Identifier(column), sql.SQL(way))
+            case "limit", (number, "", ""):
+                limit = sql.SQL(" limit {}").format(sql.Literal(int(number)))
+            case _, ("eq", ".", value):
+                conditions.append(sql.SQL("{} = %s").format(sql.Identifier(name)))
+                values.append(value)
+            case _:
+                raise _refusal(400, "PGRST100", f'"failed to parse filter ({text})" (line 1, column 1)')
+    where = sql.SQL(" where ") + sql.SQL(" and ").join(conditions) if conditions else sql.SQL("")
+    rows = sql.SQL("select {} from {}{}{}{}").format(columns, sql.Identifier("public", table), where, order, limit)
+    return sql.SQL("select coalesce(json_agg(r), '[]')::text from ({}) as r").format(rows), values
+
+
+async def _become(connection: psycopg.AsyncConnection[tuple[Any, ...]], claims: Mapping[str, Any]) -> None:
+    """Be the role that the caller's token names, for this transaction."""
+    await connection.execute(
+        "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
+        (str(claims["role"]), json.dumps(claims)),
+    )
+
 
 async def _run(
     connection: psycopg.AsyncConnection[tuple[Any, ...]],
@@ -377,10 +430,7 @@ async def _run(
     body: str,
     arguments: frozenset[str],
 ) -> Response:
-    await connection.execute(
-        "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
-        (str(claims["role"]), json.dumps(claims)),
-    )
+    await _become(connection, claims)
     function = await _find(connection, name, arguments)
     given = sorted(arguments)
     query = sql.SQL(

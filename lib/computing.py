@@ -14,7 +14,7 @@ from .cache import entry as entries
 from .cache import lock
 from .cache.entry import Cached, Codec
 from .cache.flights import Flight, Landed
-from .cache.freshness import freshness
+from .cache.freshness import freshness, shortened
 from .call import Answered, Failed, Refused, Streaming
 from .claims import Claims
 from .leading import Leading
@@ -142,8 +142,9 @@ class Computing:
 
     def _fresh[P, V](self, turn: Turn[P, V], cached: Cached[V]) -> Answered[V] | None:
         call, entry = turn.call, cached.entry
-        if entry is None or call.cache is None:
+        rules = shortened(call.cache, entry.fresh_ms) if entry is not None else None
+        if entry is None or rules is None:
             return None
-        if freshness(entry.stored_at_ms, self.clock.now_ms(), call.cache, call.directives) != "fresh":
+        if freshness(entry.stored_at_ms, self.clock.now_ms(), rules, call.directives) not in ("fresh", "early"):
             return None
         return Answered(entry.value, "collapsed", "collapsed", entry.stored_at_ms, stored=True)

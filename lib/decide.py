@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from .base.values import dataclass
 from .breaker.circuit import Circuit, view
-from .cache.freshness import CacheRules, Directives, freshness
+from .cache.freshness import CacheRules, Directives, freshness, shortened
 from .limits.judge import Quota
 
 type Code = Literal["rate_limited", "circuit_open", "budget_spent", "not_cached", "closed"]
@@ -17,6 +17,10 @@ class Stored(Protocol):
     @property
     def stored_at_ms(self) -> int:
         """When."""
+
+    @property
+    def fresh_ms(self) -> int | None:
+        """For how long it is fresh, where it says so itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,15 @@ def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
         return Deny("rate_limited", quota.reason, quota.retry_at_ms)
     if veto is not None:
         return veto
+    if entry and entry.fresh_ms is not None:
+        rules = shortened(rules, entry.fresh_ms)
     usable = freshness(entry.stored_at_ms, now_ms, rules, directives) if entry and rules else "unwanted"
     if entry and usable == "fresh":
         return Serve(entry, stale=False, reason="fresh")
     able = [place for place, each in enumerate(standings) if may_be_asked(each, now_ms)]
     order = tuple(able) if len(able) < 2 else tuple(sorted(able, key=lambda place: standings[place].rank))
+    if entry and usable == "early":
+        return Serve(entry, stale=False, reason="early", refresh=order)
     if entry and usable == "aging":
         return Serve(entry, stale=True, reason="aging", refresh=order)
     if directives.only_if_cached:

@@ -34,8 +34,6 @@ from .limits.admission import Subject
 from .limits.grammar import parse_limits
 from .limits.window import Layout
 from .redis import keys
-from .redis.errors import RedisDown
-from .redis.op import gather
 
 if TYPE_CHECKING:
     from .app.wiring import Parts
@@ -235,14 +233,10 @@ class Breakwater:
 
         Raises Problem (``store_unavailable``) where Redis cannot be reached, and older values may still be served.
         """
-        parts = await self.instance()
-        redis, keys_of_tags = parts.guard.limits.redis, dict.fromkeys(map(epochs.tag_key, tags))
-        if redis is None:
-            return
-        try:
-            await redis.run(gather([epochs.replace(key) for key in keys_of_tags]), "admin", _PATIENCE_S)
-        except RedisDown as e:
-            raise Problem("store_unavailable", f"Redis gave no usable reply ({e.kind}). Try again.", 5) from e
+        # Not needed for a hit.
+        from .data.invalidation import invalidate_tags
+
+        await invalidate_tags(await self.instance(), tags)
 
     @asynccontextmanager
     async def _work(self, parts: "Parts") -> AsyncIterator["_Work"]:

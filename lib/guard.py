@@ -9,7 +9,9 @@
 It never retries a write: a failure costs a caller at most one call of its limit, and never calls a source twice.
 """
 
-from dataclasses import replace
+import asyncio
+from collections.abc import Sequence
+from dataclasses import field, replace
 from typing import Any
 
 from .afterwards import Afterwards, Outbox
@@ -17,15 +19,15 @@ from .base.clock import Clock
 from .base.events import Mode, Spent
 from .base.leaving import in_any_case
 from .base.values import dataclass
-from .cache import entry as entries
-from .cache.entry import Cached, Codec
+from .cache.entry import Codec
 from .call import Answered, Call, Failed, Outcome, Refused, Streaming
 from .computing import Computing
 from .decide import Compute, Deny, Serve, decide
-from .limits.admission import Admission, Charge, Subject
+from .limits.admission import Charge, Subject
 from .limits.judge import Quota, too_costly
 from .limits.limiter import Limits
-from .lookup import Lookup, both, constant
+from .looking import Looking, Recent, Wish
+from .lookup import constant
 from .source import Source
 from .turn import Stopwatch, Turn
 
@@ -53,13 +55,41 @@ class Guard:
     computing: Computing
     outbox: Outbox
     clock: Clock
+    recent: Recent = field(default_factory=Recent)
+    looking: Looking = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.looking = Looking(self.limits, self.recent, self.outbox)
 
     async def handle[P, V](self, call: Call, source: Source[P, V], codec: Codec[V]) -> Outcome[P, V]:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
         if (refused := await self.refusal(call.subject, call.deadline, call.cost)) is not None:
             return refused
-        turn = await self._look(call, source, codec, watch, now_ms)
+        return await self._carry_out(await self.looking.look(call, source, codec, watch, now_ms), codec)
+
+    async def handle_all[P, V](self, wished: Sequence[Wish[P, V]]) -> list[Outcome[P, V]]:
+        """Several calls of one caller, counted once, as the first one says, and read in one round trip.
+
+        Raises as `handle`; what the others have begun by then is ended.
+        """
+        watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
+        first = wished[0].call
+        if (refused := await self.refusal(first.subject, first.deadline, first.cost)) is not None:
+            return [refused for _ in wished]
+        turns = await self.looking.look_at_all(wished, watch, now_ms)
+        ways = [self._carry_out(turn, one.codec) for turn, one in zip(turns, wished, strict=True)]
+        found = await asyncio.gather(*ways, return_exceptions=True)
+        outcomes = [each for each in found if not isinstance(each, BaseException)]
+        for each in found:
+            if isinstance(each, BaseException):
+                for outcome in outcomes:
+                    await outcome.after(send=False)
+                raise each
+        return outcomes
+
+    async def _carry_out[P, V](self, turn: Turn[P, V], codec: Codec[V]) -> Outcome[P, V]:
+        """Act on what was read, and say what is left to do."""
         try:
             result, refresh = await self._act(turn, codec)
         except BaseException:
@@ -67,14 +97,16 @@ class Guard:
             await self._finish(turn, codec, (), send=True)
             raise
         admission = turn.admission
-        mode = admission.mode if call.subject.layout.windows else "off"
+        if isinstance(result, Answered) and not turn.cached.shared and not turn.held:
+            self.recent.keep_alone(turn.call, turn.cached, result, codec, self.clock.monotonic(), turn.drops)
+        mode = admission.mode if admission.charge.subject.layout.windows else "off"
         return Outcome(
             result,
             mode,
             admission.quota,
-            watch.read(),
+            turn.watch.read(),
             turn.now_ms,
-            _fresh_ms(call),
+            _fresh_ms(turn.call),
             turn.seen.attempts,
             lambda *, send=True: self._finish(turn, codec, refresh, send=send),
         )
@@ -98,9 +130,8 @@ class Guard:
             return known
         if not subject.layout.windows:
             return Counted(Quota(True, "unlimited", ()), "off", "unlimited", now_ms, watch.read())
-        admission, _ = await self.limits.admit(Charge(subject, now_ms, deadline, cost), constant(None), after)
-        self._time(watch, admission)
-        self._remember(admission)
+        charge = Charge(subject, now_ms, deadline, cost)
+        admission, _ = await self.looking.count(charge, constant(None), watch, after)
         return Counted(admission.quota, admission.mode, admission.quota.reason, admission.charge.now_ms, watch.read())
 
     async def _refusal(
@@ -115,36 +146,6 @@ class Guard:
         if (never := too_costly(subject.layout.windows, cost, now_ms)) is not None:
             return Counted(never, self.limits.mode, never.reason, now_ms, watch.read())
         return None
-
-    def _remember(self, admission: Admission) -> None:
-        """Refuse the same caller from memory until its time has come, already from the call on that left nothing."""
-        if admission.quota.allowed and admission.following is None:
-            return
-        charge, refusal, cost = admission.charge, admission.quota, admission.charge.cost
-        if admission.following is not None:
-            refusal, cost = admission.following, 1
-        self.limits.blocklist.remember(
-            charge.subject.id, cost, refusal, charge.now_ms, admission.mode, sure=admission.sure
-        )
-
-    def _time(self, watch: Stopwatch, admission: Admission) -> None:
-        if admission.mode == "redis":
-            watch.redis = watch.since(watch.started)
-        else:
-            watch.fallback = watch.since(watch.started)
-
-    async def _look[P, V](
-        self, call: Call, source: Source[P, V], codec: Codec[V], watch: Stopwatch, now_ms: int
-    ) -> Turn[P, V]:
-        """Count the call and read everything that is to be decided on, in one round trip."""
-        after, charge = call.after, Charge(call.subject, now_ms, call.deadline, call.cost)
-        wanted = both(both(_entry(call, codec), source.lookup(now_ms)), call.veto)
-        admission, ((cached, seen), veto) = await self.limits.admit(charge, wanted, after)
-        self._time(watch, admission)
-        self._remember(admission)
-        seen.look(after)
-        # By the store's clock, which an instance's first reply may have set right.
-        return Turn(call, admission, cached, seen, veto, admission.charge.now_ms, after, watch)
 
     async def _act[P, V](
         self, turn: Turn[P, V], codec: Codec[V]
@@ -163,6 +164,7 @@ class Guard:
                 turn.to("serving")
                 # Where another instance computes it already, that will do.
                 refreshes = self.limits.thrift.step(now_ms).refreshes and not turn.cached.computing
+                reason = "memory" if turn.held else reason
                 served = Answered(found.value, "stale" if stale else "hit", reason, found.stored_at_ms, stored=True)
                 return served, refresh if refreshes else ()
             case Compute(reason, order):
@@ -192,11 +194,3 @@ class Guard:
 
 def _fresh_ms(call: Call) -> int:
     return call.cache.fresh_ms if call.cache is not None else 0
-
-
-_NO_ENTRY: Cached[Any] = Cached(None, (), None, "", shared=True)
-
-
-def _entry[V](call: Call, codec: Codec[V]) -> Lookup[Cached[V]]:
-    """What is read of the cache; nothing where nothing is cached."""
-    return constant(_NO_ENTRY) if call.cache is None else entries.lookup(call.key, call.epochs, codec)

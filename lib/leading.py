@@ -16,7 +16,7 @@ from .base.values import dataclass
 from .cache import entry as entries
 from .cache.entry import Codec, Entry
 from .cache.flights import Flights, Landed
-from .cache.freshness import freshness
+from .cache.freshness import freshness, shortened
 from .cache.lease import Lease
 from .cache.lock import LockRules
 from .call import Answered, CacheState, Failed, Refused, Streaming
@@ -96,7 +96,8 @@ class Leading:
         if lead is not None and call.cache is not None and lead.cached.shared and done.keeps:
             text = "" if call.directives.no_store else codec.dump(done.value)
             if stored := 0 < len(text) <= entries.MAX_STORED_CHARS:
-                lasts_ms = entries.lasts_ms(call.cache, self.rules.lease_ms)
+                rules = shortened(call.cache, done.fresh_ms) or call.cache
+                lasts_ms = entries.lasts_ms(rules, self.rules.lease_ms)
                 entries.store(
                     call.key,
                     call.epochs,
@@ -106,6 +107,7 @@ class Leading:
                     lead.owner,
                     lasts_ms,
                     turn.after,
+                    fresh_ms=done.fresh_ms,
                     sent=lambda: self._end(turn),
                 )
         if lead is not None and lead.lease is not None:
@@ -180,7 +182,8 @@ def _missed[P, V](turn: Turn[P, V]) -> CacheState:
 def _older[P, V](turn: Turn[P, V], now_ms: int) -> Entry[V] | None:
     """The stored value that may be served for want of another."""
     call, entry = turn.call, turn.cached.entry
-    if entry is None or call.cache is None:
+    rules = shortened(call.cache, entry.fresh_ms) if entry is not None else None
+    if entry is None or rules is None:
         return None
-    usable = freshness(entry.stored_at_ms, now_ms, call.cache, call.directives)
+    usable = freshness(entry.stored_at_ms, now_ms, rules, call.directives)
     return None if usable == "unwanted" else entry

@@ -43,6 +43,20 @@ def both[A, B](a: Lookup[A], b: Lookup[B], /) -> Lookup[tuple[A, B]]:
     )
 
 
+def every[T](lookups: Sequence[Lookup[T]]) -> Lookup[list[T]]:
+    """Any number of lookups of one kind in one."""
+
+    def read(texts: Texts) -> list[T]:
+        found, at = list[T](), 0
+        for each in lookups:
+            found.append(each.read(texts[at : at + len(each.keys)]))
+            at += len(each.keys)
+        return found
+
+    wanted = tuple(key for each in lookups for key in each.keys)
+    return Lookup(wanted, read, lambda: [each.unread() for each in lookups])
+
+
 def constant[T](value: T) -> Lookup[T]:
     """Nothing to read: this value, whatever Redis says."""
     return Lookup((), lambda texts: value, lambda: value)

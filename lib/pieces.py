@@ -37,6 +37,8 @@ class Done[V]:
 
     value: V
     keeps: bool = True
+    fresh_ms: int | None = None
+    """For how long it is fresh, and then gone, where that is less than the route says."""
 
 
 type Piece[P, V] = Delta[P] | Done[V]

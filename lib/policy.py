@@ -33,6 +33,7 @@ GROUPS = (
     # A list of models costs nobody's money: it is no question.
     Group("ai", r"/api/(ai/.+|v1/(?!models(/|$)).+)", "RATELIMIT_AI", "10/minute,100/day"),
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
+    Group("data", r"/api/(data|(cache|rankings)/.+)", "RATELIMIT_DATA", "100/minute"),
     Group("api", r".*", "RATELIMIT_API", "100/minute"),
 )
 

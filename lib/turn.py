@@ -102,6 +102,10 @@ class Turn[P, V]:
     now_ms: int
     after: Afterwards
     watch: Stopwatch
+    drops: int = 0
+    """How often this instance had invalidated something before it looked."""
+    held: bool = False
+    """What was read was in this instance's memory."""
     state: State = "admitted"
     """Changed by :meth:`to` only."""
     lead: Lead[P, V] | None = None

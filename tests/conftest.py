@@ -37,9 +37,11 @@ SLOW = (
     "tests/clients",
     "tests/data/test_routes.py::test_invalidated_while_it_is_computed",
     "tests/dev/test_redis_server.py",
+    "tests/dev/test_rollback.py",
     "tests/dev/test_stack.py",
     "tests/dev/test_supabase.py",
     "tests/faults",
+    "tests/guides/test_guides.py::test_what_a_page_shows_is_run",
     "tests/ledger/test_ledger.py::test_costs_less_than_two_percent",
     "tests/ledger/test_ledger.py::test_the_bound_on_what_time_costs",
     "tests/limits/test_coming_back.py",
@@ -163,11 +165,17 @@ def script() -> "Iterator[Script]":
 
 
 @pytest.fixture
-async def rig(front: RedisFront, supabase: SupabaseStandIn, script: "Script") -> "AsyncIterator[Rig]":
+def transport() -> str:
+    """How instances reach Redis. A module that runs over both has a fixture of its own."""
+    return "rest"
+
+
+@pytest.fixture
+async def rig(front: RedisFront, supabase: SupabaseStandIn, script: "Script", transport: str) -> "AsyncIterator[Rig]":
     """Instances between real stores and the scripted backend."""
     from tests.rig.guard import rigged
 
-    async with rigged(front, supabase, script) as parts:
+    async with rigged(front, supabase, script, transport) as parts:
         yield parts
 
 
@@ -190,9 +198,9 @@ async def world(front: RedisFront, outside: "Outside") -> "AsyncIterator[World]"
 
 
 @pytest.fixture
-async def k(front: RedisFront) -> "AsyncIterator[Kit]":
+async def k(front: RedisFront, transport: str) -> "AsyncIterator[Kit]":
     """Instances of the AI path around an empty Redis, with providers that the test holds."""
     from tests.rig.ai import kit
 
-    async with kit(front) as made:
+    async with kit(front, transport) as made:
         yield made

@@ -21,6 +21,12 @@ from tests.rig.instance import Asked, Instance, together
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 async def until_followed(made: Instance, by: int = 1) -> None:
     """Until so many requests of the instance wait for another."""
     flights = made.guard.computing.leading.flights
@@ -121,6 +127,7 @@ async def test_a_stream_whose_only_reader_is_cancelled_is_closed(k: Kit) -> None
 
 async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
     """The claim was executed and its reply lost; what is computed then is not stored: nobody waits for that lock."""
+    k.needs_the_stand_in()
     provider = FakeProvider(held=True)
     made, call = k.instance(provider), k.call(limits="off")
     k.front.faults.set(Fault(kind="drop", match='"SET","lock:', times=1))
@@ -137,6 +144,7 @@ async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
 
 async def test_who_read_the_lock_of_work_that_ended_meanwhile_does_not_repeat_it(k: Kit) -> None:
     """Its reply is late: by now the value is stored, and the instance knows that the lock is over. One call."""
+    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(k.another(call, "so that the epochs exist"))

@@ -15,6 +15,13 @@ from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 HOUR_MS = 3_600_000
 SERVER = ProviderFailed("server", "HTTP 500")
 
@@ -64,6 +71,7 @@ async def test_a_refresh_that_fails_changes_nothing(k: Kit) -> None:
 
 async def test_a_refresh_that_meets_an_outage_is_no_failure(k: Kit) -> None:
     """Redis goes between the reply and the refresh: nobody is asked, nothing breaks."""
+    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(call)

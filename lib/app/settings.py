@@ -7,7 +7,7 @@ how their texts read is in ``base/env.py``.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
-from typing import Any, Self, overload
+from typing import Any, Literal, Self, overload
 
 from .. import policy
 from ..ai.models import Models, parse_aliases
@@ -42,19 +42,25 @@ def setting(names: str, read: Reader[Any], default: str | None = None) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Settings:
-    """Every setting. ``README.md`` describes each; a test compares the two."""
+    """Every setting. ``docs/configuration.md`` describes each; a test compares the two."""
 
     redis_enabled: bool = setting("REDIS_ENABLED", env.flag, "true")
     redis_url: str | None = setting("KV_REST_API_URL UPSTASH_REDIS_REST_URL", env.url)
     redis_token: Secret | None = setting("KV_REST_API_TOKEN UPSTASH_REDIS_REST_TOKEN", env.token)
+    redis_tcp_url: Secret | None = setting("REDIS_URL", env.redis_url)
+    redis_ca: str | None = setting("REDIS_CA", str)
+    redis_transport: str = setting("REDIS_TRANSPORT", env.one_of("rest", "tcp"), "rest")
+    redis_billed: bool = setting("REDIS_BILLED", env.flag, "true")
     redis_timeout_ms: int = setting("REDIS_TIMEOUT_MS", _MILLIS, "300")
     redis_connect_timeout_ms: int = setting("REDIS_CONNECT_TIMEOUT_MS", _MILLIS, "1000")
     redis_cooldown_ms: int = setting("REDIS_COOLDOWN_MS", _MILLIS, "5000")
     redis_slow_ms: int = setting("REDIS_SLOW_MS", _MILLIS, "100")
+    request_slow_ms: int = setting("REQUEST_SLOW_MS", _MILLIS, "10000")
 
     supabase_url: str | None = setting("SUPABASE_URL", env.url)
     supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY SUPABASE_SECRET_KEY", env.supabase_key)
     supabase_jwt_secret: Secret | None = setting("SUPABASE_JWT_SECRET", Secret)
+    database_url: Secret | None = setting("DATABASE_URL", Secret)
     fallback_timeout_ms: int = setting("FALLBACK_TIMEOUT_MS", _MILLIS, "800")
     local_share: float = setting("LOCAL_LIMIT_SHARE", env.number(0, 1), "0.25")
 
@@ -82,9 +88,11 @@ class Settings:
     limit_ai_supervisor: Layout = setting("RATELIMIT_AI_SUPERVISOR", parse_limits, _LIMITS["RATELIMIT_AI_SUPERVISOR"])
     limit_ai: Layout = setting("RATELIMIT_AI", parse_limits, _LIMITS["RATELIMIT_AI"])
     limit_servers: Layout = setting("RATELIMIT_SERVERS", parse_limits, _LIMITS["RATELIMIT_SERVERS"])
+    limit_data: Layout = setting("RATELIMIT_DATA", parse_limits, _LIMITS["RATELIMIT_DATA"])
     limit_api: Layout = setting("RATELIMIT_API", parse_limits, _LIMITS["RATELIMIT_API"])
 
     admin_token: Secret | None = setting("ADMIN_TOKEN", env.token)
+    ranking_tokens: Mapping[str, Secret] = setting("RANKING_TOKENS", env.named_tokens, "")
     cron_secret: Secret | None = setting("CRON_SECRET", env.token)
     redis_month_commands: int = setting("REDIS_MONTH_COMMANDS", env.integer(1), "500000")
     redis_month_percents: tuple[int, ...] = setting("REDIS_MONTH_PERCENTS", thrift.parse_percents, "80,90,95")
@@ -93,6 +101,9 @@ class Settings:
     alert_error_percent: float = setting("ALERT_ERROR_PERCENT", env.number(0, 100), "1")
     slack_webhook: Secret | None = setting("SLACK_WEBHOOK_URL", env.secret_url)
     alert_webhook: Secret | None = setting("ALERT_WEBHOOK_URL", env.secret_url)
+    alert_webhook_format: Literal["json", "slack", "discord", "teams"] | None = setting(
+        "ALERT_WEBHOOK_FORMAT", env.one_of("json", "slack", "discord", "teams")
+    )
     upstash_email: str | None = setting("UPSTASH_EMAIL", str)
     upstash_api_key: Secret | None = setting("UPSTASH_API_KEY", env.token)
     upstash_api_url: str = setting("UPSTASH_API_URL", env.url, "https://api.upstash.com")
@@ -161,7 +172,7 @@ class Settings:
     @property
     def identity_key(self) -> bytes:
         """The key of the identity hash: the same on every instance and in every mode, secret where any secret is."""
-        for secret in (self.identity_secret, self.supabase_key, self.redis_token):
+        for secret in (self.identity_secret, self.supabase_key, self.redis_token, self.redis_tcp_url):
             if secret:
                 return hashlib.sha256(b"breakwater identity\0" + secret.value.encode()).digest()
         return b""
@@ -197,6 +208,7 @@ class Settings:
             "RATELIMIT_AI_SUPERVISOR": self.limit_ai_supervisor,
             "RATELIMIT_AI": self.limit_ai,
             "RATELIMIT_SERVERS": self.limit_servers,
+            "RATELIMIT_DATA": self.limit_data,
             "RATELIMIT_API": self.limit_api,
         }
         cache = CacheRules(self.cache_fresh_s * 1000, self.cache_refresh_s * 1000, self.cache_stale_s * 1000)
@@ -238,7 +250,12 @@ def _missing(given: Mapping[str, str], *, redis_enabled: bool) -> list[str]:
     faults = []
     if redis_url and not redis_token:
         faults.append("KV_REST_API_TOKEN: missing, while a Redis URL is set")
-    if redis_enabled and not redis_url:
+    tcp = "REDIS_URL" in given
+    if redis_enabled and not tcp and given.get("REDIS_TRANSPORT") == "tcp":
+        faults.append("REDIS_URL: missing, while REDIS_TRANSPORT is tcp")
+    if redis_enabled and given.get("RATELIMIT_ALGORITHM") == "upstash" and not redis_url and tcp:
+        faults.append("RATELIMIT_ALGORITHM: 'upstash' speaks REST, and only REDIS_URL is set")
+    if redis_enabled and not redis_url and not tcp:
         faults.append("KV_REST_API_URL: missing; connect Upstash Redis, or set REDIS_ENABLED=false to do without it")
     # A project may name SUPABASE_URL for sign-in alone; only the key without the URL is surely a mistake.
     key = _OWN["supabase_key"].name_in(given)

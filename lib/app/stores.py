@@ -10,12 +10,13 @@ from ..base.events import Listener
 from ..breaker.gate import Gate
 from ..breaker.vitals import VitalsPolicy
 from ..ledger.ledger import Ledger
+from ..ledger.recent import Recent
 from ..limits.in_redis import StockLimits
 from ..limits.supabase import Supabase
 from ..limits.supabase_store import SupabaseStore
 from ..redis.offset import Offset
 from ..redis.rest import Upstash
-from ..redis.store import RedisStore
+from ..redis.store import Redis, RedisStore
 from ..redis.store_time import StoreTime
 from ..redis.thrift import Thrift
 
@@ -36,6 +37,8 @@ def ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
         settings.redis_month_commands,
         settings.redis_month_percents,
         {each.name: each.vcpus for each in settings.providers},
+        Recent(settings.request_slow_ms),
+        bills=settings.redis_billed,
     )
 
 
@@ -49,17 +52,29 @@ def redis(
     time: StoreTime | None,
 ) -> RedisStore | None:
     """Redis, if it is configured and not switched off."""
-    token = opened(settings.redis_token)
-    if not settings.redis_enabled or settings.redis_url is None or token is None:
+    if not settings.redis_enabled:
         return None
     timeout_ms = settings.redis_timeout_ms
-    connect_s = settings.redis_connect_timeout_ms / 1000
-    redis = Upstash(pool, settings.redis_url, token, timeout_ms / 1000, connect_s, ledger.sent, time)
+    redis = _transport(settings, pool, ledger, time)
     # Replies that use up half of their time are as good as an outage when they do not stop. Its cool-down is a length
     # of time: it must not change when the clock is corrected.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), local, timeout_ms / 2)
     offset = time.offset if time is not None else Offset()
     return RedisStore(redis, gate, clock, emit, settings.redis_slow_ms, offset=offset)
+
+
+def _transport(
+    settings: "Settings", pool: httpcore.AsyncConnectionPool, ledger: Ledger, time: StoreTime | None
+) -> Redis:
+    """The way to Redis: the settings see to it that there is one."""
+    timeout_s, connect_s = settings.redis_timeout_ms / 1000, settings.redis_connect_timeout_ms / 1000
+    token, tcp_url = opened(settings.redis_token), opened(settings.redis_tcp_url)
+    if tcp_url is not None and (settings.redis_transport == "tcp" or settings.redis_url is None):
+        # Imported only where it is configured.
+        from ..redis.tcp import Tcp
+
+        return Tcp(tcp_url, timeout_s, connect_s, ledger.sent, time, settings.redis_ca)
+    return Upstash(pool, settings.redis_url or "", token or "", timeout_s, connect_s, ledger.sent, time)
 
 
 def supabase(

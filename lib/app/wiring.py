@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..ai.chain import Chain, Visit
     from ..breaker.breaker import Breaker
+    from ..data.origins.postgres import Database
     from ..ops.alerts import Alerts
     from ..ops.health import Health
     from ..ops.overview import Overview
@@ -67,6 +68,8 @@ class Parts:
     emit: Listener
     client: "Late[httpx.AsyncClient]"
     """For all that we call, except Redis."""
+    database: "Late[Database]"
+    """The PostgreSQL that ``DATABASE_URL`` names."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
     late_chain: "Late[Chain]"
@@ -98,6 +101,11 @@ class Parts:
         """Close all connections."""
         if self.client.made is not None:
             await self.client.made.aclose()
+        if self.database.made is not None:
+            await self.database.made.aclose()
+        redis = self.guard.limits.redis
+        if redis is not None:
+            await redis.redis.aclose()
         await self.pool.aclose()
 
     async def settle(self) -> None:
@@ -163,6 +171,7 @@ def build(
         clock,
         emit,
         client,
+        Late(lambda: _database(settings)),
         pool,
         ledger,
         late_chain,
@@ -170,6 +179,12 @@ def build(
         late_overview,
         late_alerts,
     )
+
+
+def _database(settings: "Settings") -> "Database":
+    from ..data.origins.postgres import Database
+
+    return Database(settings.database_url)
 
 
 def _chain(
@@ -216,9 +231,14 @@ def _health(settings: "Settings", chain: "Chain", limits: Limits) -> "Health":
 
 
 def _overview(settings: "Settings", chain: "Chain", limits: Limits, ledger: Ledger) -> "Overview":
+    from ..ops.activity import Activity
+    from ..ops.history import History
     from ..ops.overview import Overview
 
-    return Overview(chain, limits, ledger, ledger.thrift, limits.clock, settings.supabase_mb)
+    thrift, clock = ledger.thrift, limits.clock
+    activity = Activity(limits.redis, ledger.recent, thrift, clock)
+    history = History(limits.redis, thrift, clock, settings.chain)
+    return Overview(chain, limits, ledger, thrift, clock, settings.supabase_mb, activity, history)
 
 
 def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClient]", overview: "Overview") -> "Alerts":
@@ -236,4 +256,5 @@ def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClien
         limits.is_out,
         opened(settings.slack_webhook),
         opened(settings.alert_webhook),
+        settings.alert_webhook_format,
     )

@@ -159,11 +159,37 @@ def url(text: str) -> str:
     return text.rstrip("/")
 
 
+def redis_url(text: str) -> Secret:
+    """The address of a Redis, with its password in it."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0 and _is_word(text)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must be an address such as rediss://user:password@redis.example.com:6379")
+    return Secret(text)
+
+
 def token(text: str) -> Secret:
     """A secret that is sent in a header."""
     if not _is_word(text):
         raise ValueError("must be one word of plain ASCII characters without white space: was more than it copied?")
     return Secret(text)
+
+
+def named_tokens(text: str) -> Mapping[str, Secret]:
+    """Tokens by name: ``demo=<token>,other=<token>``."""
+    found = dict[str, Secret]()
+    for each in items(text):
+        name, _, secret = each.partition("=")
+        if not name or not _is_word(secret) or len(secret) < LEAST_SECRET or name in found:
+            raise ValueError(
+                f"not a list of tokens by name: write 'demo=<token>,other=<token>', each of {LEAST_SECRET} characters "
+                "or more, and each name once"
+            )
+        found[name] = Secret(secret)
+    return found
 
 
 def supabase_key(text: str) -> Secret:

@@ -59,6 +59,8 @@ class RequestDone(Event):
     remaining: int | None = None
     saved: Cost | None = None
     """What the answer had cost, where it came from the cache."""
+    attempts: str | None = None
+    """The parts of the source that were called in turn, each with its outcome, where there was more than one."""
     spent_ms: Spent = field(default_factory=Spent)
 
 
@@ -114,6 +116,28 @@ class CircuitChanged(Event):
     before: str
     after: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OriginFailure(Event):
+    """Where data come from gave no usable value."""
+
+    event: ClassVar[str] = "origin_failed"
+    level: ClassVar[int] = WARNING
+    origin: str
+    reason: str
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataRead(Event):
+    """A resource was read: where its value came from, and the bytes of its body."""
+
+    event: ClassVar[str] = "data_read"
+    level: ClassVar[int] = DEBUG
+    family: str
+    tier: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

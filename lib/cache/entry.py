@@ -38,6 +38,8 @@ class Entry[V]:
 
     value: V
     stored_at_ms: int
+    fresh_ms: int | None = None
+    """For how long it is fresh, and then gone, where it says so itself; None: as long as all values of its route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Cached[V]:
     """The owner of the lock under which the entry was stored, also where the entry is of before an invalidation."""
     shared: bool
     """Whether Redis answered."""
+    size: int = 0
+    """The bytes of the entry's text, at most."""
 
     @property
     def generation(self) -> str:
@@ -73,10 +77,15 @@ def lookup[V](key: str, epochs: tuple[str, ...], codec: Codec[V]) -> Lookup[Cach
         if text is None:
             return Cached(None, present, lock, "", shared=True)
         entry, stored_by = _parse(text, present, codec)
-        return Cached(entry, present, lock, stored_by, shared=True)
+        return Cached(entry, present, lock, stored_by, shared=True, size=size_of(text))
 
     unknown = (None,) * len(epochs)
     return Lookup((key, keys.lock(key), *epochs), read, lambda: Cached(None, unknown, None, "", shared=False))
+
+
+def size_of(text: str) -> int:
+    """The bytes of a text in UTF-8 at most, without encoding it."""
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 def _parse[V](text: str, present: tuple[str | None, ...], codec: Codec[V]) -> tuple[Entry[V] | None, str]:
@@ -86,15 +95,18 @@ def _parse[V](text: str, present: tuple[str | None, ...], codec: Codec[V]) -> tu
         values = json.loads(header)
     except (ValueError, RecursionError):
         return None, ""
+    fresh_ms: int | None = None
     match values:
         case [int(version), int(at_ms), str(generation), str(stored_by)] if version == _VERSION:
+            pass
+        case [int(version), int(at_ms), str(generation), str(stored_by), int(fresh_ms)] if version == _VERSION:
             pass
         case _:
             return None, ""
     if None in present or generation != ".".join(map(str, present)):
         return None, stored_by
     value = codec.load(body)
-    return (None if value is None else Entry(value, at_ms)), stored_by
+    return (None if value is None else Entry(value, at_ms, fresh_ms)), stored_by
 
 
 def store[V](
@@ -107,17 +119,19 @@ def store[V](
     lasts_ms: int,
     after: Afterwards,
     *,
+    fresh_ms: int | None = None,
     sent: Callable[[], None],
 ) -> None:
     """Keep a value: 1 command, and 1 for each epoch that is missing and was not created with a lock.
 
-    ``sent`` is called when Redis has the value, or will not have it.
+    ``fresh_ms``: see :class:`Entry`. ``sent`` is called when Redis has the value, or will not have it.
     """
     words = [word or epoch_ops.new_word() for word in cached.epochs]
     for name, before, word in zip(epoch_keys, cached.epochs, words, strict=True):
         if before is None:
             after.add(epoch_ops.create(name, word))
-    header = json.dumps([_VERSION, now_ms, ".".join(words), owner], separators=(",", ":"))
+    about = [_VERSION, now_ms, ".".join(words), owner, *(() if fresh_ms is None else (fresh_ms,))]
+    header = json.dumps(about, separators=(",", ":"))
     after.add(Op((("SET", key, f"{header}\n{text}", "PX", lasts_ms),), ignored), then=lambda _: sent(), lost=sent)
 
 

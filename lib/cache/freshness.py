@@ -17,11 +17,29 @@ class CacheRules:
     fresh_ms: int = 3_600_000
     refresh_ms: int = 600_000
     stale_ms: int = 86_400_000
+    early_ms: int = 0
+    """The last part of its fresh time, in which a value is served and computed anew already."""
+    memory_ms: int = 0
+    """For how long an instance serves what it has read from Redis without looking there again; 0: it always looks."""
+    alone_ms: int = 0
+    """For how long an instance serves what it has computed while Redis gave no reply; 0: to those who waited for it."""
 
     @property
     def ends_ms(self) -> int:
         """The age from which a value is never served."""
         return self.fresh_ms + max(self.refresh_ms, self.stale_ms)
+
+    @property
+    def settled_ms(self) -> int:
+        """The age up to which there is nothing to do but to serve a value."""
+        return self.fresh_ms - self.early_ms
+
+
+def shortened(rules: CacheRules | None, fresh_ms: int | None) -> CacheRules | None:
+    """The rules of a value that says itself for how long it is fresh, which is gone after that."""
+    if rules is None or fresh_ms is None:
+        return rules
+    return CacheRules(min(rules.fresh_ms, fresh_ms), 0, 0, memory_ms=rules.memory_ms, alone_ms=rules.alone_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +67,19 @@ def directives(header: str) -> Directives:
     )
 
 
-type Freshness = Literal["fresh", "aging", "stale", "unwanted"]
+type Freshness = Literal["fresh", "early", "aging", "stale", "unwanted"]
 
 
 def freshness(stored_at_ms: int, now_ms: int, rules: CacheRules, directives: Directives) -> Freshness:
-    """Whether an entry may be served as it is, while it is refreshed, only if nothing can compute another, or never."""
+    """Whether an entry may be served as it is, while it is refreshed, only if nothing can compute another, or never.
+
+    ``early`` is fresh, and refreshed all the same.
+    """
     if directives.no_cache or directives.no_store:
         return "unwanted"
     age_ms = max(0, now_ms - stored_at_ms)
     if age_ms >= rules.ends_ms or (directives.max_age_s is not None and age_ms > directives.max_age_s * 1000):
         return "unwanted"
     if age_ms < rules.fresh_ms:
-        return "fresh"
+        return "fresh" if age_ms < rules.fresh_ms - rules.early_ms else "early"
     return "aging" if age_ms < rules.fresh_ms + rules.refresh_ms else "stale"

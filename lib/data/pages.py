@@ -46,7 +46,7 @@ def page_of(value: object) -> Page:
         return Page(value.status_code, media, bytes(value.body), headers, cookies)
     if isinstance(value, bytes | bytearray):
         return Page(200, "application/octet-stream", bytes(value))
-    return Page(200, "application/json", _json(value).encode(errors="replace"))
+    return Page(200, "application/json", as_json(value).encode(errors="replace"))
 
 
 def headers_of(response: Response) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -84,7 +84,8 @@ def plain(value: object) -> object:
     raise TypeError(f"JSON cannot hold a {type(value).__name__}; return what it can, bytes, or a Response")
 
 
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=plain).encode
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=plain).encode
+"""A value as JSON text, in few characters. Raises TypeError and ValueError for what JSON cannot hold."""
 
 
 class PageCodec:
@@ -126,7 +127,7 @@ class Held:
 
         In a list, so that no text is empty.
         """
-        text = _json([value])
+        text = as_json([value])
         return cls(json.loads(text)[0], text)
 
 

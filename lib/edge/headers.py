@@ -40,7 +40,9 @@ def cache(state: str, age_ms: int | None, fresh_ms: int, *, stored: bool, detail
     if age_ms is not None and state in ("hit", "stale"):
         ttl_s = (fresh_ms - age_ms) // 1000
         headers["age"] = str(age_ms // 1000)
-        headers["cache-status"] = f"breakwater; hit; ttl={ttl_s}"
+        # Who reads it knows without that why an aging value is served; it says so where nothing newer was to be had.
+        why = f"; detail={detail}" if detail == "memory" or (state == "stale" and detail not in ("", "aging")) else ""
+        headers["cache-status"] = f"breakwater; hit; ttl={ttl_s}{why}"
         return headers
     if state == "none":
         # Refused before the cache had a say: neither a hit nor forwarded.

@@ -11,7 +11,7 @@ from ..base.values import dataclass
 from ..call import Answered, Failed, Outcome, Refused, Streaming
 from ..pieces import SourceFailed
 from . import headers
-from .problems import Problem, decided
+from .problems import KINDS, Problem, decided
 from .request import Request
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]
     if tightest is not None or request.limit_headers is None:
         notes.mode, notes.remaining = outcome.mode, tightest.remaining if tightest else None
         request.limit_headers = {**headers.rate_limit(outcome.quota, outcome.now_ms), "x-guard-mode": outcome.mode}
-    return {
-        **headers.server_timing(timings),
-        **headers.attempts([(each.name, each.outcome) for each in outcome.attempts]),
-    }
+    if not outcome.attempts:
+        return {**headers.server_timing(timings)}
+    made = headers.attempts([(each.name, each.outcome) for each in outcome.attempts])
+    if len(outcome.attempts) > 1:
+        notes.attempts = made["x-attempts"]
+    return {**headers.server_timing(timings), **made}
 
 
 def answered(request: Request, outcome: Outcome[object, object], result: Answered[object], name: str) -> dict[str, str]:
@@ -132,7 +134,7 @@ def _failed(
 ) -> Problem:
     code, detail = wording.failure(failure)
     wait_s = None
-    if code == "backend_throttled":
+    if KINDS[code].status == 503:
         # Without a time, another part may be called at once, or this one, which did not say when.
         wait_s = 1 if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
     errors = wording.errors(failure)

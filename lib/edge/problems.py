@@ -18,7 +18,7 @@ TYPE_BASE = "urn:breakwater:problem:"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """A kind of error. ``README.md`` has a row for each; a test compares the two."""
+    """A kind of error. ``docs/api.md`` has a row for each; a test compares the two."""
 
     code: str
     status: int
@@ -35,6 +35,7 @@ KINDS = {
     kind.code: kind
     for kind in (
         Kind("invalid_json", 400, "The body is not JSON", "client"),
+        Kind("invalid_parameter", 400, "A parameter is unknown or unusable", "client"),
         Kind("origin_not_allowed", 403, "This origin may not call", "client"),
         Kind("unauthorized", 401, "The token is missing or wrong", "client"),
         Kind("closed", 403, "The route is closed", "guard"),
@@ -56,6 +57,7 @@ KINDS = {
         Kind("backend_throttled", 503, "The backend has no capacity", "upstream"),
         Kind("backend_timeout", 504, "The backend took too long", "upstream"),
         Kind("backend_failed", 502, "The backend gave no usable answer", "upstream"),
+        Kind("origin_unavailable", 503, "The data cannot be read now", "upstream"),
         Kind("backend_unauthorized", 502, "The backend does not accept our secret", "guard"),
         Kind("store_unavailable", 503, "Redis cannot be reached", "store"),
         Kind("misconfigured", 500, "The deployment is not configured", "guard"),
@@ -102,6 +104,8 @@ class BadSettings(Exception):
 def invalid(error: "ValidationError") -> Problem:
     """What is wrong with a body, field by field."""
     items = error.errors(include_url=False, include_input=False, include_context=False)
+    # What is missing comes first: it explains most of the rest, such as a field under another name.
+    items.sort(key=lambda each: each["type"] != "missing")
     if items[0]["type"] == "json_invalid":
         return Problem("invalid_json", f"Send valid JSON: {items[0]['msg']}.")
     errors = [_field_error(item["loc"], item["msg"], item["type"]) for item in items[:20]]
@@ -109,7 +113,11 @@ def invalid(error: "ValidationError") -> Problem:
     return Problem("invalid_request", detail, errors=errors)
 
 
+_OWN_WORDS = {"Field required": "missing", "Extra inputs are not permitted": "not a field of this request"}
+
+
 def _field_error(loc: tuple[int | str, ...], message: str, kind: str) -> "FieldError":
+    message = _OWN_WORDS.get(message, message)
     # Errors of the model as a whole name their field in front of the message.
     field_name, _, rest = message.partition(": ")
     if not loc and rest:

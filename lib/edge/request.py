@@ -38,6 +38,7 @@ class Notes:
     mode: Mode | None = None
     remaining: int | None = None
     saved: Cost | None = None
+    attempts: str | None = None
     spent: Spent = field(default_factory=Spent)
 
 
@@ -52,6 +53,8 @@ class Reply:
     after: Callable[[], Awaitable[None]] | None = None
     cookies: Sequence[str] = ()
     """Values of ``Set-Cookie``: the one header of which each value needs a line of its own (RFC 9110, section 5.3)."""
+    for_all: bool = False
+    """Caches on the way may give it to others: it says nothing of this caller's limit, and does not vary by origin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,12 @@ _BASE_HEADERS = {
 
 async def send(request: Request, reply: Reply, emit: Listener, scope: Scope, receive: Receive, send: Send) -> None:
     """Send a reply, report it, and do the work that it leaves."""
-    vary = reply.headers.get("vary")
-    headers = {
-        **_BASE_HEADERS,
-        **(request.limit_headers or {}),
-        **reply.headers,
-        "vary": "Origin" if vary is None else f"{vary}, Origin",
-        "x-request-id": request.id,
-    }
+    headers = {**_BASE_HEADERS, **(request.limit_headers or {}), **reply.headers, "x-request-id": request.id}
+    if reply.for_all:
+        headers = {**_BASE_HEADERS, **reply.headers, "x-request-id": request.id}
+    else:
+        vary = reply.headers.get("vary")
+        headers["vary"] = "Origin" if vary is None else f"{vary}, Origin"
     response: Response
     if isinstance(reply.body, bytes):
         response = Response(reply.body, reply.status, headers, reply.content_type if reply.body else None)
@@ -78,6 +76,7 @@ def report(request: Request, emit: Listener, status: int) -> None:
             mode=notes.mode,
             remaining=notes.remaining,
             saved=notes.saved,
+            attempts=notes.attempts,
             spent_ms=notes.spent,
         )
     )

@@ -40,18 +40,33 @@ class SignIn:
 
     async def user(self, authorization: str | None) -> str | None:
         """The user id in a valid ``Bearer`` access token of a signed-in user, else None."""
+        return _user(await self._claims(authorization))
+
+    async def roles(self, authorization: str | None) -> frozenset[str]:
+        """The roles that the project gave to a signed-in user: ``role`` or ``roles`` in the ``app_metadata``.
+
+        A user cannot change these; ``user_metadata`` is the user's own.
+        """
+        claims = await self._claims(authorization)
+        about = claims.get("app_metadata") if _user(claims) is not None else None
+        given = (about.get("role"), about.get("roles")) if isinstance(about, dict) else ()
+        listed = [role for each in given for role in (each if isinstance(each, list) else [each])]
+        return frozenset(role for role in listed if isinstance(role, str))
+
+    async def _claims(self, authorization: str | None) -> Mapping[str, Any]:
+        """The claims of a valid token; none of any other."""
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
         # Three parts: an opaque key is no token, and needs no import.
         if scheme.lower() != "bearer" or token.count(".") != 2 or len(token) > _MAX_TOKEN:
-            return None
+            return {}
         if not (self.secret or self.url):
-            return None
+            return {}
         import jwt
 
         try:
             key, algorithms = await self._key(token)
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
                 algorithms=algorithms,
@@ -62,11 +77,8 @@ class SignIn:
             _check_times(claims, self.clock.now_ms() / 1000)
         except jwt.PyJWTError as e:
             self.emit(TokenRefused(type(e).__name__))
-            return None
-        user = claims["sub"]
-        # Supabase signs anybody in anonymously, as often as asked: such a user is as good as none.
-        signed_in = claims.get("role") == "authenticated" and claims.get("is_anonymous") is not True
-        return user if signed_in and isinstance(user, str) and user else None
+            return {}
+        return claims
 
     async def _key(self, token: str) -> tuple[Any, list[str]]:
         """The key and the algorithms it may be used with: never those that the token alone names."""
@@ -118,3 +130,11 @@ def _check_times(claims: Mapping[str, Any], now_s: float) -> None:
         raise jwt.ExpiredSignatureError("over")
     if since > now_s + _LEEWAY_S:
         raise jwt.ImmatureSignatureError("not valid yet")
+
+
+def _user(claims: Mapping[str, Any]) -> str | None:
+    """The signed-in user of a valid token's claims."""
+    user = claims.get("sub")
+    # Supabase signs anybody in anonymously, as often as asked: such a user is as good as none.
+    signed_in = claims.get("role") == "authenticated" and claims.get("is_anonymous") is not True
+    return user if signed_in and isinstance(user, str) and user else None

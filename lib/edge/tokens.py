@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from ..base.env import LEAST_SECRET, Secret
@@ -21,8 +22,21 @@ def require(request: Request, secret: Secret | None, variable: str) -> None:
         raise Problem("unauthorized", detail, headers={"www-authenticate": "Bearer"})
 
 
+def require_one(request: Request, secrets: Sequence[Secret | None], variables: str) -> None:
+    """Let a request with one of these secrets as its bearer token pass. Raises Problem."""
+    usable = [each for each in secrets if each is not None and not each.is_short]
+    if not usable:
+        raise Problem("closed", f"Set the value of {variables}, with {LEAST_SECRET} characters or more, to open this.")
+    scheme, _, token = request.header("authorization").partition(" ")
+    # All are compared, whichever matches.
+    matching = sum(_same(token.strip(), each.value) for each in usable)
+    if scheme.lower() != "bearer" or not matching:
+        detail = f"Send Authorization: Bearer with the value of {variables}."
+        raise Problem("unauthorized", detail, headers={"www-authenticate": "Bearer"})
+
+
 def view_of(secret: Secret, day: str) -> str:
-    """The key that opens the overview, and nothing else, on one UTC day: an HMAC of the day (``2026-11-20``).
+    """The key that opens what viewers may read, and nothing else, on one UTC day: an HMAC of the day (``2026-11-20``).
 
     It travels in the address, because an edge does not cache replies to requests with an Authorization header.
     """

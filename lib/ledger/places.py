@@ -4,6 +4,8 @@ Numbers are written down, so that nothing depends on the order of lines. A numbe
 the number of a retired entry is not used again: running deployments keep counts there. The numbers hold for one layout,
 which the key names (``keys.ledger``); another layout takes another key.
 
+More than 300 lines because this is one table, and whoever adds to it has to see what is taken.
+
 ``make places`` notes new places in ``tests/ledger/places.golden``. A test fails when a noted place moves.
 """
 
@@ -31,6 +33,12 @@ ROUTES: Mapping[str, int] = {
     "metrics": 5,
     "admin": 6,
     "cron/daily": 7,
+    # 8 to 23: data routes.
+    "data": 8,
+    "cache/invalidate": 9,
+    "cache/stats": 10,
+    "history": 56,
+    "activity": 57,
 }
 """Paths without ``/api/``."""
 
@@ -87,6 +95,13 @@ def known(value: str, numbers: Mapping[str, int], fallback: str = OTHER) -> str:
     return value if value in numbers else fallback
 
 
+FAMILIES: Mapping[str, int] = {OTHER: 0, "rankings": 1, "menu": 2, "menus": 3, "setting": 4, "generators": 5}
+"""Resources of data routes. One that is not listed, such as another program's, counts under ``other``."""
+TIERS: Mapping[str, int] = {"memory": 0, "redis": 1, "stale": 2, "collapsed": 3, "origin": 4, "failed": 5}
+"""Where a resource's value came from. ``collapsed``: another request's of the same moment, waited for."""
+SERVED_TIERS = ("memory", "redis", "stale", "collapsed")
+"""Where the origin was not asked for this request."""
+
 # Alerts
 
 _MINUTE_MS = 60_000
@@ -110,6 +125,7 @@ class AlertKind(Enum):
     MODE = (5, {OTHER: 0, "redis": 1, "supabase": 2, "local": 3}, 15 * _MINUTE_MS)
     ERROR_RATE = (6, _ABOUT_NOTHING, _HOUR_MS)
     REDIS_SLOW = (7, _ABOUT_NOTHING, _HOUR_MS)
+    HIT_RATIO = (8, _ABOUT_NOTHING, _DAY_MS)
 
     def __init__(self, number: int, abouts: Mapping[str, int], period_ms: int | None) -> None:
         self.number = number
@@ -198,6 +214,7 @@ _ROUTE: Axis = (ROUTES, 64)
 _TIMED_ROUTE: Axis = ({route: ROUTES[route] for route in TIMED_ROUTES}, 64)
 _PROVIDER: Axis = (PROVIDERS, 16)
 _STATE: Axis = (STATES, 8)
+_FAMILY: Axis = (FAMILIES, 64)
 _MODE: Axis = (MODES, 8)
 _PARTS = 24
 """Room for the parts of a histogram."""
@@ -205,7 +222,7 @@ ALERT_KINDS, ALERTS_AT, ABOUTS = 64, 4_864, 32
 """Room for kinds of alerts, and for what each can be about."""
 
 SLOTS = 16_384
-"""Room for totals. 6,912 to the end are free: a new block takes the first of them."""
+"""Room for totals. 7,488 to the end are free: a new block takes the first of them."""
 
 BLOCKS: tuple[Block, ...] = (
     # 0 to 127: counters without labels.
@@ -250,9 +267,15 @@ BLOCKS: tuple[Block, ...] = (
     Block(3_072, (HTTP_DURATION.name,), (_TIMED_ROUTE, (HTTP_DURATION.numbers(), _PARTS))),
     # 4,864 to 6,911: alerts.
     *(Block(ALERTS_AT + kind.number * ABOUTS, ("alert_s", kind.label), ((kind.abouts, ABOUTS),)) for kind in AlertKind),
+    # 6,912 to 7,487: data routes.
+    Block(6_912, ("data",), (_FAMILY, (TIERS, 8))),
+    Block(7_424, ("data_saved_bytes",), (_FAMILY,)),
 )
 
 # By time
+
+HOURLY_ROUTES: Mapping[str, int] = {OTHER: 24, "ai/supervisor": 25, "v1/chat/completions": 26}
+"""Guarded routes that each hour counts by themselves, with their fields, up to 31; all others count as ``other``."""
 
 HOUR_FIELDS: Mapping[str, int] = {
     "serve": 0,
@@ -266,6 +289,12 @@ HOUR_FIELDS: Mapping[str, int] = {
     "request_ms": 8,
     "rpc_calls": 9,
     "cached": 10,
+    # 12 and 13: reads of data routes, and those for which no origin was asked.
+    "data_reads": 12,
+    "data_hits": 13,
+    # 16 to 23: guarded requests by status. 24 to 31: by route.
+    **{f"status.{status}": 16 + number for status, number in STATUSES.items()},
+    **{f"route.{route}": number for route, number in HOURLY_ROUTES.items()},
     # 32 to 47: calls by provider.
     **{f"calls.{provider}": 32 + number for provider, number in PROVIDERS.items()},
 }

@@ -10,6 +10,7 @@ from ..base.caller import Caller, Trust
 from ..base.events import AdminActed
 from ..breaker.circuit import Circuit, opens
 from ..cache import epochs
+from ..data.invalidation import invalidate
 from ..edge.problems import Problem
 from ..limits import bitfield, news
 from ..limits.shapes import Shapes
@@ -100,7 +101,9 @@ async def _invalidate(parts: "Parts", wanted: Invalidate) -> tuple[str, str]:
         key, about = keys.epoch_route(wanted.route), wanted.route
     else:
         key, about = keys.EPOCH_ALL, "everything"
-    await _send(parts, *epochs.replace(key).commands)
+    if parts.guard.limits.redis is None:
+        raise Problem("store_unavailable", "Redis is switched off, so there is nothing to change there.")
+    await invalidate(parts, [key])
     return about, f"invalidated: {about}"
 
 

@@ -63,6 +63,7 @@ def of_reading(reading: Reading, ledger: Sequence[Allowance], thresholds: Thresh
         _month(reading, ledger, thresholds.month_percents),
         *(_runs_out(each, reading.now_ms) for each in ledger),
         _error_rate(reading, thresholds.error_percent),
+        _hit_ratio(reading),
     ]
     return [each for each in found if each is not None]
 
@@ -85,7 +86,7 @@ def of_event(event: Event, at_ms: Sequence[int], thresholds: Thresholds) -> Aler
 
 _STEPS = (
     "",
-    "Refusals are now remembered for longer, and counts are flushed less often.",
+    "Counts are now flushed less often, and the page reads them less often.",
     "Answers are no longer refreshed in the background either.",
     "Limits now come from Supabase, and Redis is not used until the month ends.",
 )
@@ -130,6 +131,21 @@ def _error_rate(reading: Reading, percent: float) -> Alert | None:
         return None
     text = f"{failed} of the last hour's {requests} requests failed ({failed * 100 / requests:.1f} %)."
     return Alert(AlertKind.ERROR_RATE, "", reading.now_ms, "critical", text)
+
+
+_LEAST_READS, _LEAST_HIT_PERCENT = 100, 60
+
+
+def _hit_ratio(reading: Reading) -> Alert | None:
+    """Of the last whole hour: the present one may have begun a moment ago, with an empty cache."""
+    reads, hits = (reading.by_hour(field)[-2] for field in ("data_reads", "data_hits"))
+    if reads < _LEAST_READS or hits * 100 >= _LEAST_HIT_PERCENT * reads:
+        return None
+    text = (
+        f"{hits} of the last hour's {reads} reads of data routes were served without asking an origin "
+        f"({hits * 100 / reads:.0f} %; less than {_LEAST_HIT_PERCENT} % is few)."
+    )
+    return Alert(AlertKind.HIT_RATIO, "", reading.now_ms, "warning", text)
 
 
 def _circuit(provider: str, before: str, state: str, reason: str, now_ms: int) -> Alert | None:

@@ -82,6 +82,13 @@ _COUNTERS = (
     ("redis_round_trips", "breakwater_redis_round_trips", "Requests sent to Redis.", ()),
     ("redis_errors", "breakwater_redis_errors", "Round trips to Redis without a usable reply.", ("error_type",)),
     ("redis_slow", "breakwater_redis_slow", "Round trips to Redis slower than REDIS_SLOW_MS.", ()),
+    (
+        "data",
+        "breakwater_data_reads",
+        "Reads of data routes, by where the value came from.",
+        ("family", "tier"),
+    ),
+    ("data_saved_bytes", "breakwater_data_saved_bytes", "Bytes that no origin was asked for.", ("family",)),
     ("rpc_calls", "breakwater_supabase_calls", "Calls of the fallback's functions.", ()),
     ("supabase_errors", "breakwater_supabase_errors", "Calls of the fallback's functions that failed.", ()),
 )

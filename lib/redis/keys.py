@@ -4,6 +4,7 @@ A caller's identity and a question's text are hashed before they get here; what 
 percent-encoded, so that no value can name another key.
 """
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 
@@ -30,6 +31,24 @@ def value(route: str, value_hash: str) -> str:
     return f"v:{quote(route, safe='')}:{value_hash}"
 
 
+MOST_BYTES = 4_000_000
+"""The largest body that a function may send on Vercel, with room for its head."""
+
+
+def resource(template: str, values: Mapping[str, str], caller: str = "") -> str:
+    """A resource's value: ``cache:menu:{id}`` with each value percent-encoded; of one caller where there is one."""
+    parts = (
+        quote(values[part[1:-1]], safe="", errors="surrogatepass") if part.startswith("{") else part
+        for part in template.split(":")
+    )
+    return ":".join([*parts, caller] if caller else parts)
+
+
+def board(name: str) -> str:
+    """The scores of a ranking, by member."""
+    return f"ranking:{quote(name, safe='', errors='surrogatepass')}"
+
+
 def lock(answer_key: str) -> str:
     """Held by the request that computes this value now."""
     return f"lock:{answer_key}"
@@ -43,6 +62,11 @@ def circuit(provider: str) -> str:
 def circuit_of_app(name: str) -> str:
     """The name of a circuit of other people's code, apart from the providers' names."""
     return f"app:{quote(name, safe='')}"
+
+
+def circuit_of_origin(name: str) -> str:
+    """The name of the circuit of where data come from."""
+    return f"origin:{quote(name, safe='')}"
 
 
 def budget(provider: str, tag: str) -> str:
@@ -102,6 +126,12 @@ def alert(kind: str, about: str, period: str) -> str:
     """Held for a period by the instance that has sent this alert."""
     return f"alert:{kind}:{quote(about, safe='')}:{period}"
 
+
+RECENT = "recent"
+"""What the instances saw lately: their busiest callers by hash, and their notable requests (``ledger/batches.py``)."""
+
+ALERTS = "alerts"
+"""The last alerts that were sent (``ops/alerts.py``)."""
 
 EPOCH_ALL = "epoch:2"
 """The epoch of every stored value there is. The number names the scheme: release 0.1 counted its epochs."""

@@ -14,9 +14,10 @@ from dataclasses import field
 
 import httpcore
 
+from ..base.connecting import why
 from ..base.encode import to_json
 from ..base.values import dataclass
-from .errors import Kind, RedisDown
+from .errors import Kind, RedisDown, is_quota, refused
 from .op import Command, CommandError, Op, Reply, UnreadableReply
 from .store_time import StoreTime
 
@@ -72,7 +73,7 @@ class Upstash:
         try:
             return op.read(replies)
         except UnreadableReply as e:
-            raise RedisDown(_refused(e.error), str(e)) from e
+            raise RedisDown(refused(e.error), str(e)) from e
 
     async def send(self, commands: Sequence[Command], left_s: float = math.inf) -> list[Reply]:
         """Send commands in one round trip; not atomic. A refused command is a CommandError in its place."""
@@ -123,7 +124,11 @@ class Upstash:
         except (TimeoutError, httpcore.TimeoutException) as e:
             raise RedisDown("timeout", type(e).__name__) from e
         except (httpcore.NetworkError, httpcore.ProtocolError) as e:
-            raise RedisDown("connection", type(e).__name__) from e
+            raise RedisDown("connection", why(e, self._url.host.decode())) from e
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self.pool.aclose()
 
     def _is_connected(self) -> bool:
         """Whether an idle connection is available; the pool takes it before another request can."""
@@ -169,22 +174,8 @@ def _checked(result: object) -> Reply:
     raise RedisDown("protocol", f"a result of type {type(result).__name__}")
 
 
-def _refused(error: str | None) -> Kind:
-    """The kind of a reply that is an error, or (None) does not have the shape that its command promises."""
-    if error is None:
-        return "protocol"
-    if _is_quota(error):
-        return "quota"
-    # Any other refusal (out of memory, read-only, still loading) would concern the next caller's key as well.
-    return "command" if "WRONGTYPE" in error else "server"
-
-
-def _is_quota(text: str) -> bool:
-    return "max requests limit" in text or "max daily request limit" in text
-
-
 def _kind(status: int, text: str) -> Kind:
-    if _is_quota(text):
+    if is_quota(text):
         return "quota"
     if status in (401, 403):
         return "unauthorized"

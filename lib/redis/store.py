@@ -27,6 +27,9 @@ class Redis(Protocol):
     async def run[T](self, op: Op[T], left_s: float) -> T:
         """Send an operation in one round trip of at most ``left_s`` seconds and read its replies. Raises RedisDown."""
 
+    async def aclose(self) -> None:
+        """Close all connections."""
+
 
 @dataclass(slots=True, eq=False)
 class RedisStore:

@@ -36,11 +36,18 @@ from lib.pieces import Delta, Done
 from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
+from lib.redis.tcp import Tcp
 from tests.rig.ai import ROUTE, FakeProvider, Kit, answered, lifespan
 from tests.rig.clock import until
 from tests.rig.instance import routes, together
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
 
 
 async def test_concurrent_misses_of_one_instance_make_one_call(k: Kit) -> None:
@@ -534,6 +541,7 @@ async def test_without_limits_the_lock_decides_as_well(k: Kit) -> None:
 
 async def test_redis_gone_between_ask_and_claim_is_no_failure(k: Kit) -> None:
     """The answer is computed once, counted elsewhere and not kept; the next one with Redis computes it anew."""
+    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call(limits="off")
     k.front.faults.set(Fault(kind="status", status=500, match='"SET"'))
@@ -606,7 +614,7 @@ def _ask_from_a_process(environ: dict[str, str], asks: int, ready: Any, go: Any,
         parts = build(Settings.from_env(environ), Clock(sleep=sleep))
         redis = parts.guard.limits.redis
         assert redis is not None
-        assert isinstance(redis.redis, Upstash)
+        assert isinstance(redis.redis, Upstash | Tcp)
         redis.redis = replace(redis.redis, sent=lambda commands: sent.append(_purpose(commands)))
 
         app: Any = routes(parts)

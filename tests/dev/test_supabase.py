@@ -316,10 +316,25 @@ def test_results_are_json(url: str, postgres: Postgres, definition: str, status:
 
 
 def test_other_paths_and_methods_are_refused_as_json(url: str) -> None:
-    """Tables are not spoken here, and a function is called by POST."""
-    assert error(httpx.get(f"{url}/rest/v1/breakwater_windows", headers=headers())) == (404, "PGRST125")
+    """A function is called by POST, and a table has one name."""
+    assert error(httpx.get(f"{url}/rest/v1/breakwater_menus/1", headers=headers())) == (404, "PGRST125")
     assert error(httpx.get(f"{url}/rest/v1/rpc/breakwater_spend", headers=headers())) == (405, "PGRST101")
     assert httpx.get(f"{url}/rest/v1/", headers=headers(ANON_KEY)).status_code == 200
+
+
+def test_rows_of_a_table(url: str) -> None:
+    """Columns, an equal value, an order and a bound; privileges are PostgreSQL's."""
+
+    def get(query: str, key: str = SERVICE_KEY) -> httpx.Response:
+        return httpx.get(f"{url}/rest/v1/{query}", headers=headers(key))
+
+    rows = get("breakwater_menus?select=id,name&category=eq.lunch&order=id.desc&limit=2").json()
+    assert rows == [{"id": 3, "name": "Bulgogi"}, {"id": 2, "name": "김치찌개"}]
+    assert get("breakwater_menus?id=eq.99").json() == []
+    assert error(get("breakwater_menus?id=eq.x")) == (400, "22P02")
+    assert error(get("breakwater_menus?id=gt.1")) == (400, "PGRST100")
+    assert error(get("no_such_table")) == (404, "PGRST205")
+    assert error(get("breakwater_menus", ANON_KEY)) == (401, "42501")
 
 
 def test_the_published_keys_verify_a_users_token(url: str) -> None:

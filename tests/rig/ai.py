@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
 from lib.afterwards import Afterwards, Outbox
 from lib.ai.answers import Answer
 from lib.ai.budgets import Budget
@@ -45,6 +47,7 @@ from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
+from lib.redis.tcp import Tcp
 from tests.rig.clock import Slept, until
 from tests.rig.completions import End, chunk
 from tests.rig.instance import AnswerOutcome, Asked, Instance
@@ -184,7 +187,12 @@ class Kit(OnRedis):
         def note(commands: Sequence[Command]) -> None:
             made.note(commands)
 
-        wire = Upstash(parts.pool, given["KV_REST_API_URL"], given["KV_REST_API_TOKEN"], 20, 20, note)
+        wire: Upstash | Tcp
+        if (url := given.get("REDIS_URL")) is not None:
+            wire = Tcp(url, 20, 20, note)
+            self.closing.push_async_callback(wire.aclose)
+        else:
+            wire = Upstash(parts.pool, given["KV_REST_API_URL"], given["KV_REST_API_TOKEN"], 20, 20, note)
         gate = Gate(VitalsPolicy(), clock, 60_000)
         store = RedisStore(wire, gate, clock, events.append, 60_000) if redis else None
         counts = Limits(store, None, LocalLimits(0.25), clock, events.append)
@@ -259,13 +267,18 @@ class Kit(OnRedis):
 
         self.time.on_sleep = stored
 
+    def needs_the_stand_in(self) -> None:
+        """Skip a test over TCP whose faults are those of the stand-in for Upstash."""
+        if "REDIS_URL" in self.environ:
+            pytest.skip("over REST only: the fault is the stand-in's")
+
 
 @asynccontextmanager
-async def kit(front: RedisFront) -> AsyncIterator[Kit]:
+async def kit(front: RedisFront, transport: str = "rest") -> AsyncIterator[Kit]:
     """An empty Redis and time at noon."""
     front.empty()
     async with AsyncExitStack() as closing:
-        yield Kit(front, front.environ, closing)
+        yield Kit(front, front.environ_over(transport), closing)
         front.faults.clear()
 
 

@@ -40,7 +40,15 @@ class Rig(OnRedis):
         """A new instance; a variable that is given as None is left out."""
         made = started({**self.environ, **environ}, self.time.clock, *listeners)
         self.instances.append(made)
+        self.count_trips(made.limits.redis)
         return made
+
+    @property
+    def nowhere(self) -> dict[str, str]:
+        """Variables with which an instance finds no Redis."""
+        if "REDIS_URL" in self.environ:
+            return {"REDIS_URL": "redis://127.0.0.1:9"}
+        return {"KV_REST_API_URL": "http://127.0.0.1:9"}
 
     def off_by(self, off_ms: int, **environ: str | None) -> Instance:
         """A new instance on a machine whose clock is off; it corrects itself by the store's, which is the real one."""
@@ -66,13 +74,15 @@ class Rig(OnRedis):
 
 
 @asynccontextmanager
-async def rigged(front: RedisFront, supabase: SupabaseStandIn, script: Script) -> AsyncIterator[Rig]:
-    """Clean parts for one test; see ``about_timeouts`` for the timeouts."""
+async def rigged(
+    front: RedisFront, supabase: SupabaseStandIn, script: Script, transport: str = "rest"
+) -> AsyncIterator[Rig]:
+    """Clean parts for one test, with Redis over REST or TCP; see ``about_timeouts`` for the timeouts."""
     loop = asyncio.get_running_loop()
     if timed := isinstance(loop, PatientLoop):
         front.faults.waits = supabase.faults.waits = loop.jump
     environ = {
-        **{name: value for name, value in front.environ.items() if not timed or name not in PATIENT},
+        **{name: text for name, text in front.environ_over(transport).items() if not timed or name not in PATIENT},
         **supabase.environ,
         "CLOUD_RUN_AI_URL": script.url,
         "CLOUD_RUN_API_SECRET": "scripted-secret",

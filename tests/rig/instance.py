@@ -14,6 +14,7 @@ from api.ai import resume, supervisor
 from api.cron import daily
 from api.health import app as health
 from api.ops import app as ops
+from api.read import app as data
 from api.v1 import others
 from api.v1.chat import completions
 from lib.ai.answers import Answer, AnswerCodec
@@ -71,7 +72,13 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
         "/api/health": replace(health, instance=built),
         "/api/cron/daily": replace(daily.app, instance=built),
         **dict.fromkeys(ops.routes, replace(ops, instance=built)),
+        **{_documented(path): replace(data, instance=built) for path, _ in data.rows},
     }
+
+
+def _documented(path: Sequence[str]) -> str:
+    """A path of data routes as the documents have it: ``/api/cache/menu/[id]``."""
+    return "/" + "/".join(path).translate(str.maketrans("{}", "[]"))
 
 
 def routes(parts: Parts) -> ASGIApp:
@@ -85,6 +92,8 @@ def routes(parts: Parts) -> ASGIApp:
             other = "/api/v1/models"
         elif path.startswith("/api/ai/supervisor/"):
             other = "/api/ai/supervisor/[id]/stream"
+        elif path.startswith(("/api/cache/", "/api/rankings/")):
+            other = "/api/data"
         else:
             other = "/api/admin"
         await by_path.get(path, by_path[other])(scope, receive, send)

@@ -15,8 +15,10 @@ from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import GatheringProtocol, ThreadedServer
 from dev.upstash import upstash_app
-from lib.redis.op import Op, Reply
+from lib.redis.op import Command, Op, Reply
 from lib.redis.rest import Upstash
+from lib.redis.store import RedisStore
+from lib.redis.tcp import Tcp
 from tests.rig.control import Control
 
 TOKEN = "upstash-token"
@@ -58,6 +60,10 @@ class RedisFront:
         """What an instance has to be told to use it, patiently."""
         return {"KV_REST_API_URL": self.url, "KV_REST_API_TOKEN": self.token, **PATIENT}
 
+    def environ_over(self, transport: str) -> dict[str, str]:
+        """The same, by ``rest`` or by ``tcp``, past the stand-in."""
+        return self.environ if transport == "rest" else {"REDIS_URL": self.server.url, **PATIENT}
+
     def empty(self) -> None:
         """No key, no fault, no bill."""
         self.direct.flushall()
@@ -95,6 +101,21 @@ class OnRedis:
     """What every rig has: an empty Redis, and what was spent on it."""
 
     front: RedisFront
+    trips: int = field(default=0, kw_only=True)
+    """Round trips over TCP, which no stand-in counts."""
+
+    def count_trips(self, store: RedisStore | None) -> None:
+        """Count those of an instance that is connected by TCP."""
+        wire = store.redis if store is not None else None
+        if not isinstance(wire, Tcp):
+            return
+        sent = wire.sent
+
+        def count(commands: Sequence[Command]) -> None:
+            self.trips += 1
+            sent(commands)
+
+        wire.sent = count
 
     @property
     def server(self) -> redis.Redis:
@@ -104,6 +125,7 @@ class OnRedis:
     def forget_counts(self) -> None:
         """All bills to zero."""
         self.front.forget_counts()
+        self.trips = 0
 
     def commands(self) -> dict[str, int]:
         """Billed commands by name since then, those inside scripts included."""
@@ -111,7 +133,7 @@ class OnRedis:
 
     def cost(self) -> tuple[int, int]:
         """Round trips to Redis and billed commands since then."""
-        return self.front.control.requests(), sum(self.commands().values())
+        return self.front.control.requests() + self.trips, sum(self.commands().values())
 
     def without_ttl(self) -> list[str]:
         """Keys that would never expire, and are not among the bounded number of epochs."""

@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
-_SETTINGS = {"PROVIDER": "scripted", "PORT": "0", "RATELIMIT_AI": "off", "RATELIMIT_AI_SUPERVISOR": "off"}
+_SETTINGS = {
+    "PROVIDER": "scripted",
+    "PORT": "0",
+    "RATELIMIT_AI": "off",
+    "RATELIMIT_AI_SUPERVISOR": "off",
+    # A busy machine is not a store that is away.
+    "REDIS_TIMEOUT_MS": "20000",
+    "REDIS_CONNECT_TIMEOUT_MS": "20000",
+    "REDIS_SLOW_MS": "60000",
+    "FALLBACK_TIMEOUT_MS": "20000",
+}
 # LiteLLM asks GitHub for its prices when it is imported, unless it is told to use those that it brings along.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 _numbers = itertools.count(1)

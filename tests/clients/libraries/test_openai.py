@@ -1,4 +1,4 @@
-"""The newest OpenAI SDK, sync and async: parsed objects, tools, images, streams, errors, models."""
+"""The OpenAI SDK for Python, version 2 and 3, sync and async: objects, tools, images, streams, errors, models."""
 
 from typing import Any
 

@@ -1,0 +1,1 @@
+"""Where data come from: Supabase, PostgreSQL, any JSON endpoint, a function."""

@@ -1,0 +1,118 @@
+"""PostgreSQL as an origin, by one query through a pooler: Neon, Supabase's own, or any other.
+
+One connection an instance, made with the first query: a pooler in transaction mode has many, and an instance serves one
+request at a time for most of its life. Nothing is prepared under a name, which such a pooler would not keep.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...base.values import dataclass
+from ..body import Body
+from .port import OriginFailed, Values
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from ...app.wiring import Parts
+    from ...base.env import Secret
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sql:
+    """``Sql("select id, name from menus where id = $1::text::int", ("id",), one=True)``.
+
+    Parameters are bound, never put into the text, and are texts: cast what is none. A row is an object.
+    """
+
+    query: str
+    parameters: Sequence[str] = ()
+    """The parameters of ``$1``, ``$2`` and so on."""
+    one: bool = False
+    """The value is the first row, absent where there is none; else it is the list of rows."""
+    name: str = "postgres"
+    timeout_s: float = 5.0
+    has_check: bool = True
+
+    async def fetch(self, parts: "Parts", values: Values, left_s: float) -> Body:
+        """Run the query."""
+        rows = await parts.database.get().rows(self.query, [values[name] for name in self.parameters], left_s)
+        return Body.of((rows[0] if rows else None) if self.one else rows)
+
+    async def check(self, parts: "Parts") -> None:
+        """``select 1``."""
+        await parts.database.get().rows("select 1", (), self.timeout_s)
+
+
+@dataclass(slots=True, eq=False)
+class Database:
+    """The connection of an instance."""
+
+    url: "Secret | None"
+    _connection: "asyncpg.Connection[Any] | None" = None
+    _lock: asyncio.Lock | None = None
+
+    async def rows(self, query: str, arguments: Sequence[str], left_s: float) -> list[dict[str, Any]]:
+        """The rows of a query. Raises OriginFailed."""
+        if self.url is None:
+            raise OriginFailed("unauthorized", "DATABASE_URL is not set", "ours", sent=False)
+        import asyncpg
+
+        self._lock = self._lock or asyncio.Lock()
+        try:
+            async with asyncio.timeout(left_s), self._lock:
+                found = await self._ask(self.url.value, query, arguments)
+                return [dict(row) for row in found]
+        except TimeoutError as e:
+            raise OriginFailed("timeout", f"no answer within {left_s:.1f} s") from e
+        except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as e:
+            raise OriginFailed("unauthorized", type(e).__name__, "ours", sent=False) from e
+        except (asyncpg.DataError, asyncpg.exceptions.RaiseError) as e:
+            # What a parameter holds is no value of its type.
+            raise OriginFailed("rejected", type(e).__name__, "caller") from e
+        except asyncpg.TooManyConnectionsError as e:
+            raise OriginFailed("throttled", type(e).__name__) from e
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InsufficientPrivilegeError) as e:
+            raise OriginFailed("missing", type(e).__name__, "ours") from e
+        except asyncpg.PostgresError as e:
+            raise OriginFailed("server", type(e).__name__) from e
+        except (OSError, asyncpg.InterfaceError) as e:
+            raise OriginFailed("connection", type(e).__name__, sent=not isinstance(e, ConnectionRefusedError)) from e
+
+    async def _ask(self, url: str, query: str, arguments: Sequence[str]) -> Sequence[Any]:
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            connection = self._connection = await _connected(url)
+        try:
+            found: Sequence[Any] = await connection.fetch(query, *arguments)
+        except BaseException as e:
+            if not _leaves_it_usable(e):
+                # Its answer, which may still come, would be taken for the next one's.
+                connection.terminate()
+                self._connection = None
+            raise
+        return found
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+async def _connected(url: str) -> "asyncpg.Connection[Any]":
+    import asyncpg
+
+    connection = await asyncpg.connect(url, statement_cache_size=0)
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+    return connection
+
+
+def _leaves_it_usable(error: BaseException) -> bool:
+    """Whether the server has answered with an error, after which the connection goes on."""
+    import asyncpg
+
+    return isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.PostgresConnectionError)
