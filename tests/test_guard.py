@@ -175,7 +175,7 @@ async def test_no_key_without_ttl_though_the_caller_never_returns(rig: Rig, faul
 # ---------------------------------------------------------------- what is kept
 
 LONG = json.dumps({"answer": "x" * 300_000, "model": "m"}).encode()
-HUGE = json.dumps({"answer": "x" * 1_100_000, "model": "m"}).encode()
+HUGE = json.dumps({"answer": "x" * 4_200_000, "model": "m"}).encode()
 
 
 def said(**fields: object) -> bytes:
