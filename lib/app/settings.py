@@ -18,6 +18,8 @@ from ..base.env import Reader, Secret, Variable
 from ..base.values import dataclass
 from ..breaker.circuit import BreakerPolicy
 from ..cache.freshness import CacheRules
+from ..databases import connections
+from ..databases.connections import Connection, Named
 from ..edge.problems import BadSettings
 from ..limits.grammar import parse_limits
 from ..limits.window import Layout
@@ -58,6 +60,8 @@ class Settings:
     supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY", env.token)
     supabase_jwt_secret: Secret | None = setting("SUPABASE_JWT_SECRET", Secret)
     database_url: Secret | None = setting("DATABASE_URL", Secret)
+    db_named: tuple[Named, ...] = setting("DB_CONNECTIONS", connections.parse, "")
+    db_show_literals: bool = setting("DB_SHOW_LITERALS", env.flag, "false")
     fallback_timeout_ms: int = setting("FALLBACK_TIMEOUT_MS", _MILLIS, "800")
     local_share: float = setting("LOCAL_LIMIT_SHARE", env.number(0, 1), "0.25")
 
@@ -105,6 +109,8 @@ class Settings:
 
     providers: tuple[ProviderSettings, ...]
     """The configured AI providers, in the order in which they are called."""
+    connections: tuple[Connection, ...]
+    """The databases that are watched."""
     limits_by_name: Mapping[str, str]
     """Limits as they are written, by the variable that sets them (``RATELIMIT_MY_ROUTE``)."""
 
@@ -115,10 +121,11 @@ class Settings:
         values, faults = env.read(_OWN, given)
         times = (values.get(f"{name}_ms", 0) / 1000 for name in ("ai_timeout", "ai_connect_timeout"))
         providers, wrong = registry.read(given, values["ai_providers"], *times)
-        faults += wrong + _missing(given, redis_enabled=values.get("redis_enabled", True))
+        databases, without = connections.resolved(values.get("db_named", ()), given)
+        faults += wrong + without + _missing(given, redis_enabled=values.get("redis_enabled", True))
         if faults:
             raise BadSettings(faults)
-        return cls(**values, providers=providers, limits_by_name=_named_limits(given))
+        return cls(**values, providers=providers, connections=databases, limits_by_name=_named_limits(given))
 
     @property
     def warnings(self) -> list[str]:

@@ -23,12 +23,15 @@ from lib.base.caller import Caller
 from lib.base.clock import Clock
 from lib.base.events import Event, Listener
 from lib.call import Call, Outcome, Streaming
+from lib.databases.resources import TABLE as DATABASES
 from lib.guard import Guard
 from lib.limits.limiter import Limits
 from lib.redis.op import Command
 from lib.redis.store_time import StoreTime
 from tests.rig.callers import a_caller
 
+DATA = ("/api/cache/", "/api/rankings/", *DATABASES)
+"""The beginnings of the paths that one function serves."""
 ADMIN = {"authorization": "Bearer admin-token-for-tests"}
 
 type AnswerOutcome = Outcome[str, Answer]
@@ -73,7 +76,7 @@ def routes(parts: Parts) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] != "lifespan" else "/api/health"
         # What no route has, a rewrite may still lead to a function of several paths.
-        several = "/api/data" if path.startswith(("/api/cache/", "/api/rankings/")) else "/api/admin"
+        several = "/api/data" if path.startswith(DATA) else "/api/admin"
         await by_path.get(path, by_path[several])(scope, receive, send)
 
     return app
