@@ -15,7 +15,8 @@ run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000: a
 	@exec $(PYTHON_VENV) -m dev
 
 test: setup ## run the tests (QUICK=1: those worth running after every edit)
-	$(PYTHON_VENV) -m pytest $(if $(QUICK),-m "not slow")
+	@# A place of its own for what it writes: of pytest's own places the oldest are deleted while others still use them.
+	@place=$$(mktemp -d) && $(PYTHON_VENV) -m pytest --basetemp="$$place/tests" $(if $(QUICK),-m "not slow") && rm -rf "$$place"
 
 check: setup ## linters, types, and whether generated files are current
 	.venv/bin/ruff check .
@@ -43,7 +44,7 @@ vercel: setup ## build with Vercel's CLI, check what came out, and test the func
 	$(PYTHON_VENV) -m dev.vercel check
 	$(PYTHON_VENV) -m dev.vercel test
 
-faults: setup ## every fault at every step, and load while servers are killed (the short form is part of make test)
+faults: setup ## every fault at every step, an adversary, and load while servers are killed (make test has the short form)
 	$(PYTHON_VENV) -m tests.faults
 
 bench: setup ## measure on this machine, side by side; writes bench/ (QUICK=1: a short run)

@@ -21,7 +21,6 @@ from .cache.freshness import CacheRules
 from .call import Answered, Call, Failed, Finish
 from .data.circuits import CircuitOpen, guarded
 from .data.functions import Function, Raised, run
-from .data.invalidation import invalidate_tags
 from .data.options import RouteOptions, Scope, check, names, rules
 from .data.pages import Held, HeldCodec
 from .data.routes import WORDING, Asked, RouteFunction, name_of, route
@@ -234,6 +233,9 @@ class Breakwater:
 
         Raises Problem (``store_unavailable``) where Redis cannot be reached, and older values may still be served.
         """
+        # Not needed for a hit.
+        from .data.invalidation import invalidate_tags
+
         await invalidate_tags(await self.instance(), tags)
 
     @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .afterwards import Afterwards
 from .base.values import dataclass
@@ -18,6 +18,9 @@ from .limits.limiter import Limits
 from .lookup import Lookup, both, constant, every
 from .source import Seen, Source
 from .turn import Stopwatch, Turn
+
+if TYPE_CHECKING:
+    from .limits.coalescing import Together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,12 +82,27 @@ class Looking:
 
     limits: Limits
     recent: Recent
+    _together: "list[Together]" = field(default_factory=list)
+    """What counts calls of one caller at once, as soon as there is one."""
 
     async def count[T](
         self, charge: Charge, wanted: Lookup[T], watch: Stopwatch, after: Afterwards
     ) -> tuple[Admission, T]:
         """Count a call and read what is wanted. Raises nothing."""
         admission, found = await self.limits.admit(charge, wanted, after)
+        self._note(admission, watch)
+        return admission, found
+
+    async def _count_together[T](
+        self, charge: Charge, wanted: Lookup[T], watch: Stopwatch, after: Afterwards
+    ) -> tuple[Admission, T]:
+        """The same; calls of one caller at once pay together. A page asks for many resources at a time."""
+        if not self._together:
+            # Not needed for AI answers.
+            from .limits.coalescing import Together
+
+            self._together.append(Together(self.limits))
+        admission, found = await self._together[0].admit(charge, wanted, after)
         self._note(admission, watch)
         return admission, found
 
@@ -130,7 +148,7 @@ class Looking:
             # Nothing to count, and nothing to read.
             admission, found = Admission(charge, Quota(True, "unlimited", ()), self.limits.mode), wanted.unread()
         else:
-            admission, found = await self.count(charge, wanted, watch, call.after)
+            admission, found = await self._count_together(charge, wanted, watch, call.after)
         return self._begin(call, admission, found, watch, drops, held=held)
 
     async def look_at_all[P, V](self, wished: Sequence[Wish[P, V]], watch: Stopwatch, now_ms: int) -> list[Turn[P, V]]:
@@ -138,7 +156,8 @@ class Looking:
         drops, first = self.recent.memory.drops, wished[0].call
         each = [self._wanted(one.call, one.source, one.codec, watch.started, now_ms) for one in wished]
         charge = Charge(first.subject, now_ms, first.deadline, first.cost)
-        admission, found = await self.count(charge, every([wanted for wanted, _ in each]), watch, first.after)
+        read = every([wanted for wanted, _ in each])
+        admission, found = await self._count_together(charge, read, watch, first.after)
         return [
             self._begin(one.call, admission, read, watch, drops, held=held)
             for one, (_, held), read in zip(wished, each, found, strict=True)

@@ -8,11 +8,10 @@ import pytest
 from dev.supabase import sign_user_token
 from lib.base.events import RequestDone
 from lib.limits.window import DAY_MS
-from lib.redis.store_time import StoreTime
-from tests.conftest import SupabaseStandIn
 from tests.rig.callers import a_caller
-from tests.rig.guard import PATIENT, Rig
-from tests.rig.instance import Instance, started, together
+from tests.rig.guard import Rig
+from tests.rig.instance import Instance, together
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -24,14 +23,6 @@ OFF_MS = [
 ]
 
 
-def off_by(rig: Rig, off_ms: int, **environ: str) -> Instance:
-    """An instance on a machine whose clock is off."""
-    machine = StoreTime(lambda: time.time_ns() + off_ms * 1_000_000)
-    made = started({**rig.environ, **PATIENT, **environ}, None, store_time=machine)
-    rig.instances.append(made)
-    return made
-
-
 def error_ms(instance: Instance) -> int:
     """How far an instance's time is from this machine's, which is Redis' as well."""
     return instance.parts.clock.now_ms() - time.time_ns() // 1_000_000
@@ -40,7 +31,7 @@ def error_ms(instance: Instance) -> int:
 @pytest.mark.parametrize("off_ms", OFF_MS)
 async def test_an_instance_corrects_itself_with_its_first_request(rig: Rig, off_ms: int) -> None:
     """From its first reply on it counts by the store's time, within what the round trip leaves open."""
-    instance = off_by(rig, off_ms)
+    instance = rig.off_by(off_ms)
     assert (await instance.ask()).status_code == 200
     assert abs(error_ms(instance)) <= 250
 
@@ -48,7 +39,7 @@ async def test_an_instance_corrects_itself_with_its_first_request(rig: Rig, off_
 @pytest.mark.parametrize("off_ms", OFF_MS)
 async def test_a_limit_holds_across_clocks(rig: Rig, off_ms: int) -> None:
     """No window is exceeded, whoever comes first: an instance's first call is counted again by the right time."""
-    good, wrong = off_by(rig, 0), off_by(rig, off_ms)
+    good, wrong = rig.off_by(0), rig.off_by(off_ms)
     caller = a_caller()
     replies = [await each.ask(f"question {n}", caller) for n in range(9) for each in (wrong, good)]
     assert sum(each.status_code == 200 for each in replies) == 10
@@ -60,7 +51,7 @@ async def test_a_limit_holds_across_clocks(rig: Rig, off_ms: int) -> None:
 @pytest.mark.parametrize("off_ms", OFF_MS)
 async def test_first_requests_at_once(rig: Rig, off_ms: int) -> None:
     """A new instance's first requests are all counted again where its clock was wrong."""
-    good, wrong = off_by(rig, 0), off_by(rig, off_ms)
+    good, wrong = rig.off_by(0), rig.off_by(off_ms)
     caller = a_caller()
     first = await together([wrong.ask(f"question {n}", caller) for n in range(8)])
     later = [await good.ask(f"later {n}", caller) for n in range(8)]
@@ -72,7 +63,7 @@ async def test_first_requests_at_once(rig: Rig, off_ms: int) -> None:
 async def test_a_circuit_is_open_for_its_time(rig: Rig, off_ms: int) -> None:
     """Whoever opens it, it is over when its time is: by the clock of the store."""
     rig.script.status = 500
-    wrong = off_by(rig, off_ms, BREAKER_FAILURES="3", BREAKER_COOLDOWN_MS="60000")
+    wrong = rig.off_by(off_ms, BREAKER_FAILURES="3", BREAKER_COOLDOWN_MS="60000")
     for number in range(3):
         await wrong.ask(f"question {number}", a_caller())
     circuit = rig.circuit
@@ -83,7 +74,7 @@ async def test_a_circuit_is_open_for_its_time(rig: Rig, off_ms: int) -> None:
 @pytest.mark.parametrize("off_ms", OFF_MS)
 async def test_an_entry_has_the_age_it_has(rig: Rig, off_ms: int) -> None:
     """What an instance with a wrong clock stores is as fresh for others as it is, and the other way round."""
-    good, wrong = off_by(rig, 0), off_by(rig, off_ms)
+    good, wrong = rig.off_by(0), rig.off_by(off_ms)
     await wrong.ask("of the wrong one")
     await good.ask("of the good one")
     for asked, query in ((good, "of the wrong one"), (wrong, "of the good one")):
@@ -93,7 +84,7 @@ async def test_an_entry_has_the_age_it_has(rig: Rig, off_ms: int) -> None:
 
 async def test_what_it_costs(rig: Rig) -> None:
     """A good clock costs one or two commands an instance, and the same again every half hour; no round trip."""
-    instance = off_by(rig, 0)
+    instance = rig.off_by(0)
     rig.forget_counts()
     for number in range(6):
         await instance.ask(f"question {number}", a_caller())
@@ -102,10 +93,10 @@ async def test_what_it_costs(rig: Rig) -> None:
 
 async def test_a_wrong_clock_leaves_no_key_for_ever(rig: Rig) -> None:
     """The key of a day that an instance took for today gets its TTL like any other."""
-    await off_by(rig, DAY_MS).ask()
-    await off_by(rig, -DAY_MS).ask()
+    await rig.off_by(DAY_MS).ask()
+    await rig.off_by(-DAY_MS).ask()
     found: Any = rig.server.keys("rl:*")
-    days = {int(name.rpartition(b":")[2]) for name in found}
+    days = {int(name.rpartition(":")[2]) for name in found}
     assert len(days) == 3
     assert rig.without_ttl() == []
 
@@ -121,7 +112,7 @@ async def test_a_clock_that_is_handed_in_is_believed(rig: Rig) -> None:
 @pytest.mark.parametrize("off_ms", OFF_MS)
 async def test_tokens_are_valid_by_the_store_s_time(rig: Rig, supabase: SupabaseStandIn, off_ms: int) -> None:
     """Once corrected, a machine that is a day ahead takes no valid token of a user for one that is over."""
-    instance = off_by(rig, off_ms)
+    instance = rig.off_by(off_ms)
     await instance.ask()
     for lifetime_s, kind in ((60, "user"), (-60, "address")):
         token = sign_user_token("somebody", supabase.jwt_secret, lifetime_s=lifetime_s)

@@ -21,6 +21,12 @@ from tests.rig.instance import Asked, Instance, together
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 async def until_followed(made: Instance, by: int = 1) -> None:
     """Until so many requests of the instance wait for another."""
     flights = made.guard.computing.leading.flights
@@ -115,22 +121,22 @@ async def test_a_stream_whose_only_reader_is_cancelled_is_closed(k: Kit) -> None
     await asyncio.gather(reading, return_exceptions=True)
     await outcome.after()
     assert provider.closed == 1
-    found: list[bytes] = k.redis.keys("*ai:supervisor*")  # type: ignore[assignment]
-    assert [key for key in map(str, found) if not key.startswith("epoch:")] == []
+    assert [key for key in map(str, k.server.keys("*ai:supervisor*")) if not key.startswith("epoch:")] == []
     assert not made.guard.computing.leading.flights
 
 
 async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
     """The claim was executed and its reply lost; what is computed then is not stored: nobody waits for that lock."""
+    k.needs_the_stand_in()
     provider = FakeProvider(held=True)
     made, call = k.instance(provider), k.call(limits="off")
-    k.faults.set(Fault(kind="drop", match='"NX"', times=1))
+    k.front.faults.set(Fault(kind="drop", match='"NX"', times=1))
     asking = asyncio.ensure_future(made.whole(call))
     await provider.until_asked()
-    assert k.redis.get(keys.lock(call.call.key)) is not None
+    assert k.server.get(keys.lock(call.call.key)) is not None
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    assert k.redis.get(keys.lock(call.call.key)) is None
+    assert k.server.get(keys.lock(call.call.key)) is None
     provider.held = False
     assert answered(await k.instance(provider).whole(k.again(call))).cache == "miss"
     assert k.time.slept == []
@@ -138,16 +144,17 @@ async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
 
 async def test_who_read_the_lock_of_work_that_ended_meanwhile_does_not_repeat_it(k: Kit) -> None:
     """Its reply is late: by now the value is stored, and the instance knows that the lock is over. One call."""
+    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(k.another(call, "so that the epochs exist"))
     provider.held = True
     leader = asyncio.ensure_future(made.whole(call))
     await provider.until_asked(2)
-    k.faults.set(Fault(kind="delay", delay_ms=1_000, match="MGET", times=1))
-    read = k.executed("mget")
+    k.front.faults.set(Fault(kind="delay", delay_ms=1_000, match="MGET", times=1))
+    read = k.commands()["mget"]
     late = asyncio.ensure_future(made.whole(k.again(call)))
-    await until(lambda: k.executed("mget") > read)
+    await until(lambda: k.commands()["mget"] > read)
     provider.go()
     await leader
     assert answered(await late).cache == "collapsed"
@@ -163,8 +170,8 @@ async def test_an_entry_that_vanished_is_computed_anew_at_once(k: Kit) -> None:
     # Under epochs that exist: a lock of before their first creation says nothing to anybody.
     other = k.another(call, "something else")
     await made.whole(other)
-    k.redis.delete(other.call.key)
-    assert k.redis.get(keys.lock(other.call.key)) is not None
+    k.server.delete(other.call.key)
+    assert k.server.get(keys.lock(other.call.key)) is not None
     assert answered(await made.whole(k.again(other))).cache == "miss"
     assert k.time.slept == []
 
@@ -200,7 +207,7 @@ async def test_a_bug_leaves_no_lock(k: Kit, provider: FakeProvider, codec: Answe
     made, call = k.instance(provider, rules=LockRules(600)), k.call(stream=stream)
     with pytest.raises((TypeError, LookupError)):
         await _whole(made, call, codec)
-    assert k.redis.get(keys.lock(call.call.key)) is None
+    assert k.server.get(keys.lock(call.call.key)) is None
     assert not made.guard.computing.leading.flights
     assert renewals() == []
 
@@ -216,7 +223,7 @@ async def test_a_bug_in_a_refresh_leaves_no_lock(k: Kit) -> None:
     assert answered(outcome).cache == "stale"
     with pytest.raises(TypeError):
         await outcome.after()
-    assert k.redis.get(keys.lock(call.call.key)) is None
+    assert k.server.get(keys.lock(call.call.key)) is None
     assert renewals() == []
 
 

@@ -28,7 +28,7 @@ from lib.redis import keys
 from tests.rig.callers import a_caller
 from tests.rig.clock import until
 from tests.rig.door import Counted, Gate, a_name, an_instance, bill, client, door, get
-from tests.rig.guard import PATIENT, Rig
+from tests.rig.guard import Rig
 from tests.rig.instance import together
 from tests.rig.redis import RedisFront
 
@@ -576,7 +576,7 @@ async def test_a_crash_still_sends(rig: Rig) -> None:
 
 def environ_of(front: RedisFront, **more: str) -> dict[str, str]:
     """A Redis, and nothing else."""
-    return {"KV_REST_API_URL": front.url, "KV_REST_API_TOKEN": front.token, **PATIENT, **more}
+    return {**front.environ, **more}
 
 
 def test_a_script(front: RedisFront) -> None:

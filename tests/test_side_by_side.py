@@ -18,8 +18,8 @@ from bench.calling import Connection, Got
 from bench.processes import function
 from bench.subjects import ask
 from dev.serve import ThreadedServer
-from tests.conftest import Store, UpstashStandIn
 from tests.rig.callers import a_caller
+from tests.rig.redis import RedisFront, Store
 from tests.rig.script import Script
 
 ROOT = Path(__file__).parents[1]
@@ -58,13 +58,11 @@ def script() -> Iterator[Script]:
 
 
 @pytest.fixture(scope="module")
-def both(old_tree: Path, script: Script, _upstash: UpstashStandIn) -> Iterator[Both]:
+def both(old_tree: Path, script: Script, _upstash: RedisFront) -> Iterator[Both]:
     """Both, over one Redis and one backend."""
     environ = {
-        "KV_REST_API_URL": _upstash.url,
-        "KV_REST_API_TOKEN": _upstash.token,
+        **_upstash.environ,
         "CLOUD_RUN_AI_URL": script.url,
-        "REDIS_TIMEOUT_MS": "10000",
         "LEDGER_FLUSH_COMMANDS": "1",
     }
     with (
@@ -114,9 +112,8 @@ def test_each_has_circuits_of_its_own(both: Both, redis: Store) -> None:
         assert time.monotonic() < give_up
         time.sleep(0.01)
     assert asked(both.new, "fails as well", a_caller()).status == 503
-    # Their calls; this release has also asked on its own account, twice after a doubtful answer.
-    questions = [each["query"] for each in both.script.questions]
-    assert (len(questions) - questions.count("ping"), questions.count("ping")) == (6, 2)
+    # This release has also asked on its own account, twice after a doubtful answer.
+    assert (both.script.asked, both.script.checks) == (6, 2)
     redis.command("DEL", "cb:cloud-run", "cb:2:cloud-run")
     both.script.reset()
     assert [asked(each, "again", a_caller()).status for each in (both.old, both.new)] == [200, 200]

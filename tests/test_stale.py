@@ -15,6 +15,13 @@ from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 HOUR_MS = 3_600_000
 SERVER = ProviderFailed("server", "HTTP 500")
 
@@ -56,7 +63,7 @@ async def test_a_refresh_that_fails_changes_nothing(k: Kit) -> None:
     for asked in (2, 3):
         assert answered(await made.whole(k.again(call))).cache == "stale"
         assert provider.asked == asked
-    assert k.redis.get(keys.lock(call.call.key)) is None
+    assert k.server.get(keys.lock(call.call.key)) is None
     provider.fails = None
     await made.whole(k.again(call))
     assert answered(await made.whole(k.again(call))).cache == "hit"
@@ -64,12 +71,13 @@ async def test_a_refresh_that_fails_changes_nothing(k: Kit) -> None:
 
 async def test_a_refresh_that_meets_an_outage_is_no_failure(k: Kit) -> None:
     """Redis goes between the reply and the refresh: nobody is asked, nothing breaks."""
+    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(call)
     k.later(HOUR_MS)
     outcome = await made.handle(k.again(call))
-    k.faults.set(Fault(kind="status", status=500))
+    k.front.faults.set(Fault(kind="status", status=500))
     await outcome.after()
     assert provider.asked == 1
 
@@ -100,7 +108,7 @@ async def test_the_grace_is_configurable(k: Kit) -> None:
     provider, rules = FakeProvider(), CacheRules(60_000, 30_000, 120_000)
     call = k.call(cache=rules)
     await k.instance(provider).whole(call)
-    left = k.redis.pttl(call.call.key)
+    left = k.server.pttl(call.call.key)
     assert isinstance(left, int)
     assert 170_000 < left <= 180_000
 
@@ -111,7 +119,7 @@ async def test_a_stale_answer_is_never_served_across_an_invalidation(k: Kit) -> 
     made, call = k.instance(provider), k.call()
     await made.whole(call)
     k.later(HOUR_MS)
-    k.redis.set(epochs.session_key(ROUTE, "s"), "another")
+    k.server.set(epochs.session_key(ROUTE, "s"), "another")
     provider.fails = SERVER
     assert not isinstance((await made.whole(k.again(call))).result, Answered)
 
@@ -126,7 +134,7 @@ async def test_a_refresh_across_an_invalidation_is_not_served(k: Kit) -> None:
     provider.held = True
     after = asyncio.ensure_future(outcome.after())
     await provider.until_asked(2)
-    k.redis.set(keys.epoch_route(ROUTE), "another")
+    k.server.set(keys.epoch_route(ROUTE), "another")
     provider.go()
     await after
     assert answered(await made.whole(k.again(call))).cache == "miss"

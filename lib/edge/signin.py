@@ -40,20 +40,15 @@ class SignIn:
 
     async def user(self, authorization: str | None) -> str | None:
         """The user id in a valid ``Bearer`` access token of a signed-in user, else None."""
-        claims = await self._claims(authorization)
-        user = claims.get("sub")
-        # Supabase signs anybody in anonymously, as often as asked: such a user is as good as none.
-        signed_in = claims.get("role") == "authenticated" and claims.get("is_anonymous") is not True
-        return user if signed_in and isinstance(user, str) and user else None
+        return _user(await self._claims(authorization))
 
     async def roles(self, authorization: str | None) -> frozenset[str]:
         """The roles that the project gave to a signed-in user: ``role`` or ``roles`` in the ``app_metadata``.
 
         A user cannot change these; ``user_metadata`` is the user's own.
         """
-        if await self.user(authorization) is None:
-            return frozenset()
-        about = (await self._claims(authorization)).get("app_metadata")
+        claims = await self._claims(authorization)
+        about = claims.get("app_metadata") if _user(claims) is not None else None
         given = (about.get("role"), about.get("roles")) if isinstance(about, dict) else ()
         listed = [role for each in given for role in (each if isinstance(each, list) else [each])]
         return frozenset(role for role in listed if isinstance(role, str))
@@ -135,3 +130,11 @@ def _check_times(claims: Mapping[str, Any], now_s: float) -> None:
         raise jwt.ExpiredSignatureError("over")
     if since > now_s + _LEEWAY_S:
         raise jwt.ImmatureSignatureError("not valid yet")
+
+
+def _user(claims: Mapping[str, Any]) -> str | None:
+    """The signed-in user of a valid token's claims."""
+    user = claims.get("sub")
+    # Supabase signs anybody in anonymously, as often as asked: such a user is as good as none.
+    signed_in = claims.get("role") == "authenticated" and claims.get("is_anonymous") is not True
+    return user if signed_in and isinstance(user, str) and user else None

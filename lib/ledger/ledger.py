@@ -123,7 +123,7 @@ class Ledger:
                 self._requests += 1
                 count_request(event, totals, timed)
             case ProviderAsked() | ProviderAnswered() | ProviderFailure():
-                self._count_provider(event, totals, timed)
+                _count_provider(event, totals, timed, self.vcpus)
             case StoreFailed(store, _, reason):
                 totals[_store_error(store, reason)] += 1
             case DataRead(family, tier, size):
@@ -140,22 +140,6 @@ class Ledger:
                 pass
         if event.level >= WARNING:
             self.news.append(event)
-
-    def _count_provider(
-        self, event: ProviderAsked | ProviderAnswered | ProviderFailure, totals: Totals, timed: Timed
-    ) -> None:
-        name = known(event.provider, places.PROVIDERS)
-        match event:
-            case ProviderAsked():
-                totals["provider_calls", name] += 1
-                timed[f"calls.{name}"] += 1
-            case ProviderAnswered(provider, ms):
-                vcpu_ms = round(ms * self.vcpus.get(provider, 0.0))
-                observe(totals, PROVIDER_DURATION.counts(ms, name))
-                totals["vcpu_ms", name] += vcpu_ms
-                timed["vcpu_ms"] += vcpu_ms
-            case ProviderFailure():
-                totals["provider_failures", name] += 1
 
     # Flush
 
@@ -288,3 +272,20 @@ def _count_read(family: str, tier: str, size: int, totals: Totals, timed: Timed)
     if tier in places.SERVED_TIERS:
         totals["data_saved_bytes", family] += size
         timed["data_hits"] += 1
+
+
+def _count_provider(
+    event: ProviderAsked | ProviderAnswered | ProviderFailure, totals: Totals, timed: Timed, vcpus: Mapping[str, float]
+) -> None:
+    name = known(event.provider, places.PROVIDERS)
+    match event:
+        case ProviderAsked():
+            totals["provider_calls", name] += 1
+            timed[f"calls.{name}"] += 1
+        case ProviderAnswered(provider, ms):
+            vcpu_ms = round(ms * vcpus.get(provider, 0.0))
+            observe(totals, PROVIDER_DURATION.counts(ms, name))
+            totals["vcpu_ms", name] += vcpu_ms
+            timed["vcpu_ms"] += vcpu_ms
+        case ProviderFailure():
+            totals["provider_failures", name] += 1

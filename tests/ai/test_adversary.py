@@ -28,7 +28,7 @@ POISON = "poison"
 
 def circuit(k: Kit, name: str) -> Circuit:
     """A provider's circuit as Redis holds it."""
-    text = k.redis.get(keys.circuit(name))
+    text = k.server.get(keys.circuit(name))
     assert text is None or isinstance(text, str)
     return stored.parse(text)
 

@@ -263,29 +263,29 @@ async def test_the_list_of_layouts(k: Kit) -> None:
     for text in ("9/minute", "99/minute", "9/minute"):
         await use(k, k.instance(provider, limits=text), 2)
     at_s = k.time.ms // 1000
-    assert k.redis.get(keys.SHAPES) == f'{{"{provider.name}":[["cm8",{at_s}],["cm4",{at_s}]]}}'
+    assert k.server.get(keys.SHAPES) == f'{{"{provider.name}":[["cm8",{at_s}],["cm4",{at_s}]]}}'
     made = k.instance(provider, limits="9/minute")
     for hours in (23, 2, 23, 2):
         k.time.ms += hours * HOUR_MS
         await use(k, made, 1)
-    assert k.redis.get(keys.SHAPES) == f'{{"{provider.name}":[["cm4",{at_s + 50 * 3_600}]]}}'
+    assert k.server.get(keys.SHAPES) == f'{{"{provider.name}":[["cm4",{at_s + 50 * 3_600}]]}}'
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"p":1}', '{"p":[1,["cm4"],["cm4","x"],[["cm4"],1]]}', "null", "7"])
 async def test_a_list_that_is_not_readable(k: Kit, text: str) -> None:
     """It lists nothing, and is written anew."""
     provider = FakeProvider()
-    k.redis.set(keys.SHAPES, text.replace('"p"', f'"{provider.name}"'))
+    k.server.set(keys.SHAPES, text.replace('"p"', f'"{provider.name}"'))
     made = k.instance(provider, limits="9/minute")
     assert await use(k, made, 10) == 9
-    assert str(k.redis.get(keys.SHAPES)).startswith(f'{{"{provider.name}":[["cm4",')
+    assert str(k.server.get(keys.SHAPES)).startswith(f'{{"{provider.name}":[["cm4",')
 
 
 @pytest.mark.parametrize("tag", ["cm5", "xm4", "cm4-", "", "cm4-cw8", "head-cm4"])
 async def test_a_layout_of_another_release(k: Kit, tag: str) -> None:
     """A tag that this release does not know is left alone."""
     provider = FakeProvider()
-    k.redis.set(keys.SHAPES, f'{{"{provider.name}":[["{tag}",{k.time.ms // 1000}]]}}')
+    k.server.set(keys.SHAPES, f'{{"{provider.name}":[["{tag}",{k.time.ms // 1000}]]}}')
     made = k.instance(provider, limits="9/minute")
     assert await use(k, made, 10) == 9
 

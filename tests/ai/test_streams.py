@@ -24,7 +24,6 @@ from lib.redis import keys
 from tests.rig.ai import FakeProvider, Kit, answered, lifespan, over
 from tests.rig.clock import until
 from tests.rig.instance import Instance, routes
-from tests.rig.redis import TOKEN
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +125,7 @@ async def test_a_cut_stream_ends_with_an_error_event(
     assert not any("finish" in json.dumps(each.get("type", "")) for each in found)
     await over(made, 1)
     # Nothing is kept, and the lock is free.
-    await until(lambda: not [key for key in k.redis.keys("*") if "s-" in key or ":s:" in key])
+    await until(lambda: not [key for key in k.server.keys("*") if "s-" in key or ":s:" in key])
 
 
 @ROUTES
@@ -150,7 +149,7 @@ async def test_a_client_that_leaves_ends_the_providers_call(
 ) -> None:
     """Under uvicorn: the generator is closed, nothing is left in the instance, and the circuit is none the wiser."""
     now_ms, provider.is_well = Clock().now_ms(), True
-    k.redis.set(keys.circuit(provider.name), stored.dump(Circuit("open", 1, until_ms=now_ms)))
+    k.server.set(keys.circuit(provider.name), stored.dump(Circuit("open", 1, until_ms=now_ms)))
     if pieces and stream:
         provider.go(pieces)
         async with client.stream("POST", SUPERVISOR, json=body(SUPERVISOR, stream=True)) as response:
@@ -163,7 +162,7 @@ async def test_a_client_that_leaves_ends_the_providers_call(
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     await over(made, 1)
-    circuit = stored.parse(str(k.redis.get(keys.circuit(provider.name))))
+    circuit = stored.parse(str(k.server.get(keys.circuit(provider.name))))
     assert (circuit.state, circuit.failures) == ("closed", 0)
     assert provider.closed == 1
     provider.held = False
@@ -269,8 +268,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
     slow = _Slow()
     upstream = await serve(slow)
     environ = {
-        "KV_REST_API_URL": k.url,
-        "KV_REST_API_TOKEN": TOKEN,
+        **k.environ,
         "OPENAI_API_KEY": "x",
         "OPENAI_BASE_URL": upstream.url,
     }

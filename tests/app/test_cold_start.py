@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import UpstashStandIn
+from tests.rig.redis import RedisFront
 from tests.rig.script import Script
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ FIRST_HITS = {
 
 @pytest.mark.parametrize(("module", "method", "path", "packages", "never", "most"), FIRST_HITS.values(), ids=FIRST_HITS)
 def test_a_first_hit(
-    upstash: UpstashStandIn,
+    upstash: RedisFront,
     script: Script,
     module: str,
     method: str,
@@ -118,10 +118,7 @@ def test_a_first_hit(
     script.reset()
     environ = {
         "PATH": os.environ["PATH"],
-        "KV_REST_API_URL": upstash.url,
-        "KV_REST_API_TOKEN": upstash.token,
-        "REDIS_TIMEOUT_MS": "10000",
-        "REDIS_SLOW_MS": "10000",
+        **upstash.environ,
         "CLOUD_RUN_AI_URL": script.url,
         "VERCEL": "1",
     }

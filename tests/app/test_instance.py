@@ -10,7 +10,7 @@ import pytest
 from lib.app.instance import Instance
 from lib.app.wiring import Parts
 from lib.edge.problems import BadSettings
-from tests.conftest import UpstashStandIn
+from tests.rig.redis import RedisFront
 
 ENVIRON = {"REDIS_ENABLED": "false"}
 
@@ -69,9 +69,9 @@ def test_faults_are_found_again() -> None:
     run(twice)
 
 
-def test_goodbye_flushes_every_ledger(upstash: UpstashStandIn) -> None:
+def test_goodbye_flushes_every_ledger(upstash: RedisFront) -> None:
     """At the end of an instance the counts of all its parts go to Redis."""
-    environ = {"KV_REST_API_URL": upstash.url, "KV_REST_API_TOKEN": upstash.token, "REDIS_TIMEOUT_MS": "10000"}
+    environ = upstash.environ
 
     async def count_and_leave() -> list[int]:
         both = [await Instance({**environ, "REDIS_SLOW_MS": slow})() for slow in ("10000", "20000")]

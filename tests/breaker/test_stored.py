@@ -10,7 +10,7 @@ from lib.breaker import circuit as breaker
 from lib.breaker.circuit import Circuit
 from lib.breaker.stored import dump, parse, swap, ttl_ms
 from lib.redis.errors import RedisDown
-from tests.conftest import Store
+from tests.rig.redis import Store
 
 NOW = 1_763_553_600_000
 NEW = Circuit()

@@ -18,6 +18,7 @@ import redis as redis_py
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dev.faults import respond
+from dev.redis_server import RedisServer
 from dev.routes import routes_app
 from dev.serve import ThreadedServer
 from lib.app.settings import Settings
@@ -89,16 +90,15 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with redis_front() as front, outsides() as outside:
+    with RedisServer.start() as redis, redis_front(redis) as front, outsides() as outside:
         environ = {
-            "KV_REST_API_URL": front.url,
-            "KV_REST_API_TOKEN": front.token,
+            **front.environ,
             "CLOUD_RUN_AI_URL": f"{outside.url}/ai",
             "GEMINI_API_KEY": "key",
             "GROQ_API_KEY": "key",
             "ADMIN_TOKEN": "a-token-of-some-length",
         }
-        made = Served(environ, front.redis_url)
+        made = Served(environ, front.server.url)
         with ThreadedServer(made) as server:
             made.url = server.url
             seed(made.redis_url)

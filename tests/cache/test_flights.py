@@ -36,12 +36,18 @@ from lib.pieces import Delta, Done
 from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
+from lib.redis.tcp import Tcp
 from tests.rig.ai import ROUTE, FakeProvider, Kit, answered, lifespan
 from tests.rig.clock import until
 from tests.rig.instance import routes, together
-from tests.rig.redis import TOKEN
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
 
 
 async def test_concurrent_misses_of_one_instance_make_one_call(k: Kit) -> None:
@@ -83,11 +89,11 @@ async def test_a_follower_takes_over_from_a_dead_leader(k: Kit) -> None:
     """CASE 23: the lock of a killed instance runs out, and whoever looks next computes; until then few looks."""
     works, call = FakeProvider(), k.call()
     follows = k.instance(works)
-    k.redis.set(keys.lock(call.call.key), lock.owner("-.-.-", "dead"))
+    k.server.set(keys.lock(call.call.key), lock.owner("-.-.-", "dead"))
 
     async def run_out() -> None:
         if sum(k.time.slept) >= 10.0:
-            k.redis.delete(keys.lock(call.call.key))
+            k.server.delete(keys.lock(call.call.key))
 
     k.time.on_sleep = run_out
     outcome = await follows.whole(call)
@@ -119,7 +125,7 @@ async def test_a_follower_waits_as_long_as_the_leader_works(k: Kit) -> None:
 async def test_a_follower_whose_time_is_up_says_so(k: Kit) -> None:
     """It waits until its own deadline, and then fails as a timeout; nothing is asked twice."""
     provider, call = FakeProvider(), k.call(left_s=3.0)
-    k.redis.set(keys.lock(call.call.key), lock.owner("-.-.-", "another"))
+    k.server.set(keys.lock(call.call.key), lock.owner("-.-.-", "another"))
     outcome = await k.instance(provider).whole(call)
     assert isinstance(outcome.result, Failed)
     assert outcome.result.failure.kind == "timeout"
@@ -132,14 +138,14 @@ async def test_a_lock_is_renewed_while_its_holder_works(k: Kit) -> None:
     made, call = k.instance(provider, rules=LockRules(300)), k.call(cache=CacheRules(60_000, 0, 3_600_000))
     leader = asyncio.ensure_future(made.whole(call))
     await provider.until_asked()
-    owner = k.redis.get(keys.lock(call.call.key))
+    owner = k.server.get(keys.lock(call.call.key))
     # The round trip of the count, that of the lock, and three renewals.
     await made.until_sent(5)
-    assert k.redis.get(keys.lock(call.call.key)) == owner
+    assert k.server.get(keys.lock(call.call.key)) == owner
     provider.go()
     assert answered(await leader).cache == "miss"
     # Whatever is left of the lock: nobody waits for it.
-    k.redis.set(keys.lock(call.call.key), str(owner))
+    k.server.set(keys.lock(call.call.key), str(owner))
     k.time.ms += 61_000
     again = answered(await k.instance(provider).whole(k.again(call)))
     assert (again.cache, k.time.slept) == ("miss", [])
@@ -149,13 +155,13 @@ async def test_of_several_followers_of_a_dead_leader_one_takes_over(k: Kit) -> N
     """The leader was killed: one of three instances computes, the others have its value."""
     works, call = FakeProvider(), k.call()
     key = call.call.key
-    k.redis.set(keys.lock(key), lock.owner("-.-.-", "dead"))
+    k.server.set(keys.lock(key), lock.owner("-.-.-", "dead"))
 
     async def run_out() -> None:
-        if sum(k.time.slept) >= 30.0 and str(k.redis.get(keys.lock(key))).endswith("dead"):
-            k.redis.delete(keys.lock(key))
-        elif k.redis.get(keys.lock(key)) is not None and works.asked:
-            await until(lambda: k.redis.get(key) is not None)
+        if sum(k.time.slept) >= 30.0 and str(k.server.get(keys.lock(key))).endswith("dead"):
+            k.server.delete(keys.lock(key))
+        elif k.server.get(keys.lock(key)) is not None and works.asked:
+            await until(lambda: k.server.get(key) is not None)
 
     k.time.on_sleep = run_out
     outcomes = await together([k.instance(works).whole(k.again(call)) for _ in range(3)])
@@ -184,7 +190,7 @@ async def test_who_left_before_the_decision_takes_nothing_from_a_provider(k: Kit
     assert provider.asked == 0
     budget = keys.windows(made.chain.links[0].subject.id, k.time.ms // DAY_MS)
     assert not [command for commands in made.sent for command in commands if budget in command]
-    assert k.redis.exists(budget) == 0
+    assert k.server.exists(budget) == 0
     assert not made.guard.computing.leading.flights
 
 
@@ -258,7 +264,7 @@ async def test_an_abandoned_stream_that_nobody_wants_is_closed(k: Kit) -> None:
     await outcome.result.pieces.aclose()
     await outcome.after()
     assert provider.closed == 1
-    assert k.redis.get(keys.lock(call.call.key)) is None
+    assert k.server.get(keys.lock(call.call.key)) is None
     provider.held = False
     assert answered(await made.whole(k.again(call))).cache == "miss"
     assert k.time.slept == []
@@ -408,7 +414,7 @@ async def test_whoever_meets_new_epochs_with_its_claim_looks_again(k: Kit, monke
     provider, call, claim = FakeProvider(), k.call(), lock.claim
 
     def claim_after_another(*about: Any) -> Any:
-        k.redis.set(keys.epoch_route(ROUTE), "theirs")
+        k.server.set(keys.epoch_route(ROUTE), "theirs")
         return claim(*about)
 
     monkeypatch.setattr(lock, "claim", claim_after_another)
@@ -423,7 +429,7 @@ async def test_an_invalidation_ends_a_flight_in_its_instance(k: Kit) -> None:
     made, call = k.instance(provider), k.call()
     leader = asyncio.ensure_future(made.whole(call))
     await provider.until_asked()
-    k.redis.set(keys.epoch_route(ROUTE), "another")
+    k.server.set(keys.epoch_route(ROUTE), "another")
     provider.texts = ("new",)
     late = asyncio.ensure_future(made.whole(k.again(call)))
     await provider.until_asked(2)
@@ -438,7 +444,7 @@ async def test_an_invalidation_ends_a_flight_elsewhere(k: Kit) -> None:
     call = k.call()
     leader = asyncio.ensure_future(k.instance(old).whole(call))
     await old.until_asked()
-    k.redis.set(keys.epoch_route(ROUTE), "another")
+    k.server.set(keys.epoch_route(ROUTE), "another")
     after = answered(await k.instance(new).whole(k.again(call)))
     assert (after.value.text, after.cache) == ("new", "miss")
     assert k.time.slept == []
@@ -452,8 +458,8 @@ async def test_an_entry_of_before_an_invalidation_is_computed_once(k: Kit) -> No
     provider, call = FakeProvider(), k.call()
     await k.instance(provider).whole(call)
     key = call.call.key
-    k.redis.set(keys.lock(key), lock.owner("gone", "before"), px=15_000)
-    k.redis.set(epochs.session_key(ROUTE, "s"), "another")
+    k.server.set(keys.lock(key), lock.owner("gone", "before"), px=15_000)
+    k.server.set(epochs.session_key(ROUTE, "s"), "another")
     k.sleepers_wait_for(call)
     outcomes = await together([k.instance(provider).whole(k.again(call)) for _ in range(4)])
     assert provider.asked == 2
@@ -469,10 +475,10 @@ async def test_a_lock_is_released_by_its_owner_only(k: Kit) -> None:
     assert await redis.run(lock.claim("answer", "1|a", rules), "claim", 5) is True
     assert await redis.run(lock.claim("answer", "1|b", rules), "claim", 5) is False
     assert await redis.run(lock.release("answer", "1|b"), "claim", 5) == 0
-    k.redis.delete(keys.lock("answer"))
+    k.server.delete(keys.lock("answer"))
     assert await redis.run(lock.claim("answer", "1|b", rules), "claim", 5) is True
     assert await redis.run(lock.release("answer", "1|a"), "claim", 5) == 0
-    assert k.redis.get(keys.lock("answer")) == "1|b"
+    assert k.server.get(keys.lock("answer")) == "1|b"
     assert await redis.run(lock.release("answer", "1|b"), "claim", 5) == 1
 
 
@@ -537,12 +543,13 @@ async def test_without_limits_the_lock_decides_as_well(k: Kit) -> None:
 
 async def test_redis_gone_between_ask_and_claim_is_no_failure(k: Kit) -> None:
     """The answer is computed once, counted elsewhere and not kept; the next one with Redis computes it anew."""
+    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call(limits="off")
-    k.faults.set(Fault(kind="status", status=500, match='"SET"'))
+    k.front.faults.set(Fault(kind="status", status=500, match='"SET"'))
     assert answered(await made.whole(call)).value.text
     assert made.limits.mode == "local"
-    k.faults.clear()
+    k.front.faults.clear()
     assert provider.asked == 1
     assert not made.guard.computing.leading.flights
 
@@ -609,7 +616,7 @@ def _ask_from_a_process(environ: dict[str, str], asks: int, ready: Any, go: Any,
         parts = build(Settings.from_env(environ), Clock(sleep=sleep))
         redis = parts.guard.limits.redis
         assert redis is not None
-        assert isinstance(redis.redis, Upstash)
+        assert isinstance(redis.redis, Upstash | Tcp)
         redis.redis = replace(redis.redis, sent=lambda commands: sent.append(_purpose(commands)))
 
         app: Any = routes(parts)
@@ -642,12 +649,7 @@ def _fleet(k: Kit, lease_ms: int, backend: _Counting, asks: int = 5) -> Iterator
     gos = [context.Event() for _ in range(4)]
     with ThreadedServer(backend) as served:
         environ = {
-            "KV_REST_API_URL": k.url,
-            "KV_REST_API_TOKEN": TOKEN,
-            # A busy machine is neither a Redis that is out nor a slow one, about which somebody is alerted.
-            "REDIS_TIMEOUT_MS": "60000",
-            "REDIS_CONNECT_TIMEOUT_MS": "60000",
-            "REDIS_SLOW_MS": "60000",
+            **k.environ,
             "CLOUD_RUN_AI_URL": served.url,
             "SINGLE_FLIGHT_LEASE_MS": str(lease_ms),
             "RATELIMIT_AI_SUPERVISOR": "100/minute",
@@ -669,7 +671,7 @@ async def test_twenty_concurrent_misses_in_four_processes_make_one_call(k: Kit) 
     """CASE 23: twenty identical questions in 4 real processes: 1 provider call, everybody answered, few looks."""
     backend, rules = _Counting(), LockRules(6_000)
     for name in epochs.of_session(ROUTE, "s"):
-        k.redis.set(name, "known")
+        k.server.set(name, "known")
     with _fleet(k, rules.lease_ms, backend) as fleet:
         for go in fleet.gos:
             go.set()

@@ -7,10 +7,10 @@ import pytest
 from dev.supabase import sign_user_token
 from lib.base.env import Secret
 from lib.edge.tokens import view_of
-from tests.conftest import SupabaseStandIn
 from tests.rig.data import menu, read, site
 from tests.rig.door import Counted, an_instance, bill
 from tests.rig.guard import Rig
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["rest", "tcp"])
-def transport(request: pytest.FixtureRequest) -> Any:
+def transport(request: pytest.FixtureRequest) -> str:
     """Redis over both."""
-    return request.param
+    return str(request.param)
 
 
 def batch(instance: Instance, *resources: Resource, limit: RouteLimit = UNCOUNTED) -> DataRoutes:
@@ -36,7 +36,7 @@ def url(*wanted: str) -> str:
 
 
 async def test_what_it_costs(rig: Rig) -> None:
-    """As much as one read: one call of the limit, one MGET, one round trip; from memory the limit alone."""
+    """CASE 44: as much as one read: one call of the limit, one MGET, one round trip; from memory the limit alone."""
     wanted = [menu(Counted(n), strict=True) for n in range(5)]
     app = batch(an_instance(rig), *wanted, limit=route_limit("9/minute", a_name()))
     caller, path = a_caller(), url(*(f"{each.name}:1" for each in wanted))

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["rest", "tcp"])
-def transport(request: pytest.FixtureRequest) -> Any:
+def transport(request: pytest.FixtureRequest) -> str:
     """Redis over both."""
-    return request.param
+    return str(request.param)
 
 
 ADMIN, DEMO = "admin-token-of-this-test", "demo-token-of-this-test"
@@ -69,7 +69,7 @@ async def test_ones_own_place_is_exact(instance: Instance) -> None:
 
 
 async def test_only_what_changed_is_invalidated(instance: Instance, rig: Rig) -> None:
-    """A member far down changes no list: 1 command, billed with those inside; one in the first hundred the long one."""
+    """CASE 42: a write invalidates after it stands, and only the lists that it changed; then they show it."""
     for n in range(120):
         rig.server.zadd("ranking:demo", {f"m{n}": 1000 - n})
     found = list[int]()

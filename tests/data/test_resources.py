@@ -24,9 +24,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["rest", "tcp"])
-def transport(request: pytest.FixtureRequest) -> Any:
+def transport(request: pytest.FixtureRequest) -> str:
     """Redis over both."""
-    return request.param
+    return str(request.param)
 
 
 def down() -> OriginFailed:
@@ -38,7 +38,7 @@ def down() -> OriginFailed:
 
 
 async def test_what_a_read_costs(rig: Rig) -> None:
-    """A miss is 2 commands and the lock, and the entry after the reply; a hit in Redis or here 2."""
+    """CASE 44: a miss is 2 commands and the lock, and the entry after the reply; a hit in Redis or here 2."""
     limit, caller = route_limit("9/minute", a_name()), a_caller()
     wanted, found = menu(Counted()), list[list[int]]()
     first, second = (site(an_instance(rig), wanted, limit) for _ in range(2))
@@ -54,7 +54,7 @@ async def test_what_a_read_costs(rig: Rig) -> None:
 
 
 async def test_without_a_limit_a_hit_here_costs_nothing(rig: Rig) -> None:
-    """Redis is not asked; a strict resource looks each time, at 1 command."""
+    """CASE 44: Redis is not asked; a strict resource looks each time, at 1 command."""
     for strict, costs in ((False, [0, 0]), (True, [1, 1])):
         wanted = menu(Counted(), strict=strict)
         first, second = (site(an_instance(rig), wanted) for _ in range(2))
@@ -77,7 +77,7 @@ async def test_what_was_computed_here_is_looked_up_once_more(rig: Rig) -> None:
 
 
 async def test_fifty_misses_on_three_instances_ask_once(rig: Rig) -> None:
-    """Acceptance (a): case 41."""
+    """CASE 41: acceptance (a)."""
     gate = Gate()
     function = Counted({"menus": 7}, gate=gate)
     wanted = menu(function)
@@ -91,14 +91,14 @@ async def test_fifty_misses_on_three_instances_ask_once(rig: Rig) -> None:
 
 
 async def test_a_leader_that_is_gone_is_succeeded(rig: Rig) -> None:
-    """Acceptance (b): its lock runs out, and one of the others takes over."""
+    """CASE 41, acceptance (b): its lock runs out, and one of the others takes over."""
     function = Counted("new")
     wanted = menu(function)
     key = wanted.filled({"id": "1"})
     app = site(an_instance(rig, SINGLE_FLIGHT_LEASE_MS="300"), wanted)
     await read(app)
     words = [rig.server.get(each) for each in epochs.of_tags(wanted.route, wanted.tags_of({"id": "1"}))]
-    generation = ".".join(word.decode() for word in words if isinstance(word, bytes))
+    generation = ".".join(map(str, words))
     rig.server.delete(key)
     rig.server.set(keys.lock(key), f"{generation}|killed", px=300)
     replies = await asyncio.gather(*(read(app) for _ in range(5)))
@@ -213,7 +213,7 @@ async def test_an_error_is_not_kept(rig: Rig) -> None:
 
 
 async def test_an_origin_that_is_down(rig: Rig) -> None:
-    """Acceptance (g): an older value with its age and why; then 503 with Retry-After; a circuit of its own."""
+    """CASE 41, (g): an older value with its age and why; then 503 with Retry-After; a circuit of its own."""
     function = Counted("old")
 
     async def checked() -> None:
@@ -244,7 +244,7 @@ async def test_an_origin_that_is_down(rig: Rig) -> None:
 
 
 async def test_an_invalidation_while_the_origin_is_read(rig: Rig) -> None:
-    """Acceptance (c): the next read misses, in the instance that read and in others."""
+    """CASE 42, acceptance (c): the next read misses, in the instance that read and in others."""
     gate = Gate()
     function = Counted("old", gate=gate)
     wanted = menu(function)
@@ -283,16 +283,16 @@ HOSTILE = ("*", ":", "%", "%2F", "a/b", "a:b", "../x", "\0", "{x}", "메뉴", "c
 
 
 async def test_hostile_ids_are_values_of_their_own(rig: Rig) -> None:
-    """Acceptance (h): each has a key of its own with as many parts as the template, and no other value changes."""
+    """CASE 43, acceptance (h): each has a key of its own, with as many parts as the template."""
     wanted = menu(Counted(), origin=Python(lambda values: values["id"], a_name()))
     app = site(an_instance(rig), wanted)
     for each in HOSTILE:
         reply = await read(app, f"/api/menus/{quote(each, safe='')}")
         assert (reply.status_code, reply.json()) == (200, each)
-    found: list[bytes] = rig.server.keys("cache:*")  # type: ignore[assignment]
+    found: list[str] = rig.server.keys("cache:*")  # type: ignore[assignment]
     assert len(found) == len(HOSTILE)
-    assert {each.count(b":") for each in found} == {2}
-    assert all(wanted.filled({"id": each}).encode() in found for each in HOSTILE)
+    assert {each.count(":") for each in found} == {2}
+    assert all(wanted.filled({"id": each}) in found for each in HOSTILE)
 
 
 async def test_a_value_of_10_kb_is_refused(rig: Rig) -> None:

@@ -20,11 +20,11 @@ from lib import Asked, Breakwater, CacheRules, Problem
 from lib.base.events import Crashed, RequestDone
 from lib.data.routes import name_of
 from lib.edge.app import Endpoint
-from tests.conftest import SupabaseStandIn
 from tests.rig.callers import a_caller
 from tests.rig.clock import until
 from tests.rig.door import Counted, Gate, a_name, an_instance, bill, client, door, get
 from tests.rig.guard import Rig
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 

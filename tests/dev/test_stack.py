@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
+import redis
 from anyio import to_thread
 
 from dev.stack import Stack, StackError
@@ -28,6 +29,9 @@ NAMED = (
     "SUPABASE_URL",
     "CLOUD_RUN_AI_URL",
     "REDIS_ENABLED",
+    "REDIS_URL",
+    "REDIS",
+    "DATABASE_URL",
 )
 EXTERNAL = {
     "KV_REST_API_URL": "https://redis.example",
@@ -94,7 +98,7 @@ def servers_of(running: Command) -> list[psutil.Process]:
 
 def to_copy(running: Command) -> tuple[str, str]:
     """The address and the body of the curl line."""
-    (line,) = [line for line in running.printed if line.startswith("  curl")]
+    line = next(line for line in running.printed if line.startswith("  curl"))
     curl, silent, url, *_, body = shlex.split(line)
     assert (curl, silent, json.loads(body)["query"]) == ("curl", "-s", "which disk is fullest?")
     return url, body
@@ -179,11 +183,11 @@ async def test_keeps_its_directory_to_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("redis", ["KV_REST_API_URL", "UPSTASH_REDIS_REST_URL"])
-async def test_starts_nothing_that_is_named(tmp_path: Path, redis: str) -> None:
+@pytest.mark.parametrize("name", ["KV_REST_API_URL", "UPSTASH_REDIS_REST_URL"])
+async def test_starts_nothing_that_is_named(tmp_path: Path, name: str) -> None:
     """What the environment names is used as it is, under either of Redis's names, and needs no variables of ours."""
-    given = {**EXTERNAL, redis: EXTERNAL["KV_REST_API_URL"]}
-    if redis != "KV_REST_API_URL":
+    given = {**EXTERNAL, name: EXTERNAL["KV_REST_API_URL"]}
+    if name != "KV_REST_API_URL":
         given["KV_REST_API_URL"] = " "  # set to nothing is not set
     said: list[str] = []
     async with Stack.start(given, tmp_path, said.append) as stack:
@@ -206,6 +210,28 @@ async def test_without_redis(tmp_path: Path) -> None:
         assert await ask(stack.environment, "which mode is the stack in?") == (
             "Mode: off\nRedis: state off\nSupabase: state external, url supabase.example"
         )
+
+
+@pytest.mark.anyio
+async def test_redis_over_tcp(tmp_path: Path) -> None:
+    """`REDIS=tcp` has the functions use Redis itself; a board is there to look at."""
+    given = {name: EXTERNAL[name] for name in ("SUPABASE_URL", "CLOUD_RUN_AI_URL")}
+    async with Stack.start({**given, "REDIS": "tcp"}, tmp_path) as stack:
+        assert stack.redis is not None
+        assert stack.environment == {"REDIS_URL": stack.redis.url, "REDIS_BILLED": "false"}
+        assert stack.control == {}
+        with redis.Redis.from_url(stack.redis.url, decode_responses=True) as client:
+            assert client.zrevrange("ranking:demo", 0, 0) == ["kim"]
+        state = await to_thread.run_sync(stack.state)
+        assert "commands" not in str(state)
+
+
+@pytest.mark.anyio
+async def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    """Of a Redis that is named by `REDIS_URL` the table has the host alone."""
+    given = {name: EXTERNAL[name] for name in ("SUPABASE_URL", "CLOUD_RUN_AI_URL")}
+    async with Stack.start({**given, "REDIS_URL": "rediss://user:hunter2@redis.example:6380"}, tmp_path) as stack:
+        assert stack.parts["redis"].url == "rediss://redis.example:6380"
 
 
 @pytest.mark.anyio

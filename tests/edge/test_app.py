@@ -25,11 +25,12 @@ from lib.base.log import log
 from lib.edge.app import endpoint
 from lib.edge.problems import BadSettings
 from lib.edge.request import Reply, Request
-from tests.conftest import SupabaseStandIn
 from tests.rig.callers import a_caller
-from tests.rig.guard import Rig, leaving, left_when
+from tests.rig.clock import about_timeouts
+from tests.rig.guard import Rig, leaving
 from tests.rig.instance import Built, routes, together
 from tests.rig.script import GOOD, scripted
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 PATH = "/api/ai/supervisor"
@@ -350,6 +351,7 @@ async def test_keys_are_fetched_at_most_once_a_minute(rig: Rig) -> None:
     assert len(instance.seen(TokenRefused)) == 12
 
 
+@about_timeouts
 @pytest.mark.parametrize("fault", ["hang", "refuse", "status", "html", "cut", "not_json"])
 async def test_keys_unavailable(rig: Rig, supabase: SupabaseStandIn, fault: str) -> None:
     """While the keys cannot be had a token's bearer is limited by address, and the request is served."""
@@ -530,6 +532,7 @@ async def test_leaving_while_sending(rig: Rig) -> None:
     assert rig.upstash.requests() == 0
 
 
+@about_timeouts
 async def test_leaving_while_redis_is_asked(rig: Rig) -> None:
     """A client that leaves while Redis is being asked ends the request there; the backend is never asked."""
     instance = rig.instance()
@@ -538,7 +541,7 @@ async def test_leaving_while_redis_is_asked(rig: Rig) -> None:
     async def asked() -> None:
         await rig.script.until(lambda _: rig.upstash.requests() == 1)
 
-    assert await left_when(instance, asked) == []
+    assert await instance.left_when(asked) == []
     assert rig.script.asked == 0
     assert [done.status for done in instance.seen(RequestDone)] == [499]
 

@@ -49,7 +49,8 @@ PATHS = {
     "RATELIMIT_AI_SUPERVISOR": [AI],
     "RATELIMIT_AI": ["/api/ai/other", "/api/ai/a/b", "/api/v1/chat/completions"],
     "RATELIMIT_SERVERS": ["/api/servers", "/api/servers/web-1", "/api/servers/web-1/cpu"],
-    "RATELIMIT_API": ["/api/new", "/api/ai", "/api/v1", "/api/serversx", "/api/AI/other", "/elsewhere"],
+    "RATELIMIT_DATA": ["/api/data", "/api/cache/menu/1", "/api/rankings/demo/kim"],
+    "RATELIMIT_API": ["/api/new", "/api/cache", "/api/ai", "/api/v1", "/api/serversx", "/api/AI/other", "/elsewhere"],
 }
 """Paths that each row of the README's table is about."""
 
@@ -93,7 +94,10 @@ async def test_a_request_costs_two_commands(rig: Rig) -> None:
     assert (first, next_one) == ([3, 2], [2, 1])
 
 
-UNLIMITED_PATHS = {"/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/overview"}
+UNLIMITED_PATHS = {
+    *("/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/overview"),
+    *("/api/cache/invalidate", "/api/cache/stats"),
+}
 """Health is polled; the others take a token, and only a wrong one counts."""
 
 

@@ -9,12 +9,10 @@ import httpx
 import pytest
 
 from bench.processes import function
-from tests.conftest import UpstashStandIn
 from tests.rig.redis import RedisFront
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-PATIENT = {"REDIS_TIMEOUT_MS": "10000", "REDIS_CONNECT_TIMEOUT_MS": "10000", "REDIS_SLOW_MS": "60000"}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +53,7 @@ def test_every_example_is_run() -> None:
 
 def test_the_script(front: RedisFront, installed: Path) -> None:
     """It computes once, prints what was computed, and is refused the fourth time."""
-    environ = {"KV_REST_API_URL": front.url, "KV_REST_API_TOKEN": front.token, **PATIENT}
+    environ = {**front.environ}
     runs = [run("script.py", installed, **environ) for _ in range(4)]
     assert [each.returncode for each in runs] == [0, 0, 0, 1], runs[0].stderr
     assert [each.stdout for each in runs[:3]] == ["{'servers': 3, 'disks': 12}\n"] * 3
@@ -70,7 +68,7 @@ def test_the_script_without_settings(installed: Path) -> None:
     assert "KV_REST_API_URL: missing; connect Upstash Redis" in done.stderr
 
 
-def test_strict_windows(upstash: UpstashStandIn, installed: Path) -> None:
+def test_strict_windows(upstash: RedisFront, installed: Path) -> None:
     """Three calls are allowed, the fourth is refused."""
     environ = {"UPSTASH_REDIS_REST_URL": upstash.url, "UPSTASH_REDIS_REST_TOKEN": upstash.token}
     done = run("strict_windows.py", installed, **environ)
@@ -81,7 +79,7 @@ def test_a_vercel_function(front: RedisFront, deployed: Path) -> None:
     """The file of five lines under Vercel's own runtime: limited, shared, and found again."""
     lines = [line for line in (EXAMPLES / "vercel/api/hello.py").read_text().splitlines() if line]
     assert len(lines) <= 5
-    environ = {"KV_REST_API_URL": front.url, "KV_REST_API_TOKEN": front.token, **PATIENT}
+    environ = {**front.environ}
     with function("hello", "api/hello.py", environ, deployed) as served, httpx.Client(base_url=served.url) as http:
         asks = [("/api/hello", "192.0.2.1"), ("/api/hello", "192.0.2.2"), ("/api/hello?name=me", "192.0.2.1")]
         replies = [http.get(path, headers={"x-vercel-forwarded-for": caller}) for path, caller in asks]

@@ -54,10 +54,7 @@ def test_the_code_of_the_page_runs(front: RedisFront, tmp_path: Path) -> None:
     environ = {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         "PYTHONPATH": str(tmp_path),
-        "KV_REST_API_URL": front.url,
-        "KV_REST_API_TOKEN": front.token,
-        "REDIS_TIMEOUT_MS": "10000",
-        "REDIS_CONNECT_TIMEOUT_MS": "10000",
+        **front.environ,
     }
     command = [sys.executable, "-W", "error", "-c", RUN, *OTHERS]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)

@@ -1,16 +1,21 @@
-"""Every fault at every step, then load with processes killed under it: `python -m tests.faults [words]`.
+"""Every fault at every step, an adversary, then load with processes killed under it: `python -m tests.faults [words]`.
 
-Prints a table; ends with 1 if anything in it is wrong. Words choose the cases whose name holds one of them.
+Prints tables; ends with 1 if anything in them is wrong. Words choose the cases whose name holds one of them, and
+attacks by their name; ``adversary`` is all attacks.
 """
 
 import asyncio
 import sys
 
-from tests.faults import load
+from tests.faults import adversary, load
 from tests.faults.cases import HEAD, cases, play
-from tests.faults.fleet import servers
+from tests.faults.fleet import Servers, servers
 from tests.faults.rig import Rig, rigged
+from tests.rig import guard
 from tests.rig.clock import PatientLoop
+from tests.rig.redis import redis_front
+from tests.rig.script import scripted
+from tests.rig.supabase import supabase_stand_in
 
 LOADS = (("Redis killed and returned", 30.0, load.only_redis), ("both stores", 45.0, load.killed_and_returned),
          ("flapping", 20.0, load.flapping))  # fmt: skip
@@ -21,6 +26,7 @@ def main(words: list[str]) -> int:
     with servers() as running, rigged(running) as rig:
         with asyncio.Runner(loop_factory=PatientLoop) as runner:
             wrong = runner.run(_faults(rig, words))
+            wrong += runner.run(_adversary(running, words))
         for name, seconds, acts in () if words else LOADS:
             report = asyncio.run(load.run(rig, seconds, acts(rig, seconds)))
             found = load.faults_of(report)
@@ -38,6 +44,22 @@ async def _faults(rig: Rig, words: list[str]) -> int:
             tried, wrong = tried + 1, wrong + bool(played.wrong)
             _say(played.row())
     _say(f"{tried} faults tried, {wrong} wrong\n")
+    return wrong
+
+
+async def _adversary(running: Servers, words: list[str]) -> int:
+    wrong = 0
+    with redis_front(running.redis) as front, supabase_stand_in(running.postgres) as supabase, scripted() as script:
+        for transport in adversary.TRANSPORTS:
+            _say(f"Adversary, {adversary.INSTANCES} instances, {transport}\n{adversary.HEAD}")
+            for attack in adversary.ATTACKS:
+                if words and attack not in words and "adversary" not in words:
+                    continue
+                async with guard.rigged(front, supabase, script) as rig:
+                    rows = await adversary.play(rig, transport, attack, short=False)
+                wrong += sum(not row.holds for row in rows)
+                _say("\n".join(row.text() for row in rows))
+    _say("")
     return wrong
 
 

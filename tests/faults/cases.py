@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.faults.rig import Instance, Rig, Step
+from tests.faults.rig import Rig, Step
 from tests.rig.clock import patient
+from tests.rig.instance import Instance
 
 REDIS_MS, FALLBACK_MS, CONNECT_MS, PROVIDER_MS = 300, 800, 1_000, 1_500
 SLACK_MS = 100
@@ -136,7 +137,7 @@ async def play(rig: Rig, case: Case) -> Played:
     rig.forget()
     async with rig.instance() as instance:
         played = Played(case)
-        rig.provider.how = "hold" if case.leaves else case.provider
+        rig.answers("hold" if case.leaves else case.provider, stream=case.stream)
         if case.redis:
             rig.break_at(case.at, rig.redis, case.redis)
         if case.supabase:
@@ -144,15 +145,16 @@ async def play(rig: Rig, case: Case) -> Played:
         loop = patient()
         started = loop.time()
         if case.leaves:
-            await instance.ask_and_leave()
+            await instance.left_when(lambda: rig.script.until(lambda script: script.asked > 0))
             played.status, played.mode = 499, instance.parts.guard.limits.mode
         else:
-            response = await instance.ask(stream=case.stream)
+            accept = {"Accept": "text/event-stream"} if case.stream else {}
+            response = await instance.ask_anew(stream=case.stream, **accept)
             played.status, played.mode = response.status_code, response.headers.get("x-guard-mode", "")
             _look_at(played, response.headers, response.text)
         # The write-back included, which ends before the function does.
         played.ms = (loop.time() - started) * 1000
-        played.calls = rig.provider.asked
+        played.calls = rig.script.asked
         for store in (rig.redis, rig.supabase):
             store.heal()
         played.in_redis, played.in_supabase = rig.in_redis(), rig.in_supabase()
@@ -189,9 +191,9 @@ def _compare(played: Played) -> None:
 
 async def _recover(rig: Rig, instance: Instance, played: Played) -> None:
     """All is well again and the cool-down over: Redis counts, and it counts what was admitted meanwhile."""
-    rig.provider.how = "ok"
+    rig.answers("ok")
     rig.time.ms += 6_000
-    response = await instance.ask(query="and now?")
+    response = await instance.ask("and now?")
     mode, left = response.headers["x-guard-mode"], int(response.headers["x-ratelimit-remaining"])
     played.after = f"{mode} {left}"
     # A call whose reply was lost is counted twice: once by the store that lost it, once by the next.

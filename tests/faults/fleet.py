@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import httpcore
 import httpx
-import psycopg
 import redis
 from starlette.types import ASGIApp
 
@@ -37,6 +36,7 @@ from lib.lookup import constant
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
 from tests.rig.clock import Time
+from tests.rig.supabase import forget_calls
 
 COOLDOWN_MS = 5_000
 TOKEN = "fleet-token"
@@ -190,8 +190,7 @@ async def fleet(running: Servers) -> AsyncIterator[Fleet]:
     supabase = supabase_app(running.postgres.uri, service_key=TOKEN, anon_key="anon", jwt_secret="s" * 32)
     with redis.Redis.from_url(running.redis.url, protocol=2) as server:
         server.flushall()
-        with psycopg.connect(running.postgres.uri, autocommit=True) as owner:
-            owner.execute("truncate public.breakwater_windows, public.breakwater_owed")
+        forget_calls(running.postgres.uri)
         upstash = upstash_app(running.redis.url, TOKEN)
         async with _lifespan(upstash), _lifespan(supabase):
             made = Fleet(server, running.postgres.uri, upstash, supabase)

@@ -13,27 +13,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.synchronize import Barrier
-from typing import Any
 
-import httpx
-
-from lib.app.settings import Settings
-from lib.app.wiring import build
-from lib.base.events import Event, ModeSwitched, StoreSwitched
+from lib.base.clock import Clock
+from lib.base.events import ModeSwitched, StoreSwitched
 from tests.faults.rig import Rig
-from tests.rig.instance import routes
+from tests.rig.instance import started, together
+from tests.rig.redis import PATIENT
 
 LIMIT, MINUTE_S = 10, 60.0
 PROCESSES, AT_ONCE = 4, 3
 _NEW_EVERY_S, _LIVES_S = 1.0, 4
 _READY_S = 120.0
-PATIENT = {
-    "REDIS_TIMEOUT_MS": "10000",
-    "REDIS_CONNECT_TIMEOUT_MS": "10000",
-    "FALLBACK_TIMEOUT_MS": "10000",
-    "AI_TIMEOUT_MS": "10000",
-}
-"""What is killed refuses at once; what is not is never so slow that a busy machine is taken for an outage."""
 
 
 @dataclass(frozen=True)
@@ -160,32 +150,24 @@ def instance(environ: dict[str, str], number: int, seconds: float) -> tuple[list
 
 
 async def _instance(environ: dict[str, str], number: int, began: float, seconds: float) -> tuple[list[Reply], int]:
-    events: list[Event] = []
-    parts = build(Settings.from_env(environ), listeners=(events.append,))
-
-    transport: Any = httpx.ASGITransport(app=routes(parts))
+    made = started(environ, Clock())
     replies: list[Reply] = []
-    async with httpx.AsyncClient(transport=transport, base_url="http://breakwater", timeout=None) as client:  # noqa: S113
 
-        async def caller(seed: int) -> None:
-            chance = random.Random(seed)  # noqa: S311 - nobody is to be surprised by it
-            while (now := time.monotonic()) < began + seconds:
-                generation = int((now - began) / _NEW_EVERY_S) - chance.randrange(_LIVES_S)
-                name = f"10.1.{max(0, generation)}.{chance.randrange(2)}"
-                response = await client.post(
-                    "/api/ai/supervisor",
-                    json={"query": f"question {chance.randrange(1_000_000)}"},
-                    headers={"x-forwarded-for": name},
-                )
-                mode, detail = response.headers.get("x-guard-mode", ""), ""
-                if response.status_code not in (200, 429):
-                    detail = response.text[:300]
-                replies.append(Reply(number, name, now, time.monotonic(), response.status_code, mode, detail))
-                await asyncio.sleep(0.01 + chance.random() * 0.06)
+    async def caller(seed: int) -> None:
+        chance = random.Random(seed)  # noqa: S311 - nobody is to be surprised by it
+        while (now := time.monotonic()) < began + seconds:
+            generation = int((now - began) / _NEW_EVERY_S) - chance.randrange(_LIVES_S)
+            name = f"10.1.{max(0, generation)}.{chance.randrange(2)}"
+            response = await made.ask(f"question {chance.randrange(1_000_000)}", name)
+            mode, detail = response.headers.get("x-guard-mode", ""), ""
+            if response.status_code not in (200, 429):
+                detail = response.text[:300]
+            replies.append(Reply(number, name, now, time.monotonic(), response.status_code, mode, detail))
+            await asyncio.sleep(0.01 + chance.random() * 0.06)
 
-        await asyncio.gather(*(caller(number * 100 + each) for each in range(AT_ONCE)))
-    await parts.aclose()
-    return replies, sum(isinstance(each, ModeSwitched | StoreSwitched) for each in events)
+    await together([caller(number * 100 + each) for each in range(AT_ONCE)])
+    await made.aclose()
+    return replies, len(made.seen(ModeSwitched)) + len(made.seen(StoreSwitched))
 
 
 type Act = tuple[float, str, Callable[[], None]]
@@ -195,7 +177,7 @@ async def run(rig: Rig, seconds: float, acts: Sequence[Act]) -> Report:
     """Load for so long; each act happens at its second."""
     rig.forget()
     context = multiprocessing.get_context("spawn")
-    environ = {**rig.environ, "REDIS_COOLDOWN_MS": "1000", **PATIENT}
+    environ = {**rig.environ, "REDIS_COOLDOWN_MS": "1000", "AI_TIMEOUT_MS": "20000", **PATIENT}
     told: list[str] = []
     start = context.Barrier(PROCESSES + 1)
     with ProcessPoolExecutor(PROCESSES, context, _prepare, (start,)) as processes:

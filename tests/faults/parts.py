@@ -1,16 +1,17 @@
-"""Around the instance of a fault test: a door before each store, and a provider that fails as it is told."""
+"""What stands between the instance of a fault test and its stores: a door before each, and who says that it waits."""
 
 import asyncio
-import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dev.faults import CLOSE, read_body, respond
+from dev.faults import Fault, Faults, read_body, respond
+from dev.proxy import Proxy
 from tests.rig.clock import PatientLoop
+
+USED_UP = b'{"error":"ERR max requests limit exceeded. Limit: 500000, Usage: 500001."}'
 
 
 @dataclass
@@ -34,13 +35,18 @@ class Waits:
 class Door:
     """Stands before a store: tells when a request with a certain text comes, and may answer in its place."""
 
-    app: ASGIApp
+    waits: Waits = field(default_factory=Waits)
+    app: ASGIApp = field(init=False)
     text: str = ""
     then: Callable[[], None] | None = None
     odd: tuple[int, bytes] | None = None
     late_s: float = 0.0
     """What a reply takes, by the instance's time."""
-    waits: Waits = field(default_factory=Waits)
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """The store behind the door."""
+        self.app = app
+        return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -74,80 +80,44 @@ class Door:
             await asyncio.wrap_future(self.waits.loop.move(self.late_s))
 
 
-ANSWER = "Disk / is 41 % full."
-
-
 @dataclass
-class ScriptedProvider:
-    """An AI backend that fails in the way it is told to, and counts how often it was asked.
+class Broken:
+    """One store, and the ways to break it."""
 
-    ``hang`` keeps a request waiting, and says so by ``waits``; ``hold`` keeps it until its caller leaves.
-    """
+    door: Door
+    faults: Faults
+    proxy: Proxy
+    kill: Callable[[], None]
+    restart: Callable[[], None]
+    dead: bool = False
 
-    waits: Callable[[], None]
-    how: str = "ok"
-    then: Callable[[], None] | None = None
-    asked: int = 0
-    left: int = 0
-    entered: threading.Event = field(default_factory=threading.Event)
+    def set(self, fault: str) -> None:
+        """Break it: ``tcp ...`` by the proxy, ``process ...`` for real, ``http ...`` by what it answers.
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        body = await read_body(receive)
-        # A check of a suspect provider is our own call, not the caller's.
-        self.asked += json.loads(body)["query"] != "ping" if body else 1
-        if self.then is not None:
-            then, self.then = self.then, None
-            await asyncio.to_thread(then)
-        self.entered.set()
-        how, streams = self.how, bool(body and json.loads(body).get("stream"))
-        if how.isdecimal():
-            await respond(send, int(how), b'{"error":{"message":"no"}}')
-        elif how == "html":
-            await respond(send, 502, b"<html>502</html>", b"text/html")
-        elif how == "not_json":
-            await respond(send, 200, b"please wait", b"text/plain")
-        elif how == "empty":
-            await respond(send, 200, json.dumps({"answer": " "}).encode())
-        elif how == "too_large":
-            await respond(send, 200, json.dumps({"answer": "x" * 1_100_000}).encode())
-        elif how in ("hang", "hold", "refuse"):
-            await self._leave(how, scope, receive)
-        elif how.startswith("cut") or streams:
-            await self._stream(how, streams, scope, receive, send)
-        else:
-            await respond(send, 200, json.dumps({"answer": ANSWER, "model": "scripted"}).encode())
+        ``late ...`` lets each reply take so many seconds.
+        """
+        how, _, what = fault.partition(" ")
+        if how == "tcp":
+            self.proxy.set(what)  # type: ignore[arg-type] # a name out of a table
+        elif how == "process":
+            self.kill()
+            self.dead = True
+        elif fault == "http used up":
+            self.door.odd = (400, USED_UP)
+        elif how == "late":
+            self.door.late_s = float(what)
+        elif how == "http":
+            kind, _, detail = what.partition(" ")
+            about = {"delay": "delay_ms", "status": "status", "html": "status"}.get(kind)
+            extra = {about: int(detail)} if about and detail else {}
+            self.faults.set(Fault.model_validate({"kind": kind, **extra}))
 
-    async def _leave(self, how: str, scope: Scope, receive: Receive) -> None:
-        if how == "hang":
-            self.waits()
-        elif how != "hold":
-            scope["extensions"][CLOSE]()
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self.left += 1
-
-    async def _stream(self, how: str, streams: bool, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = b"text/event-stream" if streams else b"application/json"
-        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]}
-        if not streams:
-            start["headers"] = [(b"content-type", kind), (b"content-length", b"500")]
-        await send(start)
-        await send({"type": "http.response.body", "body": b": here\n\n" if streams else b'{"ans', "more_body": True})
-        if how == "cut before":
-            await self._leave(how, scope, receive)
-            return
-        for word in ANSWER.split(" "):
-            event = b"data: " + json.dumps({"delta": word + " "}).encode() + b"\n\n"
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            if how == "cut after":
-                await self._leave(how, scope, receive)
-                return
-        done = b"data: " + json.dumps({"answer": ANSWER, "model": "scripted", "done": True}).encode() + b"\n\n"
-        await send({"type": "http.response.body", "body": done + b"data: [DONE]\n\n"})
+    def heal(self) -> None:
+        """As if nothing had been."""
+        self.proxy.set("pass")
+        self.faults.clear()
+        self.door.odd = self.door.then = None
+        self.door.late_s = 0.0
+        if self.dead:
+            self.restart()
+            self.dead = False

@@ -9,6 +9,7 @@ from tests.faults import load
 from tests.faults.cases import PROVIDER_FAULTS, Case, cases, play
 from tests.faults.rig import Rig
 from tests.rig.clock import patient
+from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 
@@ -43,24 +44,24 @@ async def test_a_dead_redis_costs_one_timeout_a_cool_down(rig: Rig) -> None:
         rig.redis.set("tcp hang")
         for _ in range(2):
             began = patient().time()
-            assert {(await instance.ask()).headers["x-guard-mode"] for _ in range(5)} == {"supabase"}
+            assert {(await instance.ask_anew()).headers["x-guard-mode"] for _ in range(5)} == {"supabase"}
             assert 0.3 <= patient().time() - began < 0.3 + WORK_S
             rig.time.ms += 6_000
-        assert [each.phase for each in failures(rig)] == ["ask", "ask"]
+        assert [each.phase for each in failures(instance)] == ["ask", "ask"]
 
 
 async def test_a_slow_redis_is_handled_as_a_dead_one(rig: Rig) -> None:
     """Every reply takes 200 of 300 ms: after ten it is left alone, after a cool-down it is asked twice."""
     async with rig.instance() as instance:
         rig.redis.set("late 0.2")
-        seen = [(await instance.ask()).headers["x-guard-mode"] for _ in range(9)]
+        seen = [(await instance.ask_anew()).headers["x-guard-mode"] for _ in range(9)]
         assert seen == ["redis"] * seen.count("redis") + ["supabase"] * seen.count("supabase")
         # Three round trips a call: windows, the provider's budget, the write-back.
         assert seen.count("redis") == 3
         rig.time.ms += 6_000
         began = patient().time()
         # One is left of the ten a minute.
-        assert [(await instance.ask()).status_code for _ in range(5)] == [200] + [429] * 4
+        assert [(await instance.ask_anew()).status_code for _ in range(5)] == [200] + [429] * 4
         assert patient().time() - began < 3 * 0.2 + WORK_S
 
 
@@ -76,10 +77,10 @@ async def test_more_than_one_percent_of_failures_switches_by_itself(rig: Rig) ->
         for number in range(60):
             if number in (10, 35):
                 rig.redis.set("http status 500")
-            await instance.ask()
+            await instance.ask_anew()
             rig.redis.heal()
             rig.time.ms += 10
-        switched = [each for each in rig.events if isinstance(each, StoreSwitched)]
+        switched = instance.seen(StoreSwitched)
         assert [(each.now, "calls failed" in each.reason) for each in switched] == [("paused", True)]
 
 
@@ -87,28 +88,28 @@ async def test_recovery_is_probed_by_one_request(rig: Rig) -> None:
     """Eight at once after the cool-down, Redis still dead: one of them waits."""
     async with rig.instance(**PATIENT) as instance:
         rig.redis.set("tcp hang")
-        await instance.ask()
+        await instance.ask_anew()
         rig.time.ms += 6_000
-        rig.events.clear()
-        replies = await asyncio.gather(*(instance.ask() for _ in range(8)))
+        instance.events.clear()
+        replies = await asyncio.gather(*(instance.ask_anew() for _ in range(8)))
         assert {each.headers["x-guard-mode"] for each in replies} == {"supabase"}
-        assert len(failures(rig)) == 1
+        assert len(failures(instance)) == 1
 
 
 async def test_a_switch_is_told_once(rig: Rig) -> None:
     """Calls one by one and at one time, an outage and its end: two switches of the mode, two of the store."""
     async with rig.instance(**PATIENT) as instance:
-        await instance.ask()
+        await instance.ask_anew()
         rig.redis.set("tcp hang")
         rig.waits.crowd = 4
-        await asyncio.gather(*(instance.ask() for _ in range(4)))
+        await asyncio.gather(*(instance.ask_anew() for _ in range(4)))
         for _ in range(3):
-            await instance.ask()
+            await instance.ask_anew()
         rig.redis.heal()
         rig.time.ms += 70_000
-        await asyncio.gather(*(instance.ask() for _ in range(4)))
-        modes = [(each.before, each.after) for each in rig.events if isinstance(each, ModeSwitched)]
-        stores = [(each.store, each.now) for each in rig.events if isinstance(each, StoreSwitched)]
+        await asyncio.gather(*(instance.ask_anew() for _ in range(4)))
+        modes = [(each.before, each.after) for each in instance.seen(ModeSwitched)]
+        stores = [(each.store, each.now) for each in instance.seen(StoreSwitched)]
         assert modes == [("redis", "supabase"), ("supabase", "redis")]
         assert stores == [("redis", "paused"), ("redis", "resumed")]
 
@@ -119,17 +120,17 @@ async def test_health_says_since_when_and_why(rig: Rig) -> None:
         began = rig.time.ms
         rig.time.ms += 60_000
         rig.redis.set("tcp hang")
-        await instance.ask()
+        await instance.ask_anew()
         rig.time.ms += 30_000
-        report = await instance.health()
+        report = (await instance.health()).json()
         assert (report["status"], report["mode"], report["modeSince"]) == ("degraded", "supabase", began // 1000 + 60)
         assert report["modeReason"].startswith("timeout")
         assert report["redis"] == {"state": "down", "reason": "timeout"}
         rig.redis.heal()
-        await instance.ask()
+        await instance.ask_anew()
         # Past the second for which a report is told again.
         rig.time.ms += 1_000
-        report = await instance.health()
+        report = (await instance.health()).json()
         assert (report["mode"], report["modeSince"], report["modeReason"]) == (
             "redis",
             began // 1000 + 90,
@@ -142,9 +143,9 @@ async def test_the_deadline_is_shared(rig: Rig) -> None:
     async with rig.instance(MAX_DURATION_MS="3000", AI_TIMEOUT_MS="60000") as instance:
         rig.redis.set("tcp hang")
         rig.supabase.set("tcp hang")
-        rig.provider.how = "hang"
+        rig.answers("hang")
         began = patient().time()
-        response = await instance.ask()
+        response = await instance.ask_anew()
         assert (response.status_code, response.headers["x-guard-mode"]) == (504, "local")
         assert 1.5 < patient().time() - began < 3.0
 
@@ -153,7 +154,7 @@ async def test_a_deadline_that_is_near_is_no_outage(rig: Rig) -> None:
     """Redis had less time than it may take: it is not left alone for that."""
     async with rig.instance(MAX_DURATION_MS="100") as instance:
         rig.redis.set("http hang")
-        await instance.ask()
+        await instance.ask_anew()
         store = instance.parts.guard.limits.redis
         assert store is not None
         assert store.gate.circuit.state == "closed"
@@ -174,11 +175,11 @@ async def test_a_flapping_redis(rig: Rig) -> None:
         rig.redis.proxy.set("flap")
         replies = []
         for _ in range(40):
-            replies.append(await instance.ask())
+            replies.append(await instance.ask_anew())
             rig.time.ms += 1
         statuses = [each.status_code for each in replies]
         assert set(statuses) == {200, 429}
-        assert statuses.count(200) == rig.provider.asked <= 10
+        assert statuses.count(200) == rig.script.asked <= 10
 
 
 async def test_no_reply_is_a_server_error_of_ours(rig: Rig) -> None:
@@ -186,11 +187,11 @@ async def test_no_reply_is_a_server_error_of_ours(rig: Rig) -> None:
     async with rig.instance() as instance:
         rig.redis.set("http not_json")
         rig.supabase.set("http cut")
-        rig.provider.how = "not_json"
+        rig.answers("not_json")
         # Memory grants a quarter of the ten a minute.
-        assert [(await instance.ask()).status_code for _ in range(4)] == [502, 502, 429, 429]
-        assert len([each for each in rig.events if isinstance(each, RequestDone)]) == 5
-        assert not [each for each in rig.events if each.event == "crashed"]
+        assert [(await instance.ask_anew()).status_code for _ in range(4)] == [502, 502, 429, 429]
+        assert len(instance.seen(RequestDone)) == 5
+        assert not [each for each in instance.events if each.event == "crashed"]
 
 
 def test_load_while_redis_is_killed_and_returns(rig: Rig) -> None:
@@ -200,6 +201,6 @@ def test_load_while_redis_is_killed_and_returns(rig: Rig) -> None:
     assert {"redis", "supabase"} <= set(report.modes)
 
 
-def failures(rig: Rig) -> list[StoreFailed]:
+def failures(instance: Instance) -> list[StoreFailed]:
     """What Redis failed at."""
-    return [each for each in rig.events if isinstance(each, StoreFailed) and each.store == "redis"]
+    return [each for each in instance.seen(StoreFailed) if each.store == "redis"]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 def total(world: World, *name: str) -> int:
     """What Redis itself holds of a counter in the present month."""
     kind, offset = place(name)
-    month = months(world.now_ms)[0]
+    month = months(world.time.ms)[0]
     values = world.server.bitfield(f"ledger:2:{month}").get(kind, offset).execute()
     return int(values[0])
 
@@ -48,10 +48,10 @@ async def test_rides_with_the_write_back(world: World) -> None:
     one = world.instance(LEDGER_FLUSH_COMMANDS="2")
     for number in range(reading.FIRST_WRITES + 1):
         await one.ask(f"question {number}")
-    before, written = world.control.requests(), total(world, "writes")
+    before, written = world.front.control.requests(), total(world, "writes")
     await one.ask("another")
     # One round trip counted and looked up, one took the lock, and the last wrote back.
-    assert world.control.requests() - before == 3
+    assert world.front.control.requests() - before == 3
     assert total(world, "writes") == written + 1
 
 
@@ -62,11 +62,10 @@ async def test_nothing_is_lost_while_redis_is_out(world: World) -> None:
     world.redis_down()
     for number in range(5):
         await one.ask(f"meanwhile {number}")
-        world.now_ms += 1_000
-    world.faults.clear()
-    world.now_ms += 60_000
+        world.time.ms += 1_000
+    world.front.faults.clear()
     # What failed on its way is taken up again once no reply can come any more.
-    world.ahead_s += 60
+    world.time.later(60)
     await one.ask("after")
     await one.parts.ledger.settle(1)
     asked = sum(total(world, "requests", "ai/supervisor", decision) for decision in places.DECISIONS)
@@ -89,8 +88,7 @@ async def test_little_traffic_is_counted_too(world: World) -> None:
         one = world.instance()
         for asked in range(12):
             await one.ask(f"question {number} {asked}")
-            world.now_ms += 301_000
-            world.ahead_s += 301
+            world.time.later(301)
     # The first request of an instance starts its clock; from then on each one is written with the next.
     assert sum(total(world, "requests", "ai/supervisor", each) for each in places.DECISIONS) >= 6 * 11
     assert total(world, "time_flushes") == 6 * 11
@@ -101,8 +99,7 @@ async def test_a_refused_caller_is_counted_by_time_as_well(world: World) -> None
     one = world.instance(RATELIMIT_AI_SUPERVISOR="1/day")
     for _ in range(4):
         await one.ask("again")
-    world.now_ms += 301_000
-    world.ahead_s += 301
+    world.time.later(301)
     await one.ask("again")
     assert total(world, "requests", "ai/supervisor", "refuse") == 4
     before = total(world, "writes")
@@ -117,9 +114,8 @@ async def test_the_bound_on_what_time_costs(world: World) -> None:
         one = world.instance(REDIS_MONTH_COMMANDS=str(plan))
         for _ in range(20):
             await one.ask("the same")
-            world.now_ms += 301_000
-            world.ahead_s += 301
-        if world.now_ms > MIDMONTH_MS + 15 * 86_400_000:
+            world.time.later(301)
+        if world.time.ms > MIDMONTH_MS + 15 * 86_400_000:
             break
     found = total(world, "time_flushes")
     assert 0 < found < 0.02 * plan
@@ -138,11 +134,10 @@ async def test_who_is_told_to_be_quiet_and_when_that_ends(world: World) -> None:
     assert server.get("thrift:2025-11") == "0q"
     await other.ask("first")
     before = total(world, "writes")
-    world.now_ms += 301_000
-    world.ahead_s += 301
+    world.time.later(301)
     await other.ask("second")
     assert total(world, "writes") == before
-    world.now_ms += 6 * 86_400_000
+    world.time.ms += 6 * 86_400_000
     await one.http.get("/api/cron/daily", headers=CRON)
     assert server.get("thrift:2025-11") == "0"
     await other.ask("third")
@@ -161,7 +156,7 @@ async def test_an_orderly_end_loses_nothing_worth_a_command(world: World) -> Non
 async def test_every_string_has_a_ttl(world: World) -> None:
     """No key of the ledger, its alerts or its step is left without one, in the month's last day either."""
     for at in (MIDMONTH_MS, int(datetime(2025, 11, 30, 20, tzinfo=UTC).timestamp() * 1000)):
-        world.now_ms = at
+        world.time.ms = at
         one = world.instance(LEDGER_FLUSH_COMMANDS="1", REDIS_MONTH_COMMANDS="100")
         for number in range(30):
             await one.ask(f"question {number}")
@@ -174,11 +169,11 @@ async def test_every_string_has_a_ttl(world: World) -> None:
 
 async def test_the_last_day_is_whole_over_the_end_of_a_month(world: World) -> None:
     """At 02:00 on the first, the last 24 hours hold what was asked at 23:00, and the new month's totals do not."""
-    world.now_ms = int(datetime(2025, 11, 30, 23, tzinfo=UTC).timestamp() * 1000)
+    world.time.ms = int(datetime(2025, 11, 30, 23, tzinfo=UTC).timestamp() * 1000)
     one = world.instance(LEDGER_FLUSH_COMMANDS="1")
     await one.ask("in November")
     await one.parts.ledger.settle(1)
-    world.now_ms += 3 * 3_600_000
+    world.time.ms += 3 * 3_600_000
     seen = await world.instance().overview()
     assert sum(each["compute"] for each in seen["day"]) == 1
     redis = seen["allowances"][0]
@@ -199,11 +194,11 @@ async def test_the_daily_job_takes_the_vendors_figure(world: World) -> None:
     reply = await one.http.get("/api/cron/daily", headers=CRON)
     assert (reply.status_code, reply.json()["vendor"]) == (200, "corrected")
     first = (await world.instance().overview())["allowances"][0]
-    assert (first["source"], first["asOf"]) == ("vendor", world.now_ms // 1000)
+    assert (first["source"], first["asOf"]) == ("vendor", world.time.ms // 1000)
     assert 123_456 <= first["used"] <= 123_456 + 10
     for number in range(20):
         await one.ask(f"question {number}")
-    world.now_ms += 3_600_000
+    world.time.ms += 3_600_000
     after = (await world.instance().overview())["allowances"][0]["used"]
     assert after >= 123_456 + 20 * 2
 
@@ -318,8 +313,8 @@ async def test_two_instances_add_up(world: World) -> None:
         await each.parts.ledger.close()
     store = one.parts.guard.limits.redis
     assert store is not None
-    world.forget()
-    seen = await store.run(reading.read(world.now_ms), "read", 5)
+    world.forget_counts()
+    seen = await store.run(reading.read(world.time.ms), "read", 5)
     assert world.billed() == {"bitfield_ro": 1}
     decided = {decision: seen.total("requests", "ai/supervisor", decision) for decision in ("serve", "compute")}
     assert decided == {"serve": 4, "compute": 4}

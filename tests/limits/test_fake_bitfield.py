@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib.redis.op import Command, Reply
-from tests.conftest import Store
 from tests.limits.fake_bitfield import FakeBitfield
+from tests.rig.redis import Store
 
 
 class Executes(Protocol):

@@ -16,9 +16,8 @@ from lib.limits.admission import Subject
 from lib.limits.grammar import parse_limits
 from lib.redis.op import Command, gather
 from lib.redis.rest import Upstash
-from tests.conftest import UpstashStandIn
 from tests.rig.clock import PatientLoop, Time
-from tests.rig.guard import PATIENT
+from tests.rig.redis import RedisFront
 
 pytestmark = pytest.mark.anyio
 HOUR_MS = 3_600_000
@@ -78,15 +77,13 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(upstash: UpstashStandIn, size: int) -> AsyncIterator[Fleet]:
+async def fleet(upstash: RedisFront, size: int) -> AsyncIterator[Fleet]:
     """Instances on one Redis, which nobody else uses meanwhile."""
     upstash.direct.delete("news", "outage")
     time = Time()
     environ = {
-        "KV_REST_API_URL": upstash.url,
-        "KV_REST_API_TOKEN": upstash.token,
+        **upstash.environ,
         "LEDGER_FLUSH_COMMANDS": "10000",
-        **PATIENT,
     }
     made = Fleet(time, [build(Settings.from_env(environ), time.clock, ()) for _ in range(size)])
     made.sent = [0] * size
@@ -128,7 +125,7 @@ def counting(made: Fleet, which: int) -> Callable[[Sequence[Command]], None]:
     ],
 )
 async def test_what_a_caller_that_never_stops_costs(
-    upstash: UpstashStandIn, subject: str, limits: str, instances: int, first: int, later: int
+    upstash: RedisFront, subject: str, limits: str, instances: int, first: int, later: int
 ) -> None:
     """CASE 34: refusals and pulls of one caller who never pauses, for two hours."""
     async with fleet(upstash, instances) as made:
@@ -150,7 +147,7 @@ async def test_what_a_caller_that_never_stops_costs(
         pytest.param(60 * 60_000, 80_000, id="for an hour"),
     ],
 )
-async def test_a_reset_shows(upstash: UpstashStandIn, subject: str, hammered_ms: int, within_ms: int) -> None:
+async def test_a_reset_shows(upstash: RedisFront, subject: str, hammered_ms: int, within_ms: int) -> None:
     """CASE 34: on every instance, to a caller who is refused by the day."""
     async with fleet(upstash, 2) as made:
         caller = Subject(subject, parse_limits("3/day"))
@@ -166,7 +163,7 @@ async def test_a_reset_shows(upstash: UpstashStandIn, subject: str, hammered_ms:
         assert max(shown.values()) <= within_ms
 
 
-async def test_a_reset_shows_to_whoever_comes_back(upstash: UpstashStandIn, subject: str) -> None:
+async def test_a_reset_shows_to_whoever_comes_back(upstash: RedisFront, subject: str) -> None:
     """A caller who asks once a minute gets in with its first attempt: the mark is pulled before it is refused."""
     async with fleet(upstash, 1) as made:
         caller = Subject(subject, parse_limits("3/day"))
@@ -178,7 +175,7 @@ async def test_a_reset_shows_to_whoever_comes_back(upstash: UpstashStandIn, subj
         assert (await made.ask(0, caller)).quota.allowed
 
 
-async def test_others_stay_blocked(upstash: UpstashStandIn, subject: str) -> None:
+async def test_others_stay_blocked(upstash: RedisFront, subject: str) -> None:
     """The mark names whom it concerns; who has missed more than it names forgets everybody, which costs a question."""
     async with fleet(upstash, 1) as made:
         one, other = (Subject(f"{n}-{subject}", parse_limits("3/day")) for n in "ab")
@@ -197,7 +194,7 @@ async def test_others_stay_blocked(upstash: UpstashStandIn, subject: str) -> Non
         assert made.spent() == 1 + 4
 
 
-async def test_blocked_from_the_call_that_left_nothing(upstash: UpstashStandIn, subject: str) -> None:
+async def test_blocked_from_the_call_that_left_nothing(upstash: RedisFront, subject: str) -> None:
     """The tally of the last admitted call says when the next fits: nobody is asked in between."""
     async with fleet(upstash, 1) as made:
         caller = Subject(subject, parse_limits("3/minute"))
@@ -212,7 +209,7 @@ async def test_blocked_from_the_call_that_left_nothing(upstash: UpstashStandIn, 
         assert (await made.ask(0, caller)).quota.allowed
 
 
-async def test_a_cheaper_call_is_asked(upstash: UpstashStandIn, subject: str) -> None:
+async def test_a_cheaper_call_is_asked(upstash: RedisFront, subject: str) -> None:
     """A refusal because of its cost stands against calls at least as costly, however long it lasts."""
     async with fleet(upstash, 1) as made:
         caller = Subject(subject, parse_limits("10/day"))

@@ -14,8 +14,8 @@ from dev.faults import Fault
 from lib.base.clock import Clock
 from lib.limits.strict_windows import StrictWindows
 from lib.limits.window import DAY_MS, SKEW_BACK_MS
-from tests.conftest import Store, UpstashStandIn
 from tests.limits.instance import MIDNIGHT_MS, NOON_MS
+from tests.rig.redis import RedisFront, Store
 
 RETRY_MS = NOON_MS + 2_500 + 60_000 + SKEW_BACK_MS
 
@@ -38,7 +38,7 @@ def hands() -> Hands:
 
 
 @pytest.fixture
-def client(upstash: UpstashStandIn) -> Iterator[Redis]:
+def client(upstash: RedisFront) -> Iterator[Redis]:
     """The vendor's client as it comes, but for its retry of writes."""
     with Redis(upstash.url, upstash.token, rest_retries=0, allow_telemetry=False) as client:
         yield client
@@ -281,7 +281,7 @@ def test_waiting_for_what_never_fits(client: Redis, subject: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_asynchronous_front(upstash: UpstashStandIn, limiter: StrictWindows, subject: str) -> None:
+async def test_the_asynchronous_front(upstash: RedisFront, limiter: StrictWindows, subject: str) -> None:
     """All four questions by the vendor's asynchronous client, on the counts of the synchronous one."""
     async with AsyncRedis(upstash.url, upstash.token, rest_retries=0, allow_telemetry=False) as client:
         ratelimit = AsyncRatelimit(client, limiter)
@@ -295,7 +295,7 @@ async def test_the_asynchronous_front(upstash: UpstashStandIn, limiter: StrictWi
 
 
 @pytest.mark.anyio
-async def test_block_until_ready_asynchronously(upstash: UpstashStandIn, subject: str) -> None:
+async def test_block_until_ready_asynchronously(upstash: RedisFront, subject: str) -> None:
     """As with the synchronous front."""
     limiter = StrictWindows(minute=1, clock=ticking([NOON_MS, NOON_MS + 1, RETRY_MS]))
     async with AsyncRedis(upstash.url, upstash.token, rest_retries=0, allow_telemetry=False) as client:

@@ -16,10 +16,10 @@ from lib.limits.window import DAY_MS, SKEW_AHEAD_MS, SKEW_BACK_MS, Layout, Windo
 from lib.redis import keys
 from lib.redis.errors import RedisDown
 from lib.redis.op import gather
-from tests.conftest import Store
 from tests.limits.burst import burst
 from tests.limits.fake_bitfield import FakeBitfield
 from tests.limits.instance import MIDNIGHT_MS, NOON_MS, TEN_HUNDRED, Instance, Runs, most_in_any, remaining
+from tests.rig.redis import Store
 
 MINUTE_MS = 60_000
 MINUTE, DAY = TEN_HUNDRED.windows

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lib.base.events import AdminActed, RequestDone
-from tests.conftest import SupabaseStandIn
 from tests.rig.instance import ADMIN
 from tests.rig.ledger import World
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +56,7 @@ async def test_reset_gives_the_allowance_back(world: World, supabase: SupabaseSt
     )
     assert [(await one.ask(f"again {n}", "10.5.5.5")).status_code for n in range(2)] == [200, 200]
     # The other instance had refused a moment ago: it asks what was changed by hand after 10 s.
-    world.now_ms += 10_000
+    world.time.ms += 10_000
     assert (await two.ask("the third", "10.5.5.5")).status_code == 200
     assert (await two.ask("the fourth", "10.5.5.5")).status_code == 429
     assert (await two.ask("another", "10.5.5.6")).status_code == 429
@@ -64,14 +64,14 @@ async def test_reset_gives_the_allowance_back(world: World, supabase: SupabaseSt
 
 async def test_reset_reaches_what_others_remember_of_yesterday(world: World) -> None:
     """An instance that remembers a finished day forgets it at the next call, which passes; the one after shows it."""
-    world.now_ms = world.now_ms // 86_400_000 * 86_400_000 + 86_400_000 - 3_600_000
+    world.time.ms = world.time.ms // 86_400_000 * 86_400_000 + 86_400_000 - 3_600_000
     one, two = (world.instance(RATELIMIT_AI_SUPERVISOR="4/day") for _ in range(2))
     for number in range(3):
         await two.ask(f"yesterday {number}", "10.6.6.6")
-    world.now_ms += 2 * 3_600_000
+    world.time.ms += 2 * 3_600_000
     assert (await two.ask("today", "10.6.6.6")).headers["x-ratelimit-remaining"] == "0"
     await one.act(action="reset", address="10.6.6.6")
-    world.now_ms += 10_000
+    world.time.ms += 10_000
     assert (await two.ask("after the reset", "10.6.6.6")).status_code == 200
     assert (await two.ask("and again", "10.6.6.6")).headers["x-ratelimit-remaining"] == "2"
 
@@ -106,7 +106,7 @@ async def test_reset_of_a_provider(world: World, supabase: SupabaseStandIn, befo
 async def test_reset_of_a_provider_repairs_a_key_of_another_type(world: World) -> None:
     """A budget's key that holds something else is deleted like any other."""
     one = world.instance(CLOUD_RUN_LIMITS="3/day")
-    key = f"rl:{{provider-cloud-run-head}}:{world.now_ms // 86_400_000}"
+    key = f"rl:{{provider-cloud-run-head}}:{world.time.ms // 86_400_000}"
     world.server.rpush(key, "x")
     assert (await one.act(action="reset", provider="cloud-run")).status_code == 200
     assert (await one.ask("works")).status_code == 200
@@ -123,7 +123,7 @@ async def test_a_circuit_by_hand(world: World) -> None:
     assert (await one.act(action="circuit", provider="cloud-run", state="closed")).status_code == 200
     assert (await two.ask("afterwards")).status_code == 200
     await one.act(action="circuit", provider="cloud-run", state="open", seconds=5)
-    world.now_ms += 5_000
+    world.time.ms += 5_000
     assert (await two.ask("its probe")).status_code == 200
 
 
@@ -150,7 +150,7 @@ async def test_a_circuit_by_hand(world: World) -> None:
 async def test_what_makes_no_sense_changes_nothing(world: World, action: dict[str, object]) -> None:
     """An action that is not whole is refused, and no command is sent."""
     one = world.instance()
-    world.forget()
+    world.forget_counts()
     assert (await one.act(**action)).status_code == 422
     assert world.billed() == {}
     assert not one.seen(AdminActed)
@@ -178,7 +178,7 @@ async def test_not_for_everybody(
 ) -> None:
     """A wrong token gets nothing and counts against its sender; without a configured one the routes are closed."""
     one = world.instance(**environ)
-    world.forget()
+    world.forget_counts()
     reply = await one.http.request(method, route, headers=headers, json={"action": "invalidate", "scope": "everything"})
     assert reply.status_code == status
     assert reply.headers["cache-control"] == "private, no-store"

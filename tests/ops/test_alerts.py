@@ -11,9 +11,9 @@ from lib.ledger import places
 from lib.ledger.places import AlertKind
 from lib.ledger.table import TOTALS, five_minute_place, hour_place, place
 from lib.ops.alert_rules import Alert
-from tests.conftest import SupabaseStandIn
 from tests.rig.instance import Instance
 from tests.rig.ledger import CRON, World
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -72,7 +72,7 @@ async def test_noticed_when_counts_are_written(world: World) -> None:
 async def test_a_budget_that_does_not_last(world: World) -> None:
     """Half of Gemini's day used within an hour: an alert says when it ends and when it resets."""
     one = world.instance(GEMINI_API_KEY="key")
-    at = hour_place("calls.gemini", world.now_ms, "2025-11")
+    at = hour_place("calls.gemini", world.time.ms, "2025-11")
     world.server.bitfield("ledger:2:2025-11").set(*at, 120).execute()
     await daily(one)
     (sent,) = [each for each in world.outside.alerts() if each["about"] == "gemini"]
@@ -88,7 +88,7 @@ async def test_a_circuit_opens_and_closes(world: World) -> None:
     for number in range(3):
         await one.ask(f"question {number}")
     world.outside.fails = False
-    world.now_ms += 1_000
+    world.time.ms += 1_000
     await one.ask("the probe")
     # The webhook failed along with the backend, so the opening is alerted to at its next turn, if there is one.
     assert ("circuit_closed", "cloud-run") in kinds(world)
@@ -103,8 +103,8 @@ async def test_a_switch_of_mode_is_sent_while_redis_is_out(world: World, supabas
     for number, each in enumerate(instances):
         assert (await each.ask(f"question {number}")).headers["x-guard-mode"] == "supabase"
     assert kinds(world) == [("mode", "supabase")]
-    world.faults.clear()
-    world.now_ms += 60_000
+    world.front.faults.clear()
+    world.time.ms += 60_000
     for number, each in enumerate(instances):
         assert (await each.ask(f"question {number}")).headers["x-guard-mode"] == "redis"
     assert kinds(world) == [("mode", "supabase"), ("mode", "redis")]
@@ -115,7 +115,7 @@ async def test_a_switch_of_mode_is_sent_while_redis_is_out(world: World, supabas
 async def test_the_error_rate(world: World) -> None:
     """More than 1 % of the last hour's requests failed: an alert, once there were enough of them."""
     one = world.instance()
-    at = world.now_ms - 600_000
+    at = world.time.ms - 600_000
     few = world.server.bitfield("ledger:2:2025-11")
     few.set(*five_minute_place("compute", at, "2025-11"), 30).set(*five_minute_place("fail", at, "2025-11"), 1)
     few.execute()
@@ -134,7 +134,7 @@ async def test_a_slow_redis(world: World) -> None:
     one = world.instance(REDIS_SLOW_MS="10000")
     sent = []
     for wait_ms in (0, 200_000, 200_000, 50_000, 1_000, 3_600_000, 1_000, 1_000):
-        world.now_ms += wait_ms
+        world.time.ms += wait_ms
         one.parts.emit(RedisSlow(140.0))
         await one.ask("anything")
         sent.append(kinds(world).count(("redis_slow", "")))
@@ -177,7 +177,7 @@ async def test_alerts_are_on_the_page_without_any_webhook(world: World) -> None:
     one = world.instance(ALERT_WEBHOOK_URL=None, SLACK_WEBHOOK_URL=None)
     await daily(one)
     shown = (await world.instance().overview())["alerts"]
-    assert {"kind": "redis_month", "about": "1", "at": world.now_ms // 1000} in shown
+    assert {"kind": "redis_month", "about": "1", "at": world.time.ms // 1000} in shown
     assert one.seen(Alerted)
 
 
@@ -195,7 +195,7 @@ async def test_the_daily_job_is_not_for_everybody(
 ) -> None:
     """Without the platform's secret it is refused; a wrong one counts against its sender."""
     one = world.instance(**environ)
-    world.forget()
+    world.forget_counts()
     assert (await one.http.get("/api/cron/daily", headers=headers)).status_code == status
     counted = {"bitfield": 1, "bitfield_ro": 1, "mget": 1, "expire": 1}
     assert world.billed() == (counted if headers and status == 401 else {})

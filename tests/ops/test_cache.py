@@ -20,9 +20,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["rest", "tcp"])
-def transport(request: pytest.FixtureRequest) -> Any:
+def transport(request: pytest.FixtureRequest) -> str:
     """Redis over both."""
-    return request.param
+    return str(request.param)
 
 
 TOKEN = ADMIN["authorization"].removeprefix("Bearer ")

@@ -4,8 +4,8 @@ import psycopg
 import pytest
 
 from dev.postgres import Postgres
-from tests.conftest import SupabaseStandIn
 from tests.rig.ledger import CRON, World
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 

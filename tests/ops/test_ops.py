@@ -22,7 +22,7 @@ async def test_rewrites_lead_to_what_is_served() -> None:
 async def test_its_own_path_is_no_route(world: World) -> None:
     """At the function's own path nothing is served, whoever asks; it costs nothing and is logged."""
     one = world.instance()
-    world.forget()
+    world.forget_counts()
     for path in ("/api/ops", "/api/ops/", "/api%2Fmetrics", "/api/metrics/x"):
         reply = await one.http.get(path, headers=ADMIN)
         assert (reply.status_code, reply.json()["code"]) == (404, "not_found")

@@ -29,16 +29,16 @@ async def test_a_read_costs_two_commands(world: World) -> None:
     one = world.instance(GEMINI_API_KEY="k", GROQ_API_KEY="k", OPENAI_API_KEY="k")
     # Not the month's first writes, each of which sets the TTL as well.
     world.server.bitfield("ledger:2:2025-11").set(*place(WRITES), FIRST_WRITES).execute()
-    world.forget()
-    before = world.control.requests()
+    world.forget_counts()
+    before = world.front.control.requests()
     await one.overview()
     assert world.billed() == {"bitfield_ro": 1, "mget": 1}
-    assert world.control.requests() - before == 1
-    world.now_ms += 119_000
+    assert world.front.control.requests() - before == 1
+    world.time.ms += 119_000
     await one.overview()
     assert (await one.http.get("/api/metrics", headers=ADMIN)).status_code == 200
     assert sum(world.billed().values()) == 2
-    world.now_ms += 1_000
+    world.time.ms += 1_000
     await one.overview()
     # What the first read cost is written by the second.
     assert world.billed() == {"bitfield_ro": 1, "bitfield": 1, "mget": 2}
@@ -55,7 +55,7 @@ async def test_the_view_key_lets_the_edge_answer(world: World) -> None:
     own = await one.http.get("/api/overview", headers=ADMIN)
     assert own.headers["cache-control"] == "private, no-store"
     assert (await one.http.get("/api/metrics", params={"view": key})).status_code == 401
-    world.now_ms += 2 * 86_400_000
+    world.time.ms += 2 * 86_400_000
     assert (await one.http.get("/api/overview", params={"view": key})).status_code == 401
 
 
@@ -145,26 +145,25 @@ async def test_no_counter_falls_in_an_outage(world: World) -> None:
     for number in range(9):
         await one.ask(f"question {number}")
     assert await scrape(one)
-    world.now_ms += 60_000
+    world.time.ms += 60_000
     for number in range(9):
         await other.ask(f"another {number}")
     assert await scrape(other)
     # An instance that read Redis a minute before the other one says nothing new.
     assert await scrape(one) == 0
     world.redis_down()
-    world.now_ms += 300_000
+    world.time.ms += 300_000
     for of in (one, other, late):
         await of.ask("meanwhile")
     assert await scrape(one) == 0
     assert await scrape(other) > 0
     assert await scrape(late) == 0
-    world.faults.clear()
-    world.now_ms += 60_000
-    world.ahead_s += 60
+    world.front.faults.clear()
+    world.time.later(60)
     for of in (late, one, other):
         await of.ask("after")
         await scrape(of)
-        world.now_ms += 1_000
+        world.time.ms += 1_000
     assert highest["breakwater_requests_total", (("decision", "compute"), ("http_route", "/api/ai/supervisor"))] == 22
 
 
@@ -173,14 +172,14 @@ async def test_the_last_figures_with_their_time(world: World) -> None:
     one = world.instance()
     await one.ask("before")
     before = await one.overview()
-    read_at = world.now_ms // 1000
+    read_at = world.time.ms // 1000
     world.redis_down()
-    world.now_ms += 180_000
+    world.time.ms += 180_000
     seen = await one.overview()
     assert (seen["source"], seen["at"], seen["mode"]) == ("last", read_at, "local")
     used = [each["used"] for each in seen["allowances"]]
     assert all(now >= then["used"] for now, then in zip(used, before["allowances"], strict=True))
-    world.now_ms += 20 * 86_400_000
+    world.time.ms += 20 * 86_400_000
     seen = await one.overview()
     assert seen["source"] == "instance"
     assert {each["used"] for each in seen["allowances"]} == {None}

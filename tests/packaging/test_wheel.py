@@ -19,10 +19,8 @@ from typing import Any
 import pytest
 
 import lib
-from tests.conftest import UpstashStandIn
 from tests.packaging.declared import LIB, PROJECT, ROOT, optional_modules
-
-PATIENT = {"REDIS_TIMEOUT_MS": "10000", "REDIS_CONNECT_TIMEOUT_MS": "10000"}
+from tests.rig.redis import RedisFront
 
 type Installed = Callable[..., Any]
 """Runs a script where the wheel is installed, with these environment variables; yields what it leaves in `found`."""
@@ -155,9 +153,9 @@ GUARDED = """
 """
 
 
-def test_it_guards_a_fastapi_application(installed: Installed, upstash: UpstashStandIn) -> None:
+def test_it_guards_a_fastapi_application(installed: Installed, upstash: RedisFront) -> None:
     """By pip and one line: 200, 200, 500, then 429, each with the headers of the limit; other paths are left alone."""
-    environ = {"KV_REST_API_URL": upstash.url, "KV_REST_API_TOKEN": upstash.token, **PATIENT}
+    environ = {**upstash.environ}
     *guarded, (status, headers) = installed(GUARDED, **environ, IDENTITY_SECRET="one")
     assert (status, headers) == (200, {})
     assert [status for status, _ in guarded] == [200, 200, 500, 429]
@@ -185,9 +183,9 @@ EXAMPLE = """
 """
 
 
-def test_the_fastapi_example(installed: Installed, upstash: UpstashStandIn) -> None:
+def test_the_fastapi_example(installed: Installed, upstash: RedisFront) -> None:
     """examples/fastapi_app.py as it is, with a limit from the environment: answers, refuses, and refreshes once."""
-    environ = {"KV_REST_API_URL": upstash.url, "KV_REST_API_TOKEN": upstash.token, **PATIENT}
+    environ = {**upstash.environ}
     own = {"IDENTITY_SECRET": "two", "RATELIMIT_MIDDLEWARE_API": "5/minute"}
     *passed, refused = installed(EXAMPLE, EXAMPLE=str(ROOT / "examples" / "fastapi_app.py"), **environ, **own)
     weather = [200, {"city": "seoul", "sky": "clear"}]

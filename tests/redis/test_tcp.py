@@ -29,9 +29,10 @@ type Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 @asynccontextmanager
 async def listening(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A server that talks as it is told; its port."""
-    talks = list[asyncio.Future[None]]()
+    talks, writers = list[asyncio.Future[None]](), list[asyncio.StreamWriter]()
 
     def begun(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         talks.append(asyncio.ensure_future(talk(reader, writer)))
 
     server = await asyncio.start_server(begun, "127.0.0.1", 0, ssl=tls)
@@ -41,6 +42,8 @@ async def listening(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncItera
         server.close()
         # Each ends when its client has gone.
         await asyncio.gather(*talks, return_exceptions=True)
+        for writer in writers:
+            writer.close()
 
 
 def told(*replies: bytes, then_close: bool = False) -> Talk:

@@ -9,8 +9,8 @@ from lib.base.events import ModeSwitched, ThriftChanged
 from lib.ledger import places
 from lib.ledger.table import place
 from lib.redis import thrift
-from tests.conftest import SupabaseStandIn
 from tests.rig.ledger import World
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +54,7 @@ async def test_counts_are_written_less_often(world: World, step: int, writes: in
     at_step(world, step)
     one = world.instance(LEDGER_FLUSH_COMMANDS="4", REDIS_SLOW_MS="60000")
     await one.ask("first")
-    world.forget()
+    world.forget_counts()
     for number in range(16):
         await one.ask(f"question {number % 2}")
     # 2 misses of 4 commands and 14 hits of 2. The first reading at step 1 sends an alert, which is counted as well.
@@ -65,7 +65,7 @@ async def test_step_2_refreshes_nothing(world: World) -> None:
     """An aging answer is served as it is, and the backend is not asked behind the caller's back."""
     one = world.instance()
     await one.ask("a question")
-    world.now_ms += 3_700_000
+    world.time.ms += 3_700_000
     at_step(world, 2)
     reply = await one.ask("a question")
     assert reply.headers["x-cache"] == "STALE"
@@ -77,7 +77,7 @@ async def test_step_2_refreshes_nothing(world: World) -> None:
 
 async def test_step_3_counts_in_supabase(world: World, supabase: SupabaseStandIn) -> None:
     """Limits come from Supabase and Redis is not asked at all; the very limit goes on; a new month begins as usual."""
-    world.now_ms = int(datetime(2025, 11, 30, 23, 59, 30, tzinfo=UTC).timestamp() * 1000)
+    world.time.ms = int(datetime(2025, 11, 30, 23, 59, 30, tzinfo=UTC).timestamp() * 1000)
     given: dict[str, Any] = {"SUPABASE_URL": supabase.url, "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key}
     one = world.instance(RATELIMIT_AI_SUPERVISOR="5/hour", **given)
     caller = "10.77.0.1"
@@ -85,14 +85,14 @@ async def test_step_3_counts_in_supabase(world: World, supabase: SupabaseStandIn
         await one.ask(f"question {number}", caller)
     at_step(world, 3)
     assert (await one.ask("the one that brings the news", caller)).headers["x-guard-mode"] == "redis"
-    world.forget()
+    world.forget_counts()
     replies = [await one.ask(f"later {number}", caller) for number in range(3)]
     assert [(each.status_code, each.headers["x-guard-mode"]) for each in replies[:2]] == [(200, "supabase")] * 2
     assert replies[2].status_code == 429
     assert {name: n for name, n in world.billed().items() if name not in ("set", "bitfield", "expire")} == {}
     assert one.seen(ModeSwitched)[-1].reason == "the month's Redis commands are nearly used up"
     assert (await one.overview())["mode"] == "supabase"
-    world.now_ms += 60_000
+    world.time.ms += 60_000
     assert (await one.ask("in December", "10.77.0.2")).headers["x-guard-mode"] == "redis"
     # What Supabase admitted in November still counts in the hour.
     assert (await one.ask("in December", caller)).status_code == 429

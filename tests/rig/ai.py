@@ -6,20 +6,16 @@ each piece comes; it keeps the port's contract: at least one Delta, then one End
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+import pytest
 
-from dev.faults import Faults
 from lib.afterwards import Afterwards, Outbox
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
-from lib.ai.checks import trivial
 from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
 from lib.ai.question import Answer, Message, Question, hash_of
 from lib.app.settings import Settings
@@ -48,12 +44,12 @@ from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
-from tests.rig.clock import until
+from lib.redis.tcp import Tcp
+from tests.rig.clock import Slept, until
 from tests.rig.instance import AnswerOutcome, Asked, Instance
-from tests.rig.redis import TOKEN, RedisFront
+from tests.rig.redis import OnRedis, RedisFront
+from tests.rig.script import CHECK
 
-NOON_MS = 1_795_262_401_000
-"""A second past noon UTC: no window reaches into another day."""
 ROUTE = "ai/supervisor"
 
 _numbers = itertools.count(1)
@@ -97,7 +93,7 @@ class FakeProvider:
     async def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
         """See ``Provider``."""
         assert left_s > 0, "asked without time to answer"
-        if question == trivial("ping"):
+        if question.session == CHECK.session:
             self.checks += 1
             if self.is_well:
                 yield Delta("pong")
@@ -148,36 +144,12 @@ class FakeProvider:
 
 
 @dataclass
-class Time:
-    """The time of day, set by hand; sleeping moves it. ``on_sleep`` may do what happens meanwhile."""
-
-    ms: int = NOON_MS
-    slept: list[float] = field(default_factory=list)
-    on_sleep: Callable[[], Any] | None = None
-
-    @property
-    def clock(self) -> Clock:
-        """A clock that shows it. Durations stay real: they bound real servers."""
-        return Clock(now_ms=lambda: self.ms, sleep=self._sleep, jitter=lambda: 0.0)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.ms += int(seconds * 1000)
-        if self.on_sleep is not None:
-            await self.on_sleep()
-        await asyncio.sleep(0)
-
-
-@dataclass
-class Kit:
+class Kit(OnRedis):
     """Makes instances that share a Redis."""
 
-    time: Time
-    redis: "redis.Redis"
-    """Redis itself, past the stand-in."""
-    faults: Faults
-    url: str
+    environ: dict[str, str]
     closing: AsyncExitStack
+    time: Slept = field(default_factory=Slept)
 
     def instance(
         self,
@@ -193,16 +165,21 @@ class Kit:
 
         Keyword arguments in capitals are further environment variables of its routes.
         """
-        given = {"KV_REST_API_URL": self.url, "KV_REST_API_TOKEN": TOKEN, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9"}
+        given = {**self.environ, "CLOUD_RUN_AI_URL": "http://127.0.0.1:9"}
         clock, events = clock or self.time.clock, list[Event]()
         parts = build(Settings.from_env({**given, **environ}), clock, (events.append,))
 
         def note(commands: Sequence[Command]) -> None:
             made.note(commands)
 
-        wire = Upstash(parts.pool, self.url, TOKEN, 5, 5, note)
-        gate = Gate(VitalsPolicy(), clock, 2_500)
-        store = RedisStore(wire, gate, clock, events.append, 5_000) if redis else None
+        wire: Upstash | Tcp
+        if (url := given.get("REDIS_URL")) is not None:
+            wire = Tcp(url, 20, 20, note)
+            self.closing.push_async_callback(wire.aclose)
+        else:
+            wire = Upstash(parts.pool, given["KV_REST_API_URL"], given["KV_REST_API_TOKEN"], 20, 20, note)
+        gate = Gate(VitalsPolicy(), clock, 60_000)
+        store = RedisStore(wire, gate, clock, events.append, 60_000) if redis else None
         counts = Limits(store, None, LocalLimits(0.25), clock, events.append)
         links = tuple(
             each if isinstance(each, Link) else Link(each, Budget(parse_budget(limits)), breaker) for each in providers
@@ -248,8 +225,8 @@ class Kit:
     def later(self, ms: int) -> None:
         """Let time pass. Redis' own time does not: locks that have run out meanwhile are removed."""
         self.time.ms += ms
-        for key in self.redis.keys("lock:*") if ms >= 10_000 else ():
-            self.redis.delete(key)
+        for key in self.server.keys("lock:*") if ms >= 10_000 else ():
+            self.server.delete(key)
 
     def another(self, asked: Asked, query: str) -> Asked:
         """Another question by the same caller in the same session."""
@@ -267,37 +244,27 @@ class Kit:
         Time that is set by hand would else be over before a real round trip is.
         """
         key = asked.call.key
-        before = self.redis.get(key)
+        before = self.server.get(key)
 
         async def stored() -> None:
-            if self.redis.get(keys.lock(key)) is not None:
-                await until(lambda: self.redis.get(key) != before)
+            if self.server.get(keys.lock(key)) is not None:
+                await until(lambda: self.server.get(key) != before)
 
         self.time.on_sleep = stored
 
-    def executed(self, command: str) -> int:
-        """How often Redis itself has executed a command, by its lower-case name."""
-        stats: Any = self.redis.info("commandstats")
-        calls: int = stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
-        return calls
-
-    def without_ttl(self) -> list[str]:
-        """Keys that would never expire, and are not among the bounded number of epochs."""
-        found: Any = self.redis.keys("*")
-        return [key for key in found if self.redis.ttl(key) == -1 and not key.startswith("epoch:2")]
+    def needs_the_stand_in(self) -> None:
+        """Skip a test over TCP whose faults are those of the stand-in for Upstash."""
+        if "REDIS_URL" in self.environ:
+            pytest.skip("over REST only: the fault is the stand-in's")
 
 
 @asynccontextmanager
-async def kit(front: RedisFront) -> AsyncIterator[Kit]:
+async def kit(front: RedisFront, transport: str = "rest") -> AsyncIterator[Kit]:
     """An empty Redis and time at noon."""
-    front.faults.clear()
-    with redis.Redis.from_url(
-        front.redis_url, protocol=2, driver_info=None, decode_responses=True, retry=Retry(NoBackoff(), 0)
-    ) as direct:
-        direct.flushall()
-        async with AsyncExitStack() as closing:
-            yield Kit(Time(), direct, front.faults, front.url, closing)
-            front.faults.clear()
+    front.empty()
+    async with AsyncExitStack() as closing:
+        yield Kit(front, front.environ_over(transport), closing)
+        front.faults.clear()
 
 
 def answered(outcome: AnswerOutcome) -> Answered[Answer]:

@@ -3,10 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+import pytest
 
 from lib.base.clock import Clock
 
@@ -19,11 +21,45 @@ class Time:
     """The time of day, set by hand. Durations are those of the event loop, which bound real servers."""
 
     ms: int = NOON_MS
+    ahead_s: float = 0.0
+    """How far durations have been moved on by hand."""
+    slept: list[float] = field(default_factory=list)
+    """How long somebody has waited on purpose, each time."""
 
     @property
     def clock(self) -> Clock:
         """A clock that shows it."""
-        return Clock(now_ms=lambda: self.ms, monotonic=lambda: asyncio.get_running_loop().time())
+        return Clock(lambda: self.ms, lambda: asyncio.get_running_loop().time() + self.ahead_s, self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so long, as any clock does."""
+        self.slept.append(seconds)
+        await asyncio.sleep(seconds)
+
+    def later(self, seconds: float) -> None:
+        """Let so much pass, in the time of day and in durations."""
+        self.ms += int(seconds * 1000)
+        self.ahead_s += seconds
+
+
+@dataclass
+class Slept(Time):
+    """Time that sleeping moves on. ``on_sleep`` may do what happens meanwhile; nothing is left to chance."""
+
+    on_sleep: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """A clock that shows it."""
+        return replace(super().clock, jitter=lambda: 0.0)
+
+    async def sleep(self, seconds: float) -> None:
+        """Move time on, at once."""
+        self.slept.append(seconds)
+        self.ms += int(seconds * 1000)
+        if self.on_sleep is not None:
+            await self.on_sleep()
+        await asyncio.sleep(0)
 
 
 async def until(ready: Callable[[], bool]) -> None:
@@ -103,6 +139,10 @@ class PatientLoop(asyncio.SelectorEventLoop):
 
 PATIENT_BACKEND: tuple[str, dict[str, object]] = ("asyncio", {"loop_factory": PatientLoop})
 """For the fixture ``anyio_backend``."""
+
+
+about_timeouts = pytest.mark.parametrize("anyio_backend", [pytest.param(PATIENT_BACKEND, id="timeouts")])
+"""Marks a test of timeouts: its rig has production's, and time moves on to them when a store is told to hang."""
 
 
 def patient() -> PatientLoop:

@@ -12,15 +12,15 @@ from starlette.types import ASGIApp
 
 from lib import Breakwater
 from tests.rig.callers import a_caller
-from tests.rig.guard import PATIENT, Rig
+from tests.rig.guard import Rig
 from tests.rig.instance import Built, Instance
 
 _numbers = itertools.count(1)
 
 
 def an_instance(rig: Rig, **environ: str | None) -> Instance:
-    """A new instance that takes no busy machine for a Redis that is out, and whose ledger costs nothing meanwhile."""
-    return rig.instance(**{**PATIENT, "FALLBACK_TIMEOUT_MS": "10000", "LEDGER_FLUSH_COMMANDS": "10000", **environ})
+    """A new instance whose ledger costs nothing meanwhile."""
+    return rig.instance(**{"LEDGER_FLUSH_COMMANDS": "10000", **environ})
 
 
 def door(instance: Instance) -> Breakwater:

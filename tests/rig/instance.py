@@ -1,7 +1,9 @@
 """An instance of the functions as a platform keeps it: all routes, exactly as the files of api/ declare them."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+import itertools
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +36,8 @@ DATA = ("/api/cache/", "/api/rankings/", *DATABASES)
 """The beginnings of the paths that one function serves."""
 ADMIN = {"authorization": "Bearer admin-token-for-tests"}
 
+_numbers = itertools.count(1)
+
 type AnswerOutcome = Outcome[str, Answer]
 
 
@@ -65,8 +69,13 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
         "/api/health": replace(health, instance=built),
         "/api/cron/daily": replace(daily.app, instance=built),
         **dict.fromkeys(ops.routes, replace(ops, instance=built)),
-        "/api/data": replace(data, instance=built),
+        **{_in_rewrites(path): replace(data, instance=built) for path, _ in data.rows},
     }
+
+
+def _in_rewrites(path: Sequence[str]) -> str:
+    """A path of data routes as ``vercel.json`` has it: ``/api/cache/menu/:id``."""
+    return "/" + "/".join(f":{each[1:-1]}" if each.startswith("{") else each for each in path)
 
 
 def routes(parts: Parts) -> ASGIApp:
@@ -140,6 +149,33 @@ class Instance:
             json={"query": query, **body},
             headers={"x-forwarded-for": caller or self.caller or a_caller(), **headers},
         )
+
+    async def ask_anew(self, **headers_and_body: Any) -> httpx.Response:
+        """As ``ask``, a question that nobody has asked before."""
+        return await self.ask(f"question {next(_numbers)}", **headers_and_body)
+
+    async def left_when(
+        self, when: Callable[[], Awaitable[None]], query: str = "never mind", caller: str = ""
+    ) -> list[dict[str, Any]]:
+        """Ask over bare ASGI, and disconnect once ``when`` returns; every message that the app sent."""
+        body = json.dumps({"query": query}).encode()
+        messages: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop()
+            await when()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(dict(message))
+
+        address = (caller or self.caller or a_caller()).encode()
+        headers = [(b"content-type", b"application/json"), (b"x-forwarded-for", address)]
+        about = {"method": "POST", "path": "/api/ai/supervisor", "headers": headers, "client": ("127.0.0.1", 1)}
+        await self.app({"type": "http", **about}, receive, send)
+        return sent
 
     async def health(self) -> httpx.Response:
         """GET the health report."""

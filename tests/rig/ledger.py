@@ -1,22 +1,19 @@
 """What the tests of ledger, page and alerts share: whole instances on a real Redis, with time that is set by hand."""
 
 import json
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import redis as redis_py
 from starlette.types import Receive, Scope, Send
 
-from dev.faults import Fault, Faults, read_body
+from dev.faults import Fault, read_body
 from dev.serve import ThreadedServer
-from lib.base.clock import Clock
-from tests.rig.control import Control
+from tests.rig.clock import Time
 from tests.rig.instance import Instance, started
-from tests.rig.redis import RedisFront
+from tests.rig.redis import OnRedis, RedisFront
 
 MIDMONTH_MS = int(datetime(2025, 11, 14, 12, 0, 1, tzinfo=UTC).timestamp() * 1000)
 CRON = {"authorization": "Bearer cron-secret-for-tests"}
@@ -63,41 +60,28 @@ class Outside:
 
 
 @dataclass
-class World:
+class World(OnRedis):
     """A Redis of one's own, everything outside, and the instances under test."""
 
-    server: redis_py.Redis
-    control: Control
-    faults: Faults
     outside: Outside
     environ: dict[str, str]
-    now_ms: int = MIDMONTH_MS
-    ahead_s: float = 0.0
-    """How far durations have been moved on by hand."""
+    time: Time = field(default_factory=lambda: Time(MIDMONTH_MS))
     instances: list[Instance] = field(default_factory=list)
 
     def instance(self, **environ: str | None) -> Instance:
         """A new instance; a variable that is given as None is left out."""
-        made = started({**self.environ, **environ}, self._clock, caller="10.0.0.1", session="s")
+        made = started({**self.environ, **environ}, self.time.clock, caller="10.0.0.1", session="s")
         self.instances.append(made)
         return made
 
-    @property
-    def _clock(self) -> Clock:
-        return Clock(now_ms=lambda: self.now_ms, monotonic=lambda: time.monotonic() + self.ahead_s)
-
     def billed(self) -> dict[str, int]:
-        """Billed commands by name since `forget`, as the stand-in bills them."""
-        found: dict[str, int] = self.control.stats()["commands"]
+        """Billed commands by name since `forget_counts`, as the stand-in bills them."""
+        found: dict[str, int] = self.front.control.stats()["commands"]
         return found
-
-    def forget(self) -> None:
-        """All bills to zero."""
-        self.control.reset()
 
     def redis_down(self) -> None:
         """Let every request to Redis fail."""
-        self.faults.set(Fault(kind="refuse"))
+        self.front.faults.set(Fault(kind="refuse"))
 
 
 @contextmanager
@@ -114,28 +98,20 @@ async def worlds(front: RedisFront, outside: Outside) -> AsyncIterator[World]:
     """A clean world for one test."""
     outside.fails, outside.month_requests, outside.posted, outside.asked = False, 0, [], 0
     given = {
-        "KV_REST_API_URL": front.url,
-        "KV_REST_API_TOKEN": front.token,
+        **front.environ,
         "CLOUD_RUN_AI_URL": f"{outside.url}/ai",
         "TRUSTED_PROXIES": "127.0.0.1/32",
-        # A busy machine is no outage.
-        "REDIS_TIMEOUT_MS": "20000",
-        "REDIS_CONNECT_TIMEOUT_MS": "20000",
-        "REDIS_SLOW_MS": "60000",
         "RATELIMIT_AI_SUPERVISOR": "1000000/minute",
         "ADMIN_TOKEN": "admin-token-for-tests",
         "CRON_SECRET": "cron-secret-for-tests",
         "ALERT_WEBHOOK_URL": f"{outside.url}/hook",
         "SLACK_WEBHOOK_URL": f"{outside.url}/slack",
     }
-    with redis_py.Redis.from_url(front.redis_url, protocol=2, driver_info=None, decode_responses=True) as server:
-        server.flushall()
+    front.empty()
+    world = World(front, outside, given)
+    try:
+        yield world
+    finally:
         front.faults.clear()
-        world = World(server, Control(front.url), front.faults, outside, given)
-        world.forget()
-        try:
-            yield world
-        finally:
-            front.faults.clear()
-            for made in world.instances:
-                await made.aclose()
+        for made in world.instances:
+            await made.aclose()

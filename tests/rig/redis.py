@@ -1,30 +1,181 @@
-"""A Redis of a module's own behind the stand-in for Upstash."""
+"""A Redis behind the stand-in for Upstash: its address, its faults, its bill, and operations run on it."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from starlette.types import ASGIApp
 
 from dev.faults import Faults
 from dev.redis_server import RedisServer
-from dev.serve import ThreadedServer
+from dev.serve import GatheringProtocol, ThreadedServer
 from dev.upstash import upstash_app
+from lib.redis.op import Command, Op, Reply
+from lib.redis.rest import Upstash
+from lib.redis.store import RedisStore
+from lib.redis.tcp import Tcp
+from tests.rig.control import Control
 
 TOKEN = "upstash-token"
+PATIENT = {
+    "REDIS_TIMEOUT_MS": "20000",
+    "REDIS_CONNECT_TIMEOUT_MS": "20000",
+    "REDIS_SLOW_MS": "60000",
+    "FALLBACK_TIMEOUT_MS": "20000",
+}
+"""A busy machine is neither a slow store nor one that is away. A test of a timeout says which it means."""
+NOT_BILLED = {"info", "config", "ping", "hello", "client", "command", "select", "auth", "multi", "exec"}
+
+
+@dataclass
+class Spent:
+    """What a `Store.count()` block cost."""
+
+    commands: int = 0
+    """Billed commands."""
+    round_trips: int = 0
+    executed: dict[str, int] = field(default_factory=dict)
+    """What Redis itself says it ran, by lower-case name (`INFO commandstats`); empty where it has no INFO."""
 
 
 @dataclass(frozen=True)
 class RedisFront:
-    """A Redis of one's own behind the Upstash stand-in: these tests flush it, and zero its counters."""
+    """The served stand-in, and the Redis behind it."""
 
-    redis_url: str
+    server: RedisServer
     url: str
     token: str
     faults: Faults
+    control: Control
+    direct: redis.Redis
+    """Redis itself, past the stand-in and its bill."""
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What an instance has to be told to use it, patiently."""
+        return {"KV_REST_API_URL": self.url, "KV_REST_API_TOKEN": self.token, **PATIENT}
+
+    def environ_over(self, transport: str) -> dict[str, str]:
+        """The same, by ``rest`` or by ``tcp``, past the stand-in."""
+        return self.environ if transport == "rest" else {"REDIS_URL": self.server.url, **PATIENT}
+
+    def empty(self) -> None:
+        """No key, no fault, no bill."""
+        self.direct.flushall()
+        self.faults.clear()
+        self.forget_counts()
+
+    def forget_counts(self) -> None:
+        """Zero the counters of Redis and of the stand-in before it."""
+        if self.server.kind != "fakeredis":
+            self.direct.config_resetstat()
+        self.control.reset()
+
+    def executed(self) -> dict[str, int]:
+        """Billed commands by lower-case name, by Redis' own account, those inside scripts too; none without INFO."""
+        if self.server.kind == "fakeredis":
+            return {}
+        stats: Any = self.direct.info("commandstats")
+        calls = {name.removeprefix("cmdstat_").lower(): each["calls"] for name, each in stats.items()}
+        return {name: count for name, count in calls.items() if name.split("|")[0] not in NOT_BILLED}
+
+    @contextmanager
+    def count(self) -> Iterator[Spent]:
+        """What the block costs; the value is filled in when it ends."""
+        spent, before, ran = Spent(), self.control.stats(), self.executed()
+        yield spent
+        after = self.control.stats()
+        spent.commands = after["billed_commands"] - before["billed_commands"]
+        spent.round_trips = after["http_requests"] - before["http_requests"]
+        grown = {name: calls - ran.get(name, 0) for name, calls in self.executed().items()}
+        spent.executed = {name: calls for name, calls in grown.items() if calls}
+
+
+@dataclass
+class OnRedis:
+    """What every rig has: an empty Redis, and what was spent on it."""
+
+    front: RedisFront
+    trips: int = field(default=0, kw_only=True)
+    """Round trips over TCP, which no stand-in counts."""
+
+    def count_trips(self, store: RedisStore | None) -> None:
+        """Count those of an instance that is connected by TCP."""
+        wire = store.redis if store is not None else None
+        if not isinstance(wire, Tcp):
+            return
+        sent = wire.sent
+
+        def count(commands: Sequence[Command]) -> None:
+            self.trips += 1
+            sent(commands)
+
+        wire.sent = count
+
+    @property
+    def server(self) -> redis.Redis:
+        """Redis itself, past the stand-in."""
+        return self.front.direct
+
+    def forget_counts(self) -> None:
+        """All bills to zero."""
+        self.front.forget_counts()
+        self.trips = 0
+
+    def commands(self) -> dict[str, int]:
+        """Billed commands by name since then, those inside scripts included."""
+        return self.front.executed()
+
+    def cost(self) -> tuple[int, int]:
+        """Round trips to Redis and billed commands since then."""
+        return self.front.control.requests() + self.trips, sum(self.commands().values())
+
+    def without_ttl(self) -> list[str]:
+        """Keys that would never expire, and are not among the bounded number of epochs."""
+        found: Any = self.server.keys("*")
+        return [key for key in found if self.server.ttl(key) == -1 and not key.startswith("epoch:2")]
+
+
+class Store:
+    """Runs operations from synchronous tests by the real wire, on one connection that is kept."""
+
+    def __init__(self, upstash: RedisFront, runner: asyncio.Runner, wire: Upstash) -> None:
+        self.upstash = upstash
+        self.count = upstash.count
+        self._runner = runner
+        self._wire = wire
+
+    def run[T](self, op: Op[T], /) -> T:
+        """One operation, one round trip. Raises RedisDown."""
+        return self._runner.run(self._wire.run(op))
+
+    def run_at_once[T](self, ops: Sequence[Op[T]], /) -> list[T]:
+        """Operations that are all under way at the same time, a round trip each."""
+
+        async def together() -> list[T]:
+            return await asyncio.gather(*(self._wire.run(op) for op in ops))
+
+        return self._runner.run(together())
+
+    def command(self, *command: str | int) -> Reply:
+        """One command as it is; a refused one is a CommandError."""
+        return self._runner.run(self._wire.send([command]))[0]
 
 
 @contextmanager
-def redis_front() -> Iterator[RedisFront]:
-    """Start both."""
+def redis_front(server: RedisServer, before: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> Iterator[RedisFront]:
+    """A stand-in before a Redis that runs; ``before`` may put something before it."""
     faults = Faults()
-    with RedisServer.start() as server, ThreadedServer(upstash_app(server.url, TOKEN, faults=faults)) as served:
-        yield RedisFront(server.url, served.url, TOKEN, faults)
+    app = before(upstash_app(server.url, TOKEN, faults=faults))
+    with (
+        ThreadedServer(app, protocol=GatheringProtocol) as served,
+        redis.Redis.from_url(
+            server.url, protocol=2, driver_info=None, decode_responses=True, retry=Retry(NoBackoff(), 0)
+        ) as direct,
+    ):
+        yield RedisFront(server, served.url, TOKEN, faults, Control(served.url), direct)

@@ -30,9 +30,9 @@ def stage(_stage: tuple[Stage, str]) -> Stage:
 
 
 @pytest.fixture
-async def client(anyio_backend: str) -> AsyncIterator[httpx.AsyncClient]:
+async def client(anyio_backend: object) -> AsyncIterator[httpx.AsyncClient]:
     """A client with connections of its own. Only the TLS context is shared: making one takes most of a short test."""
-    assert anyio_backend == "asyncio"
+    assert anyio_backend
     async with httpx.AsyncClient(verify=_SSL, trust_env=False) as client:
         yield client
 

@@ -327,6 +327,8 @@ class Stage:
     def reset(self) -> None:
         """Forget everything."""
         self.reply: Reply = Reply(status=500)
+        self.waits: Callable[[], None] = lambda: None
+        """Called when a client begins to be kept waiting."""
         self.seen: list[Seen] = []
         self.faults: list[str] = []
         self.requests = 0
@@ -368,8 +370,10 @@ class Stage:
                     await gone
                     return
                 case Step.HANG:
+                    self.waits()
                     await gone
                 case Step.DRIP:
+                    self.waits()
                     while not gone.done():
                         await send({"type": "http.response.body", "body": b": here\n\n", "more_body": True})
                         await asyncio.wait([gone], timeout=0.01)

@@ -1,0 +1,94 @@
+"""Calls of one caller at once pay together: as many are admitted as without, never more, and for fewer commands."""
+
+import asyncio
+
+import pytest
+
+from lib.edge.limits import route_limit
+from tests.rig.callers import a_caller
+from tests.rig.data import menu, read, site
+from tests.rig.door import Counted, a_name, an_instance, bill
+from tests.rig.guard import Rig
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
+async def test_eight_at_once_cost_as_much_as_two(rig: Rig) -> None:
+    """CASE 44: the first goes at once, the others together."""
+    app = site(an_instance(rig), menu(Counted("v"), strict=True), route_limit("100/minute", a_name()))
+    caller = a_caller()
+    await read(app, caller=caller)
+    async with bill(rig) as spent:
+        replies = await asyncio.gather(*(read(app, caller=caller) for _ in range(8)))
+    assert spent == [4, 2]
+    assert {reply.status_code for reply in replies} == {200}
+    assert (await read(app, caller=caller)).headers["x-ratelimit-remaining"] == "90"
+
+
+async def test_callers_do_not_wait_for_each_other(rig: Rig) -> None:
+    """Each pays for itself."""
+    app = site(an_instance(rig), menu(Counted("v"), strict=True), route_limit("100/minute", a_name()))
+    callers = [a_caller() for _ in range(3)]
+    for caller in callers:
+        await read(app, caller=caller)
+    async with bill(rig) as spent:
+        await asyncio.gather(*(read(app, caller=caller) for caller in callers))
+    assert spent == [6, 3]
+
+
+@pytest.mark.parametrize("calls", [9, 10, 25])
+async def test_exactly_the_limit_is_admitted(rig: Rig, calls: int) -> None:
+    """Those that do not fit together are counted one by one, so that what is left is used up."""
+    app = site(an_instance(rig), menu(Counted("v")), route_limit("9/minute", a_name()))
+    caller = a_caller()
+    await read(app, caller=caller)
+    replies = await asyncio.gather(*(read(app, caller=caller) for _ in range(calls)))
+    statuses = [reply.status_code for reply in replies]
+    assert (statuses.count(200), statuses.count(429)) == (8, calls - 8)
+
+
+async def test_the_attack_on_permits_that_are_paid_ahead(rig: Rig) -> None:
+    """Bursts just before and after the ends of buckets and windows, on two instances: never more than the limit.
+
+    Permits that were paid in one bucket and used in a later one would let 45 of 30 pass in a minute.
+    """
+    limit, wanted = route_limit("30/minute", a_name()), menu(Counted("v"))
+    apps = [site(an_instance(rig), wanted, limit) for _ in range(2)]
+    caller, admitted, began = a_caller(), list[int](), rig.time.ms
+    for at_ms in (0, 7_400, 7_500, 29_900, 59_900, 60_000, 62_400, 62_600, 67_400, 89_900, 119_900, 122_600):
+        rig.time.ms = began + at_ms
+        replies = await asyncio.gather(*(read(apps[n % 2], caller=caller) for n in range(15)))
+        admitted += [at_ms for reply in replies if reply.status_code == 200]
+    assert len(admitted) > 45, "the attack has to get somewhere"
+    for start in admitted:
+        assert sum(start <= each < start + 60_000 for each in admitted) <= 30
+
+
+async def test_who_leaves_takes_nobody_along(rig: Rig) -> None:
+    """The first and one of those that wait are cancelled: the others are answered."""
+    app = site(an_instance(rig), menu(Counted("v"), strict=True), route_limit("100/minute", a_name()))
+    caller = a_caller()
+    await read(app, caller=caller)
+    asks = [asyncio.ensure_future(read(app, caller=caller)) for _ in range(6)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    asks[0].cancel()
+    asks[3].cancel()
+    done = await asyncio.gather(*asks, return_exceptions=True)
+    assert [isinstance(each, asyncio.CancelledError) for each in done] == [True, False, False, True, False, False]
+    assert (await read(app, caller=caller)).status_code == 200
+
+
+async def test_without_redis(rig: Rig) -> None:
+    """Memory counts them: a share of the limit, as without."""
+    made = an_instance(rig, **rig.nowhere, SUPABASE_URL=None, SUPABASE_SERVICE_ROLE_KEY=None)
+    app = site(made, menu(Counted("v")), route_limit("8/minute", a_name()))
+    caller = a_caller()
+    replies = await asyncio.gather(*(read(app, caller=caller) for _ in range(12)))
+    assert [reply.status_code for reply in replies].count(200) == 2
