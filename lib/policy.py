@@ -28,7 +28,12 @@ GROUPS = (
     Group("ai/supervisor", r"/api/ai/supervisor", "RATELIMIT_AI_SUPERVISOR", "10/minute,100/day"),
     Group("ai", r"/api/(ai|v1)/.+", "RATELIMIT_AI", "10/minute,100/day"),
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
-    Group("data", r"/api/(data|(cache|rankings)/.+)", "RATELIMIT_DATA", "100/minute"),
+    Group(
+        "data",
+        r"/api/(data|connections|schemas|tables|columns|dashboard/metrics|(cache|rankings|monitoring|oracle)/.+)",
+        "RATELIMIT_DATA",
+        "100/minute",
+    ),
     Group("api", r".*", "RATELIMIT_API", "100/minute"),
 )
 

@@ -12,14 +12,13 @@ from typing import Any, Self, overload
 from .. import policy
 from ..ai.providers import registry
 from ..ai.providers.registry import ProviderSettings
-from ..base import env
+from ..base import connections, env
 from ..base.caller import Network, Trust
+from ..base.connections import Connection, Named
 from ..base.env import Reader, Secret, Variable
 from ..base.values import dataclass
 from ..breaker.circuit import BreakerPolicy
 from ..cache.freshness import CacheRules
-from ..databases import connections
-from ..databases.connections import Connection, Named
 from ..edge.problems import BadSettings
 from ..limits.grammar import parse_limits
 from ..limits.window import Layout

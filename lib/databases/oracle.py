@@ -76,8 +76,9 @@ STATEMENTS: Mapping[str, Statement] = {
     ),
     "tables": Statement(
         "select t.table_name as name, 'r' as kind, t.num_rows as \"ROWS\", count(*) over () as found, "
-        "null as dead_rows, null as sequential_scans, null as index_scans, null as vacuumed_s, case when :p_sizes = '1' then "
-        "(select sum(g.bytes) from user_segments g where g.segment_name = t.table_name) end as bytes "
+        "null as dead_rows, null as sequential_scans, null as index_scans, null as vacuumed_s, "
+        "case when :p_sizes = '1' then (select sum(g.bytes) from user_segments g "
+        "where g.segment_name = t.table_name) end as bytes "
         "from all_tables t where t.owner = :p_schema order by t.table_name "
         "offset 50 * (to_number(:p_page) - 1) rows fetch next 50 rows only",
         ("schema", "page", "sizes"),

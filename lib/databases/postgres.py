@@ -22,15 +22,19 @@ class Statement:
     parameters: Sequence[str] = ()
 
 
-_SESSIONS = """
+_CLIENTS = """coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater'"""
+"""Everybody's sessions but ours. To a role that may not see them, their columns are null."""
+
+_SESSIONS = f"""
 select a.pid, a.usename::text as "user", a.datname::text as database, a.application_name as application, a.state,
   a.wait_event_type as wait_kind, a.wait_event as wait,
   extract(epoch from clock_timestamp() - a.query_start)::float8 as statement_s,
   extract(epoch from clock_timestamp() - a.xact_start)::float8 as transaction_s,
-  case when a.wait_event_type = 'Lock' then pg_blocking_pids(a.pid) else '{}' end as blocked_by,
+  case when a.wait_event_type = 'Lock' then pg_blocking_pids(a.pid) else array[]::int[] end as blocked_by,
   a.query
 from pg_stat_activity a
-where a.backend_type = 'client backend' and a.pid <> pg_backend_pid() and a.application_name <> 'breakwater'
+where {_CLIENTS}
 order by a.state, a.pid
 limit 500
 """
@@ -55,37 +59,34 @@ order by a.pid
 limit 500
 """
 
-_WAITS = """
+_WAITS = f"""
 select coalesce(wait_event_type, 'CPU') as kind, coalesce(wait_event, '') as wait, count(*)::int as sessions,
   max(extract(epoch from clock_timestamp() - query_start))::float8 as longest_s
-from pg_stat_activity
-where backend_type = 'client backend' and state = 'active' and pid <> pg_backend_pid()
-  and application_name <> 'breakwater'
+from pg_stat_activity a
+where a.state = 'active' and {_CLIENTS}
 group by 1, 2
 order by 3 desc, 1, 2
 """
 
-_REALTIME = """
+_REALTIME = f"""
 select count(*)::int as sessions, count(*) filter (where state = 'active')::int as active,
   count(*) filter (where state like 'idle in transaction%')::int as idle_in_transaction,
   count(*) filter (where wait_event_type = 'Lock')::int as waiting,
   count(*) filter (where state is null)::int as hidden,
   coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8 as longest_transaction_s,
   current_setting('max_connections')::int as most_sessions
-from pg_stat_activity
-where backend_type = 'client backend' and pid <> pg_backend_pid() and application_name <> 'breakwater'
+from pg_stat_activity a
+where {_CLIENTS}
 """
 
-_DASHBOARD = """
+_DASHBOARD = f"""
 select d.xact_commit as commits, d.xact_rollback as rollbacks, d.blks_hit as blocks_hit, d.blks_read as blocks_read,
   d.tup_fetched as rows_fetched, d.tup_inserted + d.tup_updated + d.tup_deleted as rows_written, d.deadlocks,
   d.temp_bytes, extract(epoch from d.stats_reset)::float8 as reset_s,
   extract(epoch from clock_timestamp() - pg_postmaster_start_time())::float8 as up_s,
   current_setting('server_version') as version, current_setting('max_connections')::int as most_sessions,
-  (select count(*) from pg_stat_activity where backend_type = 'client backend'
-    and pid <> pg_backend_pid() and application_name <> 'breakwater')::int as sessions,
-  (select count(*) from pg_stat_activity where backend_type = 'client backend' and state = 'active'
-    and pid <> pg_backend_pid() and application_name <> 'breakwater')::int as active
+  (select count(*) from pg_stat_activity a where {_CLIENTS})::int as sessions,
+  (select count(*) from pg_stat_activity a where a.state = 'active' and {_CLIENTS})::int as active
 from pg_stat_database d
 where d.datname = current_database()
 """
@@ -182,7 +183,7 @@ select md5(concat_ws('|',
 
 def as_json(statement: str) -> str:
     """A statement whose only value is the list of its rows as JSON, so that every way to PostgreSQL yields the same."""
-    return f"select coalesce(jsonb_agg(to_jsonb(found)), '[]') as rows from ({statement}) found"
+    return f"select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from ({statement}) each_row"
 
 
 STATEMENTS: Mapping[str, Statement] = {

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from ..base.connections import Connection
 from ..base.events import CatalogueChanged, OriginFailure
 from ..base.values import dataclass
 from ..data.invalidation import invalidate_tags
@@ -14,7 +15,6 @@ from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Op, Reply, as_text, ignored
 from . import noticing, trend
-from .connections import Connection
 from .readers.port import Reader, Row
 from .shapes import Texts
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 METADATA = ("schemas", "tables", "columns")
 _LOOK_MS, _LOOK_S, _REDIS_S = 60_000, 1.0, 0.5
 _SAMPLES_LAST_MS = trend.SLOT_MS * trend.SLOTS
-_GATHER_S = 0.002
+_GATHER_S = 0.02
 """How long texts that are asked for one by one are collected, to be read in one query."""
 
 
@@ -43,6 +43,7 @@ class Watched:
     """The last slot with a sample of ours."""
     numbers: noticing.Numbers = field(default_factory=dict)
     _wanted: dict[str, asyncio.Future[str | None]] = field(default_factory=dict)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def rows(self, statement: str, values: Mapping[str, str], left_s: float) -> Sequence[Row]:
         """Ask it. Raises OriginFailed."""
@@ -62,17 +63,20 @@ class Watched:
         return await asyncio.shield(found)
 
     async def _read_texts(self, left_s: float) -> None:
-        wanted: dict[str, asyncio.Future[str | None]] = {}
+        """Read all that is wanted. What is wanted while a query runs is read by the next one."""
+        wanted = self._wanted
         try:
             await asyncio.sleep(_GATHER_S)
-            wanted, self._wanted = self._wanted, {}
-            rows = await self.reader.rows("texts", {"ids": ",".join(wanted)}, left_s)
+            async with self._reading:
+                self._wanted = {}
+                rows = await self.reader.rows("texts", {"ids": ",".join(wanted)}, left_s)
         except BaseException as e:
-            failed, self._wanted = wanted or self._wanted, {} if not wanted else self._wanted
-            error = e if isinstance(e, OriginFailed) else OriginFailed("timeout", "whoever asked for it left")
-            for future in failed.values():
+            if self._wanted is wanted:
+                self._wanted = {}
+            error = e if isinstance(e, OriginFailed) else OriginFailed("raised", "whoever asked has left", "ours")
+            for future in wanted.values():
                 future.set_exception(error)
-                # Nobody may be left who waits for it.
+                # Perhaps nobody waits for it.
                 future.exception()
             raise
         texts = {str(row["id"]): row["query"] for row in rows}

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ...base.connections import Connection
 from ...base.env import Secret
-from ..connections import Connection
 from .port import Reader
 
 if TYPE_CHECKING:

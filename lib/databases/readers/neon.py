@@ -35,6 +35,11 @@ class Neon:
     client: "Callable[[], httpx.AsyncClient]"
     endpoint: str = ""
 
+    @property
+    def address(self) -> str:
+        """Where it is asked."""
+        return self.endpoint or f"https://{urlsplit(self.url.value).hostname}/sql"
+
     async def rows(self, statement: str, arguments: Mapping[str, str], left_s: float) -> Sequence[Row]:
         """Run a statement."""
         wanted = STATEMENTS[statement]
@@ -56,8 +61,9 @@ class Neon:
     async def _run(self, query: str, parameters: Sequence[str], left_s: float) -> Sequence[Row]:
         body = {"queries": [{"query": _LIMITS, "params": []}, {"query": query, "params": parameters}]}
         headers = {"neon-connection-string": self.url.value, "neon-batch-read-only": "true"}
-        endpoint = self.endpoint or f"https://{urlsplit(self.url.value).hostname}/sql"
-        sent = await json_of(self.client(), "POST", endpoint, left_s, headers=headers, body=body, secret=True, sql=True)
+        sent = await json_of(
+            self.client(), "POST", self.address, left_s, headers=headers, body=body, secret=True, sql=True
+        )
         match parsed(sent.content):
             case {"results": [_, {"rows": list(rows)}]}:
                 return rows

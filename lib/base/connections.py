@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
-from ..base.env import Secret, items
-from ..base.values import dataclass
+from .env import Secret, items
+from .values import dataclass
 
 type Kind = Literal["supabase", "postgres", "neon", "oracle"]
 
