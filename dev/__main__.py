@@ -2,6 +2,7 @@
 
 Starts what the environment does not name (see `dev.stack`), then serves the project on `http://127.0.0.1:$PORT` (3000)
 as Vercel would. Variables come from the environment, then from `.env.local` and `.env` in the project's root.
+With ``PROVIDER=scripted`` a provider by script (`dev.scripted`) takes the place of the AI backend.
 Ctrl-C or SIGTERM ends everything.
 """
 

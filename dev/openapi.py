@@ -19,26 +19,16 @@ from pydantic import TypeAdapter
 
 from dev.routes import discover, served
 from lib import __version__
+from lib.ai.model_list import ModelBody, ModelsBody
+from lib.ai.openai_errors import status_of
 from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
 from lib.data.ranking_routes import Score
 from lib.data.routes import GuardedFunction
 from lib.edge.app import Endpoint
-from lib.edge.problems import KINDS
-from lib.edge.replies import (
-    AdminBody,
-    AnswerBody,
-    BatchBody,
-    CacheStatsBody,
-    DailyBody,
-    HealthBody,
-    InvalidatedBody,
-    OpenAIError,
-    OverviewBody,
-    ProblemBody,
-    RankedBody,
-    RankingBody,
-)
+from lib.edge.data_replies import BatchBody, CacheStatsBody, InvalidatedBody, RankedBody, RankingBody
+from lib.edge.problems import KINDS, Kind
+from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
 from lib.ops.admin import Action
 from lib.ops.cache import Invalidation
 
@@ -65,8 +55,9 @@ class Operation:
 _EVERYWHERE = ("method_not_allowed", "origin_not_allowed", "misconfigured", "internal_error")
 _GUARDED = (
     *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request"),
-    *("rate_limited", "not_cached", "circuit_open", "budget_spent", "backend_rejected", "backend_throttled"),
-    *("backend_timeout", "backend_failed", "backend_unauthorized", *_EVERYWHERE),
+    *("unsupported_parameter", "rate_limited", "not_cached", "circuit_open", "budget_spent", "backend_rejected"),
+    *("content_filtered", "backend_throttled", "backend_timeout", "backend_failed", "backend_no_model"),
+    *("backend_unauthorized", *_EVERYWHERE),
 )
 _SECURED = ("unauthorized", "closed", *_EVERYWHERE)
 _DATA = (
@@ -80,8 +71,8 @@ _DATABASES = {
     "/api/monitoring/wait-events": "What sessions wait for",
     "/api/monitoring/realtime": "How many sessions there are, and what they do",
     "/api/monitoring/sql-statistics": "The statements that take most time (`limit`), numbers only",
-    "/api/monitoring/sql/:id": "One statement's numbers",
-    "/api/monitoring/sql/:id/text": "One statement's text, without literals",
+    "/api/monitoring/sql/[id]": "One statement's numbers",
+    "/api/monitoring/sql/[id]/text": "One statement's text, without literals",
     "/api/monitoring/trend": "What happened over a `period`: `1h`, `24h` or `7d`",
     "/api/dashboard/metrics": "A watched database's counters",
     "/api/schemas": "Its schemas",
@@ -109,7 +100,33 @@ OPERATIONS = (
         "The same backend for clients that speak OpenAI's protocol; errors in OpenAI's shape, with our codes",
         ChatCompletion,
         {200: ("A chat completion as OpenAI describes it, or its chunks as server-sent events", dict[str, Any])},
-        _GUARDED,
+        ("model_not_found", *_GUARDED),
+        errors=OpenAIError,
+    ),
+    Operation(
+        "/api/ai/supervisor/[id]/stream",
+        "get",
+        "Whether a stream can be resumed, as the AI SDK's `useChat` asks: never",
+        None,
+        {204: ("Nothing to resume", None)},
+        _EVERYWHERE,
+    ),
+    Operation(
+        "/api/v1/models",
+        "get",
+        "The models that are configured, the one first that is asked first",
+        None,
+        {200: ("As OpenAI lists models", ModelsBody)},
+        ("rate_limited", *_EVERYWHERE),
+        errors=OpenAIError,
+    ),
+    Operation(
+        "/api/v1/models/[id]",
+        "get",
+        "One model; its id may hold slashes",
+        None,
+        {200: ("As OpenAI describes a model", ModelBody)},
+        ("model_not_found", "rate_limited", *_EVERYWHERE),
         errors=OpenAIError,
     ),
     Operation(
@@ -186,16 +203,16 @@ OPERATIONS = (
     *(
         Operation(path, "get", said, None, {200: ("The value, as its origin has it", Any)}, _DATA)
         for path, said in (
-            ("/api/cache/menu/:id", "An example: one dish of a menu"),
-            ("/api/cache/menus/:category", "An example: the dishes of a category"),
-            ("/api/cache/setting/:name", "An example: one setting"),
+            ("/api/cache/menu/[id]", "An example: one dish of a menu"),
+            ("/api/cache/menus/[category]", "An example: the dishes of a category"),
+            ("/api/cache/setting/[name]", "An example: one setting"),
             ("/api/cache/generators", "An example: all types of generators"),
             *_DATABASES.items(),
-            ("/api/rankings/:board", "The first 10, or with `top=100` the first 100, of a board"),
+            ("/api/rankings/[board]", "The first 10, or with `top=100` the first 100, of a board"),
         )
     ),
     Operation(
-        "/api/rankings/:board",
+        "/api/rankings/[board]",
         "post",
         "Give a member of a board a score, with `ADMIN_TOKEN` or the board's token of `RANKING_TOKENS`",
         Score,
@@ -207,7 +224,7 @@ OPERATIONS = (
         secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),
     Operation(
-        "/api/rankings/:board/:member",
+        "/api/rankings/[board]/[member]",
         "get",
         "Where a member of a board stands now, never from the cache",
         None,
@@ -254,8 +271,8 @@ def describe(root: Path = ROOT) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in operations:
         entry: dict[str, Any] = {"summary": operation.summary, "responses": _responses(operation, schemas)}
-        # A segment that a file names in brackets, or a rewrite after a colon, is a parameter of the path.
-        template = re.sub(r"\[(\w+)\]|:(\w+)", lambda found: f"{{{found[1] or found[2]}}}", operation.path)
+        # A segment in brackets, Vercel's way, is a parameter of the path.
+        template = re.sub(r"\[(\w+)\]", r"{\1}", operation.path)
         names = re.findall(r"\{(\w+)\}", template)
         if names:
             entry["parameters"] = [
@@ -288,18 +305,29 @@ def describe(root: Path = ROOT) -> dict[str, Any]:
 def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, (text, model) in operation.replies.items():
-        content = {operation.media: {"schema": _schema(model, schemas)}}
-        responses[str(status)] = {"description": text, "content": content}
+        responses[str(status)] = {"description": text}
+        if model is not None:
+            responses[str(status)]["content"] = {operation.media: {"schema": _schema(model, schemas)}}
     problem = {"schema": _schema(operation.errors, schemas)}
     media = "application/problem+json" if operation.errors is ProblemBody else "application/json"
-    for status in sorted({KINDS[code].status for code in operation.problems}):
-        kinds = [KINDS[code] for code in operation.problems if KINDS[code].status == status]
+    by_status: dict[int, list[Kind]] = {}
+    for code in operation.problems:
+        for status in _statuses(operation, KINDS[code]):
+            by_status.setdefault(status, []).append(KINDS[code])
+    for status, kinds in sorted(by_status.items()):
         text = "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds)
         found = responses.setdefault(str(status), {"description": text, "content": {}})
         if found["description"] != text:
             found["description"] += f"; {text}"
         found["content"][media] = problem
     return dict(sorted(responses.items()))
+
+
+def _statuses(operation: Operation, kind: Kind) -> set[int]:
+    """The statuses of a problem: under `/api/v1` they are others, and those of a budget depend on the wait."""
+    if operation.errors is ProblemBody:
+        return {kind.status}
+    return {status_of(kind.status, kind.code, wait_s)[0] for wait_s in (1, None)}
 
 
 def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:

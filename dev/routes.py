@@ -44,10 +44,13 @@ def discover(root: Path) -> dict[str, Path]:
 def served(root: Path) -> set[str]:
     """The paths of the API: those that rewrites lead to a function, and of every other function its own.
 
-    A function that rewrites lead to is reachable at its own path too, but that is nobody's address.
+    A function that rewrites lead to is reachable at its own path too, but that is nobody's address; neither is what
+    a rewrite catches with any number of segments. A segment with a name is in brackets: ``/api/servers/[id]``.
     """
     rewrites = Config.read(root / "vercel.json").rewrites
-    return (set(discover(root)) - {each.destination for each in rewrites}) | {each.source for each in rewrites}
+    own = set(discover(root)) - {each.destination for each in rewrites}
+    sources = {each.source for each in rewrites if not each.source.endswith("*")}
+    return own | {re.sub(r":(\w+)[+?]?", r"[\1]", source) for source in sources}
 
 
 def _shows_app(path: Path) -> bool:

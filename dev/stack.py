@@ -23,6 +23,7 @@ import redis
 from dev.backend import backend_app
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
+from dev.scripted import MODEL, scripted_app
 from dev.serve import serve
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
@@ -147,6 +148,14 @@ class Stack:
     async def _start_backend(self, given: Mapping[str, str], running: AsyncExitStack, say: Say) -> None:
         if url := given.get("CLOUD_RUN_AI_URL"):
             self.parts["backend"] = Part("AI backend", "external", url=url)
+            return
+        if given.get("PROVIDER") == "scripted":
+            say("starting the provider by script")
+            served = await serve(scripted_app())
+            running.push_async_callback(served.stop)
+            key = secrets.token_urlsafe()
+            self.environment |= {"OPENAI_BASE_URL": served.url, "OPENAI_API_KEY": key, "OPENAI_MODEL": MODEL}
+            self.parts["backend"] = Part("AI backend", "embedded", "by script", url=served.url)
             return
         say("starting the AI backend")
         secret = secrets.token_urlsafe()

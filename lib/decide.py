@@ -32,6 +32,10 @@ class Standing:
     """Until when its budget is known to be spent, for a call that costs as much as this one."""
     own_until_ms: int = 0
     """Until when the caller is passed over there, because its own calls kept failing."""
+    able: bool = True
+    """False: it cannot do what is asked."""
+    rank: int = 0
+    """Parts of a lower rank are called first; those of the same in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,8 @@ def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
     usable = freshness(entry.stored_at_ms, now_ms, rules, directives) if entry and rules else "unwanted"
     if entry and usable == "fresh":
         return Serve(entry, stale=False, reason="fresh")
-    order = tuple(place for place, each in enumerate(standings) if may_be_asked(each, now_ms))
+    able = [place for place, each in enumerate(standings) if may_be_asked(each, now_ms)]
+    order = tuple(able) if len(able) < 2 else tuple(sorted(able, key=lambda place: standings[place].rank))
     if entry and usable == "early":
         return Serve(entry, stale=False, reason="early", refresh=order)
     if entry and usable == "aging":
@@ -94,7 +99,9 @@ def decide[E: Stored](  # noqa: PLR0911 - a return for each decision
 
 
 def may_be_asked(standing: Standing, now_ms: int) -> bool:
-    """Whether the circuits and the budget admit a call."""
+    """Whether it can do what is asked, and the circuits and the budget admit a call."""
+    if not standing.able:
+        return False
     kept_until_ms = max(standing.spent_until_ms, standing.own_until_ms)
     return kept_until_ms <= now_ms and view(standing.circuit, now_ms) != "refuse"
 
@@ -102,7 +109,11 @@ def may_be_asked(standing: Standing, now_ms: int) -> bool:
 def nobody_to_ask(standings: Sequence[Standing], now_ms: int) -> Deny:
     """No part of the source may be called, and nothing is stored: when the first may be called again."""
     # A part can be called again when its circuits and its budget admit a call.
-    again = [(max(_open_until(each, now_ms), each.spent_until_ms, each.own_until_ms), each) for each in standings]
+    again = [
+        (max(_open_until(each, now_ms), each.spent_until_ms, each.own_until_ms), each)
+        for each in standings
+        if each.able or not any(other.able for other in standings)
+    ]
     retry_at_ms, first = min(again, key=lambda pair: pair[0])
     if first.spent_until_ms > now_ms:
         return Deny("budget_spent", "budget", retry_at_ms)

@@ -59,7 +59,7 @@ class Guard:
     looking: Looking = field(init=False)
 
     def __post_init__(self) -> None:
-        self.looking = Looking(self.limits, self.recent)
+        self.looking = Looking(self.limits, self.recent, self.outbox)
 
     async def handle[P, V](self, call: Call, source: Source[P, V], codec: Codec[V]) -> Outcome[P, V]:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from .afterwards import Afterwards
+from .afterwards import Afterwards, Outbox
 from .base.values import dataclass
 from .cache import entry as entries
 from .cache.entry import Cached, Codec, Entry
@@ -82,6 +82,7 @@ class Looking:
 
     limits: Limits
     recent: Recent
+    outbox: Outbox
     _together: "list[Together]" = field(default_factory=list)
     """What counts calls of one caller at once, as soon as there is one."""
 
@@ -101,7 +102,7 @@ class Looking:
             # Not needed for AI answers.
             from .limits.coalescing import Together
 
-            self._together.append(Together(self.limits))
+            self._together.append(Together(self.limits, self.outbox))
         admission, found = await self._together[0].admit(charge, wanted, after)
         self._note(admission, watch)
         return admission, found

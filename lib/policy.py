@@ -4,11 +4,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import field
 from functools import lru_cache
+from typing import Literal
 
 from .base.values import dataclass
 from .cache.freshness import CacheRules
 from .limits.grammar import parse_limits
 from .limits.window import Layout
+
+type Scope = Literal["session", "caller", "shared"]
+"""Who is served an answer again: the session that it was computed for, all sessions of its caller, or everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class Group:
 # The first match decides.
 GROUPS = (
     Group("ai/supervisor", r"/api/ai/supervisor", "RATELIMIT_AI_SUPERVISOR", "10/minute,100/day"),
-    Group("ai", r"/api/(ai|v1)/.+", "RATELIMIT_AI", "10/minute,100/day"),
+    # A list of models costs nobody's money: it is no question.
+    Group("ai", r"/api/(ai/.+|v1/(?!models(/|$)).+)", "RATELIMIT_AI", "10/minute,100/day"),
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
     Group(
         "data",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dev.faults import Fault
-from lib.ai.question import Answer, AnswerCodec
+from lib.ai.answers import Answer, AnswerCodec
 from lib.ai.tries import Asking
 from lib.cache.freshness import CacheRules
 from lib.cache.lock import LockRules

@@ -12,20 +12,25 @@ if TYPE_CHECKING:
     from lib.app.wiring import Parts
 
 ROUTE = "/api/ai/supervisor"
+NAME = ROUTE.removeprefix("/api/")
 
 
 async def ask(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
+    from lib.ai.owners import owner_of, shelf
     from lib.ai.respond import Supervisor, guarded
     from lib.ai.schemas import MAX_BODY_BYTES, Ask
     from lib.cache.freshness import directives
 
     body = await request.json(Ask, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    # Without a session each caller has one that is derived from its identity: stable, and not to be guessed.
-    question = body.question(default_session=f"s-{caller.id[:16]}")
+    secret, scope = parts.settings.identity_key, parts.settings.cache_scope
+    owner = owner_of(caller, request.header, secret)
+    # Without a session each owner has one that is made of its id: stable, and not to be guessed.
+    session = body.session or f"s-{owner[:16]}"
+    kept = shelf(scope, NAME, owner, session, secret, stands_alone=scope == "shared" and body.stands_alone)
     wanted = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":
         wanted = replace(wanted, no_cache=True)
@@ -34,9 +39,10 @@ async def ask(request: Request, parts: "Parts") -> Reply:
         parts,
         path=ROUTE,
         caller=caller,
-        question=question,
+        question=body.question(kept.told),
+        shelf=kept,
         directives=wanted,
-        form=Supervisor(question.session),
+        form=Supervisor(session),
         stream=body.wants_stream(request.header("accept")),
     )
 

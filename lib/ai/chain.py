@@ -4,12 +4,13 @@ Circuits are shared by all instances (``breaker/shared.py``). Budgets are counte
 calls that are really made. What one request does with the chain is in ``tries.py``.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..afterwards import Afterwards
+from ..base.bounded import Bounded
 from ..base.calendar import month_ends_ms, month_of
 from ..base.clock import Clock
 from ..base.events import Listener
@@ -26,10 +27,13 @@ from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
 from .budgets import Budget, Refusals
+from .prices import Prices
 from .providers.port import Provider
+from .question import AnyQuestion
 
 if TYPE_CHECKING:
     from ..breaker.checks import Result
+    from .failures import Failures
 
 
 type Visit = Callable[[], Awaitable[int]]
@@ -47,6 +51,8 @@ class Link:
     """Calls its health address, where it has one."""
     query: str = "ping"
     """What it is asked as a check, where it has none."""
+    cannot: frozenset[str] = frozenset()
+    """What it cannot do (``needs.py``)."""
 
     @property
     def name(self) -> str:
@@ -58,6 +64,13 @@ class Link:
         """What its calls are counted under."""
         layout = self.budget.layout
         return Subject(keys.budget(self.name, layout.tag), layout, self.name)
+
+
+_LEARNED_MS = 600_000
+
+
+def _field(link: Link, question: AnyQuestion, caller: str, name: str) -> tuple[str, ...]:
+    return link.name, question.models.get(link.name, ""), caller, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +96,20 @@ class Chain:
     limits: Limits
     clock: Clock
     emit: Listener
+    safety_failover: bool = False
+    """Whether another provider is asked where one withheld an answer for its content."""
+    prices: Prices = Prices()
+    """What tokens cost."""
     breakers: tuple[Breaker, ...] = field(init=False)
     """Each provider's circuit, by place."""
+    _failures: "Failures | None" = None
     _refusals: dict[str, Refusals] = field(default_factory=dict)
     """What is known of budgets that refuse."""
     _shapes: tuple[str, ...] = field(init=False)
     _unwritten_ms: dict[str, float] = field(default_factory=dict)
     """vCPU-milliseconds that are not yet in Redis; an instance that is killed loses them."""
+    _refused: Bounded[tuple[str, ...], int] = field(default_factory=lambda: Bounded(1_000))
+    """Until when a provider is not sent a caller's field: it has said to this caller that it does not have it."""
 
     def __post_init__(self) -> None:
         self._shapes = (keys.SHAPES,) if any(link.budget.layout.windows for link in self.links) else ()
@@ -121,6 +141,15 @@ class Chain:
         elif allowance is not None:
             made.check = partial(asking, share=allowance)
         return made
+
+    @property
+    def failures(self) -> "Failures":
+        """How requests failed a moment ago, for routes whose clients repeat them at once."""
+        if self._failures is None:
+            from .failures import Failures
+
+            self._failures = Failures()
+        return self._failures
 
     def lookup(self, now_ms: int) -> Lookup[View]:
         """The shared state: a circuit and a month's use for each provider."""
@@ -155,16 +184,46 @@ class Chain:
         for place, each in enumerate(self.breakers):
             each.look(view.circuits[place], after)
 
-    def standings(self, view: View, now_ms: int, caller: str, tokens: int) -> list[Standing]:
-        """Which providers may be called, by this caller and for so many tokens."""
+    def standings(
+        self, view: View, now_ms: int, caller: str, tokens: int, unable: Sequence[str | None], first: Mapping[str, str]
+    ) -> list[Standing]:
+        """Which providers may be called, by this caller and for so many tokens.
+
+        ``unable``: which cannot do what is asked, by place; ``first``: those to be called first, by name.
+        """
         found = []
         for place, link in enumerate(self.links):
             until_ms = budgets.refused_until_ms(self._refusals.get(link.name, ()), tokens, now_ms)
             if budgets.used_up(link.budget, view.used[place]):
                 until_ms = max(until_ms, month_ends_ms(now_ms))
             circuit = view.circuits[place].circuit
-            found.append(Standing(circuit, until_ms, self.breakers[place].rests_until_ms(circuit, caller, now_ms)))
+            own_ms = self.breakers[place].rests_until_ms(circuit, caller, now_ms)
+            able = not unable or unable[place] is None
+            found.append(Standing(circuit, until_ms, own_ms, able, 0 if link.name in first else 1))
         return found
+
+    def unable(self, question: AnyQuestion, caller: str) -> tuple[str | None, ...]:
+        """For each provider the field that asks for what it cannot do; None where it can, or where that is unknown.
+
+        Empty for a question that every provider can answer.
+        """
+        if not (needs := question.needs):
+            return ()
+        now_ms = self.clock.now_ms()
+        return tuple(
+            next((asks for need, asks in needs.items() if self._cannot(link, question, caller, need, now_ms)), None)
+            for link in self.links
+        )
+
+    def _cannot(self, link: Link, question: AnyQuestion, caller: str, need: str, now_ms: int) -> bool:
+        return need in link.cannot or (self._refused.get(_field(link, question, caller, need)) or 0) > now_ms
+
+    def learn(self, link: Link, question: AnyQuestion, caller: str, name: str) -> None:
+        """A provider has refused a field as one that it does not have: for a while this caller's is not sent there.
+
+        Only this caller's: whoever could make a provider say so would take the field from everybody.
+        """
+        self._refused.put(_field(link, question, caller, name), self.clock.now_ms() + _LEARNED_MS)
 
     def forget(self, link: Link) -> None:
         """Know nothing of what a provider's budget has counted: it was reset by hand."""

@@ -88,7 +88,7 @@ class Checking:
             async with asyncio.timeout(timeout_s + _MARGIN_S):
                 async for piece in pieces:
                     if isinstance(piece, End):
-                        tokens = piece.tokens
+                        tokens = piece.answer.tokens
         except ProviderFailed as e:
             return self._failed(e)
         except TimeoutError:

@@ -1,71 +1,50 @@
-"""Answers and errors in the shapes of OpenAI's chat completions, so that its SDKs work unchanged."""
+"""Requests and answers in the shapes of OpenAI's chat completions, so that its SDKs work unchanged."""
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from ..base.encode import to_json
 from ..base.values import dataclass
+from ..cache.freshness import Directives, directives
 from ..call import Answered
-from ..edge.replies import ProblemBody
 from ..edge.request import Request
 from . import streams
-from .question import Answer
+from .answers import Answer
+from .models import DEFAULT, Models
+from .openai_errors import model_not_found
+from .question import ChatRequest
 from .respond import AnswerOutcome, provenance
 from .streams import AnswerPiece
 
-_TYPES = {400: "invalid_request_error", 413: "invalid_request_error", 415: "invalid_request_error"}
-_TYPES |= {422: "invalid_request_error", 405: "invalid_request_error", 429: "rate_limit_error"}
+
+def chat_request(body: Mapping[str, Any], models: Models, session: str) -> ChatRequest:
+    """A request as the chain takes it: ``body`` as it came, ``session`` as a backend is told of it. Raises Problem."""
+    name = str(body["model"])
+    chosen = models.choose(name)
+    if chosen is None:
+        raise model_not_found(name, [DEFAULT, *(each for each, _ in models.names())])
+    return ChatRequest(session, body, chosen, name if models.are_told else "")
 
 
-def error_body(problem: ProblemBody) -> tuple[bytes, str]:
-    """An error as OpenAI words it; the code is ours, and so are the attempts beside it."""
-    errors = problem.get("errors")
-    error: dict[str, object] = {
-        "message": problem["detail"],
-        "type": _TYPES.get(problem["status"], "server_error"),
-        "param": errors[0]["field"] if errors else None,
-        "code": problem["code"],
-    }
-    if "attempts" in problem:
-        error["attempts"] = problem["attempts"]
-    return to_json({"error": error}), "application/json"
+def directives_of(question: ChatRequest, cache_control: str) -> Directives:
+    """How the cache is to be used: a call of which the provider keeps a record is made, and not answered from it."""
+    wanted = directives(cache_control)
+    return replace(wanted, no_cache=True, no_store=True) if question.keeps_a_record else wanted
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFormat:
     """Answers as ``POST /api/v1/chat/completions`` gives them; what the guard adds is under ``x_breakwater``."""
 
-    model: str
     usage: bool
 
     def whole(self, request: Request, outcome: AnswerOutcome, result: Answered[Answer]) -> bytes:
-        """A chat completion."""
-        answer = result.value
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": answer.text, "refusal": None},
-            "finish_reason": "stop" if answer.whole else "length",
-            "logprobs": None,
-        }
-        return to_json(
-            {
-                "id": f"chatcmpl-{request.id}",
-                "object": "chat.completion",
-                "created": result.stored_at_ms // 1000,
-                "model": answer.model,
-                "choices": [choice],
-                "usage": streams.usage_of(answer.tokens),
-                "x_breakwater": provenance(outcome),
-            }
-        )
+        """The provider's reply as it is, unparsed, with one member more."""
+        return b'{"x_breakwater":' + to_json(provenance(outcome)) + b"," + result.value.body.encode()[1:]
 
     def stream(
         self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
     ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
         """The same in chunks."""
-        common = {
-            "id": f"chatcmpl-{request.id}",
-            "object": "chat.completion.chunk",
-            "created": outcome.now_ms // 1000,
-            "model": self.model,
-        }
-        return streams.chat_chunks(pieces, common, provenance(outcome), usage=self.usage), {}
+        return streams.chat_chunks(pieces, provenance(outcome), usage=self.usage), {}

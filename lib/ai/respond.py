@@ -6,33 +6,59 @@ from typing import TYPE_CHECKING, Protocol
 from ..base.caller import Caller
 from ..base.encode import to_json
 from ..base.values import dataclass
-from ..cache import epochs
 from ..cache.freshness import Directives
 from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
 from ..edge import outcomes
 from ..edge.limits import subject_of
 from ..edge.outcomes import Wording
-from ..edge.replies import AnswerBody, Provenance
+from ..edge.problems import Problem
+from ..edge.replies import AnswerBody, FieldError, Provenance, UsageBody
 from ..edge.request import Reply, Request
+from ..pieces import SourceFailed
 from ..redis import keys
-from . import streams
-from .question import Answer, AnswerCodec, Question, hash_of
+from . import completions, streams
+from .answers import Answer, AnswerCodec
+from .completions import Chunk
+from .owners import Shelf
+from .question import AnyQuestion, hash_of
 from .streams import AnswerPiece
 from .tries import Asking
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
+    from .failures import Failures
 
 EVENT_STREAM = "text/event-stream"
-CODEC = AnswerCodec()
 
-type AnswerOutcome = Outcome[str, Answer]
+type AnswerOutcome = Outcome[Chunk, Answer]
 
-WORDING = Wording(
+
+@dataclass(frozen=True, slots=True)
+class _AIWording(Wording):
+    """A provider's own words come before ours, where it has refused what the caller asked for."""
+
+    def failure(self, failure: SourceFailed) -> tuple[str, str]:
+        """The code and the text for a failure."""
+        code, text = self.failures.get(failure.kind, self.other)
+        told = getattr(failure, "told", None)
+        return code, told.message if told is not None and told.message and failure.fault != "theirs" else text
+
+    def errors(self, failure: SourceFailed) -> "list[FieldError]":
+        """What was wrong with the request, in the provider's words."""
+        told = getattr(failure, "told", None)
+        if told is None or failure.fault == "theirs":
+            return []
+        return [{"field": told.param or "", "message": told.message, "type": told.code or ""}]
+
+
+WORDING = _AIWording(
     "The AI backend",
     {
         "timeout": ("backend_timeout", "The AI backend gave no answer in time. Try again, or ask for less."),
         "rejected": ("backend_rejected", "The AI backend refused the question as it is. Change it."),
+        "unsupported": ("unsupported_parameter", "No configured AI provider takes a parameter of the request."),
+        "blocked": ("content_filtered", "The AI backend withheld its answer for its content. Ask something else."),
+        "no_model": ("backend_no_model", "The AI backend does not have the model that is configured. Set another."),
         "throttled": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
         "quota": ("backend_throttled", "The AI backend has no capacity left. Try again later."),
         "unauthorized": ("backend_unauthorized", "Set the AI backend's secret or key to the one that it expects."),
@@ -60,13 +86,19 @@ class Supervisor:
     session: str
 
     def whole(self, request: Request, outcome: AnswerOutcome, result: Answered[Answer]) -> bytes:
-        """The answer, where it came from, and what that cost or saved."""
+        """The answer, why it ended, where it came from, and what that cost or saved."""
+        reply = result.value.reply
+        choice, used = reply["choices"][0], UsageBody()
+        if usage := reply.get("usage"):
+            used["usage"] = usage
         body: AnswerBody = {
-            "answer": result.value.text,
+            "answer": completions.text_in(choice["message"]),
+            "finishReason": str(choice["finish_reason"]),
             "sessionId": self.session,
             "model": result.value.model,
             "requestId": request.id,
             **provenance(outcome),
+            **used,
         }
         return to_json(body)
 
@@ -97,6 +129,10 @@ def provenance(outcome: AnswerOutcome) -> Provenance:
         found["saved"] = {"provider": provider, "ms": result.value.took_ms}
         if result.value.tokens is not None:
             found["saved"]["tokens"] = result.value.tokens
+        if result.value.cost is not None:
+            found["saved"]["cost"] = streams.cost_body(result.value.cost)
+    elif isinstance(result, Answered) and result.value.cost is not None:
+        found["cost"] = streams.cost_body(result.value.cost)
     return found
 
 
@@ -106,21 +142,36 @@ async def guarded(
     *,
     path: str,
     caller: Caller,
-    question: Question,
+    question: AnyQuestion,
+    shelf: Shelf,
     directives: Directives,
     form: Format,
     stream: bool,
+    failures: "Failures | None" = None,
 ) -> Reply:
-    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem."""
+    """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem.
+
+    ``question`` names the session that the backend is told of, ``shelf`` the one that the answer is kept under.
+    ``failures``: where failures are remembered, and found again without asking anybody.
+    """
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
     subject = subject_of(caller, policy)
     if (refused := await parts.guard.refusal(subject, request.deadline)) is not None:
         return respond(request, refused, form, stream=stream)
+    unable = parts.chain.unable(question, caller.id)
+    if unable and all(unable):
+        raise _nobody_can(str(unable[0]))
+    try:
+        hashed = hash_of(route, shelf.owner, question, shelf.session)
+    except ValueError:
+        detail = "numbers must be finite"
+        error: FieldError = {"field": "body", "message": detail, "type": "finite_number"}
+        raise Problem("invalid_request", f"body: {detail}", errors=[error]) from None
     call = Call(
         route=route,
         subject=subject,
-        key=keys.answer(route, question.session, hash_of(route, caller.id, question)),
-        epochs=epochs.of_session(route, question.session),
+        key=keys.answer(route, shelf.session, hashed),
+        epochs=shelf.epochs,
         request_id=request.id,
         deadline=request.deadline,
         directives=directives,
@@ -130,8 +181,22 @@ async def guarded(
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
     )
-    outcome = await parts.guard.handle(call, Asking(parts.chain, question, caller.id), CODEC)
-    return respond(request, outcome, form, stream=stream)
+    if failures is not None and not directives.only_if_cached:
+        failures.check(call.key, parts.clock.now_ms())
+    source = Asking(parts.chain, question, caller.id, unable)
+    outcome = await parts.guard.handle(call, source, AnswerCodec(whole=not stream))
+    try:
+        return respond(request, outcome, form, stream=stream)
+    except Problem as problem:
+        if failures is not None and isinstance(outcome.result, Failed):
+            failures.note(call.key, problem, parts.clock.now_ms())
+        raise
+
+
+def _nobody_can(field: str) -> Problem:
+    detail = f"No configured AI provider can do what {field} asks for."
+    error: FieldError = {"field": field, "message": detail, "type": "unsupported"}
+    return Problem("unsupported_parameter", detail, errors=[error])
 
 
 def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: bool) -> Reply:
@@ -142,6 +207,12 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
             raise outcomes.problem(request, outcome, refused, WORDING, common)
         case Answered() as answered:
             common |= outcomes.answered(request, outcome, answered, answered.value.provider)
+            if answered.cache in ("hit", "stale", "collapsed"):
+                request.notes.saved = answered.value.cost
+            if not stream and not answered.value.joined:
+                # The answer to another request, for which this one has waited. To the next one it is a miss.
+                detail = "The answer came in a form that can only be streamed. Ask again."
+                raise Problem("backend_failed", detail, headers=common, after=outcome.after)
             if not stream:
                 return Reply(200, form.whole(request, outcome, answered), common, after=outcome.after)
             pieces = streams.replay(answered.value)

@@ -4,11 +4,12 @@ What replies look like is in ``edge/replies.py``; the OpenAPI description comes 
 """
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from ..edge.accept import prefers_events
 from .question import Message, Question
 
 MAX_BODY_BYTES = 64 * 1024
@@ -19,12 +20,36 @@ type SessionId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class Part(BaseModel):
-    """A piece of a message. Only text is passed on; clients' own pieces (steps, reasoning, data) are left out."""
+    """A piece of a message: a text, or a file as the AI SDK or OpenAI have it.
+
+    Clients' own pieces (steps, reasoning, sources, data) are left out.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
 
     type: str
     text: str | None = None
+    media_type: Annotated[str | None, Field(alias="mediaType")] = None
+    url: str | None = None
+    filename: str | None = None
+    image_url: dict[str, JsonValue] | None = None
+    input_audio: dict[str, JsonValue] | None = None
+    file: dict[str, JsonValue] | None = None
+
+    @property
+    def as_sent(self) -> dict[str, Any] | None:
+        """The piece in OpenAI's form; None where it is left out."""
+        match self.type:
+            case "text" if self.text:
+                return {"type": "text", "text": self.text}
+            case "file" if self.url is not None and (self.media_type or "").startswith("image/"):
+                return {"type": "image_url", "image_url": {"url": self.url}}
+            case "file" if self.url is not None:
+                named = {"filename": self.filename} if self.filename else {}
+                return {"type": "file", "file": {**named, "file_data": self.url}}
+            case "image_url" | "input_audio" | "file":
+                return {"type": self.type, self.type: getattr(self, self.type)}
+        return None
 
 
 class ChatMessage(BaseModel):
@@ -43,21 +68,16 @@ class ChatMessage(BaseModel):
         return self
 
     @property
-    def text(self) -> str:
-        """The turn's text, its parts joined."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text or "" for part in self.pieces if part.type == "text")
-
-    @property
-    def pieces(self) -> list[Part]:
-        """The turn's parts, where it has any."""
-        return self.content if isinstance(self.content, list) else self.parts or []
-
-    @property
     def message(self) -> Message:
         """The turn, as the chain takes it; ``developer`` is OpenAI's newer name for ``system``."""
-        return Message("system" if self.role == "developer" else self.role, self.text)
+        role: Literal["system", "user", "assistant"] = "system" if self.role == "developer" else self.role
+        if isinstance(self.content, str):
+            return Message(role, self.content)
+        pieces = self.content if isinstance(self.content, list) else self.parts or []
+        sent = tuple(part for part in (each.as_sent for each in pieces) if part is not None)
+        message = Message(role, sent)
+        # Where all is text it is one.
+        return message if any(part["type"] != "text" for part in sent) else Message(role, message.text)
 
 
 type Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
@@ -67,10 +87,11 @@ def check_last(messages: list[ChatMessage]) -> None:
     """Raise PydanticCustomError unless a conversation ends with something that the user says."""
     if messages[-1].role != "user":
         raise PydanticCustomError("last_not_user", "messages: the last one must be the user's")
-    last = messages[-1].text
+    message = messages[-1].message
+    last = message.text
     if len(last) > MAX_QUERY_CHARS:
         raise PydanticCustomError("too_long", f"messages: the last one is longer than {MAX_QUERY_CHARS} characters")
-    if not last.strip():
+    if not last.strip() and isinstance(message.content, str):
         raise PydanticCustomError("blank", "messages: there is no text in the last one")
 
 
@@ -87,10 +108,12 @@ class Ask(BaseModel):
     """A question: a ``query``, or ``messages`` that end with the user's, or both (the history, then the query).
 
     ``id``, ``trigger`` and ``messageId`` are what the AI SDK's ``useChat`` adds. It expects a stream, its chat is the
-    session, and ``regenerate-message`` asks for an answer that is not from the cache.
+    session, and ``regenerate-message`` asks for an answer that is not from the cache. A request with a ``trigger`` may
+    have any further fields: an application's own ``body`` of a chat, which is meant for its own server. They are
+    ignored. Without a ``trigger`` an unknown field is a mistake, and said to be one.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
     query: Query | None = None
     messages: Conversation | None = None
@@ -105,6 +128,10 @@ class Ask(BaseModel):
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
+        if self.trigger is None and self.model_extra:
+            # As pydantic says it where a field is forbidden.
+            name = next(iter(self.model_extra))
+            raise PydanticCustomError("extra_forbidden", "{name}: Extra inputs are not permitted", {"name": name})
         if self.query is not None:
             if not self.query.strip():
                 raise PydanticCustomError("blank", "query: there is nothing in it but white space")
@@ -115,15 +142,29 @@ class Ask(BaseModel):
         check_numbers("parameters", self.parameters)
         return self
 
-    def question(self, default_session: str) -> Question:
-        """The question, as the chain takes it."""
+    @property
+    def session(self) -> str:
+        """The session as the client names it, if it does."""
+        return self.session_id or self.id or ""
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether its answer depends on nothing but what it says: no history, here or at the backend.
+
+        A chat of ``useChat`` has a session and sends its whole history: its first question stands alone.
+        """
+        before = self.messages or () if self.query is not None else (self.messages or ())[:-1]
+        return self.session_id is None and all(turn.role in ("system", "developer") for turn in before)
+
+    def question(self, session: str) -> Question:
+        """The question, as the chain takes it; ``session`` is what the backend is told of."""
         turns = [turn.message for turn in self.messages or ()]
         if self.query is not None:
             turns.append(Message("user", self.query))
-        return Question(self.session_id or self.id or default_session, tuple(turns), self.parameters)
+        return Question(session, tuple(turns), self.parameters)
 
     def wants_stream(self, accept: str) -> bool:
         """Whether the answer is to be streamed."""
         if self.stream is not None:
             return self.stream
-        return self.trigger is not None or "text/event-stream" in accept.lower()
+        return self.trigger is not None or prefers_events(accept)

@@ -2,17 +2,29 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from typing import Any
 
+from ..base.cost import Cost
 from ..base.encode import to_json
+from ..edge.replies import CostBody
 from ..pieces import Delta, Done, Piece, SourceFailed
-from .question import Answer
+from . import completions
+from .answers import Answer
+from .completions import Chunk
 
-_REPLAY_CHARS = 256
-"""A cached answer is sent in pieces of this size, so that clients which show pieces as they come see it grow."""
-
-type AnswerPiece = Piece[str, Answer]
+type AnswerPiece = Piece[Chunk, Answer]
 
 DONE = b"data: [DONE]\n\n"
+
+_UI_FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+    "function_call": "tool-calls",
+    "error": "error",
+}
+"""The AI SDK's words for why an answer ended; any other word but "other" would fail the whole message there."""
 
 
 def event(data: object) -> bytes:
@@ -22,8 +34,8 @@ def event(data: object) -> bytes:
 
 async def replay(answer: Answer) -> AsyncGenerator[AnswerPiece]:
     """A cached answer, in pieces."""
-    for at in range(0, len(answer.text), _REPLAY_CHARS):
-        yield Delta(answer.text[at : at + _REPLAY_CHARS])
+    for chunk in answer.chunks():
+        yield Delta(chunk)
     yield Done(answer)
 
 
@@ -40,43 +52,69 @@ async def ui_messages(
         try:
             async for piece in pieces:
                 if isinstance(piece, Delta):
-                    yield event({"type": "text-delta", "id": message_id, "delta": piece.part})
-                else:
-                    yield event({"type": "text-end", "id": message_id})
-                    yield event({"type": "finish", "messageMetadata": {"model": piece.value.model}})
-                    yield DONE
+                    if text := _text_of(piece.part):
+                        yield event({"type": "text-delta", "id": message_id, "delta": text})
+                    continue
+                yield event({"type": "text-end", "id": message_id})
+                ended = {"model": piece.value.model, **usage_of(piece.value)}
+                if piece.value.cost is not None and "saved" not in metadata:
+                    ended["cost"] = cost_body(piece.value.cost)
+                finish = _UI_FINISH.get(finish_of(piece.value), "other")
+                yield event({"type": "finish", "finishReason": finish, "messageMetadata": ended})
+                yield DONE
         except SourceFailed as e:
-            yield event({"type": "error", "errorText": f"The answer broke off ({e.kind}). Ask again."})
+            yield event({"type": "error", "errorText": _broken(e)})
+
+
+def _text_of(chunk: Chunk) -> str:
+    """What a chunk adds to the first choice's text."""
+    return "".join(completions.text_in(each["delta"]) for each in chunk["choices"] if each["index"] == 0)
+
+
+def finish_of(answer: Answer) -> str:
+    """Why an answer ended, in the provider's word."""
+    return str(answer.reply["choices"][0]["finish_reason"])
+
+
+def cost_body(cost: Cost) -> CostBody:
+    """What an answer cost, as JSON has it."""
+    body: CostBody = {"tokensIn": cost.tokens_in, "tokensOut": cost.tokens_out, "tokensCached": cost.tokens_cached}
+    if cost.micros is not None:
+        body["amount"] = cost.micros / 1_000_000
+    return body
+
+
+def usage_of(answer: Answer) -> dict[str, Any]:
+    """The usage of an answer, as the provider tells it; nothing where it tells none."""
+    return {name: value for name, value in answer.reply.items() if name == "usage" and value}
 
 
 async def chat_chunks(
-    pieces: AsyncGenerator[AnswerPiece], common: Mapping[str, object], provenance: Mapping[str, object], *, usage: bool
+    pieces: AsyncGenerator[AnswerPiece], provenance: Mapping[str, object], *, usage: bool
 ) -> AsyncGenerator[bytes]:
     """The chunks of OpenAI's chat completions. A stream that breaks ends with an error and without ``[DONE]``.
 
-    ``common`` is in every chunk, ``provenance`` in the first.
+    ``provenance`` is in the first chunk; ``usage``: whether the client has asked for a chunk with the usage.
     """
-
-    def chunk(delta: Mapping[str, str], finish: str | None = None) -> dict[str, object]:
-        return {**common, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]}
-
+    first = True
     async with aclosing(pieces):
-        yield event({**chunk({"role": "assistant", "content": ""}), "x_breakwater": provenance})
         try:
             async for piece in pieces:
-                if isinstance(piece, Delta):
-                    yield event(chunk({"content": piece.part}))
+                if isinstance(piece, Done):
+                    yield DONE
                     continue
-                yield event(chunk({}, "stop" if piece.value.whole else "length"))
-                if usage:
-                    yield event({**common, "choices": [], "usage": usage_of(piece.value.tokens)})
-                yield DONE
+                chunk = piece.part
+                if not usage and not chunk["choices"] and chunk.get("usage"):
+                    # We have asked for it, and clients that have not read the first choice of each chunk.
+                    continue
+                yield event({**chunk, "x_breakwater": provenance} if first else chunk)
+                first = False
         except SourceFailed as e:
-            message = f"The answer broke off ({e.kind}). Ask again."
-            error = {"message": message, "type": "server_error", "code": "backend_failed", "param": None}
-            yield event({"error": error})
+            told = getattr(e, "told", None)
+            message = told.message if told is not None and told.message else _broken(e)
+            code = told.code if told is not None and told.code else "backend_failed"
+            yield event({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
 
 
-def usage_of(tokens: int | None) -> dict[str, int]:
-    """Usage in OpenAI's shape. All that providers have in common is the total, so it is shown as completion tokens."""
-    return {"prompt_tokens": 0, "completion_tokens": tokens or 0, "total_tokens": tokens or 0}
+def _broken(error: SourceFailed) -> str:
+    return f"The answer broke off ({error.kind}). Ask again."

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 
 from ..afterwards import Afterwards
 from ..base.events import ProviderAnswered, ProviderAsked, ProviderFailure
@@ -12,19 +12,22 @@ from ..breaker.circuit import Failure
 from ..call import Attempt, Call
 from ..decide import Standing
 from ..limits.admission import Admission, Charge
-from ..lookup import Lookup, Texts
-from ..pieces import Delta, Done, Exhausted, Piece
+from ..lookup import Lookup
+from ..pieces import Done, Exhausted, Piece
 from ..redis.op import Op, ignored
 from ..source import Opened, Price
 from . import budgets
-from .chain import Chain, View
+from .answers import Answer
+from .chain import Chain, Link, View
+from .completions import Chunk
 from .providers.port import End, ProviderFailed
 from .providers.port import Piece as ProviderPiece
-from .question import Answer, Question
+from .question import AnyQuestion
 
 _RESERVE_S = 1.0
 """Reserved before the function's deadline for the reply and what follows it."""
 _ALONE: Op[None] = Op((), ignored)
+_VALUES = ("unsupported_value", "invalid_value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +35,20 @@ class Asking:
     """A question to the chain: the guard's source for one request."""
 
     chain: Chain
-    question: Question
+    question: AnyQuestion
     caller: str = ""
     """Who asks, by id; empty where nobody is known."""
+    unable: Sequence[str | None] = ()
+    """What :meth:`Chain.unable` says of the question; empty where every provider can do it."""
 
     def lookup(self, now_ms: int) -> "Lookup[Tries]":
         """The chain's shared state, and what can be tried with it."""
         found = self.chain.lookup(now_ms)
 
-        def read(texts: Texts) -> Tries:
-            return Tries(self.chain, self.question, self.caller, found.read(texts))
+        def tries(view: View) -> Tries:
+            return Tries(self.chain, self.question, self.caller, self.unable, view)
 
-        return Lookup(found.keys, read, lambda: Tries(self.chain, self.question, self.caller, found.unread()))
+        return Lookup(found.keys, lambda texts: tries(found.read(texts)), lambda: tries(found.unread()))
 
 
 @dataclass(slots=True, eq=False)
@@ -66,8 +71,9 @@ class Tries:
     """The chain as one request sees it, and its calls. See :class:`~..source.Seen`."""
 
     chain: Chain
-    question: Question
+    question: AnyQuestion
     caller: str
+    unable: Sequence[str | None]
     view: View
     attempts: list[Attempt] = field(default_factory=list)
     _checking: "asyncio.Future[None] | None" = None
@@ -79,25 +85,24 @@ class Tries:
 
     def standings(self, now_ms: int) -> list[Standing]:
         """Which providers may be called."""
-        return self.chain.standings(self.view, now_ms, self.caller, self._tokens())
+        return self.chain.standings(self.view, now_ms, self.caller, self._tokens(), self.unable, self.question.models)
 
     def price(self, place: int) -> Price:
         """One call of the provider's budget, and the tokens that the question may cost."""
         return Price(self.chain.subject(place, self.view), self._tokens())
 
     def _tokens(self) -> int:
-        chars = sum(len(turn.content) for turn in self.question.messages)
-        wishes = (self.question.parameters.get(name) for name in ("maxTokens", "max_completion_tokens", "max_tokens"))
-        return budgets.guess_tokens(chars, next((wish for wish in wishes if wish is not None), None))
+        return budgets.guess_tokens(self.question.chars, self.question.max_tokens)
 
     async def open(
         self, call: Call, order: Sequence[int], first: Admission, after: Afterwards, *, stream: bool
-    ) -> Opened[str, Answer]:
+    ) -> Opened[Chunk, Answer]:
         """Call the providers in this order until one begins to answer. Raises Exhausted.
 
         A reply that is not streamed has one piece; whether it is complete is known with its end.
         """
         failure: ProviderFailed | None = None
+        self.attempts += without(self.chain, self.unable)
         for number, place in enumerate(order):
             admission = first
             if self._left_s(call) <= 0:
@@ -114,6 +119,9 @@ class Tries:
                     return await self._begin(call, place, admission, after, stream=stream, more=more)
             except ProviderFailed as e:
                 failure = e
+                if is_final(e, safety_failover=self.chain.safety_failover):
+                    break
+                learn(self.chain, self.chain.links[place], self.question, self.caller, e)
                 continue
             self.attempts.append(Attempt(self.chain.links[place].name, passed_over))
             if passed_over == "too_large" and failure is None:
@@ -148,7 +156,7 @@ class Tries:
 
     async def _begin(
         self, call: Call, place: int, admission: Admission, after: Afterwards, *, stream: bool, more: bool
-    ) -> Opened[str, Answer]:
+    ) -> Opened[Chunk, Answer]:
         """Call one provider; ``more``: others will be called if it fails. Raises ProviderFailed."""
         link, left_s = self.chain.links[place], self._left_s(call)
         passage = self.chain.breakers[place].begin(self.view.circuits[place], self.caller)
@@ -170,39 +178,33 @@ class Tries:
 
     async def _pieces(
         self, call: Call, exchange: _Exchange, first: ProviderPiece, after: Afterwards
-    ) -> AsyncGenerator[Piece[str, Answer]]:
+    ) -> AsyncGenerator[Piece[Chunk, Answer]]:
         """All pieces of a provider's answer, and the answer that they make."""
-        texts, piece = list[str](), first
+        piece = first
         try:
             while not isinstance(piece, End):
-                texts.append(piece.text)
-                yield Delta(piece.text)
+                yield piece
                 piece = await anext(exchange.pieces)
-            text = "".join(texts)
-            if not text.strip():
-                raise ProviderFailed("empty", "the answer is empty")  # noqa: TRY301 - fails like all others
         except ProviderFailed as e:
             self.attempts[-1] = Attempt(self.chain.links[exchange.place].name, e.kind)
             await self._failed(call, exchange, e, after)
             raise
-        answer = self._answered(exchange, text, piece, after)
-        yield Done(answer, keeps=piece.whole)
+        yield Done(self._answered(exchange, piece, after), keeps=piece.keeps)
 
-    # How it ended
-
-    def _answered(self, exchange: _Exchange, text: str, end: End, after: Afterwards) -> Answer:
+    def _answered(self, exchange: _Exchange, end: End, after: Afterwards) -> Answer:
         """The provider answered to the end: close its circuit, count what it used."""
         place, link, now_ms = exchange.place, self.chain.links[exchange.place], self.chain.clock.now_ms()
         exchange.over = True
         took_ms = (self.chain.clock.monotonic() - exchange.started) * 1000
-        self.chain.emit(ProviderAnswered(link.name, took_ms))
-        self._count_use(exchange, end.tokens, after)
+        cost = self.chain.prices.priced(link.name, end.answer.model, end.answer.cost)
+        self.chain.emit(ProviderAnswered(link.name, took_ms, cost))
+        self._count_use(exchange, end.answer.tokens, after)
         breaker, circuit = self.chain.breakers[place], self.view.circuits[place]
         if end.rests_s is not None:
             breaker.rests(circuit, exchange.passage, now_ms + int(min(end.rests_s, 1e9) * 1000), after)
         else:
             breaker.succeeded(circuit, exchange.passage, after)
-        return Answer(text, end.model, link.name, end.tokens, round(took_ms), end.whole)
+        return replace(end.answer, provider=link.name, took_ms=round(took_ms), cost=cost)
 
     async def _close(self, exchange: _Exchange, after: Afterwards) -> None:
         """End the call and its connection. An answer without its end says nothing of the provider: the client left."""
@@ -258,3 +260,25 @@ def failure_of(error: ProviderFailed, had_s: float, least_s: float) -> Failure |
     if error.kind in ("throttled", "quota"):
         return "throttled"
     return "soft" if error.went_out else "never_sent"
+
+
+def without(chain: Chain, unable: Sequence[str | None]) -> list[Attempt]:
+    """The providers that are not called because they cannot do what is asked."""
+    passed = zip(chain.links, unable, strict=False)
+    return [Attempt(link.name, f"cannot:{asks}") for link, asks in passed if asks is not None]
+
+
+def is_final(error: ProviderFailed, *, safety_failover: bool) -> bool:
+    """Whether the failure is the answer: another provider would be asked in vain, or for what nobody should answer."""
+    if error.kind == "blocked":
+        return not safety_failover
+    too_long = error.status == 413 or (error.told is not None and error.told.code == "context_length_exceeded")
+    return error.kind == "rejected" and not too_long
+
+
+def learn(chain: Chain, link: Link, question: AnyQuestion, caller: str, error: ProviderFailed) -> None:
+    """A field that a provider does not have is not sent there again for a while; one with another value may be."""
+    told = error.told
+    known = told is not None and told.param in question.needs and told.param not in ("messages", "model")
+    if error.kind == "unsupported" and told and known and told.code not in _VALUES:
+        chain.learn(link, question, caller, str(told.param))

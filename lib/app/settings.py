@@ -5,11 +5,13 @@ how their texts read is in ``base/env.py``.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any, Self, overload
 
 from .. import policy
+from ..ai.models import Models, parse_aliases
+from ..ai.prices import Prices, parse_prices
 from ..ai.providers import registry
 from ..ai.providers.registry import ProviderSettings
 from ..base import connections, env
@@ -22,7 +24,7 @@ from ..cache.freshness import CacheRules
 from ..edge.problems import BadSettings
 from ..limits.grammar import parse_limits
 from ..limits.window import Layout
-from ..policy import Policy
+from ..policy import Policy, Scope
 from ..redis import thrift
 
 _MILLIS = env.integer(1, 300_000)
@@ -56,7 +58,7 @@ class Settings:
     redis_slow_ms: int = setting("REDIS_SLOW_MS", _MILLIS, "100")
 
     supabase_url: str | None = setting("SUPABASE_URL", env.url)
-    supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY", env.token)
+    supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY SUPABASE_SECRET_KEY", env.supabase_key)
     supabase_jwt_secret: Secret | None = setting("SUPABASE_JWT_SECRET", Secret)
     database_url: Secret | None = setting("DATABASE_URL", Secret)
     db_named: tuple[Named, ...] = setting("DB_CONNECTIONS", connections.parse, "")
@@ -67,9 +69,13 @@ class Settings:
     ai_providers: tuple[str, ...] = setting("AI_PROVIDERS", env.items, "")
     ai_timeout_ms: int = setting("AI_TIMEOUT_MS", _MILLIS, "60000")
     ai_connect_timeout_ms: int = setting("AI_CONNECT_TIMEOUT_MS", _MILLIS, "5000")
+    ai_models: Mapping[str, str] = setting("AI_MODELS", parse_aliases, "")
+    ai_prices: Prices = setting("AI_PRICES", parse_prices, "")
+    ai_safety_failover: bool = setting("AI_SAFETY_FAILOVER", env.flag, "false")
     ai_finish_abandoned: bool = setting("AI_FINISH_ABANDONED", env.flag, "false")
     max_duration_ms: int = setting("MAX_DURATION_MS", _MILLIS, "290000")
 
+    cache_scope: Scope = setting("CACHE_SCOPE", env.one_of("session", "caller", "shared"), "session")
     cache_fresh_s: int = setting("CACHE_TTL_SECONDS", env.integer(1, 86_400), "3600")
     cache_refresh_s: int = setting("CACHE_REFRESH_SECONDS", env.integer(0, 86_400), "600")
     cache_stale_s: int = setting("CACHE_STALE_SECONDS", env.integer(0, 2_592_000), "86400")
@@ -119,8 +125,13 @@ class Settings:
         given = env.given_in(environ)
         values, faults = env.read(_OWN, given)
         times = (values.get(f"{name}_ms", 0) / 1000 for name in ("ai_timeout", "ai_connect_timeout"))
-        providers, wrong = registry.read(given, values["ai_providers"], *times)
         databases, without = connections.resolved(values.get("db_named", ()), given)
+        failover = values.get("ai_safety_failover", False)
+        providers, wrong = registry.read(given, values["ai_providers"], *times, safety_failover=failover)
+        if not wrong and not _models(providers, values.get("ai_models", {})).are_configured:
+            wrong = [
+                "AI_MODELS: a model that no configured provider has; name it in GROQ_MODEL=one,another or the like"
+            ]
         faults += wrong + without + _missing(given, redis_enabled=values.get("redis_enabled", True))
         if faults:
             raise BadSettings(faults)
@@ -145,6 +156,20 @@ class Settings:
     def chain(self) -> tuple[str, ...]:
         """The names of the configured providers, in the order in which they are called."""
         return tuple(each.name for each in self.providers)
+
+    @property
+    def omitted(self) -> frozenset[str]:
+        """The fields of a request that no configured provider is sent."""
+        return (
+            frozenset[str]()
+            .union(*(each.omit for each in self.providers))
+            .intersection(*(each.omit for each in self.providers))
+        )
+
+    @property
+    def models(self) -> Models:
+        """The models that clients may name."""
+        return _models(self.providers, self.ai_models)
 
     @property
     def identity_key(self) -> bytes:
@@ -211,6 +236,10 @@ def variables() -> list[Variable[Any]]:
     return [*_OWN.values(), *(each for one in registry.PROVIDERS for each in one.variables.values())]
 
 
+def _models(providers: Sequence[ProviderSettings], aliases: Mapping[str, str]) -> Models:
+    return Models({each.name: each.models for each in providers}, aliases)
+
+
 def _named_limits(given: Mapping[str, str]) -> dict[str, str]:
     """What may be limits of routes with a limit of their own. Other software may have variables of such names, too."""
     others = {name for each in _OWN.values() if each.read is not parse_limits for name in each.names}
@@ -231,8 +260,9 @@ def _missing(given: Mapping[str, str], *, redis_enabled: bool) -> list[str]:
     if redis_enabled and not redis_url and not tcp:
         faults.append("KV_REST_API_URL: missing; connect Upstash Redis, or set REDIS_ENABLED=false to do without it")
     # A project may name SUPABASE_URL for sign-in alone; only the key without the URL is surely a mistake.
-    if "SUPABASE_SERVICE_ROLE_KEY" in given and "SUPABASE_URL" not in given:
-        faults.append("SUPABASE_URL: missing, while SUPABASE_SERVICE_ROLE_KEY is set")
+    key = _OWN["supabase_key"].name_in(given)
+    if key and "SUPABASE_URL" not in given:
+        faults.append(f"SUPABASE_URL: missing, while {key} is set")
     if "UPSTASH_API_KEY" in given and "UPSTASH_EMAIL" not in given:
         faults.append("UPSTASH_EMAIL: missing, while UPSTASH_API_KEY is set")
     return faults

@@ -207,6 +207,7 @@ def _chain(
 ) -> "Chain":
     from ..ai.budgets import Budget
     from ..ai.chain import Chain, Link
+    from ..ai.providers import dialects
     from ..ai.providers.lazy import LazyProvider
 
     links = [
@@ -216,10 +217,13 @@ def _chain(
             settings.breaker,
             _visit(client, each.health_url, opened(each.key)),
             settings.check_query,
+            dialects.CLOUD_RUN.cannot if each.name == "cloud-run" else dialects.of(each.dialect, each.url).cannot,
         )
         for each in settings.providers
     ]
-    return Chain(tuple(links), circuits, limits, limits.clock, limits.emit)
+    return Chain(
+        tuple(links), circuits, limits, limits.clock, limits.emit, settings.ai_safety_failover, settings.ai_prices
+    )
 
 
 def _visit(client: "Late[httpx.AsyncClient]", url: str | None, key: str | None) -> "Visit | None":

@@ -65,8 +65,8 @@ def resolved(named: tuple[Named, ...], given: Mapping[str, str]) -> tuple[tuple[
         variable = each.variable or "SUPABASE_URL"
         if variable not in given:
             faults.append(f"{variable}: missing, while DB_CONNECTIONS names it for {each.id!r}")
-        elif each.kind == "supabase" and "SUPABASE_SERVICE_ROLE_KEY" not in given:
-            faults.append(f"SUPABASE_SERVICE_ROLE_KEY: missing, while DB_CONNECTIONS names supabase for {each.id!r}")
+        elif each.kind == "supabase" and not given.keys() & {"SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"}:
+            faults.append(f"SUPABASE_SECRET_KEY: missing, while DB_CONNECTIONS names supabase for {each.id!r}")
         else:
             found.append(Connection(each.id, each.kind, Secret(given[variable])))
     return tuple(found), faults

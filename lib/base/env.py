@@ -5,6 +5,7 @@ person would write it. A reader takes a text without white space around it, and 
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -191,6 +192,13 @@ def named_tokens(text: str) -> Mapping[str, Secret]:
     return found
 
 
+def supabase_key(text: str) -> Secret:
+    """A key of Supabase's that may call the fallback's functions: a secret key, or the older service role key."""
+    if text.startswith("sb_publishable_"):
+        raise ValueError("is a publishable key, which may do nothing here: take a secret key (sb_secret_...)")
+    return token(text)
+
+
 def _is_word(text: str) -> bool:
     return all("!" <= each <= "~" for each in text)
 
@@ -206,14 +214,36 @@ def items(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
+_ORIGIN = re.compile(
+    rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]+))?/?"
+)
+_USUAL_PORTS = {"http": 80, "https": 443}
+
+
 def origins(text: str) -> tuple[str, ...]:
-    """A list of origins by comma, as browsers send them: a scheme, a host and perhaps a port; or ``*`` for all."""
-    found = tuple(each.removesuffix("/") for each in items(text))
-    for each in found:
-        scheme, _, host = each.partition("://")
-        if each != "*" and not (scheme and host and _is_word(each) and not set(host) & set("/?#@")):
-            raise ValueError("not a list of origins: write for example 'https://app.example.com,http://localhost:3000'")
-    return found
+    """A list of origins by comma; yields them as browsers send them.
+
+    An origin is a scheme, a host and perhaps a port. ``https://*.example.com`` is every subdomain, however deep, and
+    ``*`` every origin there is.
+    """
+    return tuple(dict.fromkeys(_origin(number, each) for number, each in enumerate(items(text), 1)))
+
+
+def _origin(number: int, text: str) -> str:
+    if text == "*":
+        return text
+    found = _ORIGIN.fullmatch(text.lower())
+    if found is None:
+        # Without the text itself, as everywhere: whatever was pasted here may be a secret.
+        write = "'https://app.example.com', 'http://localhost:3000', 'https://*.example.com' or '*'"
+        raise ValueError(f"number {number} is no origin: write for example {write}")
+    scheme, host, port = found["scheme"], found["host"], int(found["port"] or 0)
+    if found["port"] and not 0 < port < 65_536:
+        raise ValueError(f"number {number} has a port that is no number from 1 to 65535")
+    if host.startswith("*.") and host.count(".") == 1 and host != "*.localhost":
+        raise ValueError(f"number {number} is every site below one top-level domain: name at least one part more")
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _USUAL_PORTS.get(scheme) else "")
 
 
 def networks(text: str) -> tuple[Network, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import ClassVar, Literal
 
+from .cost import Cost
 from .values import dataclass
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
@@ -56,6 +57,8 @@ class RequestDone(Event):
     provider: str | None = None
     mode: Mode | None = None
     remaining: int | None = None
+    saved: Cost | None = None
+    """What the answer had cost, where it came from the cache."""
     spent_ms: Spent = field(default_factory=Spent)
 
 
@@ -184,6 +187,7 @@ class ProviderAnswered(Event):
     level: ClassVar[int] = DEBUG
     provider: str
     ms: float
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import fields
 
+from .cost import Cost
 from .events import Event, Listener, Spent
 
 _log = logging.getLogger("breakwater")
@@ -27,8 +28,8 @@ _to_line = json.JSONEncoder(ensure_ascii=False).encode
 def _short(value: object) -> object:
     if isinstance(value, float):
         return round(value, 2)
-    if isinstance(value, Spent):
-        return {each.name: round(ms, 2) for each in fields(value) if (ms := getattr(value, each.name))}
+    if isinstance(value, Spent | Cost):
+        return {each.name: round(part, 2) for each in fields(value) if (part := getattr(value, each.name))}
     return value
 
 

@@ -207,13 +207,13 @@ class Breaker:
                 await self.circuits.clock.sleep(_AGAIN_S)
                 result = await check(timeout_s)
         except BaseException:
-            await self._move(
+            await self._tell(
                 reading, lambda circuit: rules.check_undecided(circuit, owner, self.now_ms, policy), "no verdict"
             )
             raise
         if result.verdict == "passed":
             self.calls.ok_began_ms = max(self.calls.ok_began_ms, began_ms)
-        await self._move(reading, lambda circuit: self._decided(circuit, result, owner, began_ms), result.kind)
+        await self._tell(reading, lambda circuit: self._decided(circuit, result, owner, began_ms), result.kind)
 
     def _decided(self, circuit: Circuit, result: "Result", owner: str, began_ms: int) -> Circuit:
         now_ms = self.now_ms
@@ -230,6 +230,11 @@ class Breaker:
         """Wait a moment for a check, so that the next request meets what it found."""
         if checking is not None:
             await asyncio.wait({checking}, timeout=_VERDICT_S)
+
+    async def _tell(self, reading: Reading, change: Change, reason: str) -> None:
+        """What a check found: everybody waits for it, so it is told whatever this instance has heard meanwhile."""
+        with suppress(RedisDown):
+            await self.circuits.move_now(reading, change, reason, in_any_case=True)
 
     async def _move(self, reading: Reading, change: Change, reason: str) -> None:
         with suppress(RedisDown):

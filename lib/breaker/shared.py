@@ -95,8 +95,14 @@ class SharedCircuits:
         after.steps.append(self._swap(reading.name, text, before, moved, change, reason, stands, _TRIES))
         self._learn(reading, moved, stored.dump(moved) or None)
 
-    async def move_now(self, reading: Reading, change: Change, reason: str, phase: StorePhase = "circuit") -> None:
-        """Carry out a transition and wait until it stands in Redis. Raises RedisDown; here it stands all the same."""
+    async def move_now(
+        self, reading: Reading, change: Change, reason: str, phase: StorePhase = "circuit", *, in_any_case: bool = False
+    ) -> None:
+        """Carry out a transition and wait until it stands in Redis. Raises RedisDown; here it stands all the same.
+
+        ``in_any_case``: that there is nothing to change is believed of what Redis holds only, not of what this instance
+        knows, which may be behind.
+        """
         if not reading.shared or self.redis is None:
             self._move_here(reading, change, reason)
             return
@@ -104,7 +110,12 @@ class SharedCircuits:
         for _ in range(_TRIES):
             moved = change(before)
             if moved == before:
-                break
+                if not in_any_case:
+                    break
+                in_any_case = False
+                text = (await self.read(reading.name, phase)).text
+                before = stored.parse(text)
+                continue
             swap = stored.swap(keys.circuit(reading.name), text, moved, self.clock.now_ms())
             # This instance knows at once: of many that fail together only the first has anything to write.
             self._learn(reading, moved, stored.dump(moved) or None)

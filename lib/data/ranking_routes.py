@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from ..base.encode import to_json
 from ..base.values import dataclass
 from ..edge import limits
+from ..edge.data_replies import RankedBody, RankingBody
 from ..edge.limits import BY_TABLE
 from ..edge.problems import Problem
-from ..edge.replies import RankedBody, RankingBody
 from ..edge.request import Reply, Request
 from ..edge.tokens import require_one
 from .rankings import MOST_SCORE, standing, write

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import starlette.requests
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..base.events import Crashed
 from ..base.log import log
 from ..base.values import dataclass
 from . import limits, sending
-from .cors import cors
+from .cors import allows, cors
 from .current import serving
 from .errors import as_problem, problem_json, reply_to
 from .limits import BY_TABLE, RouteLimit
 from .problems import Problem
-from .request import ErrorBody, Reply, Request
+from .request import Errors, Reply, Request
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
@@ -42,6 +42,14 @@ class Instance(Protocol):
         """Flush what was counted and close all connections; what comes later makes new ones."""
 
 
+_ALL_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
+
+def no_route(request: Request) -> Problem:
+    """The error of a path at which nothing is served."""
+    return Problem("not_found", "No route has this path; the README lists all routes.")
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """The ASGI application of one route. Without any handler it is a path at which nothing is served."""
@@ -50,7 +58,9 @@ class Endpoint:
     handlers: Mapping[str, Handler]
     """By method, in capitals."""
     limit: RouteLimit
-    errors: ErrorBody
+    errors: Errors
+    missing: Callable[[Request], Problem] = no_route
+    """What is wrong where there is no handler at all."""
 
     @property
     def allow(self) -> str:
@@ -77,13 +87,16 @@ class Endpoint:
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             await _serve(request, parts, self, scope, receive, send)
 
-        origins = parts.settings.allowed_origins
-        allowed = "*" in origins or request.header("origin") in origins
-        await (cors(serve, origins, self.handlers) if allowed else serve)(scope, receive, send)
+        app: ASGIApp = serve
+        if allows(parts.settings.allowed_origins, origin := request.header("origin")):
+            # Where there is no handler, a page may read so, whatever it has sent.
+            methods = self.handlers or _ALL_METHODS
+            app = cors(serve, origin, methods, request.header("access-control-request-headers"))
+        await app(scope, receive, send)
 
 
 def endpoint(
-    instance: Instance, errors: ErrorBody = problem_json, *, limit: RouteLimit = BY_TABLE, **methods: Handler
+    instance: Instance, errors: Errors = problem_json, *, limit: RouteLimit = BY_TABLE, **methods: Handler
 ) -> Endpoint:
     """The ASGI application of one route: a handler for each method, in lower case (``get=``, ``post=``)."""
     handlers = {name.upper(): handler for name, handler in methods.items()}
@@ -141,7 +154,7 @@ async def _reply(request: Request, parts: "Parts", route: Endpoint) -> Reply:
 async def _handle(request: Request, parts: "Parts", route: Endpoint) -> Reply:
     method = request.http.method
     if not route.handlers:
-        raise Problem("not_found", "No route has this path; the README lists all routes.")
+        raise route.missing(request)
     if method == "OPTIONS":
         if request.header("access-control-request-method"):
             # Allowed origins' preflights do not get here.

@@ -1,6 +1,7 @@
 """Cross-origin requests: the browser's questions are answered for the origins that are allowed."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from starlette.types import ASGIApp
 
@@ -18,19 +19,49 @@ EXPOSED = (
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
     "X-Request-Id",
+    "X-Should-Retry",
 )
 """The headers of replies that a page may read."""
 
 
-def cors(app: ASGIApp, origins: tuple[str, ...], methods: Iterable[str]) -> ASGIApp:
-    """The same application for requests of allowed origins; answers their preflights."""
+_NOT_A_PAGES = re.compile(r"cookie2?|forwarded|x-forwarded-.*|x-real-ip|x-vercel-.*")
+"""Headers that say who calls, or open a deployment's protection: they are the platform's, and no page's to send."""
+
+
+def allows(allowed: Sequence[str], origin: str) -> bool:
+    """Whether pages of an origin may call, by what ``base.env.origins`` has read."""
+    if not origin:
+        return False
+    return any(_covers(each, origin.lower()) for each in allowed)
+
+
+def _covers(allowed: str, origin: str) -> bool:
+    scheme, wild, rest = allowed.partition("://*.")
+    if not wild:
+        return allowed in ("*", origin)
+    return (
+        origin.startswith(f"{scheme}://") and origin.endswith(f".{rest}") and len(origin) > len(f"{scheme}://.{rest}")
+    )
+
+
+def may_send(requested: str) -> list[str]:
+    """Of the headers that a preflight asks for, those that a page may send: all but the platform's."""
+    names = [name.strip().lower() for name in requested.split(",")]
+    return [name for name in names if name and not _NOT_A_PAGES.fullmatch(name)]
+
+
+def cors(app: ASGIApp, origin: str, methods: Iterable[str], requested: str) -> ASGIApp:
+    """The same application for requests of an allowed origin; answers its preflights.
+
+    ``requested``: the headers that a preflight asks for.
+    """
     from starlette.middleware.cors import CORSMiddleware
 
     return CORSMiddleware(
         app,
-        allow_origins=origins,
+        allow_origins=(origin,),
         allow_methods=sorted(methods),
-        allow_headers=("Authorization", "Cache-Control", "Content-Type"),
+        allow_headers=may_send(requested),
         expose_headers=EXPOSED,
         max_age=86_400,
     )

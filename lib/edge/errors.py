@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 from ..base.encode import to_json
 from ..base.events import Crashed, Listener
 from .problems import TYPE_BASE, BadSettings, Problem, decided
-from .request import Reply, Request
+from .request import ErrorReply, Reply, Request
 
 if TYPE_CHECKING:
     from .replies import ProblemBody
 
 
-def problem_json(problem: "ProblemBody") -> tuple[bytes, str]:
+def problem_json(problem: "ProblemBody") -> ErrorReply:
     """An error as RFC 9457 has it."""
-    return to_json(problem), "application/problem+json"
+    return ErrorReply(problem["status"], to_json(problem), "application/problem+json")
 
 
 def as_problem(request: Request, error: Exception, emit: Listener) -> Problem:
@@ -49,5 +49,5 @@ def reply_to(request: Request, problem: Problem) -> Reply:
         body["attempts"] = list(problem.attempts)
     if request.notes.decision == "none":
         request.notes.decision, request.notes.reason = decided(kind.code), kind.code
-    content, media = request.errors(body)
-    return Reply(kind.status, content, headers, media, problem.after)
+    worded = request.errors(body)
+    return Reply(worded.status, worded.body, {**headers, **worded.headers}, worded.media, problem.after)

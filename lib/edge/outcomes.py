@@ -3,7 +3,7 @@
 Computes nothing: every number comes with the outcome.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from .problems import KINDS, Problem, decided
 from .request import Request
 
 if TYPE_CHECKING:
-    from .replies import AttemptBody
+    from .replies import AttemptBody, FieldError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,10 @@ class Wording:
     def failure(self, failure: SourceFailed) -> tuple[str, str]:
         """The code and the text for a failure."""
         return self.failures.get(failure.kind, self.other)
+
+    def errors(self, failure: SourceFailed) -> "Sequence[FieldError]":
+        """What was wrong with the request, where the source has said so."""
+        return ()
 
 
 def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]:
@@ -131,4 +135,5 @@ def _failed(
     if KINDS[code].status == 503:
         # Without a time, another part may be called at once, or this one, which did not say when.
         wait_s = 1 if retry_at_ms is None else headers.seconds_until(retry_at_ms, outcome.now_ms)
-    return Problem(code, detail, wait_s, attempts=attempts_of(outcome), headers=given, after=outcome.after)
+    errors = wording.errors(failure)
+    return Problem(code, detail, wait_s, errors, attempts_of(outcome), headers=given, after=outcome.after)

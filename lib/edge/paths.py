@@ -6,15 +6,18 @@ either: a client's own parameter wins over the one that a rewrite adds. Both the
 path therefore come from ``raw_path``, by `segments`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
 from ..base.values import dataclass
-from .app import Handler, Instance, endpoint
+from .app import Endpoint, Handler, Instance, endpoint, no_route
 from .errors import problem_json
 from .limits import BY_TABLE, UNLIMITED, RouteLimit
+from .problems import Problem
+from .request import Errors, Request
 
 
 def segments(scope: Scope) -> tuple[str, ...]:
@@ -28,25 +31,55 @@ def segments(scope: Scope) -> tuple[str, ...]:
     return tuple(unquote_to_bytes(each).decode(errors="replace") for each in raw.removeprefix(b"/").split(b"/"))
 
 
+@lru_cache(maxsize=256)
+def _template(path: str) -> tuple[str, ...]:
+    return segments({"path": path})
+
+
+def fits(template: str, wanted: Sequence[str]) -> bool:
+    """Whether the segments of a path are those of a template.
+
+    In a template ``{name}`` is any segment, and ``{name*}`` at its end any number of them, at least one. A segment that
+    is empty is neither.
+    """
+    parts = _template(template)
+    if parts[-1].endswith("*}"):
+        parts = (*parts[:-1], *["{}"] * max(1, len(wanted) - len(parts) + 1))
+    if len(parts) != len(wanted):
+        return False
+    return all(
+        given != "" if part.startswith("{") else given == part for part, given in zip(parts, wanted, strict=True)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The ASGI application of several paths. Any other path, its file's own too, is answered by ``not_found``."""
+    """The ASGI application of several paths. Any other path, its file's own too, is answered by ``missing``."""
 
     instance: Instance
     routes: Mapping[str, Mapping[str, Handler]]
-    """Handlers by path, then by method in lower case: ``{"/api/admin": {"post": admin}}``."""
+    """Handlers by path (see :func:`fits`), then by method in lower case: ``{"/api/admin": {"post": admin}}``."""
     limit: RouteLimit = BY_TABLE
+    errors: Errors = problem_json
+    missing: Callable[[Request], Problem] = no_route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; the start and end of a process have no path, and mean the same to every endpoint."""
         wanted = segments(scope) if scope["type"] != "lifespan" else ()
         for path, methods in self.routes.items():
-            if segments({"path": path}) == wanted:
-                await endpoint(self.instance, problem_json, limit=self.limit, **methods)(scope, receive, send)
+            if fits(path, wanted):
+                await endpoint(self.instance, self.errors, limit=self.limit, **methods)(scope, receive, send)
                 return
-        await endpoint(self.instance, limit=UNLIMITED)(scope, receive, send)
+        await Endpoint(self.instance, {}, UNLIMITED, self.errors, self.missing)(scope, receive, send)
 
 
-def paths(instance: Instance, routes: Mapping[str, Mapping[str, Handler]], *, limit: RouteLimit = BY_TABLE) -> Paths:
+def paths(
+    instance: Instance,
+    routes: Mapping[str, Mapping[str, Handler]],
+    errors: Errors = problem_json,
+    *,
+    limit: RouteLimit = BY_TABLE,
+    missing: Callable[[Request], Problem] = no_route,
+) -> Paths:
     """The ASGI application of several paths."""
-    return Paths(instance, routes, limit)
+    return Paths(instance, routes, limit, errors, missing)

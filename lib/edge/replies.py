@@ -25,12 +25,22 @@ class AttemptBody(TypedDict):
     outcome: Annotated[str, Text("`answered`, or why it was passed over or failed.")]
 
 
+class CostBody(TypedDict):
+    """What an answer cost."""
+
+    tokensIn: int
+    tokensOut: int
+    tokensCached: Annotated[int, Text("Of those that went in, how many the provider had in a cache of its own.")]
+    amount: NotRequired[Annotated[float, Text("In the currency of `AI_PRICES`, where the model has a price.")]]
+
+
 class SavedBody(TypedDict):
     """What an answer from the cache has saved: what it cost when it was computed."""
 
     provider: str
     ms: int
     tokens: NotRequired[int]
+    cost: NotRequired[CostBody]
 
 
 class Provenance(TypedDict):
@@ -42,12 +52,20 @@ class Provenance(TypedDict):
     provider: str
     attempts: NotRequired[Annotated[list[AttemptBody], Text("Providers that were tried, in order.")]]
     saved: NotRequired[SavedBody]
+    cost: NotRequired[Annotated[CostBody, Text("Of an answer that was computed for this request, and sent whole.")]]
 
 
-class AnswerBody(Provenance):
+class UsageBody(TypedDict):
+    """What an answer cost in tokens."""
+
+    usage: NotRequired[Annotated[dict[str, Any], Text("As the provider tells it; left out where it tells none.")]]
+
+
+class AnswerBody(Provenance, UsageBody):
     """An answer from the supervisor."""
 
     answer: str
+    finishReason: Annotated[str, Text("Why it ended, in the provider's word: `stop`, `length`, `content_filter`, ...")]
     sessionId: Annotated[str, Text("Send it again to go on in the same session.")]
     model: str
     requestId: str
@@ -121,7 +139,7 @@ class OpenAIErrorFields(TypedDict):
     """An error as OpenAI words it; the code is ours."""
 
     message: str
-    type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
+    type: Literal["invalid_request_error", "rate_limit_error", "insufficient_quota", "server_error"]
     param: str | None
     code: str
 
@@ -159,6 +177,20 @@ class SliceBody(TypedDict):
     compute: int
     refuse: int
     fail: int
+
+
+class ProviderCostBody(TypedDict):
+    """This month's answers of one provider: what they cost, and what the cache has saved. null: unknown."""
+
+    provider: str
+    tokensIn: int | None
+    tokensOut: int | None
+    tokensCached: int | None
+    amount: Annotated[float | None, Text("In the currency of `AI_PRICES`; null where the provider has no price.")]
+    savedTokensIn: int | None
+    savedTokensOut: int | None
+    savedTokensCached: int | None
+    savedAmount: float | None
 
 
 class HitRateBody(TypedDict):
@@ -220,6 +252,7 @@ class OverviewBody(TypedDict):
     hitRate: HitRateBody
     errorRate: HitRateBody
     latency: LatencyBody
+    costs: Annotated[list[ProviderCostBody], Text("By provider, this calendar month.")]
     circuits: list[CircuitBody]
     alerts: list[AlertBody]
 
@@ -230,59 +263,6 @@ class AdminBody(TypedDict):
     action: str
     done: str
     requestId: str
-
-
-class InvalidatedBody(TypedDict):
-    """What was invalidated, and when that shows everywhere."""
-
-    invalidated: dict[str, str | bool]
-    everywhereWithinS: Annotated[int, Text("Until then another instance may serve what it has read before.")]
-    edgeWithinS: Annotated[int, Text("Until then a cache on the way may, where a resource is everybody's.")]
-    requestId: str
-
-
-class FamilyBody(TypedDict):
-    """Reads of one family of resources."""
-
-    reads: Annotated[
-        dict[str, int],
-        Text("By where values came from: `memory`, `redis`, `stale`, `collapsed` (another's), `origin`, `failed`."),
-    ]
-    hitRatio: Annotated[float | None, Text("Reads for which no origin was asked, of all; null while there are none.")]
-    originCallsSaved: int
-    bytesSaved: int
-
-
-class CacheStatsBody(TypedDict):
-    """Reads of data routes in the present month."""
-
-    month: str
-    source: Annotated[str, Text("`redis`, `last` (Redis gives no reply) or `instance` (nothing was read yet).")]
-    total: FamilyBody
-    families: dict[str, FamilyBody]
-    requestId: str
-
-
-class BatchBody(TypedDict):
-    """Several resources at once."""
-
-    values: dict[str, Any]
-    errors: Annotated[dict[str, dict[str, Any]], Text("`status`, `code` and `detail` of those that have no value.")]
-
-
-class RankingBody(TypedDict):
-    """Where a member of a board stands."""
-
-    member: str
-    rank: Annotated[int | None, Text("From 1; null where the member is not on the board.")]
-    score: int | None
-    requestId: str
-
-
-class RankedBody(RankingBody):
-    """The same, right after a score was written."""
-
-    shown: Annotated[bool, Text("False: the score stands, but lists may show it a minute later.")]
 
 
 class DailyBody(TypedDict):

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from ..afterwards import Afterwards
 from ..base import caller as callers
 from ..base.caller import Caller
+from ..base.cost import Cost
 from ..base.events import Mode, Spent
 from ..base.leaving import never
 from ..base.values import dataclass
@@ -36,6 +37,7 @@ class Notes:
     provider: str | None = None
     mode: Mode | None = None
     remaining: int | None = None
+    saved: Cost | None = None
     spent: Spent = field(default_factory=Spent)
 
 
@@ -54,8 +56,18 @@ class Reply:
     """Caches on the way may give it to others: it says nothing of this caller's limit, and does not vary by origin."""
 
 
-type ErrorBody = Callable[[ProblemBody], tuple[bytes, str]]
-"""How a route words its errors: the body and its media type."""
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error as a route words it. ``headers`` come on top of those that the problem has."""
+
+    status: int
+    body: bytes
+    media: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+type Errors = Callable[[ProblemBody], ErrorReply]
+"""How a route words its errors."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +76,7 @@ class Request:
 
     http: starlette.requests.Request
     id: str
-    errors: ErrorBody
+    errors: Errors
     deadline: float = 0.0
     """On the monotonic clock, in seconds: when the platform stops the function, or the configured maximum."""
     notes: Notes = field(default_factory=Notes)

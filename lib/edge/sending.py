@@ -75,6 +75,7 @@ def report(request: Request, emit: Listener, status: int) -> None:
             provider=notes.provider,
             mode=notes.mode,
             remaining=notes.remaining,
+            saved=notes.saved,
             spent_ms=notes.spent,
         )
     )

@@ -45,7 +45,7 @@ from .places import (
     known,
 )
 from .reading import Reading, Written
-from .requests import count_request, observe
+from .requests import count_cost, count_request, observe
 from .table import Place, month_starts_ms, months
 
 _MOST_REQUESTS = 1_000
@@ -282,7 +282,9 @@ def _count_provider(
         case ProviderAsked():
             totals["provider_calls", name] += 1
             timed[f"calls.{name}"] += 1
-        case ProviderAnswered(provider, ms):
+        case ProviderAnswered(provider, ms, cost):
+            if cost is not None:
+                count_cost(totals, cost, name)
             vcpu_ms = round(ms * vcpus.get(provider, 0.0))
             observe(totals, PROVIDER_DURATION.counts(ms, name))
             totals["vcpu_ms", name] += vcpu_ms

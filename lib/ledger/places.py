@@ -283,10 +283,18 @@ BLOCKS: tuple[Block, ...] = (
     Block(192, ("redis_errors",), ((ERRORS, 32),)),
     Block(256, (GUARD_DURATION.name,), ((GUARD_DURATION.numbers(), _PARTS),)),
     Block(280, (REDIS_DURATION.name,), ((REDIS_DURATION.numbers(), _PARTS),)),
-    # 512 to 1,535: by provider. From 560 to 1,023 there is room for 29 more: tokens, money.
+    # 512 to 1,535: by provider. From 688 to 1,023 there is room for 21 more.
     Block(512, ("provider_calls",), (_PROVIDER,)),
     Block(528, ("provider_failures",), (_PROVIDER,)),
     Block(544, ("vcpu_ms",), (_PROVIDER,)),
+    Block(560, ("tokens_in",), (_PROVIDER,)),
+    Block(576, ("tokens_out",), (_PROVIDER,)),
+    Block(592, ("tokens_cached",), (_PROVIDER,)),
+    Block(608, ("cost_micros",), (_PROVIDER,)),
+    Block(624, ("saved_tokens_in",), (_PROVIDER,)),
+    Block(640, ("saved_tokens_out",), (_PROVIDER,)),
+    Block(656, ("saved_tokens_cached",), (_PROVIDER,)),
+    Block(672, ("saved_cost_micros",), (_PROVIDER,)),
     Block(1_024, ("circuits",), (_PROVIDER, _STATE)),
     Block(1_152, (PROVIDER_DURATION.name,), (_PROVIDER, (PROVIDER_DURATION.numbers(), _PARTS))),
     # 1,536 to 4,863: by route. 4,608 to the end are free.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
+from ..base.cost import Cost
 from ..base.events import Mode, RequestDone
 from ..base.values import dataclass
 from . import places
@@ -24,6 +25,8 @@ def count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
             timed["redis_timed"] += 1
     if done.cache in ("hit", "stale", "collapsed"):
         timed["cached"] += 1
+    if done.saved is not None:
+        count_cost(totals, done.saved, known(done.provider or "", places.PROVIDERS), "saved_")
     if labels.timed_route is not None:
         took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
         observe(totals, HTTP_DURATION.counts(took_ms, labels.timed_route))
@@ -55,6 +58,16 @@ def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str 
     is_guarded = mode is not None or route != places.OTHER
     is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
     return _Labels(tuple(counted), route if is_timed else None)
+
+
+def count_cost(totals: Totals, cost: Cost, provider: str, prefix: str = "") -> None:
+    """Count what an answer cost, or has saved; a provider whose answers have no price has no cost."""
+    totals[f"{prefix}tokens_in", provider] += cost.tokens_in
+    totals[f"{prefix}tokens_out", provider] += cost.tokens_out
+    if cost.tokens_cached:
+        totals[f"{prefix}tokens_cached", provider] += cost.tokens_cached
+    if cost.micros:
+        totals[f"{prefix}cost_micros", provider] += cost.micros
 
 
 def observe(totals: Totals, counts: Sequence[tuple[Name, int]]) -> None:

@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import field, replace
 from typing import Any
 
-from ..afterwards import Afterwards
+from ..afterwards import Afterwards, Outbox
 from ..base.values import dataclass
 from ..lookup import Lookup, every
 from .admission import Admission, Charge
@@ -30,6 +30,7 @@ class Together:
     """Counts the calls of one instance."""
 
     limits: Limits
+    outbox: Outbox
     _waiting: dict[str, list[_Waiting]] = field(default_factory=dict)
     """By subject, of those of whom a call is being counted: who has come meanwhile."""
     _paying: "set[asyncio.Future[None]]" = field(default_factory=set)
@@ -91,13 +92,15 @@ class Together:
         )
         after = Afterwards()
         admission, found = await self.limits.admit(charge, every([call.wanted for call in group]), after)
+        if not admission.quota.allowed:
+            # Taken back at once: each of them would be refused for what all of them together do not get.
+            await self.outbox.try_send(after, self.limits.left_s(charge.deadline))
+            return False
         # What follows from the count is sent with what somebody leaves who is still there.
         heir = next((call for call in group if not call.counted.done()), first)
         heir.after.steps += after.take()
         heir.after.jobs += after.take_jobs()
         heir.after.waits += after.waits
-        if not admission.quota.allowed:
-            return False
         for call, read in zip(group, found, strict=True):
             if not call.counted.done():
                 own = replace(call.charge, now_ms=admission.charge.now_ms)

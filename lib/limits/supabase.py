@@ -180,7 +180,10 @@ class Supabase:
         from postgrest.exceptions import APIError
 
         if self._rpc is None:
-            headers = {"apikey": self.key, "Authorization": f"Bearer {self.key}"}
+            headers = {"apikey": self.key}
+            if self.key.count(".") == 2:
+                # The older keys are tokens. The newer ones (sb_secret_...) are none, and refused where one belongs.
+                headers["Authorization"] = f"Bearer {self.key}"
             self._rpc = AsyncPostgrestClient(
                 f"{self.url}/rest/v1", headers=headers, http_client=self.client(), retry_enabled=False
             )

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from ..base.events import AdminActed
 from ..cache import epochs
 from ..data.invalidation import EDGE_WITHIN_S, WITHIN_S, invalidate
+from ..edge.data_replies import CacheStatsBody, FamilyBody, InvalidatedBody
 from ..edge.problems import Problem
-from ..edge.replies import CacheStatsBody, FamilyBody, InvalidatedBody
 from ..ledger import places
 from ..ledger.reading import Reading
 from ..redis import keys

@@ -61,6 +61,16 @@ _COUNTERS = (
         "Calls to a provider that gave no usable answer.",
         ("gen_ai_provider_name",),
     ),
+    *(
+        (f"{saved}{kind}", f"breakwater_{saved}{name}", f"{text}{of}", ("gen_ai_provider_name",))
+        for saved, of in (("", "."), ("saved_", ", of answers that came from the cache."))
+        for kind, name, text in (
+            ("tokens_in", "input_tokens", "Tokens that went in, as the providers tell them"),
+            ("tokens_out", "output_tokens", "Tokens that came out, thinking included"),
+            ("tokens_cached", "cached_input_tokens", "Of the input, what the provider had in a cache of its own"),
+            ("cost_micros", "cost", "What that cost, in the currency of AI_PRICES"),
+        )
+    ),
     (
         "circuits",
         "breakwater_circuit_changes",
@@ -84,13 +94,17 @@ _COUNTERS = (
 )
 
 
+_PARTS = {"cost_micros": 1_000_000, "saved_cost_micros": 1_000_000}
+"""Of what is counted in parts of its unit, how many parts make one."""
+
+
 def _counts(reading: Reading, at_s: float) -> Iterator[Metric]:
     for kind, name, text, labels in _COUNTERS:
         family = CounterMetricFamily(name, text, labels=labels)
         for values, count in named(reading, kind):
             pairs = zip(labels, values, strict=True)
             shown = [_route(each) if label == "http_route" else each for label, each in pairs]
-            family.add_metric(shown, count, timestamp=at_s)
+            family.add_metric(shown, count / _PARTS.get(kind, 1), timestamp=at_s)
         yield family
 
 

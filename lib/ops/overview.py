@@ -10,7 +10,16 @@ from ..base.clock import Clock
 from ..base.events import Mode
 from ..base.values import dataclass
 from ..breaker.circuit import Circuit
-from ..edge.replies import AlertBody, AllowanceBody, CircuitBody, HitRateBody, OverviewBody, QuantilesBody, SliceBody
+from ..edge.replies import (
+    AlertBody,
+    AllowanceBody,
+    CircuitBody,
+    HitRateBody,
+    OverviewBody,
+    ProviderCostBody,
+    QuantilesBody,
+    SliceBody,
+)
 from ..ledger import allowances, places
 from ..ledger import reading as readings
 from ..ledger.allowances import Allowance
@@ -45,6 +54,8 @@ class Snapshot:
     mode: Mode
     thrift: int
     ledger: Sequence[Allowance]
+    providers: Sequence[tuple[str, bool]] = ()
+    """The configured providers that have a place in the ledger, and whether ``AI_PRICES`` has a price of theirs."""
 
 
 @dataclass(slots=True)
@@ -96,6 +107,7 @@ class Overview:
             self._mode(now_ms),
             self.thrift.number(now_ms),
             found,
+            [(each, self.chain.prices.has(each)) for each, _ in circuits if each in places.PROVIDERS],
         )
 
     def ledger(self, reading: Reading) -> list[Allowance]:
@@ -171,6 +183,7 @@ def body(snapshot: Snapshot) -> OverviewBody:
             "guard": quantiles(reading, places.GUARD_DURATION),
             "redisByHour": [round(us / timed / 1000, 2) if timed else None for us, timed in redis_by_hour],
         },
+        "costs": [_cost(snapshot, name, priced=priced) for name, priced in snapshot.providers],
         "circuits": [_circuit(name, circuit) for name, circuit in snapshot.circuits],
         "alerts": sorted(alerts, key=lambda each: -each["at"]),
     }
@@ -192,6 +205,29 @@ def _allowance(each: Allowance) -> AllowanceBody:
     if each.as_of_ms is not None:
         found["asOf"] = each.as_of_ms // 1000
     return found
+
+
+def _cost(snapshot: Snapshot, provider: str, *, priced: bool) -> ProviderCostBody:
+    """What a provider's answers cost; unknown where this instance has no reading of Redis."""
+    known = snapshot.source != "instance"
+
+    def total(name: str) -> int | None:
+        return snapshot.reading.total(name, provider) if known else None
+
+    def amount(name: str) -> float | None:
+        return snapshot.reading.total(name, provider) / 1_000_000 if known and priced else None
+
+    return {
+        "provider": provider,
+        "tokensIn": total("tokens_in"),
+        "tokensOut": total("tokens_out"),
+        "tokensCached": total("tokens_cached"),
+        "amount": amount("cost_micros"),
+        "savedTokensIn": total("saved_tokens_in"),
+        "savedTokensOut": total("saved_tokens_out"),
+        "savedTokensCached": total("saved_tokens_cached"),
+        "savedAmount": amount("saved_cost_micros"),
+    }
 
 
 def _slice(at_ms: int, by: Mapping[str, Sequence[int]], place: int) -> SliceBody:

@@ -11,7 +11,7 @@ import pytest
 
 from lib.ai.budgets import Budget
 from lib.ai.chain import Link
-from lib.ai.providers.port import End, ProviderFailed
+from lib.ai.providers.port import ProviderFailed
 from lib.base.calendar import month_of
 from lib.base.clock import Clock
 from lib.breaker.circuit import BreakerPolicy
@@ -21,6 +21,7 @@ from lib.limits.grammar import parse_budget
 from lib.redis import keys
 from tests.rig.ai import FakeProvider, Kit, answered
 from tests.rig.clock import NOON_MS
+from tests.rig.completions import End
 from tests.rig.instance import Instance, together
 
 pytestmark = pytest.mark.anyio

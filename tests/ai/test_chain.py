@@ -7,7 +7,7 @@ import pytest
 from dev.faults import Fault
 from lib.ai.budgets import Budget
 from lib.ai.chain import Link
-from lib.ai.providers.port import End, ProviderFailed
+from lib.ai.providers.port import ProviderFailed, Told
 from lib.base.events import CircuitChanged
 from lib.breaker import stored
 from lib.breaker.circuit import BreakerPolicy, Circuit
@@ -19,6 +19,7 @@ from lib.pieces import Delta, Done
 from lib.redis import keys
 from tests.rig.ai import FakeProvider, Kit, answered
 from tests.rig.clock import until
+from tests.rig.completions import End, said
 from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +35,10 @@ def circuit(k: Kit, name: str) -> Circuit:
     return stored.parse(text)
 
 
-@pytest.mark.parametrize("kind", ["timeout", "connection", "server", "protocol", "unauthorized", "rejected", "empty"])
+FAILOVER = ["timeout", "connection", "server", "protocol", "unauthorized", "no_model", "unsupported", "empty", "cut"]
+
+
+@pytest.mark.parametrize("kind", FAILOVER)
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 async def test_the_next_provider_answers_where_one_fails(k: Kit, kind: str, stream: bool) -> None:
     """Whatever the failure, before the first token; the reply names both."""
@@ -42,6 +46,35 @@ async def test_the_next_provider_answers_where_one_fails(k: Kit, kind: str, stre
     outcome = await k.instance(first, second).whole(k.call(stream=stream))
     assert isinstance(outcome.result, Answered | Streaming)
     assert [(a.name, a.outcome) for a in outcome.attempts] == [(first.name, kind), (second.name, "answered")]
+
+
+TOO_LONG = ProviderFailed("rejected", "HTTP 400", status=400, told=Told("too long", code="context_length_exceeded"))
+TOO_LARGE = ProviderFailed("rejected", "HTTP 413", status=413)
+BAD_VALUE = ProviderFailed("rejected", "HTTP 400", status=400, told=Told("temperature: too hot", "temperature"))
+WITHHELD = ProviderFailed("blocked", "the answer was withheld")
+
+
+@pytest.mark.parametrize(
+    ("failure", "setting", "others"),
+    [
+        pytest.param(BAD_VALUE, False, 0, id="a value that nobody will take"),
+        pytest.param(WITHHELD, False, 0, id="withheld for its content"),
+        pytest.param(WITHHELD, True, 1, id="withheld, with AI_SAFETY_FAILOVER"),
+        pytest.param(TOO_LONG, False, 1, id="longer than this model allows"),
+        pytest.param(TOO_LARGE, False, 1, id="larger than this plan allows"),
+    ],
+)
+async def test_a_refusal_is_the_answer_unless_another_may_do_it(
+    k: Kit, failure: ProviderFailed, setting: bool, others: int
+) -> None:
+    """What is wrong with the request itself is told at once: nobody else is asked, and no circuit is the worse."""
+    first, second = FakeProvider(fails=failure), FakeProvider()
+    made = k.instance(first, second)
+    made.chain.safety_failover = setting
+    outcome = await made.whole(k.call())
+    assert (first.asked, second.asked) == (1, others)
+    assert isinstance(outcome.result, Answered if others else Failed)
+    assert circuit(k, first.name) == Circuit()
 
 
 async def test_an_open_circuit_and_an_empty_budget_are_passed_over(k: Kit) -> None:
@@ -286,7 +319,7 @@ async def test_pieces_and_the_whole_are_the_same_answer(k: Kit) -> None:
     outcome = await made.handle(call)
     assert isinstance(outcome.result, Streaming)
     pieces = [piece async for piece in outcome.result.pieces]
-    assert pieces[:-1] == [Delta("a "), Delta("b "), Delta("c")]
+    assert [said(piece.part) for piece in pieces if isinstance(piece, Delta)][:3] == ["a ", "b ", "c"]
     assert isinstance(pieces[-1], Done)
     assert pieces[-1].value.text == "a b c"
     await outcome.after()

@@ -1,17 +1,17 @@
-"""Questions: what makes two the same, and how an answer is stored."""
+"""Questions: what makes two the same."""
 
-import json
 import os
 import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.ai.question import Answer, AnswerCodec, Json, Message, Question, hash_of
+from lib.ai.question import ChatRequest, Json, Message, Question, hash_of
 
 ROUTE = "ai/supervisor"
 
@@ -144,61 +144,78 @@ def test_the_order_of_a_list_matters() -> None:
     assert hashed("x", parameters={"a": [1, 2]}) != hashed("x", parameters={"a": [2, 1]})
 
 
-# --- storing ------------------------------------------------------------------------------------------------------
+def chat(**body: Any) -> str:
+    """The hash of a request in OpenAI's protocol."""
+    messages = [{"role": "user", "content": "x"}]
+    return hash_of("v1/chat/completions", "u-1", ChatRequest("s-1", {"model": "m", "messages": messages, **body}))
 
-ANSWER = Answer("An answer.\n한국어 “x”", "model-1", "gemini", tokens=812, took_ms=1_250)
-CODEC = AnswerCodec()
-NUMBERS = st.integers(0, 1 << 53)
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
+IN_A_KEY: list[tuple[str, Any, Any]] = [
+    ("seed", 1, 2),
+    ("temperature", 1, 1.5),
+    ("response_format", {"type": "json_object"}, {"type": "text"}),
+    ("tools", [{"type": "function", "function": {"name": "a"}}], [{"type": "function", "function": {"name": "b"}}]),
+    ("tool_choice", "auto", "none"),
+    ("logprobs", True, False),
+    ("n", 1, 2),
+    ("stop", "a", ["a"]),
+    ("reasoning_effort", "low", "high"),
+    ("service_tier", "flex", "default"),
+    ("user", "a", "b"),
+    ("a_made_up_name", 1, None),
+    ("messages", [{"role": "user", "content": "x", "name": "a"}], [{"role": "user", "content": "x", "name": "b"}]),
+    ("messages", [{"role": "user", "content": [IMAGE]}], [{"role": "user", "content": [{**IMAGE, "image_url": {}}]}]),
+    ("messages", [{"role": "user", "content": "x"}], [{"role": "system", "content": "x"}]),
+]
 
 
-@given(st.text(min_size=1), st.text(), st.text(), st.none() | NUMBERS, NUMBERS)
-def test_round_trip(text: str, model: str, provider: str, tokens: int | None, took_ms: int) -> None:
-    """What was stored is what is read; white space alone is not kept."""
-    answer = Answer(text, model, provider, tokens, took_ms)
-    stored = CODEC.dump(answer)
-    assert CODEC.load(stored) == answer if text.strip() else stored == ""
+@pytest.mark.parametrize(("name", "one", "other"), IN_A_KEY, ids=[each[0] for each in IN_A_KEY])
+def test_what_a_provider_sees_makes_the_key(name: str, one: Any, other: Any) -> None:
+    """CASE 26: whatever the field, its other value and its absence are other requests."""
+    absent = [] if name == "messages" else [chat()]
+    assert len({chat(**{name: one}), chat(**{name: other}), *absent}) == 2 + len(absent)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "beside",
     [
-        pytest.param(Answer("", "m"), id="nothing"),
-        pytest.param(Answer(" \n\t\u3000", "m"), id="white space"),
-        pytest.param(Answer("cut", "m", whole=False), id="not whole"),
+        {"stream": True},
+        {"stream": True, "stream_options": {"include_usage": True}},
+        {"metadata": {"trace": "x"}},
+        {"store": False},
+        {"safety_identifier": "x"},
+        {"prompt_cache_key": "x"},
+        {"prompt_cache_retention": "24h"},
+        {"model": "another name for the same"},
     ],
+    ids=lambda beside: next(reversed(beside)),
 )
-def test_not_kept(answer: Answer) -> None:
-    """CASE 24: answers that are empty or cut are never stored."""
-    assert CODEC.dump(answer) == ""
+def test_what_no_answer_depends_on_makes_no_key(beside: dict[str, Any]) -> None:
+    """Whether it is streamed, and labels of records and caches: the same answer."""
+    assert chat(**beside) == chat()
 
 
-def changed(place: int, value: object) -> str:
-    fields = json.loads(CODEC.dump(ANSWER))
-    fields[place] = value
-    return json.dumps(fields)
+def test_the_chosen_model_makes_the_key() -> None:
+    """By whatever name a client has chosen it."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    hashes = {
+        hash_of("r", "u-1", ChatRequest("s", body, models, named))
+        for models, named in (({}, ""), ({"groq": "a"}, ""), ({"groq": "b"}, ""), ({"gemini": "a"}, ""), ({}, "a"))
+    }
+    assert len(hashes) == 5
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param("", id="empty"),
-        pytest.param("garbage", id="garbage"),
-        pytest.param("null", id="null"),
-        pytest.param("[]", id="an empty list"),
-        pytest.param("{}", id="an object"),
-        pytest.param(CODEC.dump(ANSWER)[:-1], id="cut"),
-        pytest.param("[" * 100_000, id="deeply nested"),
-        pytest.param(changed(0, ""), id="an empty answer"),
-        pytest.param(changed(0, None), id="no text"),
-        pytest.param(changed(1, 1), id="a number as model"),
-        pytest.param(changed(2, None), id="no provider"),
-        pytest.param(changed(3, "812"), id="a text as tokens"),
-        pytest.param(changed(4, 1.5), id="a fraction as duration"),
-        pytest.param(changed(0, "half a \ud83d"), id="half a character, which no reply could carry"),
-        pytest.param(changed(1, "half a \ud83d"), id="half a character as model"),
-        pytest.param(changed(2, "half a \ud83d"), id="half a character as provider"),
-    ],
-)
-def test_a_miss(text: str) -> None:
-    """CASE 24: what is no stored answer is a miss."""
-    assert CODEC.load(text) is None
+@pytest.mark.parametrize("number", [float("inf"), float("nan"), [{"a": -float("inf")}]], ids=["inf", "nan", "within"])
+def test_numbers_that_json_has_not(number: object) -> None:
+    """They cannot be hashed, and nothing that is sent could hold them."""
+    with pytest.raises(ValueError, match="JSON compliant"):
+        chat(temperature=number)
+
+
+@pytest.mark.parametrize(("store", "forwarded"), [(True, True), (False, False), (None, False)])
+def test_labels_of_a_record_go_with_the_record(store: bool | None, forwarded: bool) -> None:
+    """``metadata`` goes out with ``store: true`` alone, and such a call is never answered from the cache."""
+    request = ChatRequest("s", {"model": "m", "messages": [], "metadata": {"a": "b"}, "store": store})
+    assert ("metadata" in request.forwarded, "store" in request.forwarded) == (forwarded, forwarded)
+    assert request.keeps_a_record is forwarded

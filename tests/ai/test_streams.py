@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from dev.serve import serve
-from lib.ai.providers.port import End, ProviderFailed
+from lib.ai.providers.port import ProviderFailed
 from lib.ai.streams import replay
 from lib.app.settings import Settings
 from lib.app.wiring import build
@@ -23,6 +23,7 @@ from lib.pieces import Delta, Done
 from lib.redis import keys
 from tests.rig.ai import FakeProvider, Kit, answered, lifespan, over
 from tests.rig.clock import until
+from tests.rig.completions import End, said
 from tests.rig.instance import Instance, routes
 
 pytestmark = pytest.mark.anyio
@@ -188,10 +189,13 @@ async def test_a_stream_that_nobody_began_to_read_is_ended_all_the_same(k: Kit) 
     assert k.time.slept == []
 
 
-async def test_a_setting_has_an_answer_computed_although_its_client_has_left(k: Kit, provider: FakeProvider) -> None:
+@ROUTES
+async def test_a_setting_has_an_answer_computed_although_its_client_has_left(
+    k: Kit, provider: FakeProvider, path: str
+) -> None:
     """With ``AI_FINISH_ABANDONED`` the provider's call goes on to its end, and the next request is a hit."""
     app, leaves = k.instance(provider, clock=Clock(), AI_FINISH_ABANDONED="true").app, asyncio.Event()
-    sent = [{"type": "http.request", "body": json.dumps(body(SUPERVISOR)).encode()}]
+    sent = [{"type": "http.request", "body": json.dumps(body(path)).encode()}]
 
     async def receive() -> dict[str, Any]:
         if sent:
@@ -204,7 +208,7 @@ async def test_a_setting_has_an_answer_computed_although_its_client_has_left(k: 
         """Nobody is there to read it."""
 
     headers = [(b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": SUPERVISOR, "query_string": b"", "headers": headers}
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
     abandoned = asyncio.ensure_future(app({**scope, "client": ("127.0.0.1", 1)}, receive, send))
     await leaves.wait()
     for _ in range(10):
@@ -214,7 +218,7 @@ async def test_a_setting_has_an_answer_computed_although_its_client_has_left(k: 
     await abandoned
     served = await serve(app)
     async with httpx.AsyncClient(base_url=served.url, timeout=10, trust_env=False) as client:
-        reply = await client.post(SUPERVISOR, json=body(SUPERVISOR))
+        reply = await client.post(path, json=body(path))
     await served.stop()
     assert (reply.status_code, reply.headers["x-cache"]) == (200, "HIT")
     assert (provider.asked, provider.closed) == (1, 0)
@@ -313,6 +317,6 @@ async def test_a_replay_is_the_answer_in_pieces(k: Kit) -> None:
     provider = FakeProvider(texts=("가나다 " * 200,))
     answer = answered(await k.instance(provider).whole(k.call())).value
     pieces = [piece async for piece in replay(answer)]
-    assert "".join(p.part for p in pieces if isinstance(p, Delta)) == answer.text
+    assert "".join(said(p.part) for p in pieces if isinstance(p, Delta)) == answer.text
     assert len(pieces) > 2
     assert isinstance(pieces[-1], Done)

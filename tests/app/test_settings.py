@@ -304,10 +304,57 @@ def test_no_value_in_a_fault(name: str) -> None:
     assert "hunter2" not in "".join(told)
 
 
-def test_an_origin_may_end_in_a_slash() -> None:
-    """As it is copied from an address bar; browsers send none."""
-    settings = Settings.from_env({**LEAST, "ALLOWED_ORIGINS": "https://app.example.com/, *"})
-    assert settings.allowed_origins == ("https://app.example.com", "*")
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        pytest.param("https://app.example.com/, *", ("https://app.example.com", "*"), id="a slash at the end"),
+        pytest.param("HTTPS://App.Example.COM", ("https://app.example.com",), id="capitals"),
+        pytest.param(
+            "https://a.example:443,http://b.example:80", ("https://a.example", "http://b.example"), id="ports"
+        ),
+        pytest.param("http://a.example:443", ("http://a.example:443",), id="a port of the other scheme"),
+        pytest.param("http://[::1]:3000", ("http://[::1]:3000",), id="an IPv6 address"),
+        pytest.param("https://*.example.com/", ("https://*.example.com",), id="subdomains"),
+        pytest.param("http://*.localhost:3000", ("http://*.localhost:3000",), id="subdomains of this machine"),
+        pytest.param(
+            "capacitor://localhost,chrome-extension://abcdef", ("capacitor://localhost", "chrome-extension://abcdef")
+        ),
+        pytest.param("https://a.example,https://A.example/", ("https://a.example",), id="the same twice"),
+    ],
+)
+def test_origins_are_read_as_browsers_send_them(text: str, read: tuple[str, ...]) -> None:
+    """However they were copied: from an address bar, with the usual port, in capitals."""
+    assert Settings.from_env({**LEAST, "ALLOWED_ORIGINS": text}).allowed_origins == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "example.com", "*.example.com", "//example.com", "https://", "https://*", "https://*.", "https://*.com",
+        "https://a.*.example.com", "https://app*.example.com", "https://*.*.example.com", "https://x/app",
+        "https://x?q", "https://x#f", "https://user@x", "https://x:0", "https://x:99999", "https://x:*", "https://x y",
+        "https://예.example", "null", "https://-x.example", "https://x..example", "file://", "'https://x'",
+    ],
+)  # fmt: skip
+def test_what_is_no_origin_is_a_fault(text: str) -> None:
+    """Nothing is accepted that can never match; the fault says which one it is, and shows none."""
+    with pytest.raises(BadSettings) as error:
+        Settings.from_env({**LEAST, "ALLOWED_ORIGINS": f"https://good.example, {text}"})
+    (fault,) = error.value.faults
+    assert fault.startswith("ALLOWED_ORIGINS: number 2 ")
+    assert "good.example" not in fault
+
+
+def test_both_names_of_supabases_key() -> None:
+    """Supabase's integration names the newer key differently; a publishable key is a fault."""
+    url = {"SUPABASE_URL": "https://x.supabase.co"}
+    for name in ("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SECRET_KEY"):
+        settings = Settings.from_env({**LEAST, **url, name: "sb_secret_x"})
+        assert settings.supabase_key is not None
+        with pytest.raises(BadSettings, match=f"^{name}: .*publishable"):
+            Settings.from_env({**LEAST, **url, name: "sb_publishable_x"})
+        with pytest.raises(BadSettings, match=f"SUPABASE_URL: missing, while {name}"):
+            Settings.from_env({**LEAST, name: "sb_secret_x"})
 
 
 @pytest.mark.parametrize("name", ["ADMIN_TOKEN", "CRON_SECRET"])
@@ -380,7 +427,7 @@ def test_providers() -> None:
     assert (backend.url, backend.key, backend.month_s, backend.vcpus) == ("https://ai.example", None, 180_000, 2.0)
     assert gemini.key is not None
     assert gemini.key.value == "g"
-    assert (gemini.model, gemini.url) == ("gemini-2.5-flash", "https://generativelanguage.googleapis.com")
+    assert (gemini.model, gemini.url) == ("gemini-2.5-flash", "https://generativelanguage.googleapis.com/v1beta/openai")
     assert (gemini.limits, gemini.timeout_s, gemini.month_s) == (parse_budget("5/minute"), 7.0, 0)
 
 

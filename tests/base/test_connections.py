@@ -46,7 +46,7 @@ def test_an_address_that_is_not_there() -> None:
     for name in ("REDIS_ENABLED", "SUPABASE_URL", "NOWHERE"):
         assert name in text
     _, faults = resolved(parse("prod=supabase"), {"SUPABASE_URL": "https://x"})
-    assert [each.partition(":")[0] for each in faults] == ["SUPABASE_SERVICE_ROLE_KEY"]
+    assert [each.partition(":")[0] for each in faults] == ["SUPABASE_SECRET_KEY"]
 
 
 def test_variants() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from lib.base.events import CircuitChanged
 from lib.breaker import circuit as breaker
+from lib.breaker import stored
 from lib.breaker.circuit import BreakerPolicy, Circuit
 from lib.redis import keys
 from tests.rig.callers import a_caller
@@ -249,3 +250,16 @@ async def test_a_check_goes_on_when_its_caller_leaves(rig: Rig) -> None:
     await left
     assert rig.circuit.state == "closed"
     assert (await rig.instance().ask()).status_code == 200
+
+
+async def test_a_verdict_is_told_whatever_this_instance_heard_meanwhile(rig: Rig) -> None:
+    """A reply that was under way for longer tells of the circuit as it was before the check: the verdict stands."""
+    rig.store(Circuit("suspect", generation=1, until_ms=NOON_MS - 1, since_ms=NOON_MS - 1, reason="server"))
+    rig.script.reset(status=500, hold=True)
+    instance = rig.instance()
+    asked = asyncio.ensure_future(instance.ask())
+    await rig.script.until(lambda seen: (seen.asked, seen.checks) == (1, 1))
+    instance.parts.circuits.lookup(["cloud-run"], NOON_MS).read([stored.dump(Circuit(failures=2))])
+    rig.script.release()
+    assert (await asked).status_code == 502
+    assert (rig.circuit.state, rig.circuit.until_ms) == ("open", NOON_MS + 60_000)

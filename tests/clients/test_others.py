@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from dev.serve import serve
-from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
-from lib.ai.question import Question
+from lib.ai.providers.port import Piece, ProviderFailed
+from lib.ai.question import AnyQuestion
 from lib.base.clock import Clock
-from tests.rig.ai import FakeProvider, Kit
+from tests.rig.ai import FakeProvider, Kit, words_of
 
 pytestmark = pytest.mark.anyio
 
@@ -32,14 +32,14 @@ _WANTED = os.environ.get("BREAKWATER_JS") == "1"
 class Breaking(FakeProvider):
     """A fake that breaks off when it is asked to."""
 
-    async def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+    async def ask(
+        self, question: AnyQuestion, *, request_id: str, left_s: float, stream: bool
+    ) -> AsyncGenerator[Piece]:
         """See ``Provider``."""
-        self.asked += 1
-        yield Delta("Disk / is ")
-        if question.query == "cut":
-            raise ProviderFailed("cut", "asked to")
-        yield Delta("41 % full.")
-        yield End("fake-1", whole=True, tokens=100)
+        self.fails = ProviderFailed("cut", "asked to") if words_of(question).endswith("cut") else None
+        self.fails_after = 1
+        async for piece in super().ask(question, request_id=request_id, left_s=left_s, stream=stream):
+            yield piece
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ async def test_openai_for_javascript(url: str, provider: Breaking) -> None:
     assert (found["streamed"]["text"], found["streamed"]["finish"]) == (text, "stop")
     assert found["streamed"]["usage"]["total_tokens"] == 100
     assert found["invalid"] == {
-        "name": "UnprocessableEntityError",
-        "status": 422,
+        "name": "BadRequestError",
+        "status": 400,
         "code": "invalid_request",
         "type": "invalid_request_error",
         "param": "messages",

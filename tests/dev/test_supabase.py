@@ -69,7 +69,7 @@ def arguments(subject: str, **changed: Any) -> dict[str, Any]:
 
 
 def headers(key: str = SERVICE_KEY, bearer: str | None = None) -> dict[str, str]:
-    return {"apikey": key, "Authorization": f"Bearer {bearer or key}"}
+    return {"apikey": key, **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
 
 
 def ask[T](url: str, using: Callable[[AsyncPostgrestClient], Coroutine[Any, Any, T]], key: str = SERVICE_KEY) -> T:
@@ -114,13 +114,21 @@ def test_the_asynchronous_client_spends_and_resets(url: str) -> None:
     ask(url, life)
 
 
-def test_the_synchronous_client_speaks_to_it(url: str) -> None:
-    """`supabase.create_client(...).rpc(...)`, with an opaque secret key."""
+def test_the_synchronous_client_speaks_to_it(postgres: Postgres) -> None:
+    """`supabase.create_client(...).rpc(...)`: with a key that is a token, and refused with one that is none.
+
+    It sends its key as a bearer token as well, whatever kind of key it is (supabase-py#1228).
+    """
+    key = jwt.encode({"role": "service_role"}, JWT_SECRET, "HS256")
+    app = supabase_app(postgres.uri, service_key=key, anon_key=ANON_KEY, jwt_secret=JWT_SECRET)
     # With an HTTP client of ours: for its own, supabase passes parameters that postgrest warns of as deprecated.
-    with httpx.Client() as http:
-        client = supabase.create_client(url, SERVICE_KEY, supabase.ClientOptions(httpx_client=http))
+    with ThreadedServer(app) as served, httpx.Client() as http:
+        client = supabase.create_client(served.url, key, supabase.ClientOptions(httpx_client=http))
         reply: Any = client.rpc("breakwater_spend", arguments("synchronous")).execute()
-    assert reply.data["allowed"] is True
+        assert reply.data["allowed"] is True
+        client = supabase.create_client(served.url, ANON_KEY, supabase.ClientOptions(httpx_client=http))
+        with pytest.raises(APIError, match="Expected 3 parts in JWT; got 1"):
+            client.rpc("breakwater_spend", arguments("synchronous")).execute()
 
 
 def test_a_hundred_calls_at_once_admit_ten(url: str) -> None:
@@ -158,7 +166,10 @@ SERVICE_TOKEN = sign_user_token(USER, JWT_SECRET, role="service_role")
     ("given", "expected"),
     [
         pytest.param(headers(), 200, id="the secret key"),
-        pytest.param({"apikey": SERVICE_KEY}, 200, id="the secret key without a bearer"),
+        pytest.param(headers(SERVICE_KEY, SERVICE_KEY), (401, "PGRST301"), id="the secret key as a bearer, too"),
+        pytest.param(headers(ANON_KEY, SERVICE_KEY), (401, "PGRST301"), id="the secret key as a bearer only"),
+        pytest.param(headers(ANON_KEY, ANON_KEY), (401, "PGRST301"), id="the publishable key as a bearer, too"),
+        pytest.param(headers(SERVICE_KEY, ANON_KEY), (401, "PGRST301"), id="the publishable key as a bearer"),
         pytest.param(headers(ANON_KEY, SERVICE_TOKEN), 200, id="a service token"),
         pytest.param(headers(ANON_KEY), (401, "42501"), id="anon"),
         pytest.param(headers(ANON_KEY, sign_user_token(USER, JWT_SECRET)), (403, "42501"), id="user, HS256"),

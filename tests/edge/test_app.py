@@ -215,6 +215,50 @@ async def test_cors(rig: Rig) -> None:
     assert "access-control-allow-origin" not in strange.headers
 
 
+@pytest.mark.parametrize(
+    ("allowed", "origin", "may"),
+    [
+        pytest.param("https://app.example/", "https://app.example", True, id="a slash in the setting"),
+        pytest.param("https://*.example.com", "https://a.example.com", True, id="a subdomain"),
+        pytest.param("https://*.example.com", "https://a.b.example.com", True, id="a deeper one"),
+        pytest.param("https://*.example.com", "https://example.com", False, id="the domain itself"),
+        pytest.param("https://*.example.com", "https://.example.com", False, id="an empty subdomain"),
+        pytest.param("https://*.example.com", "https://evilexample.com", False, id="another domain that ends alike"),
+        pytest.param("https://*.example.com", "https://a.example.com.evil.org", False, id="one that begins alike"),
+        pytest.param("https://*.example.com", "http://a.example.com", False, id="another scheme"),
+        pytest.param("https://*.example.com", "https://a.example.com:8443", False, id="another port"),
+        pytest.param("https://*.example.com:8443", "https://a.example.com:8443", True, id="its port"),
+        pytest.param("*", "https://anything.example", True, id="all"),
+        pytest.param("*", "null", True, id="a page without an origin"),
+        pytest.param("https://app.example", "null", False, id="which is no other page"),
+    ],
+)
+async def test_which_origins_may_call(rig: Rig, allowed: str, origin: str, *, may: bool) -> None:
+    """An allowed origin is named in the reply, and no other one is."""
+    reply = await rig.instance(ALLOWED_ORIGINS=allowed).http.post(PATH, headers={"origin": origin})
+    assert reply.headers.get("access-control-allow-origin") == (origin if may else None)
+
+
+SENT_BY_SDKS = (
+    "x-stainless-lang", "x-stainless-retry-count", "x-stainless-timeout", "traceparent", "tracestate", "baggage",
+    "idempotency-key", "user-agent", "openai-organization", "x-session-id", "api-key", "x-my-own",
+)  # fmt: skip
+NOT_A_PAGES = ("x-forwarded-for", "X-Real-IP", "x-vercel-forwarded-for", "x-vercel-protection-bypass", "forwarded")
+
+
+@pytest.mark.parametrize("path", [PATH, completions.ROUTE, "/api/v1/models"])
+@pytest.mark.parametrize("header", [*SENT_BY_SDKS, *NOT_A_PAGES])
+async def test_headers_that_pages_may_send(rig: Rig, path: str, header: str) -> None:
+    """Whatever an SDK adds in a browser; nothing that says who calls, or opens a protected deployment."""
+    http = rig.instance(ALLOWED_ORIGINS=ORIGIN).http
+    method = "GET" if path.endswith("models") else "POST"
+    asked = {"access-control-request-method": method, "access-control-request-headers": f"content-type,{header}"}
+    preflight = await http.options(path, headers={"origin": ORIGIN, **asked})
+    assert preflight.status_code == (400 if header in NOT_A_PAGES else 200)
+    allowed = preflight.headers.get("access-control-allow-headers", "").lower().split(", ")
+    assert (header.lower() in allowed) is (header not in NOT_A_PAGES)
+
+
 async def test_cors_refusal_is_a_problem(rig: Rig) -> None:
     """A preflight that is refused is no exception: problem+json, an id, a log line."""
     instance = rig.instance(ALLOWED_ORIGINS=ORIGIN)

@@ -94,11 +94,9 @@ async def test_a_request_costs_two_commands(rig: Rig) -> None:
     assert (first, next_one) == ([3, 2], [2, 1])
 
 
-UNLIMITED_PATHS = {
-    *("/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/overview"),
-    *("/api/cache/invalidate", "/api/cache/stats"),
-}
-"""Health is polled; the others take a token, and only a wrong one counts."""
+UNLIMITED_PATHS = {"/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/overview"}
+UNLIMITED_PATHS |= {"/api/ai/supervisor/[id]/stream", "/api/cache/invalidate", "/api/cache/stats"}
+"""Health is polled, and so is the stream to resume; the others take a token, and only a wrong one counts."""
 
 
 @pytest.mark.parametrize("path", sorted(served(ROOT)))

@@ -9,16 +9,18 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import psycopg
 
 from dev.proxy import Proxy
+from lib.base import kept
 from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
 from tests.faults.fleet import Servers
 from tests.faults.parts import Broken, Door, Waits
-from tests.rig.clock import Time, patient
+from tests.rig.clock import PatientLoop, Time, patient
 from tests.rig.instance import Instance, started
 from tests.rig.redis import PATIENT, OnRedis, redis_front
 from tests.rig.script import Script, scripted
@@ -124,7 +126,10 @@ def rigged(running: Servers) -> Iterator[Rig]:
     """Everything but the instances, for as long as the block lasts. Timeouts are production's."""
     waits = Waits()
     redis_door, supabase_door = Door(waits), Door()
+    # What a connection waits for from the other machine takes its time by that machine's clock.
+    real_s = tuple(wait_s / PatientLoop.SLOWER for wait_s in kept._REFUSED_WITHIN_S)
     with ExitStack() as stack:
+        stack.enter_context(patch.object(kept, "_REFUSED_WITHIN_S", real_s))
         front = stack.enter_context(redis_front(running.redis, redis_door.before))
         supabase = stack.enter_context(supabase_stand_in(running.postgres, supabase_door.before))
         script = stack.enter_context(scripted())

@@ -21,7 +21,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 async def test_eight_at_once_cost_as_much_as_two(rig: Rig) -> None:
     """CASE 44: the first goes at once, the others together."""
-    app = site(an_instance(rig), menu(Counted("v"), strict=True), route_limit("100/minute", a_name()))
+    app = site(an_instance(rig), menu(Counted("v"), strict=True, scope="caller"), route_limit("100/minute", a_name()))
     caller = a_caller()
     await read(app, caller=caller)
     async with bill(rig) as spent:

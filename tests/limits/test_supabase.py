@@ -4,8 +4,12 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import jwt
 import pytest
 
+from dev.postgres import Postgres
+from dev.serve import ThreadedServer
+from dev.supabase import supabase_app
 from lib.base.http import new_client
 from lib.limits.marker import UNKNOWN
 from lib.limits.supabase import Supabase, SupabaseDown, Told
@@ -115,6 +119,18 @@ async def test_wrong_key(supabase: SupabaseStandIn, which: str) -> None:
         with pytest.raises(SupabaseDown) as down:
             await Supabase(lambda: client, supabase.url, key, 5).spend("subject", "", WINDOWS, 1, NOON_MS)
     assert down.value.kind == "unauthorized"
+
+
+@pytest.mark.parametrize("kind", ["sb_secret_...", "a token"])
+async def test_each_kind_of_key(postgres: Postgres, subjects: Callable[[], str], kind: str) -> None:
+    """The newer keys go into `apikey` alone; the older ones are tokens, and go into `Authorization` as well."""
+    secret = "a secret of at least thirty-two bytes"
+    key = "sb_secret_local" if kind == "sb_secret_..." else jwt.encode({"role": "service_role"}, secret, "HS256")
+    app = supabase_app(postgres.uri, service_key=key, anon_key="sb_publishable_local", jwt_secret=secret)
+    with ThreadedServer(app) as served:
+        async with new_client() as client:
+            quota, _ = await Supabase(lambda: client, served.url, key, 5).spend(subjects(), "", WINDOWS, 1, NOON_MS)
+    assert quota.allowed
 
 
 async def test_real_decisions(supabase: SupabaseStandIn, subjects: Callable[[], str]) -> None:

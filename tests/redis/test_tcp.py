@@ -4,7 +4,7 @@ import asyncio
 import datetime
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,8 @@ async def listening(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncItera
         await asyncio.gather(*talks, return_exceptions=True)
         for writer in writers:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 def told(*replies: bytes, then_close: bool = False) -> Talk:
@@ -159,9 +161,20 @@ async def test_a_late_reply_is_nobodys(redis_server: RedisServer) -> None:
 
 async def test_who_is_cancelled_takes_its_connection_along() -> None:
     """As with a timeout."""
-    async with listening(told(b"", b"$3\r\nold\r\n")) as port, wire(f"redis://127.0.0.1:{port}") as redis:
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.write(b"+OK\r\n")
+        await reader.read(65_536)
+        asked.set()
+        while await reader.read(65_536):
+            pass
+        writer.close()
+
+    async with listening(silent) as port, wire(f"redis://127.0.0.1:{port}") as redis:
         asking = asyncio.ensure_future(redis.run(GET))
-        await asyncio.sleep(0)
+        await asked.wait()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking

@@ -1,7 +1,7 @@
 """What the tests of the AI path share: a provider on a string, instances around one real Redis, exact counts.
 
 Redis is real, behind the Upstash stand-in. ``FakeProvider`` stands in for the providers where a test has to say when
-each piece comes; it keeps the port's contract: at least one Delta, then one End, or ProviderFailed.
+each piece comes; it keeps the port's contract: any number of Delta, then one End, or ProviderFailed.
 """
 
 import asyncio
@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from lib.afterwards import Afterwards, Outbox
+from lib.ai.answers import Answer
 from lib.ai.budgets import Budget
 from lib.ai.chain import Chain, Link
-from lib.ai.providers.port import Delta, End, Piece, ProviderFailed
-from lib.ai.question import Answer, Message, Question, hash_of
+from lib.ai.providers import port
+from lib.ai.providers.port import Piece, ProviderFailed
+from lib.ai.question import AnyQuestion, Message, Question, hash_of
 from lib.app.settings import Settings
 from lib.app.wiring import Late, build
 from lib.base import caller
@@ -40,12 +42,14 @@ from lib.limits.admission import Subject
 from lib.limits.grammar import parse_budget, parse_limits
 from lib.limits.limiter import Limits
 from lib.limits.local import LocalLimits
+from lib.pieces import Delta
 from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
 from lib.redis.tcp import Tcp
 from tests.rig.clock import Slept, until
+from tests.rig.completions import End, chunk
 from tests.rig.instance import AnswerOutcome, Asked, Instance
 from tests.rig.redis import OnRedis, RedisFront
 from tests.rig.script import CHECK
@@ -75,7 +79,7 @@ class FakeProvider:
     poison: str = ""
     """It fails at questions with this text only."""
     fails_after: int = 0
-    """Pieces that still come before it fails."""
+    """Pieces of a stream that still come before it fails."""
     end: End = field(default_factory=lambda: End("fake-1", whole=True, tokens=100))
     held: bool = False
     asked: int = 0
@@ -86,18 +90,19 @@ class FakeProvider:
     streamed: int = 0
     closed: int = 0
     """Calls that were ended before their end."""
-    questions: list[Question] = field(default_factory=list)
+    questions: list[AnyQuestion] = field(default_factory=list)
     _free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+    async def ask(
+        self, question: AnyQuestion, *, request_id: str, left_s: float, stream: bool
+    ) -> AsyncGenerator[Piece]:
         """See ``Provider``."""
         assert left_s > 0, "asked without time to answer"
         if question.session == CHECK.session:
             self.checks += 1
             if self.is_well:
-                yield Delta("pong")
-                yield self.end
+                yield self.end.piece("pong")
                 return
             async for piece in self._pieces(question, stream=False):
                 yield piece
@@ -109,7 +114,7 @@ class FakeProvider:
         whole = False
         try:
             async for piece in self._pieces(question, stream=stream):
-                whole = isinstance(piece, End)
+                whole = isinstance(piece, port.End)
                 yield piece
         except ProviderFailed:
             whole = True
@@ -118,15 +123,20 @@ class FakeProvider:
             if not whole:
                 self.closed += 1
 
-    async def _pieces(self, question: Question, *, stream: bool) -> AsyncGenerator[Piece]:
-        texts = self.texts if stream else ["".join(self.texts)]
-        pieces: list[Piece] = [*(Delta(text) for text in texts), self.end]
+    async def _pieces(self, question: AnyQuestion, *, stream: bool) -> AsyncGenerator[Piece]:
+        pieces: list[Piece] = [self.end.piece("".join(self.texts))]
+        if stream:
+            pieces = [*(Delta(chunk(text, self.end)) for text in self.texts), *self._last_chunks(), *pieces]
         for number, piece in enumerate(pieces):
             if self.held:
                 await self._free.acquire()
-            if self.fails is not None and number >= self.fails_after and self.poison in question.query:
+            fails = number >= self.fails_after or not stream
+            if self.fails is not None and fails and self.poison in words_of(question):
                 raise self.fails
             yield piece
+
+    def _last_chunks(self) -> list[Piece]:
+        return [Delta(each) for each in self.end.last_chunks()]
 
     def go(self, pieces: int = 100) -> None:
         """Let so many pieces out."""
@@ -141,6 +151,11 @@ class FakeProvider:
         """Until it has been asked so often; 10 s at most."""
         async with asyncio.timeout(10), self._changed:
             await self._changed.wait_for(lambda: self.asked >= times)
+
+
+def words_of(question: AnyQuestion) -> str:
+    """The text of a question's last message."""
+    return question.query if isinstance(question, Question) else str(question.body["messages"][-1]["content"])
 
 
 @dataclass
@@ -230,7 +245,7 @@ class Kit(OnRedis):
 
     def another(self, asked: Asked, query: str) -> Asked:
         """Another question by the same caller in the same session."""
-        question = replace(asked.question, messages=(Message("user", query),))
+        question = Question(asked.question.session, (Message("user", query),), {})
         key = keys.answer(ROUTE, question.session, hash_of(ROUTE, asked.caller.id, question))
         return replace(self.again(asked, key=key), question=question)
 

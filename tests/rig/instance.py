@@ -10,14 +10,17 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.ai import supervisor
+from api.ai import resume, supervisor
 from api.cron import daily
 from api.health import app as health
 from api.ops import app as ops
 from api.read import app as data
+from api.v1 import others
 from api.v1.chat import completions
+from lib.ai.answers import Answer, AnswerCodec
 from lib.ai.chain import Chain
-from lib.ai.question import Answer, AnswerCodec, Question
+from lib.ai.completions import Chunk
+from lib.ai.question import AnyQuestion
 from lib.ai.tries import Asking
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
@@ -38,7 +41,7 @@ ADMIN = {"authorization": "Bearer admin-token-for-tests"}
 
 _numbers = itertools.count(1)
 
-type AnswerOutcome = Outcome[str, Answer]
+type AnswerOutcome = Outcome[Chunk, Answer]
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,19 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
     return {
         "/api/ai/supervisor": replace(supervisor.app, instance=built),
         "/api/v1/chat/completions": replace(completions.app, instance=built),
+        "/api/ai/supervisor/[id]/stream": replace(resume.app, instance=built),
+        "/api/v1/models": replace(others.app, instance=built),
+        "/api/v1/models/[id]": replace(others.app, instance=built),
         "/api/health": replace(health, instance=built),
         "/api/cron/daily": replace(daily.app, instance=built),
         **dict.fromkeys(ops.routes, replace(ops, instance=built)),
-        **{_in_rewrites(path): replace(data, instance=built) for path, _ in data.rows},
+        **{_documented(path): replace(data, instance=built) for path, _ in data.rows},
     }
 
 
-def _in_rewrites(path: Sequence[str]) -> str:
-    """A path of data routes as ``vercel.json`` has it: ``/api/cache/menu/:id``."""
-    return "/" + "/".join(f":{each[1:-1]}" if each.startswith("{") else each for each in path)
+def _documented(path: Sequence[str]) -> str:
+    """A path of data routes as the documents have it: ``/api/cache/menu/[id]``."""
+    return "/" + "/".join(path).translate(str.maketrans("{}", "[]"))
 
 
 def routes(parts: Parts) -> ASGIApp:
@@ -85,8 +91,15 @@ def routes(parts: Parts) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] != "lifespan" else "/api/health"
         # What no route has, a rewrite may still lead to a function of several paths.
-        several = "/api/data" if path.startswith(DATA) else "/api/admin"
-        await by_path.get(path, by_path[several])(scope, receive, send)
+        if path.startswith("/api/v1"):
+            other = "/api/v1/models"
+        elif path.startswith("/api/ai/supervisor/"):
+            other = "/api/ai/supervisor/[id]/stream"
+        elif path.startswith(DATA):
+            other = "/api/data"
+        else:
+            other = "/api/admin"
+        await by_path.get(path, by_path[other])(scope, receive, send)
 
     return app
 
@@ -96,7 +109,7 @@ class Asked:
     """One request: what the guard is asked to do, and the question."""
 
     call: Call
-    question: Question
+    question: AnyQuestion
     caller: Caller
 
 

@@ -30,6 +30,8 @@ class Outside:
     host: str = "127.0.0.1"
     posted: list[tuple[str, Any]] = field(default_factory=list)
     asked: int = 0
+    usage: dict[str, int] | None = None
+    """What the AI backend says that an answer used."""
 
     def alerts(self, to: str = "/hook") -> list[Any]:
         """What a webhook was sent."""
@@ -47,7 +49,7 @@ class Outside:
             self.posted.append((path, json.loads(body or b"")))
         elif path == "/ai":
             self.asked += 1
-        reply: object = {"answer": "41 %", "model": "m"}
+        reply: object = {"answer": "41 %", "model": "m", **({"usage": self.usage} if self.usage else {})}
         if path == "/v2/redis/databases":
             reply = [{"database_id": "other", "endpoint": "elsewhere"}, {"database_id": "id-1", "endpoint": self.host}]
         elif path == "/v2/redis/stats/id-1":
@@ -97,6 +99,7 @@ def outsides() -> Iterator[Outside]:
 async def worlds(front: RedisFront, outside: Outside) -> AsyncIterator[World]:
     """A clean world for one test."""
     outside.fails, outside.month_requests, outside.posted, outside.asked = False, 0, [], 0
+    outside.usage = None
     given = {
         **front.environ,
         "CLOUD_RUN_AI_URL": f"{outside.url}/ai",

@@ -237,6 +237,28 @@ def test_one_function_for_several_paths(
     assert reply.headers["x-request-id"] == reply.headers["x-vercel-id"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        pytest.param("GET", "/api/v1/models", 200, '"supervisor"', id="models"),
+        pytest.param("GET", "/api/v1/models/supervisor", 200, '"supervisor"', id="one-model"),
+        pytest.param("GET", "/api/v1/models/none/such", 404, "model_not_found", id="no-such-model"),
+        pytest.param("POST", "/api/v1/responses", 404, "unsupported_endpoint", id="not-served"),
+        pytest.param("GET", "/api/v1", 404, "unsupported_endpoint", id="the-base"),
+        pytest.param("GET", "/api/v1/others", 404, "unsupported_endpoint", id="the-functions-own-path"),
+        pytest.param("GET", "/api/v1/chat/completions", 405, "method_not_allowed", id="a-function-comes-first"),
+        pytest.param("GET", "/api/ai/supervisor/chat-1/stream", 204, "", id="nothing-to-resume"),
+        pytest.param("GET", "/api/ai/resume", 404, "not_found", id="nobodys-address"),
+    ],
+)
+def test_every_path_under_v1_is_answered(
+    observed: httpx.Client, method: str, path: str, status: int, says: str
+) -> None:
+    """Rewrites lead what no file serves to a function, which answers in OpenAI's shape, and a chat's stream to one."""
+    reply = observed.request(method, path, json={} if method == "POST" else None)
+    assert (reply.status_code, says in reply.text) == (status, True)
+
+
 @pytest.fixture(scope="module")
 def observed(tree: Path, running: Stack) -> Iterator[httpx.Client]:
     """A client of one deployment, whose token opens what is not for everybody."""

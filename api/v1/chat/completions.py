@@ -10,40 +10,47 @@ from lib.edge.request import Reply, Request
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
     from lib.edge.replies import ProblemBody
+    from lib.edge.request import ErrorReply
 
 ROUTE = "/api/v1/chat/completions"
+NAME = ROUTE.removeprefix("/api/")
 
 
 async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
-    from lib.ai.openai import ChatFormat
-    from lib.ai.openai_schemas import ChatCompletion
+    from lib.ai.openai import ChatFormat, chat_request, directives_of
+    from lib.ai.openai_schemas import MAX_BODY_BYTES, ChatCompletion, session_in
+    from lib.ai.owners import owner_of, shelf
     from lib.ai.respond import guarded
-    from lib.ai.schemas import MAX_BODY_BYTES
-    from lib.cache.freshness import directives
 
     body = await request.json(ChatCompletion, MAX_BODY_BYTES)
     caller = await request.identify(parts)
-    usage = bool(body.stream_options and body.stream_options.include_usage)
+    secret, named, scope = parts.settings.identity_key, session_in(request), parts.settings.cache_scope
+    owner = owner_of(caller, request.header, secret, body.user or "")
+    session, alone = named or f"s-{owner[:16]}", scope == "shared" and not named and body.stands_alone
+    kept = shelf(scope, NAME, owner, session, secret, stands_alone=alone)
+    question = chat_request(body.body_without(parts.settings.omitted), parts.settings.models, kept.told)
     return await guarded(
         request,
         parts,
         path=ROUTE,
         caller=caller,
-        question=body.question(session=f"s-{caller.id[:16]}"),
-        directives=directives(request.header("cache-control")),
-        form=ChatFormat(body.model, usage),
+        question=question,
+        shelf=kept,
+        directives=directives_of(question, request.header("cache-control")),
+        form=ChatFormat(body.wants_usage),
         stream=body.wants_stream(request.header("accept")),
+        failures=parts.chain.failures,
     )
 
 
-def errors(problem: "ProblemBody") -> tuple[bytes, str]:
+def errors(problem: "ProblemBody") -> "ErrorReply":
     """Errors as OpenAI words them."""
-    from lib.ai.openai import error_body
+    from lib.ai.openai_errors import openai_error
 
-    return error_body(problem)
+    return openai_error(problem)
 
 
 app = endpoint(instance, errors, limit=BY_GUARD, post=complete)

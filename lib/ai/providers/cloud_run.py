@@ -5,6 +5,7 @@ answer in server-sent events instead: ``{delta}`` for each piece, then the whole
 ``[DONE]``.
 """
 
+import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import field
 from typing import Any
@@ -12,13 +13,17 @@ from typing import Any
 import httpx
 
 from ...base.values import dataclass
-from ..question import Question
+from .. import answers, completions
+from ..completions import Chunk, Completion
+from ..question import AnyQuestion, Question
+from . import refusals
 from .port import End, Piece, ProviderFailed
 from .registry import ProviderSettings
-from .replies import Request, count_of, exchange, refused
+from .replies import Request, exchange
 
 # Names under which supervisors in use return their text, the documented one first.
 _TEXT_FIELDS = ("answer", "response", "text")
+_COUNTS = {"prompt_tokens": "promptTokens", "completion_tokens": "completionTokens", "total_tokens": "totalTokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +37,11 @@ class CloudRun:
     connect_timeout_s: float
     name: str = "cloud-run"
 
-    def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+    def ask(self, question: AnyQuestion, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
         """Call it once; see ``Provider``."""
-        dialect = _Supervisor(self, question, request_id)
+        reading = _Supervisor(self, question, request_id)
         budget_s = min(self.timeout_s, left_s)
-        return exchange(self.client, dialect, budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream)
+        return exchange(self.client, reading, budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream)
 
 
 def build(settings: ProviderSettings, client: httpx.AsyncClient) -> CloudRun:
@@ -46,22 +51,16 @@ def build(settings: ProviderSettings, client: httpx.AsyncClient) -> CloudRun:
 
 
 class _Supervisor:
-    def __init__(self, backend: CloudRun, question: Question, request_id: str) -> None:
+    def __init__(self, backend: CloudRun, question: AnyQuestion, request_id: str) -> None:
         self._backend = backend
         self._question = question
         self._request_id = request_id
         self._deltas: list[str] = []
         self._last: Mapping[str, Any] | None = None
-        self._consistent = True
+        self._top = {"id": f"chatcmpl-{request_id}", "created": int(time.time())}
 
     def request(self, *, stream: bool) -> Request:
-        question, secret = self._question, self._backend.secret
-        body: dict[str, object] = {
-            "query": question.query,
-            "sessionId": question.session,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in question.messages],
-            "parameters": question.parameters,
-        }
+        body, secret = _body_of(self._question), self._backend.secret
         if stream:
             body["stream"] = True
         headers = {
@@ -73,36 +72,109 @@ class _Supervisor:
         return Request(self._backend.url, body, headers)
 
     def refusal(self, response: httpx.Response, body: bytes) -> ProviderFailed:
-        return refused(response)
+        return refusals.refused(response, body, self._backend.secret or "")
 
-    def text_of(self, value: Mapping[str, Any]) -> str:
+    def chunks(self, value: dict[str, Any]) -> tuple[list[Chunk], bool]:
         delta = value.get("delta")
         if isinstance(delta, str):
             self._deltas.append(delta)
-            return delta
-        text = next((value[name] for name in _TEXT_FIELDS if isinstance(value.get(name), str)), None)
+            return [self._piece({"content": delta})], bool(delta.strip())
+        text = _text_in(value)
         if text is None and not (self._deltas and value.get("done") is True):
             raise ProviderFailed("protocol", f"the reply has none of {', '.join(_TEXT_FIELDS)}")
-        self._last = value
-        if not self._deltas:
-            return text or ""
+        self._last, come = value, list[Chunk]()
+        if not self._deltas and text is not None:
+            # The answer comes in one piece after all.
+            self._deltas.append(text)
+            come = [self._piece({"content": text})]
+        come.append(self._piece({}, _finish_in(value)))
+        if usage := _usage_in(value):
+            come.append({**self._piece({}), "choices": [], **usage})
+        return come, bool("".join(self._deltas).strip())
+
+    def _piece(self, delta: dict[str, Any], finish: str | None = None) -> Chunk:
+        # What model answers is known with the last event only.
+        model = self._backend.name if self._last is None else _model_in(self._last)
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return {**self._top, "object": "chat.completion.chunk", "model": model, "choices": [choice]}
+
+    def ended(self, headers: httpx.Headers, *, done: bool) -> End:
+        if self._last is None:
+            raise ProviderFailed("cut", "the stream ended without the whole answer")
+        said, text = "".join(self._deltas), _text_in(self._last)
         # The last event repeats the answer, which the reader has by now. An answer that differs from it is not stored.
-        self._consistent = text is None or text.strip() == "".join(self._deltas).strip()
-        return ""
+        return self._end(self._last, said, keeps=text is None or text.strip() == said.strip())
 
-    def end(self, headers: httpx.Headers, *, answered: bool) -> End | None:
-        last = self._last
-        if last is None:
-            return None
-        # Cut short by a token limit, or marked as a fallback by the backend itself: it is served once, and not stored.
-        finish = last.get("finishReason") or last.get("finish_reason") or "stop"
-        whole = finish == "stop" and last.get("fallback") is not True and self._consistent
-        model = last.get("model")
-        return End(model if isinstance(model, str) else "unknown", whole, _tokens(last))
+    def whole(self, value: dict[str, Any], headers: httpx.Headers) -> End:
+        text = _text_in(value)
+        if text is None:
+            raise ProviderFailed("protocol", f"the reply has none of {', '.join(_TEXT_FIELDS)}")
+        return self._end(value, text, keeps=True)
+
+    def _end(self, value: Mapping[str, Any], text: str, *, keeps: bool) -> End:
+        if not text.strip():
+            raise ProviderFailed("empty", "the answer is empty")
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "finish_reason": _finish_in(value),
+            "logprobs": None,
+        }
+        reply: Completion = {
+            **self._top,
+            "object": "chat.completion",
+            "model": _model_in(value),
+            "choices": [choice],
+            **_usage_in(value),
+        }
+        # Marked as a fallback by the backend itself, an answer is served once, and not stored.
+        keeps = keeps and value.get("fallback") is not True
+        limited = self._question.max_tokens is not None
+        return End(answers.whole(reply, "unknown"), keeps and completions.may_be_kept(choice, limited=limited))
 
 
-def _tokens(reply: Mapping[str, Any]) -> int | None:
-    usage = reply.get("usage")
+def _body_of(question: AnyQuestion) -> dict[str, object]:
+    if isinstance(question, Question):
+        turns = [(turn.role, turn.content) for turn in question.messages]
+        parameters = question.parameters
+    else:
+        # Only what is made of texts comes here (`dialects.CLOUD_RUN`); ``developer`` is the newer name for ``system``.
+        turns = [
+            ("system" if each.get("role") == "developer" else each.get("role"), completions.text_in(each))
+            for each in question.body["messages"]
+        ]
+        parameters = {name: value for name, value in question.forwarded.items() if name != "messages"}
+        if question.named:
+            parameters = {"model": question.named, **parameters}
+    return {
+        "query": turns[-1][1],
+        "sessionId": question.session,
+        "messages": [{"role": role, "content": content} for role, content in turns],
+        "parameters": parameters,
+    }
+
+
+def _text_in(value: Mapping[str, Any]) -> str | None:
+    return next((value[name] for name in _TEXT_FIELDS if isinstance(value.get(name), str)), None)
+
+
+def _model_in(value: Mapping[str, Any]) -> str:
+    model = value.get("model")
+    return model if isinstance(model, str) else "unknown"
+
+
+def _finish_in(value: Mapping[str, Any]) -> str:
+    """Why an answer ended; a backend that does not say so has come to its end."""
+    finish = value.get("finishReason") or value.get("finish_reason")
+    return finish if isinstance(finish, str) else "stop"
+
+
+def _usage_in(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The usage that a reply names, in OpenAI's words; nothing where it names none."""
+    usage = value.get("usage")
     if isinstance(usage, dict):
-        return count_of(usage.get("totalTokens", usage.get("total_tokens")))
-    return count_of(reply.get("tokens"))
+        found = {name: usage.get(camel, usage.get(name)) for name, camel in _COUNTS.items()}
+    else:
+        found = {"total_tokens": value.get("tokens")}
+    counts = {name: count for name, count in found.items() if completions.count_of(count) is not None}
+    return {"usage": counts} if counts else {}

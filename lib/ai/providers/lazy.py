@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ...base.values import dataclass
-from ..question import Question
+from ..question import AnyQuestion
 from .port import Piece, Provider
 from .registry import BY_NAME, ProviderSettings
 
@@ -35,6 +35,6 @@ class LazyProvider:
             self._provider = built
         return self._provider
 
-    def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+    def ask(self, question: AnyQuestion, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
         """Call it once; see ``Provider``."""
         return self.provider.ask(question, request_id=request_id, left_s=left_s, stream=stream)

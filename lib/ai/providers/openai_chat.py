@@ -1,25 +1,31 @@
-"""OpenAI's chat completions, which Groq and many others speak as well.
+"""OpenAI's chat completions, which most providers speak: what came goes on as it came, mended where clients break.
 
-Sources: OpenAI's "API reference, Chat Completions" and "Rate limits"; GroqDocs, "Rate Limits".
+Sources: OpenAI's "API reference, Chat Completions" and "Rate limits"; GroqDocs, "Rate Limits"; Google's "OpenAI
+compatibility". How the providers differ is in ``dialects.py``.
 """
 
-import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
 import httpx
 
 from ...base.values import dataclass
-from ..question import Question
-from .port import End, Kind, Piece, ProviderFailed
+from .. import answers, completions
+from ..completions import Chunk
+from ..mending import Mending, NoReply, carries, mend
+from ..question import AnyQuestion, Question
+from . import dialects, refusals
+from .dialects import PLAIN, Dialect
+from .port import End, Piece, ProviderFailed, Told
 from .registry import ProviderSettings
-from .replies import Request, Sampling, count_of, duration_s, error_in, exchange, refused, retry_after_s
+from .replies import Request, exchange
+from .requests import Sampling, body_of
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAIChat:
-    """Where and how to call it. A question may choose its model among ``allowed_models``; another model is ignored."""
+    """Where and how to call it. ``omit``: fields that are not sent."""
 
     client: httpx.AsyncClient
     base_url: str
@@ -28,142 +34,145 @@ class OpenAIChat:
     timeout_s: float
     connect_timeout_s: float
     name: str = "openai"
-    allowed_models: tuple[str, ...] = ()
+    dialect: Dialect = PLAIN
+    omit: Sequence[str] = ()
+    safety_failover: bool = False
+    """Whether another provider is asked where an answer was withheld for its content."""
+    says_done: set[str] = field(default_factory=set, repr=False)
+    """Holds ``[DONE]`` once a stream has ended with it: from then on a stream without it was cut."""
 
-    def ask(self, question: Question, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
+    def ask(self, question: AnyQuestion, *, request_id: str, left_s: float, stream: bool) -> AsyncGenerator[Piece]:
         """Call it once; see ``Provider``."""
-        dialect = _Completion(self, question, request_id)
+        reading = _Completion(self, question, request_id)
         budget_s = min(self.timeout_s, left_s)
-        return exchange(self.client, dialect, budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream)
+        return exchange(self.client, reading, budget_s=budget_s, connect_s=self.connect_timeout_s, stream=stream)
 
 
 def build(settings: ProviderSettings, client: httpx.AsyncClient) -> OpenAIChat:
     """The API that the settings describe."""
-    key, times = settings.key.value if settings.key else "", (settings.timeout_s, settings.connect_timeout_s)
-    return OpenAIChat(client, settings.url, key, settings.model, *times, name=settings.name)
+    return OpenAIChat(
+        client,
+        settings.url,
+        settings.key.value if settings.key else "",
+        settings.model,
+        settings.timeout_s,
+        settings.connect_timeout_s,
+        settings.name,
+        dialects.of(settings.dialect, settings.url),
+        settings.omit,
+        settings.safety_failover,
+    )
 
 
 class _Completion:
-    def __init__(self, api: OpenAIChat, question: Question, request_id: str) -> None:
+    def __init__(self, api: OpenAIChat, question: AnyQuestion, request_id: str) -> None:
         self._api = api
         self._question = question
         self._request_id = request_id
-        wish = question.parameters.get("model")
-        self._model = wish if isinstance(wish, str) and wish in api.allowed_models else api.model
-        self._finish: str | None = None
-        self._refused = False
-        self._tokens: int | None = None
-        self._may_silence = False
+        self._needs_text = isinstance(question, Question)
+        self._mending = Mending(api.dialect.calls_stop)
+        self._joining = completions.Joining()
+        self._model = question.models.get(api.name, api.model)
 
     def request(self, *, stream: bool) -> Request:
-        given = Sampling.of(self._question)
-        self._may_silence = given.may_silence
-        body: dict[str, object] = {
-            "model": self._model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in self._question.messages],
-            "temperature": given.temperature,
-            "top_p": given.top_p,
-            "max_completion_tokens": given.max_tokens,  # max_tokens is deprecated with OpenAI and with Groq
-            "stop": given.stop or None,
-        }
-        if stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
-        headers = {"authorization": f"Bearer {self._api.api_key}", "x-client-request-id": self._request_id}
-        url = f"{self._api.base_url.rstrip('/')}/chat/completions"
-        return Request(url, {name: value for name, value in body.items() if value is not None}, headers)
+        question, api = self._question, self._api
+        body = body_of(question, self._model, api.dialect, api.omit, stream=stream)
+        headers = {"authorization": f"Bearer {api.api_key}", "x-client-request-id": self._request_id}
+        return Request(f"{api.base_url.rstrip('/')}/chat/completions", body, headers)
 
     def refusal(self, response: httpx.Response, body: bytes) -> ProviderFailed:
-        if response.status_code != 429:
-            return refused(response, error_in(body).get("code"))
-        error = error_in(body)
-        code, message = error.get("code"), str(error.get("message", ""))
-        kind: Kind | None = None
-        # Both name the limit in the message only: "... on tokens per day (TPD): Limit 100000, Used ..."
-        if "insufficient_quota" in {str(code), str(error.get("type"))} or re.search(r"\bper (?:day|month)\b", message):
-            kind = "quota"
-        again = re.search(r"try again in ([0-9][0-9a-z.]*[a-z])", message)
-        rests_s = next(
-            (
-                wait_s
-                for wait_s in (
-                    retry_after_s(response.headers),
-                    duration_s(again[1]) if again else None,
-                    _exhausted_for_s(response.headers),
-                )
-                if wait_s is not None
-            ),
-            None,
-        )
-        return refused(response, code, kind=kind, rests_s=rests_s)
+        return refusals.refused(response, body, self._api.api_key)
 
-    def text_of(self, value: Mapping[str, Any]) -> str:
-        groq = value.get("x_groq")
-        if isinstance(groq, dict) and groq.get("error"):  # "why a stream was stopped early", in Groq's client's types
-            raise ProviderFailed("server", "the stream was stopped early")
-        usage = value.get("usage") or (groq.get("usage") if isinstance(groq, dict) else None)
-        if isinstance(usage, dict):
-            self._tokens = count_of(usage.get("total_tokens"))
-        if isinstance(value.get("model"), str):
-            self._model = value["model"]
-        choices = value.get("choices", ())
-        if choices is None or choices == []:
-            return ""  # the last chunk, with include_usage
-        if not isinstance(choices, list) or not isinstance(choices[0], dict):
-            raise ProviderFailed("protocol", "the reply has no choices")
-        return self._choice(choices[0])
+    def chunks(self, value: dict[str, Any]) -> tuple[list[Chunk], bool]:
+        _check_groq(value)
+        try:
+            chunk = self._mending.chunk(value)
+        except NoReply as e:
+            raise ProviderFailed("protocol", f"a chunk: {e}") from e
+        if chunk is None:
+            return [], False
+        self._joining.add(chunk)
+        return [chunk], any(self._shows(choice["delta"]) for choice in chunk["choices"])
 
-    def _choice(self, choice: Mapping[str, Any]) -> str:
-        message = choice.get("delta", choice.get("message"))
-        if not isinstance(message, dict) or not isinstance(message.get("content") or "", str):
-            raise ProviderFailed("protocol", "the choice holds no message, or one whose content is no text")
-        finish = choice.get("finish_reason")
-        if finish in ("tool_calls", "function_call") or message.get("tool_calls") or message.get("function_call"):
-            raise ProviderFailed("protocol", "the model called a tool that it was not offered")
-        if isinstance(finish, str):
-            self._finish = finish
-        self._refused |= bool(message.get("refusal"))
-        return message.get("content") or ""
+    def _shows(self, delta: Mapping[str, Any]) -> bool:
+        # White space alone is no answer yet: it waits for the first word.
+        return bool(completions.text_in(delta).strip()) if self._needs_text else carries(delta)
 
-    def end(self, headers: httpx.Headers, *, answered: bool) -> End | None:
-        if not answered:
-            self._explain_silence()
-        if self._finish is None:
-            return None
-        rests_s = _exhausted_for_s(headers)
-        return End(self._model, whole=self._finish == "stop", tokens=self._tokens, rests_s=rests_s)
+    def ended(self, headers: httpx.Headers, *, done: bool) -> End:
+        if not done and self._api.says_done:
+            raise ProviderFailed("cut", "the stream ended without [DONE]")
+        if done:
+            self._api.says_done.add("[DONE]")
+        choices = self._joining.choices
+        if not choices or not all(choice.get("finish_reason") for choice in choices):
+            raise ProviderFailed("cut", "the stream ended without a finish reason")
+        answer = answers.streamed(self._joining, self._model)
+        if self._needs_text and not answer.joined:
+            answer = answers.whole(answers.text_of_stream(self._joining), self._model)
+        # Where choices are missing they were asked of somebody who does not know `n`: it is no answer to keep.
+        return self._end(choices, answer, headers, speaks=self._joining.speaks and len(choices) >= self._wanted())
 
-    def _explain_silence(self) -> None:
-        if self._finish == "content_filter" or self._refused:
-            raise ProviderFailed("rejected", "the answer was withheld")
-        if self._finish == "length":
-            raise ProviderFailed("rejected", "too long before its first word")
-        if self._finish == "stop" and self._may_silence:
-            raise ProviderFailed("rejected", "the question's own parameters left no text")
+    def _wanted(self) -> int:
+        """How many choices were asked for."""
+        wanted = 1 if isinstance(self._question, Question) else self._question.body.get("n")
+        return wanted if isinstance(wanted, int) and not isinstance(wanted, bool) else 1
 
+    def whole(self, value: dict[str, Any], headers: httpx.Headers) -> End:
+        _check_groq(value)
+        try:
+            reply = mend(value, calls_stop=self._api.dialect.calls_stop)
+        except NoReply as e:
+            raise ProviderFailed("protocol", str(e)) from e
+        choices = reply["choices"]
+        if not all(choice.get("finish_reason") for choice in choices):
+            raise ProviderFailed("protocol", "the reply does not say that it is complete")
+        speaks = len(choices) >= self._wanted() and all(completions.speaks(choice["message"]) for choice in choices)
+        return self._end(choices, answers.whole(reply, self._model), headers, speaks=speaks)
 
-def _exhausted_for_s(headers: httpx.Headers) -> float | None:
-    """For how long the limits in ``x-ratelimit-*`` will refuse, if they say so.
+    def _end(
+        self, choices: Sequence[Mapping[str, Any]], answer: answers.Answer, headers: httpx.Headers, *, speaks: bool
+    ) -> End:
+        first = choices[0]
+        if self._needs_text:
+            if not answer.text.strip():
+                raise self._silence(first)
+        elif self._api.safety_failover and not speaks and _is_withheld(first):
+            raise _withheld()
+        limited = self._question.max_tokens is not None
+        keeps = speaks and all(completions.may_be_kept(choice, limited=limited) for choice in choices)
+        return End(answer, keeps, refusals.exhausted_for_s(headers))
 
-    Groq counts requests by the day and tokens by the minute. ``reset`` is "the time until the rate limit resets to its
-    initial state": both refill evenly (14,370 of 14,400 are left, and reset is 2m59.56s), so that the first request is
-    back after a fraction of it. How many tokens the next call takes is not known: it waits for all.
-    """
-    waits = []
-    left, limit, reset_s = _limit(headers, "requests")
-    if left == 0 and reset_s is not None:
-        waits.append(reset_s / limit if limit else reset_s)
-    left, limit, reset_s = _limit(headers, "tokens")
-    if left is not None and reset_s is not None and left <= (limit or 0) // 100:
-        waits.append(reset_s)
-    return max(waits, default=None)
+    def _silence(self, choice: Mapping[str, Any]) -> ProviderFailed:
+        """Why there is no text, where one is needed."""
+        finish, question = str(choice["finish_reason"]), self._question
+        if finish in ("length", "MAX_TOKENS"):
+            told = Told(
+                "The model used up its tokens before its first word: allow more of them.", "maxTokens", "length"
+            )
+            return ProviderFailed("rejected", "too long before its first word", told=told)
+        if _is_withheld(choice):
+            return _withheld()
+        if finish == "stop" and isinstance(question, Question) and Sampling.of(question).may_silence:
+            told = Told("The question's own parameters left no text.", "parameters")
+            return ProviderFailed("rejected", "the question's own parameters left no text", told=told)
+        if completions.calls_in(choice["message"]):
+            return ProviderFailed("protocol", "the model called a tool that it was not offered")
+        return ProviderFailed("empty", "the answer is empty")
 
 
-def _limit(headers: httpx.Headers, unit: str) -> tuple[int | None, int | None, float | None]:
-    """What is left, of how many, and the time to the full number."""
-    left, limit = (headers.get(f"x-ratelimit-{name}-{unit}", "") for name in ("remaining", "limit"))
-    reset_s = duration_s(headers.get(f"x-ratelimit-reset-{unit}"))
-    return _count(left), _count(limit), reset_s
+def _is_withheld(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice was filtered or refused; Gemini names its reasons in capitals (``SAFETY``, ``RECITATION``)."""
+    finish = str(choice["finish_reason"])
+    named = finish.isupper() and finish not in ("STOP", "MAX_TOKENS")
+    return finish == "content_filter" or named or bool(choice["message"].get("refusal"))
 
 
-def _count(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,12}", text) else None
+def _withheld() -> ProviderFailed:
+    told = Told("The provider withheld its answer for its content.", None, "content_filter")
+    return ProviderFailed("blocked", "the answer was withheld", told=told)
+
+
+def _check_groq(value: Mapping[str, Any]) -> None:
+    groq = value.get("x_groq")
+    if isinstance(groq, dict) and groq.get("error"):  # "why a stream was stopped early", in Groq's client's types
+        raise ProviderFailed("server", "the stream was stopped early")

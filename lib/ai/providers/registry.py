@@ -27,13 +27,25 @@ class ProviderSettings:
     limits: Layout
     """The calls and tokens that its plan allows, by window."""
     key: Secret | None = None
-    model: str = ""
+    models: tuple[str, ...] = ()
+    """Its own model, then others that clients may name."""
+    dialect: str | None = None
+    """How it differs from OpenAI (``dialects.py``); None: as its address says."""
+    omit: tuple[str, ...] = ()
+    """Fields of a request that it is not sent."""
+    safety_failover: bool = False
+    """Whether another provider is asked where this one withheld an answer for its content."""
     month_s: int = 0
     """vCPU-seconds that its plan allows in a calendar month; 0 where a month is not limited."""
     vcpus: float = 0.0
     """Processors that a second of answering occupies; 0 where they are not billed to us."""
     health_url: str | None = None
     """Answers GET with 2xx while the provider works; where there is one, no question is asked as a check."""
+
+    @property
+    def model(self) -> str:
+        """Its own model; empty where that is not ours to choose."""
+        return self.models[0] if self.models else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +61,8 @@ class Declaration:
     needs: str
     """The field whose variable configures the provider: without it, it is not there."""
     variables: Mapping[str, Variable[Any]]
+    dialect: str | None = None
+    """Its dialect (``dialects.py``), where neither a variable nor its address says so."""
 
     @property
     def needed(self) -> Variable[Any]:
@@ -61,21 +75,40 @@ class Declaration:
 
 
 def hosted(
-    name: str, ledger_id: int, module: str, *, model: str, url: str, limits: str = "off", key: tuple[str, ...] = ()
+    name: str,
+    ledger_id: int,
+    *,
+    model: str,
+    url: str,
+    limits: str = "off",
+    key: tuple[str, ...] = (),
+    dialect: str | None = None,
+    more: Mapping[str, Variable[Any]] | None = None,
 ) -> Declaration:
-    """An API with a key, under the usual names: ``{NAME}_API_KEY``, ``_MODEL``, ``_BASE_URL`` and ``_LIMITS``.
+    """An API of OpenAI's protocol, under the usual names: ``{NAME}_API_KEY``, ``_MODEL``, ``_BASE_URL``, ``_LIMITS``.
 
-    ``key`` has further names of the key's variable, ``limits`` the budget of its free plan.
+    ``key`` has further names of the key's variable, ``limits`` the budget of its free plan, ``more`` further variables.
     """
     prefix = name.upper().replace("-", "_")
     variables: dict[str, Variable[Any]] = {
         "key": Variable((f"{prefix}_API_KEY", *key), env.token),
-        "model": Variable((f"{prefix}_MODEL",), str, model),
+        "models": Variable((f"{prefix}_MODEL",), _models, model),
         "url": Variable((f"{prefix}_BASE_URL",), env.url, url),
         "limits": Variable((f"{prefix}_LIMITS",), parse_budget, limits),
+        **(more or {}),
     }
-    return Declaration(name, ledger_id, module, "key", variables)
+    return Declaration(name, ledger_id, "openai_chat", "key", variables, dialect)
 
+
+def _models(text: str) -> tuple[str, ...]:
+    found = env.items(text)
+    if not found:
+        raise ValueError("must be a model, or several by comma, of which the first is used where a client names none")
+    return found
+
+
+DIALECTS = ("openai", "gemini", "groq", "mistral", "cohere")
+"""The names in ``dialects.py``, which only a request to an AI needs."""
 
 # In the order in which they are called unless AI_PROVIDERS gives another.
 PROVIDERS = (
@@ -96,28 +129,42 @@ PROVIDERS = (
     hosted(
         "gemini",
         2,
-        "gemini",
         model="gemini-2.5-flash",
-        url="https://generativelanguage.googleapis.com",
+        url="https://generativelanguage.googleapis.com/v1beta/openai",
         limits="9/minute,225/day@America/Los_Angeles",
         key=("GOOGLE_API_KEY",),
+        dialect="gemini",
     ),
     hosted(
         "groq",
         3,
-        "openai_chat",
         model="llama-3.3-70b-versatile",
         url="https://api.groq.com/openai/v1",
         limits="14400/day",
+        dialect="groq",
     ),
-    hosted("openai", 4, "openai_chat", model="gpt-4o-mini", url="https://api.openai.com/v1"),
+    hosted(
+        "openai",
+        4,
+        model="gpt-4o-mini",
+        url="https://api.openai.com/v1",
+        more={
+            "dialect": Variable(("OPENAI_DIALECT",), env.one_of(*DIALECTS)),
+            "omit": Variable(("OPENAI_OMIT",), env.items, ""),
+        },
+    ),
 )
 
 BY_NAME = {each.name: each for each in PROVIDERS}
 
 
 def read(
-    given: Mapping[str, str], order: Sequence[str], timeout_s: float, connect_timeout_s: float
+    given: Mapping[str, str],
+    order: Sequence[str],
+    timeout_s: float,
+    connect_timeout_s: float,
+    *,
+    safety_failover: bool = False,
 ) -> tuple[tuple[ProviderSettings, ...], list[str]]:
     """The configured providers in the order in which they are called, and the faults of all providers' variables.
 
@@ -135,9 +182,9 @@ def read(
     faults += _order_faults(given, order)
     if faults:
         return (), faults
+    common = {"timeout_s": timeout_s, "connect_timeout_s": connect_timeout_s, "safety_failover": safety_failover}
     return tuple(
-        ProviderSettings(name, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, **found[name])
-        for name in order or found
+        ProviderSettings(name, **{"dialect": BY_NAME[name].dialect, **common, **found[name]}) for name in order or found
     ), []
 
 

@@ -1,6 +1,6 @@
-"""What all adapters share: one HTTP call within its time and size, and the kind of each failure.
+"""What all adapters share: one HTTP call within its time and size.
 
-An adapter brings a ``Dialect``, which does no I/O.
+An adapter brings a ``Reading``, which does no I/O.
 """
 
 import asyncio
@@ -8,17 +8,17 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import field
-from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, Protocol, Self
+from typing import Any, Protocol
 
 import httpx
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
+from ...base.encode import to_json
 from ...base.values import dataclass
-from ..question import Question
-from . import sse
-from .port import MAX_REPLY_BYTES, Delta, End, Kind, Piece, ProviderFailed
+from ...pieces import Delta
+from ..completions import Chunk
+from . import refusals, sse
+from .port import MAX_REPLY_BYTES, End, Kind, Piece, ProviderFailed
 
 _ERROR_BYTES = 65_536
 _ERROR_S = 1.0
@@ -34,7 +34,7 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
 
 
-class Dialect(Protocol):
+class Reading(Protocol):
     """How a question is put to one provider, and how its reply is read. New for each question."""
 
     def request(self, *, stream: bool) -> Request:
@@ -43,15 +43,18 @@ class Dialect(Protocol):
     def refusal(self, response: httpx.Response, body: bytes) -> ProviderFailed:
         """What a reply other than 200 means; ``body`` may be cut off, empty or anything."""
 
-    def text_of(self, value: Mapping[str, Any]) -> str:
-        """The text in a whole reply or in the next event, which may be empty. The rest is remembered for ``end``."""
+    def chunks(self, value: dict[str, Any]) -> tuple[list[Chunk], bool]:
+        """The next chunks of a stream, none for an event that carries nothing; and whether they show anything."""
 
-    def end(self, headers: httpx.Headers, *, answered: bool) -> End | None:
-        """The end, or None if the reply did not say that it is complete. Raises if there is a reason for no text."""
+    def ended(self, headers: httpx.Headers, *, done: bool) -> End:
+        """The end of a stream; ``done``: it said ``[DONE]``. Raises ProviderFailed where it is not complete."""
+
+    def whole(self, value: dict[str, Any], headers: httpx.Headers) -> End:
+        """What a whole reply is. Raises ProviderFailed where it is not complete, or of no use."""
 
 
 async def exchange(
-    client: httpx.AsyncClient, dialect: Dialect, *, budget_s: float, connect_s: float, stream: bool
+    client: httpx.AsyncClient, reading: Reading, *, budget_s: float, connect_s: float, stream: bool
 ) -> AsyncGenerator[Piece]:
     """Call once, as ``Provider.ask`` promises. A server that does not stream may answer in JSON instead."""
     if budget_s <= 0:
@@ -59,7 +62,7 @@ async def exchange(
     ends_at = asyncio.get_running_loop().time() + budget_s
     waits = httpx.Timeout(budget_s, connect=min(connect_s, budget_s))
     try:
-        async with aclosing(_pieces(client, dialect, waits, stream=stream)) as pieces:
+        async with aclosing(_pieces(client, reading, waits, stream=stream)) as pieces:
             while True:
                 # The timeout spans each wait and no yield: who takes the next piece may be another task than who took
                 # the last, and a timeout cancels the task that entered it (PEP 789).
@@ -88,19 +91,19 @@ async def exchange(
 
 
 async def _pieces(
-    client: httpx.AsyncClient, dialect: Dialect, waits: httpx.Timeout, *, stream: bool
+    client: httpx.AsyncClient, reading: Reading, waits: httpx.Timeout, *, stream: bool
 ) -> AsyncGenerator[Piece]:
-    asked = dialect.request(stream=stream)
+    asked = reading.request(stream=stream)
     headers = {"content-type": "application/json", **asked.headers}
     request = client.build_request("POST", asked.url, content=to_json(asked.body), headers=headers, timeout=waits)
     response = await client.send(request, stream=True)
     try:
         if response.status_code != 200:
-            raise dialect.refusal(response, await _error_body(response))
+            raise reading.refusal(response, await _error_body(response))
         if stream and response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream":
-            source = _streamed(response, dialect)
+            source = _streamed(response, reading)
         else:
-            source = _at_once(response, dialect)
+            source = _at_once(response, reading, stream=stream)
         async with aclosing(source):
             async for piece in source:
                 yield piece
@@ -108,41 +111,37 @@ async def _pieces(
         await response.aclose()
 
 
-async def _at_once(response: httpx.Response, dialect: Dialect) -> AsyncGenerator[Piece]:
-    text = dialect.text_of(_object(await _read(response, MAX_REPLY_BYTES)))
-    end = _end(response, dialect, "protocol", answered=bool(text.strip()))
-    yield Delta(text)
+async def _at_once(response: httpx.Response, reading: Reading, *, stream: bool) -> AsyncGenerator[Piece]:
+    end = reading.whole(_object(await _read(response, MAX_REPLY_BYTES)), response.headers)
+    for chunk in end.answer.chunks() if stream else ():
+        yield Delta(chunk)
     yield end
 
 
-async def _streamed(response: httpx.Response, dialect: Dialect) -> AsyncGenerator[Piece]:
-    answered, text = False, ""
+async def _streamed(response: httpx.Response, reading: Reading) -> AsyncGenerator[Piece]:
+    held, shown, done = list[Chunk](), False, False
     try:
         async with aclosing(sse.events(_bounded(response, MAX_REPLY_BYTES))) as events:
             async for event in events:
-                if event.data == "[DONE]":
+                if event.data.strip() == "[DONE]":
+                    done = True
                     await _finish(events)
                     break
                 if event.event == "error":
-                    raise ProviderFailed("server", "the stream carries an error event")
-                # White space alone is no answer yet: it waits for the first word.
-                text += dialect.text_of(_object(event.data))
-                if text and (answered or text.strip()):
-                    answered = True
-                    yield Delta(text)
-                    text = ""
+                    raise _error_in(event.data)
+                come, shows = reading.chunks(_object(event.data))
+                held += come
+                # Until something is shown another provider can still be asked.
+                if shown := shown or shows:
+                    for each in held:
+                        yield Delta(each)
+                    held.clear()
     except (httpx.NetworkError, httpx.RemoteProtocolError) as e:
         raise ProviderFailed("cut", f"the stream broke off: {type(e).__name__}") from e
-    yield _end(response, dialect, "cut", answered=answered)
-
-
-def _end(response: httpx.Response, dialect: Dialect, unless: Kind, *, answered: bool) -> End:
-    end = dialect.end(response.headers, answered=answered)
-    if end is None:
-        raise ProviderFailed(unless, "the reply does not say that it is complete")
-    if not answered:
-        raise ProviderFailed("empty", "the answer is empty")
-    return end
+    end = reading.ended(response.headers, done=done)
+    for each in held:
+        yield Delta(each)
+    yield end
 
 
 async def _finish(events: AsyncGenerator[object]) -> None:
@@ -174,113 +173,30 @@ async def _error_body(response: httpx.Response) -> bytes:
     return b""
 
 
+_MAY_BE_BEYOND = re.compile(r"[eE]\+?\d{3}|\d{309}")
+"""How a number begins that no float can hold; pydantic reads it as an infinity."""
+
+
 def _object(data: str | bytes) -> dict[str, Any]:
     try:
-        value = from_json(data, allow_inf_nan=False)
+        text = data.decode() if isinstance(data, bytes) else data
+        value = from_json(text, allow_inf_nan=False)
+        if _MAY_BE_BEYOND.search(text):
+            to_json(value)
     except ValueError as e:
         raise ProviderFailed("protocol", "the reply is not JSON") from e
     if not isinstance(value, dict):
         raise ProviderFailed("protocol", "the reply is not a JSON object")
     if value.get("error"):
-        raise ProviderFailed("server", "the reply carries an error")
+        raise refusals.error_in_reply(value)
     return value
 
 
-_KINDS: dict[int, Kind] = {
-    400: "rejected",
-    401: "unauthorized",
-    403: "unauthorized",
-    413: "rejected",
-    422: "rejected",
-    429: "throttled",
-}
-
-
-def refused(
-    response: httpx.Response, reason: object = None, *, kind: Kind | None = None, rests_s: float | None = None
-) -> ProviderFailed:
-    """The failure that a status other than 200 means, unless the body says more.
-
-    ``reason`` is shown only if it looks like an error code, which no key, question or answer does.
-    """
-    status = response.status_code
-    shown = f" {reason}" if isinstance(reason, str) and re.fullmatch(r"[A-Za-z]+(?:_[A-Za-z]+)*", reason) else ""
-    return ProviderFailed(
-        kind or _KINDS.get(status, "server"),
-        f"HTTP {status}{shown[:60]}",
-        status=status,
-        rests_s=retry_after_s(response.headers) if rests_s is None else rests_s,
-    )
-
-
-def error_in(body: bytes) -> Mapping[str, Any]:
-    """The object under ``error`` in an error's body, as Google and OpenAI send it; empty if there is none."""
+def _error_in(data: str) -> ProviderFailed:
+    """What an event says that is named an error."""
     try:
-        value = from_json(body)
-    except ValueError:
-        return {}
-    if isinstance(value, list) and value:
-        value = value[0]  # Google answers a stream's request with a list
-    error = value.get("error") if isinstance(value, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
-def retry_after_s(headers: httpx.Headers) -> float | None:
-    """``Retry-After`` in seconds or as a date (RFC 9110, section 10.2.3), measured against the reply's own clock."""
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,7}(?:\.[0-9]{1,9})?", value):
-        return float(value)
-    try:
-        at, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("date", ""))
-        return max(0.0, (at - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-_UNITS_S = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,12})?)(ms|us|µs|ns|[dhms])")
-
-
-def duration_s(text: object) -> float | None:
-    """Seconds in a duration as Go prints them (``2m59.56s``) or protobuf's JSON does (``38.2s``); else None."""
-    if not isinstance(text, str) or not re.fullmatch(rf"(?:{_DURATION_PART.pattern})+", text):
-        return None
-    return sum(float(number) * _UNITS_S[unit] for number, unit in _DURATION_PART.findall(text))
-
-
-def count_of(value: object) -> int | None:
-    """A count in a reply: an integer that is not negative; else None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-class Sampling(BaseModel):
-    """The caller's parameters that every chat model knows, under their usual names; others are left out."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
-
-    temperature: float | None = None
-    top_p: float | None = Field(None, validation_alias=AliasChoices("topP", "top_p"))
-    max_tokens: Annotated[int, Field(gt=0)] | None = Field(
-        None, validation_alias=AliasChoices("maxTokens", "max_tokens", "max_completion_tokens")
-    )
-    stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(_one_or_more)] = None
-
-    @classmethod
-    def of(cls, question: Question) -> Self:
-        """The parameters of a question. Raises ProviderFailed ``rejected`` before anything is sent or spent."""
-        try:
-            return cls.model_validate(question.parameters)
-        except ValidationError as e:
-            fields = sorted({str(fault["loc"][0]) for fault in e.errors(include_input=False)})
-            raise ProviderFailed(
-                "rejected", f"parameters: {', '.join(fields)} cannot be used", went_out=False
-            ) from None
-
-    @property
-    def may_silence(self) -> bool:
-        """Whether these parameters can be why there is no text."""
-        return self.max_tokens is not None or bool(self.stop)
+        _object(data)
+    except ProviderFailed as e:
+        if e.kind == "server":
+            return e
+    return ProviderFailed("server", "the stream carries an error event")

@@ -7,6 +7,7 @@ from ...base.env import Secret
 from ...base.values import dataclass
 from ...data.body import parsed
 from ...data.origins.port import OriginFailed
+from ...data.origins.supabase import headers_with
 from ...data.origins.wire import is_there, json_of
 from ..postgres import STATEMENTS
 from .port import Row
@@ -49,4 +50,4 @@ class Functions:
 
     @property
     def _headers(self) -> Mapping[str, str]:
-        return {"apikey": self.key.value, "authorization": f"Bearer {self.key.value}"}
+        return headers_with(self.key.value)

@@ -9,7 +9,6 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
 import httpx
@@ -18,12 +17,14 @@ from starlette.types import Receive, Scope, Send
 
 from dev.backend import Query
 from dev.faults import CLOSE, read_body
+from lib.ai.providers import port
 from lib.ai.providers.cloud_run import CloudRun
-from lib.ai.providers.gemini import Gemini
+from lib.ai.providers.dialects import DIALECTS
 from lib.ai.providers.openai_chat import OpenAIChat
-from lib.ai.providers.port import Delta, End, Kind, Piece, Provider, ProviderFailed
-from lib.ai.question import Json, Message, Question
-from lib.pieces import Fault
+from lib.ai.providers.port import Kind, Provider, ProviderFailed
+from lib.ai.question import AnyQuestion, Json, Message, Question
+from lib.pieces import Delta, Fault
+from tests.rig.completions import End, said
 
 KEY: Final = "key-7Zq3-never-shown"
 ASKED: Final = "What is the tallest mountain, Chomolungma?"
@@ -84,49 +85,6 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class GeminiPart(Strict):
-    """Gemini refuses an empty text."""
-
-    text: str = Field(min_length=1)
-
-
-class GeminiContent(Strict):
-    """One turn."""
-
-    role: Literal["user", "model"]
-    parts: Annotated[list[GeminiPart], Field(min_length=1)]
-
-
-class GeminiInstruction(Strict):
-    """The system's turn, which has no role."""
-
-    parts: Annotated[list[GeminiPart], Field(min_length=1)]
-
-
-class GeminiConfig(Strict):
-    """The part of GenerationConfig that is used."""
-
-    temperature: float | None = Field(None, ge=0, le=2)
-    topP: float | None = Field(None, ge=0, le=1)  # noqa: N815  # the protocol's spelling
-    maxOutputTokens: int | None = Field(None, ge=1)  # noqa: N815
-    stopSequences: Annotated[list[str], Field(min_length=1, max_length=5)] | None = None  # noqa: N815
-
-
-class GeminiRequest(Strict):
-    """GenerateContentRequest."""
-
-    contents: Annotated[list[GeminiContent], Field(min_length=1)]
-    systemInstruction: GeminiInstruction | None = None  # noqa: N815
-    generationConfig: GeminiConfig | None = None  # noqa: N815
-
-    @model_validator(mode="after")
-    def _turns_alternate(self) -> "GeminiRequest":
-        roles = [content.role for content in self.contents]
-        if roles[-1] != "user" or any(a == b for a, b in pairwise(roles)):
-            raise ValueError("turns must alternate and end with the user's")
-        return self
-
-
 class ChatMessage(Strict):
     """One turn."""
 
@@ -148,6 +106,7 @@ class ChatRequest(Strict):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
     stop: Annotated[list[str], Field(min_length=1, max_length=4)] | None = None
     stream: Literal[True] | None = None
     stream_options: StreamOptions | None = None
@@ -188,14 +147,6 @@ def _check_cloud_run(seen: Seen) -> None:
     _demand("Accept to fit stream", that=seen.headers.get("accept") == accepted)
 
 
-def _check_gemini(seen: Seen) -> None:
-    GeminiRequest.model_validate(seen.body)
-    _demand("x-goog-api-key", that=seen.headers.get("x-goog-api-key") == KEY)
-    method = seen.path.rpartition(":")[2]
-    _demand("a known method", that=method in {"generateContent", "streamGenerateContent"})
-    _demand("alt=sse for a stream only", that=(method == "streamGenerateContent") == (seen.query == "alt=sse"))
-
-
 def _check_chat(seen: Seen) -> None:
     ChatRequest.model_validate(seen.body)
     _demand("a bearer token", that=seen.headers.get("authorization") == f"Bearer {KEY}")
@@ -221,15 +172,6 @@ class Speech:
     """What the adapter makes of such an ending."""
 
 
-def _gemini_reply(text: str | None, finish: str | None) -> dict[str, object]:
-    content = {"content": {"parts": [{"text": text}], "role": "model"}} if text is not None else {}
-    return {
-        "candidates": [{**content, **({"finishReason": finish} if finish else {}), "index": 0}],
-        "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 3, "totalTokenCount": 12},
-        "modelVersion": "gemini-2.5-flash",
-    }
-
-
 def chat_chunk(finish: str | None = None, **delta: object) -> dict[str, object]:
     """A chat.completion.chunk."""
     return {
@@ -248,7 +190,7 @@ def chat_usage(total: int = 12) -> dict[str, object]:
     return {**chat_chunk(), "choices": [], "usage": usage}
 
 
-def chat_completion(content: str | None, finish: str = "stop", **message: object) -> dict[str, object]:
+def chat_completion(content: object, finish: str = "stop", **message: object) -> dict[str, object]:
     """A chat.completion."""
     return {
         "id": "chatcmpl-1",
@@ -267,9 +209,8 @@ def _cloud_run(client: httpx.AsyncClient, server: str, **changes: Any) -> Provid
 
 
 def _gemini(client: httpx.AsyncClient, server: str, **changes: Any) -> Provider:
-    return Gemini(
-        **{"client": client, "api_key": KEY, "model": "gemini-2.5-flash", "base_url": server, **_TIMES, **changes}
-    )
+    named = {"api_key": KEY, "model": "gemini-2.5-flash", "base_url": f"{server}/v1beta/openai", "name": "gemini"}
+    return OpenAIChat(**{"client": client, **named, "dialect": DIALECTS["gemini"], **_TIMES, **changes})
 
 
 def _groq(client: httpx.AsyncClient, server: str, **changes: Any) -> Provider:
@@ -292,14 +233,14 @@ CLOUD_RUN = Speech(
 )
 GEMINI = Speech(
     name="gemini",
-    path="/v1beta/models/gemini-2.5-flash:",
-    check=_check_gemini,
-    error=lambda status, message: {"error": {"code": status, "message": message, "status": "INVALID_ARGUMENT"}},
+    path="/v1beta/openai/chat/completions",
+    check=_check_chat,
+    error=lambda status, message: [{"error": {"code": status, "message": message, "status": "INVALID_ARGUMENT"}}],
     make=_gemini,
-    whole=lambda text: _gemini_reply(text, "STOP"),
-    piece=lambda text: _gemini_reply(text, None),
-    ending=lambda _: [event(_gemini_reply(None, "STOP"))],
-    end=End("gemini-2.5-flash", whole=True, tokens=12),
+    whole=chat_completion,
+    piece=lambda text: chat_chunk(content=text),
+    ending=lambda _: [event(chat_chunk("stop")), event(chat_usage()), event("[DONE]")],
+    end=End("llama-3.3-70b", whole=True, tokens=12),
 )
 GROQ = Speech(
     name="groq",
@@ -417,12 +358,17 @@ class Failure:
     fault: Fault = "theirs"
 
 
+type Shown = Delta[str] | End
+
+
 @dataclass
 class Outcome:
-    """The pieces that came, and the failure that ended them."""
+    """What an answer says, piece by piece, and how it ended, or the failure that ended it."""
 
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[Shown] = field(default_factory=list)
     error: ProviderFailed | None = None
+    ended: port.End | None = None
+    chunks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def failure(self) -> Failure | None:
@@ -435,7 +381,7 @@ class Outcome:
     @property
     def text(self) -> str:
         """The text that came."""
-        return "".join(piece.text for piece in self.pieces if isinstance(piece, Delta))
+        return "".join(piece.part for piece in self.pieces if isinstance(piece, Delta))
 
     @property
     def seen(self) -> object:
@@ -446,14 +392,22 @@ class Outcome:
 
 
 async def ask(
-    provider: Provider, question: Question | None = None, *, stream: bool = False, left_s: float = 10.0
+    provider: Provider, question: AnyQuestion | None = None, *, stream: bool = False, left_s: float = 10.0
 ) -> Outcome:
-    """Ask to the end."""
+    """Ask to the end. A whole reply is shown as one piece, a chunk that has no text not at all."""
     outcome = Outcome()
     try:
         pieces = provider.ask(question or asking(), request_id=REQUEST_ID, left_s=left_s, stream=stream)
         async for piece in pieces:
-            outcome.pieces.append(piece)
+            if isinstance(piece, Delta):
+                outcome.chunks.append(piece.part)
+                if text := said(piece.part):
+                    outcome.pieces.append(Delta(text))
+                continue
+            answer, outcome.ended = piece.answer, piece
+            if not stream and answer.text:
+                outcome.pieces.append(Delta(answer.text))
+            outcome.pieces.append(End(answer.model, piece.keeps, answer.tokens, piece.rests_s))
     except ProviderFailed as failed:
         outcome.error = failed
     return outcome

@@ -4,7 +4,7 @@ import pytest
 
 from dev.backend import MODEL, backend_app
 from dev.serve import ThreadedServer
-from lib.ai.providers.port import Delta, End
+from lib.pieces import Delta
 from tests.ai.providers.conftest import Making
 from tests.ai.providers.speech import (
     ASKED,
@@ -19,6 +19,7 @@ from tests.ai.providers.speech import (
     json_reply,
     stream_reply,
 )
+from tests.rig.completions import End
 
 pytestmark = pytest.mark.anyio
 

@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from lib.ai.providers import registry
+from lib.ai.providers.dialects import DIALECTS
 from lib.ai.providers.lazy import LazyProvider
 from lib.ai.providers.registry import PROVIDERS, Declaration, hosted
 from lib.app.settings import Settings
@@ -58,10 +59,10 @@ async def test_a_provider_is_made_when_it_is_called(declared: Declaration) -> No
 
 def test_the_usual_variables() -> None:
     """A hosted API is declared in one line; its variables follow from its name."""
-    declared = hosted("some-ai", 9, "openai_chat", model="m", url="https://some.example/v1")
+    declared = hosted("some-ai", 9, model="m", url="https://some.example/v1")
     assert {field: each.names for field, each in declared.variables.items()} == {
         "key": ("SOME_AI_API_KEY",),
-        "model": ("SOME_AI_MODEL",),
+        "models": ("SOME_AI_MODEL",),
         "url": ("SOME_AI_BASE_URL",),
         "limits": ("SOME_AI_LIMITS",),
     }
@@ -85,3 +86,8 @@ def test_limits_as_set_and_as_declared() -> None:
         parse_budget("7/minute"),
         parse_budget("off"),
     ]
+
+
+def test_the_names_of_dialects() -> None:
+    """The settings know each dialect that there is."""
+    assert set(registry.DIALECTS) == set(DIALECTS)

@@ -1,10 +1,13 @@
 """Waiting times and parameters, as providers and callers write them."""
 
+import json
+
 import httpx
 import pytest
 
 from lib.ai.providers.port import ProviderFailed
-from lib.ai.providers.replies import Sampling, duration_s, refused, retry_after_s
+from lib.ai.providers.refusals import duration_s, refused, retry_after_s
+from lib.ai.providers.requests import Sampling
 from lib.ai.question import Json
 from tests.ai.providers.speech import asking
 
@@ -65,7 +68,7 @@ def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
     ("reason", "expected"),
     [
         ("RESOURCE_EXHAUSTED", "throttled: HTTP 429 RESOURCE_EXHAUSTED"),
-        ("insufficient_quota", "throttled: HTTP 429 insufficient_quota"),
+        ("insufficient_quota", "quota: HTTP 429 insufficient_quota"),
         ("gsk_9aZ81hd", "throttled: HTTP 429"),
         ("two words", "throttled: HTTP 429"),
         (429, "throttled: HTTP 429"),
@@ -74,7 +77,8 @@ def test_retry_after(headers: dict[str, str], expected: float | None) -> None:
 )
 def test_a_reason_is_shown_if_it_is_a_code(reason: object, expected: str) -> None:
     """Whatever else a provider writes there stays out of logs."""
-    assert str(refused(httpx.Response(429), reason)) == expected
+    body = json.dumps({"error": {"message": "no", "code": reason}}).encode()
+    assert str(refused(httpx.Response(429), body)) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""What breaks mainstream clients is mended on the way, and nothing else is touched (decision 30 has the list)."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from ..base.values import dataclass
+from .completions import Chunk, Completion, calls_in
+
+
+class NoReply(ValueError):
+    """A reply, or a chunk, has not the form that the protocol promises."""
+
+
+@dataclass(slots=True, eq=False)
+class Mending:
+    """Mends the chunks of one stream. ``calls_stop``: the provider says ``stop`` where it calls a tool."""
+
+    calls_stop: bool = False
+    _calls: dict[int, dict[int, object]] = field(default_factory=dict)
+    """The ids of each choice's tool calls, by the call's index."""
+
+    def chunk(self, value: Chunk) -> Chunk | None:
+        """A chunk that clients can read; None where it carries nothing. Raises NoReply."""
+        if not value.keys() & {"choices", "usage"}:
+            return None
+        if value.get("choices") is None:
+            value["choices"] = []
+        for place, choice in enumerate(_objects(value["choices"])):
+            message = choice.pop("message", None)
+            if choice.get("delta") is None:
+                choice["delta"] = message or {}
+            _number(choice, place)
+            self._mend_calls(choice["index"], _object(choice["delta"]))
+            if self.calls_stop and choice.get("finish_reason") == "stop" and self._calls.get(choice["index"]):
+                choice["finish_reason"] = "tool_calls"
+        value.pop("x_breakwater", None)
+        return value
+
+    def _mend_calls(self, index: int, delta: dict[str, Any]) -> None:
+        if not delta.get("tool_calls"):
+            return
+        known = self._calls.setdefault(index, {})
+        for call in _objects(delta["tool_calls"]):
+            name = call.get("id")
+            if not isinstance(call.get("index"), int):
+                # The same id is the same call; a fragment without one goes on with the last.
+                call["index"] = _place(known, name)
+            if call["index"] not in known:
+                known[call["index"]] = name
+                call["type"] = call.get("type") or "function"
+
+
+def _place(known: Mapping[int, object], name: object) -> int:
+    last = max(known, default=-1)
+    if name in (None, ""):
+        return max(0, last)
+    return next((place for place, each in known.items() if each == name), last + 1)
+
+
+def mend(value: Completion, *, calls_stop: bool = False) -> Completion:
+    """A whole reply that clients can read. Raises NoReply where it has no choice with a message."""
+    choices = _objects(value.get("choices") or [])
+    if not choices:
+        raise NoReply("the reply has no choices")
+    for place, choice in enumerate(choices):
+        _number(choice, place)
+        message = _object(choice.get("message"))
+        for call in _objects(message.get("tool_calls") or []):
+            call["type"] = call.get("type") or "function"
+        if calls_stop and calls_in(message) and choice.get("finish_reason") == "stop":
+            choice["finish_reason"] = "tool_calls"
+    value.pop("x_breakwater", None)
+    return value
+
+
+def _number(choice: dict[str, Any], place: int) -> None:
+    if not isinstance(choice.get("index"), int):
+        choice["index"] = place
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise NoReply("no list of objects")
+    return [_object(each) for each in value]
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise NoReply("no object")
+    return value
+
+
+def carries(delta: Mapping[str, Any]) -> bool:
+    """Whether a delta shows a client anything, white space included: more than whose turn it is."""
+    return any(value for name, value in delta.items() if name not in ("role", "obfuscation", "p"))
