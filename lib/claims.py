@@ -1,5 +1,6 @@
 """Taking the lock of a value, and the budget of the part of its source that is called first, in one round trip."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from .afterwards import Afterwards, Outbox
@@ -11,7 +12,8 @@ from .cache.lease import Lease
 from .cache.lock import LockRules
 from .limits.admission import Admission, Charge
 from .limits.limiter import Limits
-from .redis.op import Op, ignored, join
+from .redis.errors import RedisDown
+from .redis.op import Op, ignored
 from .redis.store import RedisStore
 from .turn import Turn
 
@@ -43,16 +45,20 @@ class Claims:
     rules: LockRules
 
     async def claim[P, V](self, turn: Turn[P, V], cached: Cached[V], place: int) -> "Claimed[V] | None":
-        """The admission to the source, and with it the lock; None where another request has it, or will have it.
+        """The admission to the source, and with it the lock; None where another request has it.
 
-        Epochs that are missing are created on the way: a lock names those under which it computes, and so others could
-        not tell that it is of their time.
+        Epochs that are missing are created before, in a round trip of their own: a lock names those under which it
+        computes, or others could not tell that it is of their time.
         """
         call, redis, started = turn.call, self.redis, self.clock.monotonic()
         if redis is None:
             return Claimed(await self.price(turn, place), None, cached)
-        words, create = epochs.complete(call.epochs, cached.epochs)
-        cached = replace(cached, epochs=words)
+        if None in cached.epochs:
+            # Whatever was invalidated meanwhile: nothing has been asked of the source yet.
+            complete = epochs.complete(call.epochs, cached.epochs)
+            with suppress(RedisDown):
+                words = await redis.run(complete, "claim", self.limits.left_s(call.deadline))
+                cached = replace(cached, epochs=words)
         owner = lock.owner(cached.generation, call.request_id)
         claim = lock.claim(call.key, owner, self.rules)
         if cached.lock is not None:
@@ -60,17 +66,13 @@ class Claims:
             claim = lock.replace(call.key, cached.lock, owner, self.rules)
         lease, own = Lease(redis, call.key, owner, self.rules), Afterwards()
         try:
-            admission, told = await self.limits.spend(self._charge(turn, place), join(create, claim), own)
+            admission, won = await self.limits.spend(self._charge(turn, place), claim, own)
         except BaseException:
             # It may be ours by now; to release what is not ours does no harm.
             lease.release(turn.after)
             raise
         turn.watch.redis += turn.watch.since(started)
-        is_of_now, won = told or (True, None)
-        if won and not is_of_now:
-            # Somebody has created an epoch meanwhile, or invalidated it: to be looked at again.
-            lease.release(own)
-        if won is False or not is_of_now:
+        if won is False:
             # At once, not after the wait: meanwhile others would be refused for a call that does not take place.
             self.limits.give_back(admission, own)
             await self.outbox.try_send(own, self.limits.left_s(call.deadline))

@@ -111,7 +111,7 @@ class Leading:
                     sent=lambda: self._end(turn),
                 )
         if lead is not None and lead.lease is not None:
-            if stored:
+            if stored and not lead.is_contested:
                 lead.lease.end()
             else:
                 self._release(turn, lead.lease)

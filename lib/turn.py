@@ -80,6 +80,11 @@ class Lead[P, V]:
         """Who stores the value, as the entry says."""
         return self.lease.owner if self.lease is not None else ""
 
+    @property
+    def is_contested(self) -> bool:
+        """Whether it took the lock over from work that may go on, and may overwrite the entry that ends the lock."""
+        return self.cached.lock is not None and self.cached.lock != self.cached.stored_by
+
     def wanted(self) -> bool:
         """Whether another request waits for the value."""
         return self.flight is not None and self.flight.is_followed()

@@ -130,7 +130,7 @@ async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
     k.needs_the_stand_in()
     provider = FakeProvider(held=True)
     made, call = k.instance(provider), k.call(limits="off")
-    k.front.faults.set(Fault(kind="drop", match='"NX"', times=1))
+    k.front.faults.set(Fault(kind="drop", match='"SET","lock:', times=1))
     asking = asyncio.ensure_future(made.whole(call))
     await provider.until_asked()
     assert k.server.get(keys.lock(call.call.key)) is not None

@@ -159,7 +159,7 @@ async def test_what_a_value_costs(rig: Rig) -> None:
         async with bill(rig) as spent:
             assert await bw.cached(key, fill, fresh=30) == "value"
         found.append(tuple(spent))
-    assert found == [(5, 3), (3, 3), (1, 1)]
+    assert found == [(6, 4), (3, 3), (1, 1)]
     assert (fill.calls, fill.given) == (2, [])
     assert rig.without_ttl() == []
 

@@ -126,9 +126,10 @@ def store[V](
 
     ``fresh_ms``: see :class:`Entry`. ``sent`` is called when Redis has the value, or will not have it.
     """
-    words, create = epoch_ops.complete(epoch_keys, cached.epochs)
-    if create.commands:
-        after.add(create)
+    words = [word or epoch_ops.new_word() for word in cached.epochs]
+    for name, before, word in zip(epoch_keys, cached.epochs, words, strict=True):
+        if before is None:
+            after.add(epoch_ops.create(name, word))
     about = [_VERSION, now_ms, ".".join(words), owner, *(() if fresh_ms is None else (fresh_ms,))]
     header = json.dumps(about, separators=(",", ":"))
     after.add(Op((("SET", key, f"{header}\n{text}", "PX", lasts_ms),), ignored), then=lambda _: sent(), lost=sent)

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 
 from ..redis import keys
-from ..redis.op import Op, as_text, ignored
+from ..redis.op import Op, Reply, as_list, as_text, ignored
 
 BUCKETS = 256
 
@@ -52,16 +52,20 @@ def new_word() -> str:
     return secrets.token_hex(6)
 
 
-def complete(names: Sequence[str], words: Sequence[str | None]) -> tuple[tuple[str, ...], Op[bool]]:
-    """Words for the epochs that are missing, and what creates these: 1 command each.
+def create(key: str, word: str) -> Op[None]:
+    """Create an epoch unless somebody has done so meanwhile: 1 command."""
+    return Op((("SET", key, word, "NX"),), ignored)
 
-    Yields whether nobody else has created one of them meanwhile: then ``words`` hold.
-    """
-    completed = tuple(word or new_word() for word in words)
-    commands = tuple(
-        ("SET", name, word, "NX") for name, before, word in zip(names, words, completed, strict=True) if before is None
-    )
-    return completed, Op(commands, lambda replies: all(as_text(each) == "OK" for each in replies))
+
+def complete(names: Sequence[str], words: Sequence[str | None]) -> Op[tuple[str, ...]]:
+    """Create the epochs whose words are missing, and yield the words of all: 1 command for each of them, and 1."""
+    missing = (("SET", name, new_word(), "NX") for name, word in zip(names, words, strict=True) if word is None)
+
+    def read(replies: Sequence[Reply]) -> tuple[str, ...]:
+        # One that is lost again at once is a miss for whoever comes next.
+        return tuple(as_text(word) or new_word() for word in as_list(replies[-1], len(names)))
+
+    return Op((*missing, ("MGET", *names)), read)
 
 
 def replace(key: str) -> Op[None]:

@@ -264,10 +264,10 @@ async def test_what_a_request_costs_in_round_trips_and_commands(k: Kit) -> None:
 
 
 async def test_the_first_sight_of_everything_costs_yesterday_and_ttls(k: Kit) -> None:
-    """A new caller on a new instance: both's buckets of yesterday once, two TTLs, three epochs, a shape."""
+    """A new caller on a new instance: both's buckets of yesterday once, two TTLs, three epochs and a look, a shape."""
     made = k.instance(FakeProvider())
     outcome = await made.handle(k.call())
-    assert made.counts() == (2, 3 + 3 + 3)
+    assert made.counts() == (3, 3 + 3 + 3 + 1)
     await outcome.after()
     assert made.counts() == (1, 1 + 2 + 1)
     assert k.without_ttl() == []

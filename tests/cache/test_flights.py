@@ -408,19 +408,15 @@ async def test_the_first_value_ever_is_computed_once(k: Kit) -> None:
     assert answered(await k.instance(other).whole(k.again(call))).cache == "hit"
 
 
-async def test_whoever_meets_new_epochs_with_its_claim_looks_again(k: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Created between the look and the claim: the lock is given back, and nothing is stored under words that nobody
-    reads."""
-    provider, call, claim = FakeProvider(), k.call(), lock.claim
-
-    def claim_after_another(*about: Any) -> Any:
-        k.server.set(keys.epoch_route(ROUTE), "theirs")
-        return claim(*about)
-
-    monkeypatch.setattr(lock, "claim", claim_after_another)
-    outcome = await k.instance(provider).whole(call)
-    assert (answered(outcome).cache, provider.asked, len(k.time.slept)) == ("miss", 1, 1)
-    assert answered(await k.instance(provider).whole(k.again(call))).cache == "hit"
+async def test_many_first_values_at_once_share_their_epochs(k: Kit) -> None:
+    """Created by whoever comes first, and by nobody twice: each is computed once, and found afterwards."""
+    provider = FakeProvider()
+    made = [k.instance(provider) for _ in range(3)]
+    calls = [k.call(query=f"question {number}") for number in range(9)]
+    first = await together([made[at % 3].whole(call) for at, call in enumerate(calls)])
+    again = await together([made[at % 3].whole(k.again(call)) for at, call in enumerate(calls, 1)])
+    assert [answered(each).cache for each in (*first, *again)] == ["miss"] * 9 + ["hit"] * 9
+    assert (provider.asked, k.time.slept) == (9, [])
 
 
 async def test_an_invalidation_ends_a_flight_in_its_instance(k: Kit) -> None:
@@ -450,7 +446,9 @@ async def test_an_invalidation_ends_a_flight_elsewhere(k: Kit) -> None:
     assert k.time.slept == []
     old.go()
     await leader
+    # The old value has replaced the new one, and is a miss: nobody waits for the lock of the new one.
     assert answered(await k.instance(new).whole(k.again(call))).value.text == "new"
+    assert k.time.slept == []
 
 
 async def test_an_entry_of_before_an_invalidation_is_computed_once(k: Kit) -> None:

@@ -48,7 +48,7 @@ async def test_what_a_read_costs(rig: Rig) -> None:
         async with bill(rig) as spent:
             await read(app, caller=caller)
         found.append(spent)
-    assert found[:2] == [[4 + 1, 3], [2, 1]], "the second epoch of this value's own tag is created once"
+    assert found[:2] == [[4 + 2, 4], [2, 1]], "the epoch of this value's own tag is created once, and read back"
     assert found[2] == [2, 1]
     assert rig.without_ttl() == []
 
