@@ -25,10 +25,20 @@ from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
 from lib.data.ranking_routes import Score
 from lib.data.routes import GuardedFunction
+from lib.databases.analyzing import Analyze
 from lib.edge.app import Endpoint
 from lib.edge.data_replies import BatchBody, CacheStatsBody, InvalidatedBody, RankedBody, RankingBody
 from lib.edge.problems import KINDS, Kind
-from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, OverviewBody, ProblemBody
+from lib.edge.replies import (
+    AdminBody,
+    AnalysisBody,
+    AnswerBody,
+    DailyBody,
+    HealthBody,
+    OpenAIError,
+    OverviewBody,
+    ProblemBody,
+)
 from lib.ops.admin import Action
 from lib.ops.cache import Invalidation
 
@@ -102,6 +112,14 @@ OPERATIONS = (
         {200: ("A chat completion as OpenAI describes it, or its chunks as server-sent events", dict[str, Any])},
         ("model_not_found", *_GUARDED),
         errors=OpenAIError,
+    ),
+    Operation(
+        "/api/llm/analyze",
+        "post",
+        "Explain a statement or a plan; the answer is everybody's and kept for a day",
+        Analyze,
+        {200: ("The analysis, fresh from a model or from the cache", AnalysisBody)},
+        (*_GUARDED, "unauthorized", "closed", "not_found", "origin_unavailable"),
     ),
     Operation(
         "/api/ai/supervisor/[id]/stream",

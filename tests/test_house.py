@@ -30,6 +30,7 @@ PURE = (
     "breaker.stored",
     "breaker.vitals",
     "cache.freshness",
+    "databases.analysis",
     "databases.literals",
     "databases.noticing",
     "databases.oracle",

@@ -130,6 +130,11 @@ def _masked_statement(statement: list[Token]) -> str:
     return "".join(_shown(each) for each in statement).strip()
 
 
+def masked_pieces(text: str, dialect: Dialect = "postgres") -> str:
+    """A part of a statement, such as a condition in a plan, without its literals and comments."""
+    return "".join(map(_shown, tokens(text, dialect)))
+
+
 def _shown(token: Token) -> str:
     if token.sort in ("string", "number"):
         return MASK
@@ -158,6 +163,11 @@ def canonical(text: str, dialect: Dialect = "postgres", *, shows_literals: bool 
             found.append(token.text.lower() if token.sort == "word" and token.text.isascii() else token.text)
             before, broken = "string" if literal else token.sort, False
     return " ".join(found)
+
+
+def has_parameters(text: str, dialect: Dialect = "postgres") -> bool:
+    """Whether a statement has places for values (``$1``), or such as we have masked."""
+    return any(each.text == MASK or re.fullmatch(r"\$\d+", each.text) for each in tokens(text, dialect))
 
 
 def is_one_query(text: str, dialect: Dialect = "postgres") -> bool:

@@ -49,10 +49,16 @@ ROUTES: Mapping[str, int] = {
     "schemas": 40,
     "tables": 41,
     "columns": 42,
+    "llm/analyze": 47,
 }
 """Paths without ``/api/``."""
 
-TIMED_ROUTES: Mapping[str, str] = {OTHER: "_OTHER", "ai/supervisor": "POST", "v1/chat/completions": "POST"}
+TIMED_ROUTES: Mapping[str, str] = {
+    OTHER: "_OTHER",
+    "ai/supervisor": "POST",
+    "v1/chat/completions": "POST",
+    "llm/analyze": "POST",
+}
 """Guarded routes with their method: their durations are kept, and they count by hour and by five minutes.
 
 A guarded route that is not listed in ROUTES, such as one of another program, counts under ``other``."""

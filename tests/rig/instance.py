@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.ai import resume, supervisor
+from api.ai import analyze, resume, supervisor
 from api.cron import daily
 from api.health import app as health
 from api.ops import app as ops
@@ -68,6 +68,7 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
     built = Built(parts)
     return {
         "/api/ai/supervisor": replace(supervisor.app, instance=built),
+        "/api/llm/analyze": replace(analyze.app, instance=built),
         "/api/v1/chat/completions": replace(completions.app, instance=built),
         "/api/ai/supervisor/[id]/stream": replace(resume.app, instance=built),
         "/api/v1/models": replace(others.app, instance=built),

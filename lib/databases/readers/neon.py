@@ -51,6 +51,12 @@ class Neon:
             raise OriginFailed("protocol", "the reply has no rows")
         return found
 
+    async def explain(self, query: str, left_s: float) -> object:
+        """``explain (format json)``; what is not one statement is refused by the server as well."""
+        (found,) = await self._run(f"explain (format json) {query}", [], left_s)
+        plan = found["QUERY PLAN"]
+        return json.loads(plan) if isinstance(plan, str) else plan
+
     async def check(self, left_s: float) -> None:
         """``select 1``."""
         await self._run("select 1 as one", [], left_s)

@@ -35,6 +35,10 @@ class Oracle:
         wanted = STATEMENTS[statement]
         return await self._run(wanted.text, {f"p_{name}": arguments[name] for name in wanted.parameters}, left_s)
 
+    async def explain(self, query: str, left_s: float) -> object:
+        """Its plans are rows of a table that has to be written: raises OriginFailed."""
+        raise OriginFailed("rejected", "plans are not read this way", "ours")
+
     async def check(self, left_s: float) -> None:
         """``select 1 from dual``."""
         await self._run("select 1 as one from dual", {}, left_s)

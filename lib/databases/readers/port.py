@@ -12,6 +12,9 @@ class Reader(Protocol):
     async def rows(self, statement: str, arguments: Mapping[str, str], left_s: float) -> Sequence[Row]:
         """The rows of a statement, within ``left_s`` seconds. Raises OriginFailed."""
 
+    async def explain(self, query: str, left_s: float) -> object:
+        """What the server would do for a query, without running it. Raises OriginFailed."""
+
     async def check(self, left_s: float) -> None:
         """Ask something trivial. Raises OriginFailed."""
 

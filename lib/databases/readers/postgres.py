@@ -28,6 +28,11 @@ class Direct:
         rows: list[Row] = found["rows"]
         return rows
 
+    async def explain(self, query: str, left_s: float) -> object:
+        """``explain (format json)``; what is not one statement is refused by the server as well."""
+        (found,) = await self.database.rows(f"explain (format json) {query}", (), left_s)
+        return found["QUERY PLAN"]
+
     async def check(self, left_s: float) -> None:
         """``select 1``."""
         await self.database.rows("select 1", (), left_s)

@@ -41,6 +41,10 @@ class Functions:
             raise OriginFailed("protocol", "the reply has no rows")
         return rows
 
+    async def explain(self, query: str, left_s: float) -> object:
+        """A function that explains any text would run with its owner's rights: raises OriginFailed."""
+        raise OriginFailed("rejected", "plans are not read this way", "ours")
+
     async def check(self, left_s: float) -> None:
         """``HEAD`` of PostgREST's root."""
         await is_there(self.client(), f"{self.url}/rest/v1/", left_s, self._headers)
