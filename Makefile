@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi cases places vercel cold faults bench clean
+.PHONY: help setup run test check lock openapi cases places vercel cold nextjs picture faults bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -11,8 +11,8 @@ help: ## show this list
 setup: ## create .venv and install into it what is missing (the others do it by themselves)
 	@sh dev/setup.sh
 
-run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000: another port; REDIS=tcp: Redis over TCP)
-	@exec $(PYTHON_VENV) -m dev
+run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000: another port; DATA=dir: other data; REDIS=tcp: Redis over TCP)
+	@exec $(PYTHON_VENV) -m dev $(if $(DATA),--data $(DATA))
 
 test: setup ## run the tests (QUICK=1: those worth running after every edit)
 	@# A place of its own for what it writes: of pytest's own places the oldest are deleted while others still use them.
@@ -43,6 +43,14 @@ vercel: setup ## build with Vercel's CLI, check what came out, and test the func
 	$(PYTHON_VENV) -m dev.vercel build --bytecode
 	$(PYTHON_VENV) -m dev.vercel check
 	$(PYTHON_VENV) -m dev.vercel test
+
+nextjs: setup ## build examples/nextjs-chat and use it in a browser, against the local stack (needs node, npm, Chromium)
+	BREAKWATER_NEXTJS=1 $(PYTHON_VENV) -m pytest tests/examples/test_nextjs.py
+
+picture: setup ## take docs/page.png anew, after a change of the page (needs Chromium)
+	mkdir -p build/pictures
+	BREAKWATER_BROWSER=1 BREAKWATER_SCREENSHOTS=build/pictures $(PYTHON_VENV) -m pytest tests/browser -k shows_everything
+	cp build/pictures/light.png docs/page.png
 
 faults: setup ## every fault at every step, an adversary, and load while servers are killed (make test has the short form)
 	$(PYTHON_VENV) -m tests.faults

@@ -1,9 +1,10 @@
-"""For people and programs that watch over a deployment: actions, metrics, the overview, the data routes' cache.
+"""For people and programs that watch over a deployment: actions, metrics, what happened, the data routes' cache.
 
-POST /api/admin, GET /api/metrics, GET /api/overview, POST /api/cache/invalidate and GET /api/cache/stats.
+POST /api/admin, GET /api/metrics, GET /api/overview, GET /api/history, GET /api/activity, POST /api/cache/invalidate
+and GET /api/cache/stats.
 
-One function for all these paths, by rewrites in ``vercel.json``; its own path, /api/ops, is no route. What only one
-path needs is imported with that path's first request.
+One function for all these paths, by rewrites in ``vercel.json``; its own path, /api/ops, is no route. What only one of
+the paths needs is imported with that path's first request.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from lib.edge.paths import paths
 from lib.edge.replies import AdminBody
 from lib.edge.request import Reply, Request
 from lib.edge.tokens import may_view, require
-from lib.ops.overview import body
+from lib.ops.overview_body import body
 
 if TYPE_CHECKING:
     from lib.app.wiring import Parts
@@ -49,17 +50,42 @@ async def metrics(request: Request, parts: "Parts") -> Reply:
 
 async def overview(request: Request, parts: "Parts") -> Reply:
     """What is left and what happened, for the page. With a view key in the address, the edge answers most polls."""
+    viewed = _views(request, parts)
+    snapshot = await parts.overview.snapshot(with_own=True)
+    return _shown(request, body(snapshot), snapshot.source, snapshot.fresh_s if viewed else 0)
+
+
+async def history(request: Request, parts: "Parts") -> Reply:
+    """Past hours, of a ``range`` and ``by`` something. Costs 2 commands at most, and none while a reading is fresh."""
+    viewed, given = _views(request, parts), request.http.query_params
+    found = await parts.overview.history.body(given.get("range", "7d"), given.get("by", "outcome"))
+    return _shown(request, found, "redis", parts.overview.history.fresh_s(parts.clock.now_ms()) if viewed else 0)
+
+
+async def activity(request: Request, parts: "Parts") -> Reply:
+    """The busiest callers, notable requests and sent alerts. Costs 2 commands, and none while a reading is fresh."""
+    viewed = _views(request, parts)
+    found = await parts.overview.activity.body()
+    return _shown(request, found, found["source"], found["freshFor"] if viewed else 0)
+
+
+def _views(request: Request, parts: "Parts") -> bool:
+    """Whether the request has a view key; one that has not must have the token. Raises Problem."""
     secret = parts.settings.admin_token
     viewed = may_view(request.http.query_params.get("view", ""), secret, parts.clock.now_ms())
     if not viewed:
         require(request, secret, "ADMIN_TOKEN")
-    snapshot = await parts.overview.snapshot(with_own=True)
-    request.notes.decision, request.notes.reason = "report", snapshot.source
+    return viewed
+
+
+def _shown(request: Request, found: object, source: str, fresh_s: int) -> Reply:
+    """Figures as JSON; an edge may keep them for ``fresh_s`` where they are Redis' own."""
+    request.notes.decision, request.notes.reason = "report", source
     headers = {}
-    if viewed and snapshot.source == "redis":
+    if fresh_s and source == "redis":
         # A client that knows the whole address knows the key; an edge stores replies by the whole address.
-        headers["cache-control"] = f"max-age=0, s-maxage={snapshot.fresh_s}, stale-while-revalidate={snapshot.fresh_s}"
-    return Reply(200, to_json(body(snapshot)), headers)
+        headers["cache-control"] = f"max-age=0, s-maxage={fresh_s}, stale-while-revalidate={fresh_s}"
+    return Reply(200, to_json(found), headers)
 
 
 async def invalidate(request: Request, parts: "Parts") -> Reply:
@@ -87,6 +113,8 @@ ROUTES = {
     "/api/admin": {"post": admin},
     "/api/metrics": {"get": metrics},
     "/api/overview": {"get": overview},
+    "/api/history": {"get": history},
+    "/api/activity": {"get": activity},
     "/api/cache/invalidate": {"post": invalidate},
     "/api/cache/stats": {"get": stats},
 }

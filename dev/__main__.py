@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # Nothing runs yet that would have to be stopped: Ctrl-C during the imports ends the process, without a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -24,11 +25,12 @@ from dotenv import load_dotenv  # noqa: E402  # likewise the others
 
 from dev.postgres import PostgresStartError  # noqa: E402
 from dev.redis_server import RedisServerError  # noqa: E402
-from dev.routes import routes_app  # noqa: E402
+from dev.routes import routes_app, served  # noqa: E402
 from dev.serve import HOST, serve  # noqa: E402
 from dev.stack import Part, Stack, StackError  # noqa: E402
 from lib.app.settings import Settings  # noqa: E402
 from lib.edge.problems import BadSettings  # noqa: E402
+from lib.limits.window import Layout  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,8 +95,9 @@ async def _start(port: int, data: Path, stopping: asyncio.Event) -> None:
             if not await _asked_to(stopping):
                 os.environ.update(stack.environment)
                 # So that the page can be opened here at once; a deployment has none until it is set.
-                os.environ.setdefault("ADMIN_TOKEN", secrets.token_urlsafe(24))
-                _check(os.environ)
+                if not os.environ.get("ADMIN_TOKEN", "").strip():
+                    os.environ["ADMIN_TOKEN"] = _admin_token(data / "admin-token")
+                await _check(os.environ)
                 await _serve(stack, port, stopping)
     except (RedisServerError, PostgresStartError):
         # A server that was interrupted while it started is no error.
@@ -102,15 +105,46 @@ async def _start(port: int, data: Path, stopping: asyncio.Event) -> None:
             raise
 
 
-def _check(environ: Mapping[str, str]) -> None:
+def _admin_token(kept: Path) -> str:
+    """The token of this stack's page: the same from start to start, so that a tab and a script stay signed in."""
+    try:
+        if token := kept.read_text().strip():
+            return token
+    except FileNotFoundError:
+        pass
+    token = secrets.token_urlsafe(24)
+    kept.touch(mode=0o600)
+    kept.write_text(token)
+    return token
+
+
+async def _check(environ: Mapping[str, str]) -> None:
     """Read the settings as the functions will: nobody should learn of a fault from the first request."""
     try:
         settings = Settings.from_env(environ)
+        for path in sorted(served(ROOT)):
+            # The limit of a route of one's own is read with the route's first request.
+            settings.policy_named(path.removeprefix("/api/"), Layout(()))
     except BadSettings as error:
         lines = "".join(f"\n  {fault}" for fault in error.faults)
         raise StackError(f"these settings cannot be used:{lines}") from error
-    for warning in settings.warnings:
+    for warning in [*settings.warnings, *await _unknown_hosts(settings)]:
         _say(f"warning: {warning}")
+
+
+async def _unknown_hosts(settings: Settings) -> list[str]:
+    """A line for each address whose host cannot be found."""
+    urls = {"KV_REST_API_URL": settings.redis_url, "SUPABASE_URL": settings.supabase_url}
+    urls |= {f"the address of {each.name}": each.url for each in settings.providers}
+    found = []
+    for name, url in urls.items():
+        host = urlsplit(url).hostname if url else None
+        try:
+            if host is not None:
+                await asyncio.get_running_loop().getaddrinfo(host, None)
+        except OSError:
+            found.append(f"{name}: the host {host} cannot be found")
+    return found
 
 
 async def _asked_to(stopping: asyncio.Event) -> bool:
@@ -121,16 +155,16 @@ async def _asked_to(stopping: asyncio.Event) -> bool:
 
 async def _serve(stack: Stack, port: int, stopping: asyncio.Event) -> None:
     try:
-        served = await serve(routes_app(ROOT), port)
+        running = await serve(routes_app(ROOT), port)
     except OSError as error:
         raise _busy(port) from error
     try:
-        print(_table(stack, served.url), flush=True)
+        print(_table(stack, running.url), flush=True)
         print("ready", flush=True)
         await stopping.wait()
         _say("stopping")
     finally:
-        await served.stop()
+        await running.stop()
 
 
 def _say(line: str) -> None:

@@ -28,6 +28,7 @@ from lib.data.routes import GuardedFunction
 from lib.databases.analyzing import Analyze
 from lib.edge.app import Endpoint
 from lib.edge.data_replies import BatchBody, CacheStatsBody, InvalidatedBody, RankedBody, RankingBody
+from lib.edge.page_replies import ActivityBody, HistoryBody, OverviewBody
 from lib.edge.problems import KINDS, Kind
 from lib.edge.replies import (
     AdminBody,
@@ -36,7 +37,6 @@ from lib.edge.replies import (
     DailyBody,
     HealthBody,
     OpenAIError,
-    OverviewBody,
     ProblemBody,
 )
 from lib.ops.admin import Action
@@ -164,6 +164,24 @@ OPERATIONS = (
         "What is left and what happened; with `view=<day>.<HMAC of the day>` in place of the token the edge may answer",
         None,
         {200: ("The overview", OverviewBody)},
+        _SECURED,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/history",
+        "get",
+        "Past hours: `range=7d` or `30d`, `by=outcome`, `status`, `route` or `provider`; opened as the overview is",
+        None,
+        {200: ("The hours", HistoryBody)},
+        ("invalid_request", "store_unavailable", *_SECURED),
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/activity",
+        "get",
+        "The busiest callers, notable requests and sent alerts; opened as the overview is",
+        None,
+        {200: ("What the instances saw lately", ActivityBody)},
         _SECURED,
         secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),

@@ -50,19 +50,22 @@ find_python() {
     done
 }
 
-# What there is instead, for the message when there is none.
-found_instead() {
-    candidates | sort -u | while IFS= read -r candidate; do
-        path=$(command -v "$candidate" 2>/dev/null) || continue
-        printf '  %s: %s\n' "$path" "$(version_of "$candidate" || echo 'does not run')"
+# Every command that was tried and what came of it, for the message when none will do.
+tried() {
+    candidates | awk '!seen[$0]++' | while IFS= read -r candidate; do
+        if path=$(command -v "$candidate" 2>/dev/null); then
+            printf '  %s: %s\n' "$path" "$(version_of "$candidate" || echo 'does not run')"
+        else
+            printf '  %s: not found\n' "$candidate"
+        fi
     done
 }
 
 create_environment() {
     base=$(find_python)
     if [ -z "$base" ]; then
-        found=$(found_instead)
-        die "Breakwater needs Python 3.12 or newer, and none was found. What is here:" "${found:-  no Python at all}" \
+        die "Breakwater needs Python 3.12 or newer, and none was found. Tried:
+$(tried)" \
             "Install one (uv python install 3.12; pyenv install 3.12; or your system's package), or name one: PYTHON=/path/to/python make"
     fi
     say "creating .venv with Python $(version_of "$base") ($base)"

@@ -9,7 +9,9 @@ Each stand-in has the control routes of `dev.faults` at its address. Everything 
 import fcntl
 import http.client
 import json
+import os
 import secrets
+import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -27,6 +29,8 @@ from dev.scripted import MODEL, scripted_app
 from dev.serve import serve
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app
+from lib.ai.providers.registry import PROVIDERS
+from lib.base.env import items
 from lib.redis import keys
 
 type Origin = Literal["embedded", "external", "off"]
@@ -37,7 +41,7 @@ _ASK_S = 1
 
 
 class StackError(RuntimeError):
-    """The stack cannot start; the message is one line for a person."""
+    """The stack cannot start; the message is for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,10 @@ class Stack:
             self.environment |= {"OPENAI_BASE_URL": served.url, "OPENAI_API_KEY": key, "OPENAI_MODEL": MODEL}
             self.parts["backend"] = Part("AI backend", "embedded", "by script", url=served.url)
             return
+        configured = [each.name for each in PROVIDERS if each.is_configured(given)]
+        if configured and "cloud-run" not in items(given.get("AI_PROVIDERS", "")):
+            self.parts["backend"] = Part("AI backend", "external", ", ".join(configured))
+            return
         say("starting the AI backend")
         secret = secrets.token_urlsafe()
         served = await serve(backend_app(secret=secret, stack_state=self.state))
@@ -211,11 +219,19 @@ class Stack:
 def _lock(directory: Path, running: AsyncExitStack) -> None:
     """Keep `directory` to one stack: two would share one PostgreSQL, and the first to stop would end it for both."""
     directory.mkdir(parents=True, exist_ok=True)
-    lock = running.enter_context((directory / "lock").open("w"))
+    lock = running.enter_context((directory / "lock").open("a+"))
+    lock.seek(0)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process ends
     except BlockingIOError:
-        raise StackError(f"another local stack is running on {directory}: stop it, or use --data DIR") from None
+        another = shlex.quote(f"{directory}-2")
+        raise StackError(
+            f"another local stack is running on {directory}. Stop it: kill {lock.read().strip()}\n"
+            f"Or start this one beside it: make run PORT=0 DATA={another}"
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
 
 
 def _without_password(url: str) -> str:

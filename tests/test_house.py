@@ -53,6 +53,7 @@ PURE = (
     "limits.settlement",
     "limits.shapes",
     "limits.window",
+    "ops.alert_formats",
     "ops.alert_rules",
     "policy",
     "redis.keys",

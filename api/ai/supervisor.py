@@ -20,17 +20,24 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
     from lib.ai.owners import owner_of, shelf
-    from lib.ai.respond import Supervisor, guarded
+    from lib.ai.respond import ONLY, Supervisor, guarded
     from lib.ai.schemas import MAX_BODY_BYTES, Ask
     from lib.cache.freshness import directives
 
     body = await request.json(Ask, MAX_BODY_BYTES)
-    caller = await request.identify(parts)
+    only = request.header(ONLY.lower())
+    if only:
+        from lib.edge.tokens import require
+
+        # For operators: whoever may choose could spend the dearest provider's budget, or keep calling a failing one.
+        require(request, parts.settings.admin_token, "ADMIN_TOKEN")
+    caller = request.identify_address(parts) if only else await request.identify(parts)
     secret, scope = parts.settings.identity_key, parts.settings.cache_scope
     owner = owner_of(caller, request.header, secret)
     # Without a session each owner has one that is made of its id: stable, and not to be guessed.
     session = body.session or f"s-{owner[:16]}"
-    kept = shelf(scope, NAME, owner, session, secret, stands_alone=scope == "shared" and body.stands_alone)
+    stands_alone = scope == "shared" and body.stands_alone and not only
+    kept = shelf(scope, NAME, owner, session, secret, stands_alone=stands_alone)
     wanted = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":
         wanted = replace(wanted, no_cache=True)
@@ -44,6 +51,7 @@ async def ask(request: Request, parts: "Parts") -> Reply:
         directives=wanted,
         form=Supervisor(session),
         stream=body.wants_stream(request.header("accept")),
+        only=only,
     )
 
 

@@ -108,6 +108,8 @@ class Chain:
     _shapes: tuple[str, ...] = field(init=False)
     _unwritten_ms: dict[str, float] = field(default_factory=dict)
     """vCPU-milliseconds that are not yet in Redis; an instance that is killed loses them."""
+    _alone: "dict[str, Chain]" = field(default_factory=dict)
+    """Chains of one provider, by its name, as far as they were asked for."""
     _refused: Bounded[tuple[str, ...], int] = field(default_factory=lambda: Bounded(1_000))
     """Until when a provider is not sent a caller's field: it has said to this caller that it does not have it."""
 
@@ -115,6 +117,16 @@ class Chain:
         self._shapes = (keys.SHAPES,) if any(link.budget.layout.windows for link in self.links) else ()
         self.limits.news.forgets.append(self._forget_where)
         self.breakers = tuple(self._breaker(link) for link in self.links)
+
+    def only(self, name: str) -> "Chain | None":
+        """This provider alone, with all that is known of its circuit and budget; None where there is no such one."""
+        for link, breaker in zip(self.links, self.breakers, strict=True):
+            if link.name == name and name not in self._alone:
+                found = Chain((link,), self.circuits, self.limits, self.clock, self.emit, self.safety_failover)
+                found.breakers, found._refused = (breaker,), self._refused
+                found._refusals, found._unwritten_ms = self._refusals, self._unwritten_ms
+                self._alone[name] = found
+        return self._alone.get(name)
 
     def _breaker(self, link: Link) -> Breaker:
         made, visit = Breaker(self.circuits, link.breaker), link.visit

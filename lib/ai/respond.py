@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .failures import Failures
 
 EVENT_STREAM = "text/event-stream"
+ONLY = "X-Guard-Provider"
+"""The header with which an operator names the one provider that may be called."""
 
 type AnswerOutcome = Outcome[Chunk, Answer]
 
@@ -148,21 +150,27 @@ async def guarded(
     form: Format,
     stream: bool,
     failures: "Failures | None" = None,
+    only: str = "",
 ) -> Reply:
     """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem.
 
     ``question`` names the session that the backend is told of, ``shelf`` the one that the answer is kept under.
-    ``failures``: where failures are remembered, and found again without asking anybody.
+    ``failures``: where failures are remembered, and found again without asking anybody. ``only``: the one provider that
+    may be called; what it answers is stored apart from the chain's answers.
     """
+    chain = parts.chain.only(only) if only else parts.chain
+    if chain is None:
+        names = ", ".join(link.name for link in parts.chain.links)
+        raise Problem("invalid_request", f"{ONLY}: there is no provider of this name; use one of {names}.")
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
     subject = subject_of(caller, policy)
     if (refused := await parts.guard.refusal(subject, request.deadline)) is not None:
         return respond(request, refused, form, stream=stream)
-    unable = parts.chain.unable(question, caller.id)
+    unable = chain.unable(question, caller.id)
     if unable and all(unable):
         raise _nobody_can(str(unable[0]))
     try:
-        hashed = hash_of(route, shelf.owner, question, shelf.session)
+        hashed = hash_of(f"{route}#{only}" if only else route, shelf.owner, question, shelf.session)
     except ValueError:
         detail = "numbers must be finite"
         error: FieldError = {"field": "body", "message": detail, "type": "finite_number"}
@@ -183,7 +191,7 @@ async def guarded(
     )
     if failures is not None and not directives.only_if_cached:
         failures.check(call.key, parts.clock.now_ms())
-    source = Asking(parts.chain, question, caller.id, unable)
+    source = Asking(chain, question, caller.id, unable)
     outcome = await parts.guard.handle(call, source, AnswerCodec(whole=not stream))
     try:
         return respond(request, outcome, form, stream=stream)

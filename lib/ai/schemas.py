@@ -126,19 +126,25 @@ class Ask(BaseModel):
     trigger: Literal["submit-message", "regenerate-message"] | None = None
     message_id: Annotated[str | None, Field(alias="messageId")] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_question(cls, given: object) -> object:
+        # Before the fields are looked at: who sent "prompt" should learn of "query", not of a field too many.
+        if isinstance(given, dict) and given.get("query") is None and given.get("messages") is None:
+            raise PydanticCustomError("missing", "query: missing; send query, or messages")
+        return given
+
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if self.trigger is None and self.model_extra:
             # As pydantic says it where a field is forbidden.
             name = next(iter(self.model_extra))
-            raise PydanticCustomError("extra_forbidden", "{name}: Extra inputs are not permitted", {"name": name})
+            raise PydanticCustomError("extra_forbidden", "{name}: not a field of this request", {"name": name})
         if self.query is not None:
             if not self.query.strip():
                 raise PydanticCustomError("blank", "query: there is nothing in it but white space")
         elif self.messages:
             check_last(self.messages)
-        else:
-            raise PydanticCustomError("missing", "query: missing; send query, or messages")
         check_numbers("parameters", self.parameters)
         return self
 

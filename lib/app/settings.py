@@ -7,7 +7,7 @@ how their texts read is in ``base/env.py``.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
-from typing import Any, Self, overload
+from typing import Any, Literal, Self, overload
 
 from .. import policy
 from ..ai.models import Models, parse_aliases
@@ -43,7 +43,7 @@ def setting(names: str, read: Reader[Any], default: str | None = None) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Settings:
-    """Every setting. ``README.md`` describes each; a test compares the two."""
+    """Every setting. ``docs/configuration.md`` describes each; a test compares the two."""
 
     redis_enabled: bool = setting("REDIS_ENABLED", env.flag, "true")
     redis_url: str | None = setting("KV_REST_API_URL UPSTASH_REDIS_REST_URL", env.url)
@@ -56,6 +56,7 @@ class Settings:
     redis_connect_timeout_ms: int = setting("REDIS_CONNECT_TIMEOUT_MS", _MILLIS, "1000")
     redis_cooldown_ms: int = setting("REDIS_COOLDOWN_MS", _MILLIS, "5000")
     redis_slow_ms: int = setting("REDIS_SLOW_MS", _MILLIS, "100")
+    request_slow_ms: int = setting("REQUEST_SLOW_MS", _MILLIS, "10000")
 
     supabase_url: str | None = setting("SUPABASE_URL", env.url)
     supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY SUPABASE_SECRET_KEY", env.supabase_key)
@@ -103,6 +104,9 @@ class Settings:
     alert_error_percent: float = setting("ALERT_ERROR_PERCENT", env.number(0, 100), "1")
     slack_webhook: Secret | None = setting("SLACK_WEBHOOK_URL", env.secret_url)
     alert_webhook: Secret | None = setting("ALERT_WEBHOOK_URL", env.secret_url)
+    alert_webhook_format: Literal["json", "slack", "discord", "teams"] | None = setting(
+        "ALERT_WEBHOOK_FORMAT", env.one_of("json", "slack", "discord", "teams")
+    )
     upstash_email: str | None = setting("UPSTASH_EMAIL", str)
     upstash_api_key: Secret | None = setting("UPSTASH_API_KEY", env.token)
     upstash_api_url: str = setting("UPSTASH_API_URL", env.url, "https://api.upstash.com")

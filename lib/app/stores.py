@@ -10,6 +10,7 @@ from ..base.events import Listener
 from ..breaker.gate import Gate
 from ..breaker.vitals import VitalsPolicy
 from ..ledger.ledger import Ledger
+from ..ledger.recent import Recent
 from ..limits.in_redis import StockLimits
 from ..limits.supabase import Supabase
 from ..limits.supabase_store import SupabaseStore
@@ -36,6 +37,7 @@ def ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
         settings.redis_month_commands,
         settings.redis_month_percents,
         {each.name: each.vcpus for each in settings.providers},
+        Recent(settings.request_slow_ms),
         bills=settings.redis_billed,
     )
 

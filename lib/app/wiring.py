@@ -246,9 +246,14 @@ def _health(settings: "Settings", chain: "Chain", limits: Limits) -> "Health":
 
 
 def _overview(settings: "Settings", chain: "Chain", limits: Limits, ledger: Ledger) -> "Overview":
+    from ..ops.activity import Activity
+    from ..ops.history import History
     from ..ops.overview import Overview
 
-    return Overview(chain, limits, ledger, ledger.thrift, limits.clock, settings.supabase_mb)
+    thrift, clock = ledger.thrift, limits.clock
+    activity = Activity(limits.redis, ledger.recent, thrift, clock)
+    history = History(limits.redis, thrift, clock, settings.chain)
+    return Overview(chain, limits, ledger, thrift, clock, settings.supabase_mb, activity, history)
 
 
 def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClient]", overview: "Overview") -> "Alerts":
@@ -266,4 +271,5 @@ def _alerts(settings: "Settings", limits: Limits, client: "Late[httpx.AsyncClien
         limits.is_out,
         opened(settings.slack_webhook),
         opened(settings.alert_webhook),
+        settings.alert_webhook_format,
     )

@@ -59,6 +59,8 @@ class RequestDone(Event):
     remaining: int | None = None
     saved: Cost | None = None
     """What the answer had cost, where it came from the cache."""
+    attempts: str | None = None
+    """The parts of the source that were called in turn, each with its outcome, where there was more than one."""
     spent_ms: Spent = field(default_factory=Spent)
 
 

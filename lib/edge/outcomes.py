@@ -52,10 +52,12 @@ def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]
     if tightest is not None or request.limit_headers is None:
         notes.mode, notes.remaining = outcome.mode, tightest.remaining if tightest else None
         request.limit_headers = {**headers.rate_limit(outcome.quota, outcome.now_ms), "x-guard-mode": outcome.mode}
-    return {
-        **headers.server_timing(timings),
-        **headers.attempts([(each.name, each.outcome) for each in outcome.attempts]),
-    }
+    if not outcome.attempts:
+        return {**headers.server_timing(timings)}
+    made = headers.attempts([(each.name, each.outcome) for each in outcome.attempts])
+    if len(outcome.attempts) > 1:
+        notes.attempts = made["x-attempts"]
+    return {**headers.server_timing(timings), **made}
 
 
 def answered(request: Request, outcome: Outcome[object, object], result: Answered[object], name: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ TYPE_BASE = "urn:breakwater:problem:"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """A kind of error. ``README.md`` has a row for each; a test compares the two."""
+    """A kind of error. ``docs/api.md`` has a row for each; a test compares the two."""
 
     code: str
     status: int
@@ -104,6 +104,8 @@ class BadSettings(Exception):
 def invalid(error: "ValidationError") -> Problem:
     """What is wrong with a body, field by field."""
     items = error.errors(include_url=False, include_input=False, include_context=False)
+    # What is missing comes first: it explains most of the rest, such as a field under another name.
+    items.sort(key=lambda each: each["type"] != "missing")
     if items[0]["type"] == "json_invalid":
         return Problem("invalid_json", f"Send valid JSON: {items[0]['msg']}.")
     errors = [_field_error(item["loc"], item["msg"], item["type"]) for item in items[:20]]
@@ -111,7 +113,11 @@ def invalid(error: "ValidationError") -> Problem:
     return Problem("invalid_request", detail, errors=errors)
 
 
+_OWN_WORDS = {"Field required": "missing", "Extra inputs are not permitted": "not a field of this request"}
+
+
 def _field_error(loc: tuple[int | str, ...], message: str, kind: str) -> "FieldError":
+    message = _OWN_WORDS.get(message, message)
     # Errors of the model as a whole name their field in front of the message.
     field_name, _, rest = message.partition(": ")
     if not loc and rest:

@@ -38,6 +38,7 @@ class Notes:
     mode: Mode | None = None
     remaining: int | None = None
     saved: Cost | None = None
+    attempts: str | None = None
     spent: Spent = field(default_factory=Spent)
 
 

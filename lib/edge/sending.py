@@ -76,6 +76,7 @@ def report(request: Request, emit: Listener, status: int) -> None:
             mode=notes.mode,
             remaining=notes.remaining,
             saved=notes.saved,
+            attempts=notes.attempts,
             spent_ms=notes.spent,
         )
     )

@@ -13,6 +13,7 @@ An instance that is killed loses what it had not flushed: less than ``LEDGER_FLU
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from ..base.calendar import month_ends_ms, month_of
 from ..base.clock import Clock
@@ -38,15 +39,15 @@ from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
 from . import places, reading, upgrade
 from .bill import billed
-from .counts import Counts, Timed, Totals
-from .places import (
-    PROVIDER_DURATION,
-    Name,
-    known,
-)
+from .counts import Counts
+from .places import Name, known
 from .reading import Reading, Written
-from .requests import count_cost, count_request, observe
+from .recent import Recent
+from .requests import count_provider, count_read, count_request
 from .table import Place, month_starts_ms, months
+
+if TYPE_CHECKING:
+    from .batches import Batch
 
 _MOST_REQUESTS = 1_000
 """Requests that cost no command are flushed after so many at the latest."""
@@ -69,6 +70,7 @@ class _Flush:
     commands: int
     requests: int
     started: float
+    batch: "Batch | None"
 
 
 @dataclass(slots=True)
@@ -82,6 +84,8 @@ class Ledger:
     month_commands: int
     percents: Sequence[int]
     vcpus: Mapping[str, float]
+    recent: Recent = field(default_factory=Recent)
+    """Callers and notable requests, which are written along with the counts now and then."""
     bills: bool = True
     """Whether commands count against the month's allowance."""
     news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=100))
@@ -117,17 +121,19 @@ class Ledger:
 
     def listen(self, event: Event) -> None:
         """Count an event."""
-        totals, timed = self._pending.at(self.clock.now_ms())
+        now_ms = self.clock.now_ms()
+        totals, timed = self._pending.at(now_ms)
         match event:
             case RequestDone():
                 self._requests += 1
                 count_request(event, totals, timed)
+                self.recent.note(event, now_ms)
             case ProviderAsked() | ProviderAnswered() | ProviderFailure():
-                _count_provider(event, totals, timed, self.vcpus)
+                count_provider(event, totals, timed, self.vcpus)
             case StoreFailed(store, _, reason):
                 totals[_store_error(store, reason)] += 1
             case DataRead(family, tier, size):
-                _count_read(known(family, places.FAMILIES), tier, size, totals, timed)
+                count_read(known(family, places.FAMILIES), tier, size, totals, timed)
             case WouldRefuse():
                 totals["refusals", "dry_run"] += 1
             case RedisSlow():
@@ -153,37 +159,43 @@ class Ledger:
     def take(self, least: int | None = None) -> Op[Reading | None] | None:
         """The command that writes all counts, if enough has been counted; 2 on the last day of a month.
 
-        Yields the month as it stands then, or None where the key holds something else.
+        A batch of ``recent`` may go along, as one more command. Yields the month as it stands then, or None where the
+        key holds something else.
         """
         if self.redis is None or self.redis.gate.rests():
             return None
         self._take_back()
         now_ms, now = self.clock.now_ms(), self.clock.monotonic()
-        commands = len(months(now_ms))
-        due = self.flush_commands * self.thrift.step(now_ms).flush * commands
-        if self._commands < (due if least is None else least) and self._requests < _MOST_REQUESTS * commands:
-            if not self._time_is_due(now_ms, now, commands):
-                return None
-            self._pending.at(now_ms)[0][places.TIME_FLUSHES] += commands
+        writes = len(months(now_ms))
+        due = self.flush_commands * self.thrift.step(now_ms).flush * writes
+        by_time = self._commands < (due if least is None else least) and self._requests < _MOST_REQUESTS * writes
+        if by_time and not self._time_is_due(now_ms, now, writes):
+            return None
+        batch = self.recent.take(now_ms)
+        more = [batch.push()] if batch else []
+        if by_time:
+            self._pending.at(now_ms)[0][places.TIME_FLUSHES] += writes + len(more)
         self._flushed_at = now
-        flush = _Flush(self._pending, self._commands, self._requests, now)
+        flush = _Flush(self._pending, self._commands, self._requests, now, batch)
         write = reading.write(flush.counts.places(), now_ms)
         # The commands of a flush are counted like all others, but bring the next flush no nearer.
-        self._pending, self._commands, self._requests = Counts(), -len(write.commands), 0
+        self._pending, self._commands, self._requests = Counts(), -writes - len(more), 0
         self._in_flight.append(flush)
 
         def read(replies: Sequence[Reply]) -> Reading | None:
             try:
-                written = write.read(replies)
+                written = write.read(replies[:writes])
+                pushed = gather(more).read(replies[writes:])
             except UnreadableReply:
                 # The key holds something else. Other commands of the same round trip must not fail because of it.
                 return None
             if flush in self._in_flight:
                 self._in_flight.remove(flush)
                 self._confirm(written, now_ms)
+                self._follow_ups += [each for each in pushed if each is not None]
             return written.reading
 
-        return Op(write.commands, read)
+        return Op((*write.commands, *gather(more).commands), read)
 
     def _time_is_due(self, now_ms: int, now: float, commands: int) -> bool:
         if self._flushed_at is None:
@@ -199,6 +211,8 @@ class Ledger:
             self._in_flight.remove(flush)
             self._commands, self._requests = self._commands + flush.commands, self._requests + flush.requests
             self._pending.add(flush.counts)
+            if flush.batch is not None:
+                self.recent.give_back(flush.batch)
 
     def _confirm(self, written: Written, now_ms: int) -> None:
         self.flushes += 1
@@ -225,22 +239,12 @@ class Ledger:
         step = thrift.step_of(seen.commands, self.month_commands, self.percents)
         if step < before and not lowers:
             step = before
-        quiet = self._time_is_spent(seen, was_quiet=was_quiet)
+        quiet = time_is_spent(seen, self.month_commands * TIME_SHARE, was_quiet=was_quiet)
         if step != before or (step == 0 and quiet != was_quiet):
             self.thrift.set(step, now_ms, quiet=quiet)
             text, lasts_ms = thrift.text_of(step, quiet=quiet), month_ends_ms(now_ms) - now_ms
             self._follow_ups.append(Op((("SET", keys.thrift(seen.month), text, "PX", lasts_ms),), ignored))
         self.news.append(seen)
-
-    def _time_is_spent(self, seen: Reading, *, was_quiet: bool) -> bool:
-        """Whether flushes by time are ahead of the month. Once they are, they rest until they are behind it."""
-        most = self.month_commands * TIME_SHARE
-        burst = min(_BURST, most / 10)
-        begins_ms = month_starts_ms(seen.month)
-        passed = (seen.now_ms - begins_ms) / (month_ends_ms(begins_ms) - begins_ms)
-        # Instances that have not read the text yet may still flush: the last burst is kept for them.
-        allowed = min(most * passed + burst, most - burst)
-        return seen.total(*places.TIME_FLUSHES) >= (max(0.0, allowed - burst) if was_quiet else allowed)
 
     async def settle(self, least: int | None = None) -> None:
         """After a response: flush if it is due. Raises nothing; what fails is tried again later."""
@@ -257,37 +261,21 @@ class Ledger:
 
     async def close(self) -> None:
         """The instance ends: flush what is worth a command."""
+        self.recent.close()
         await self.settle(_LEAST_AT_END)
+
+
+def time_is_spent(seen: Reading, most: float, *, was_quiet: bool) -> bool:
+    """Whether flushes by time, ``most`` a month, are ahead of the month. They then rest until they are behind it."""
+    burst = min(_BURST, most / 10)
+    begins_ms = month_starts_ms(seen.month)
+    passed = (seen.now_ms - begins_ms) / (month_ends_ms(begins_ms) - begins_ms)
+    # Instances that have not read the text yet may still flush: the last burst is kept for them.
+    allowed = min(most * passed + burst, most - burst)
+    return seen.total(*places.TIME_FLUSHES) >= (max(0.0, allowed - burst) if was_quiet else allowed)
 
 
 def _store_error(store: str, reason: str) -> Name:
     if store == "supabase":
         return ("supabase_errors",)
     return ("redis_errors", known(reason.partition(":")[0], places.ERRORS))
-
-
-def _count_read(family: str, tier: str, size: int, totals: Totals, timed: Timed) -> None:
-    totals["data", family, tier] += 1
-    timed["data_reads"] += 1
-    if tier in places.SERVED_TIERS:
-        totals["data_saved_bytes", family] += size
-        timed["data_hits"] += 1
-
-
-def _count_provider(
-    event: ProviderAsked | ProviderAnswered | ProviderFailure, totals: Totals, timed: Timed, vcpus: Mapping[str, float]
-) -> None:
-    name = known(event.provider, places.PROVIDERS)
-    match event:
-        case ProviderAsked():
-            totals["provider_calls", name] += 1
-            timed[f"calls.{name}"] += 1
-        case ProviderAnswered(provider, ms, cost):
-            if cost is not None:
-                count_cost(totals, cost, name)
-            vcpu_ms = round(ms * vcpus.get(provider, 0.0))
-            observe(totals, PROVIDER_DURATION.counts(ms, name))
-            totals["vcpu_ms", name] += vcpu_ms
-            timed["vcpu_ms"] += vcpu_ms
-        case ProviderFailure():
-            totals["provider_failures", name] += 1

@@ -1,14 +1,14 @@
 """What a request counts as: by route, decision, status, store, cache and time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from ..base.cost import Cost
-from ..base.events import Mode, RequestDone
+from ..base.events import Mode, ProviderAnswered, ProviderAsked, ProviderFailure, RequestDone
 from ..base.values import dataclass
 from . import places
 from .counts import Timed, Totals
-from .places import GUARD_DURATION, HTTP_DURATION, REDIS_DURATION, Name, known
+from .places import GUARD_DURATION, HTTP_DURATION, PROVIDER_DURATION, REDIS_DURATION, Name, known
 
 
 def count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
@@ -31,6 +31,8 @@ def count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
         took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
         observe(totals, HTTP_DURATION.counts(took_ms, labels.timed_route))
         timed[done.decision] += 1
+        timed[labels.by_status] += 1
+        timed[labels.by_route] += 1
         timed["request_ms"] += round(took_ms)
 
 
@@ -40,6 +42,9 @@ class _Labels:
 
     counted: tuple[Name, ...]
     timed_route: str | None
+    by_status: str
+    by_route: str
+    """The fields of an hour that it counts in, where ``timed_route`` is given."""
 
 
 @lru_cache(maxsize=256)
@@ -57,7 +62,8 @@ def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str 
         counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
     is_guarded = mode is not None or route != places.OTHER
     is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
-    return _Labels(tuple(counted), route if is_timed else None)
+    by_route = known(route, places.HOURLY_ROUTES)
+    return _Labels(tuple(counted), route if is_timed else None, f"status.{group}", f"route.{by_route}")
 
 
 def count_cost(totals: Totals, cost: Cost, provider: str, prefix: str = "") -> None:
@@ -74,3 +80,35 @@ def observe(totals: Totals, counts: Sequence[tuple[Name, int]]) -> None:
     """Count an observation of a histogram."""
     for name, number in counts:
         totals[name] += number
+
+
+def count_provider(
+    event: ProviderAsked | ProviderAnswered | ProviderFailure,
+    totals: Totals,
+    timed: Timed,
+    vcpus: Mapping[str, float],
+) -> None:
+    """Add a provider's call, answer or failure; ``vcpus`` are those that its answers are computed with."""
+    name = known(event.provider, places.PROVIDERS)
+    match event:
+        case ProviderAsked():
+            totals["provider_calls", name] += 1
+            timed[f"calls.{name}"] += 1
+        case ProviderAnswered(provider, ms, cost):
+            if cost is not None:
+                count_cost(totals, cost, name)
+            vcpu_ms = round(ms * vcpus.get(provider, 0.0))
+            observe(totals, PROVIDER_DURATION.counts(ms, name))
+            totals["vcpu_ms", name] += vcpu_ms
+            timed["vcpu_ms"] += vcpu_ms
+        case ProviderFailure():
+            totals["provider_failures", name] += 1
+
+
+def count_read(family: str, tier: str, size: int, totals: Totals, timed: Timed) -> None:
+    """Add a read of a data route, by where it was served from, and its size in bytes."""
+    totals["data", family, tier] += 1
+    timed["data_reads"] += 1
+    if tier in places.SERVED_TIERS:
+        totals["data_saved_bytes", family] += size
+        timed["data_hits"] += 1

@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from ..base.values import dataclass
 from .judge import Quota, judge
@@ -179,6 +180,8 @@ class Supabase:
         from postgrest import AsyncPostgrestClient
         from postgrest.exceptions import APIError
 
+        from ..base.connecting import why
+
         if self._rpc is None:
             headers = {"apikey": self.key}
             if self.key.count(".") == 2:
@@ -194,7 +197,7 @@ class Supabase:
         except (TimeoutError, httpx.TimeoutException) as e:
             raise SupabaseDown("timeout", type(e).__name__) from e
         except httpx.HTTPError as e:
-            raise SupabaseDown("connection", type(e).__name__) from e
+            raise SupabaseDown("connection", why(e, urlsplit(self.url).hostname)) from e
         except APIError as e:
             raise SupabaseDown(_kind(e.code or "", e.message or ""), f"code {e.code}: {(e.message or '')[:200]}") from e
         return response.data

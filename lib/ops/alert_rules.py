@@ -89,7 +89,7 @@ def of_event(event: Event, at_ms: Sequence[int], thresholds: Thresholds) -> Aler
 
 _STEPS = (
     "",
-    "Refusals are now remembered for longer, and counts are flushed less often.",
+    "Counts are now flushed less often, and the page reads them less often.",
     "Answers are no longer refreshed in the background either.",
     "Limits now come from Supabase, and Redis is not used until the month ends.",
 )

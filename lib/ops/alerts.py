@@ -4,10 +4,11 @@ What is worth an alert is decided in ``alert_rules.py``.
 """
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..base.bounded import Bounded
 from ..base.calendar import month_of
@@ -15,21 +16,26 @@ from ..base.clock import Clock
 from ..base.events import Alerted, Event, Listener, WebhookFailed
 from ..base.values import dataclass
 from ..ledger.allowances import Allowance
+from ..ledger.capped import Capped
 from ..ledger.places import Name
 from ..ledger.reading import Reading, expire_new, set_totals
 from ..limits.supabase import SupabaseDown
 from ..limits.supabase_store import SupabaseStore
 from ..limits.window import DAY_MS, window
+from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Op, Reply, as_text, ignored
+from ..redis.op import Op, Reply, as_text, gather, ignored, join
 from ..redis.store import RedisStore
 from . import alert_rules as rules
+from .alert_formats import Format, body_of, format_of
 from .alert_rules import Alert, Thresholds
 
 if TYPE_CHECKING:
     import httpx
 
 _TIMEOUT_S = 2.0
+LIST = Capped(keys.ALERTS, 100, 70 * 86_400)
+"""The last alerts that were sent, each as JSON."""
 
 
 @dataclass(slots=True)
@@ -47,11 +53,15 @@ class Alerts:
     """Whether Redis gave this instance's last request no reply."""
     slack: str | None = None
     webhook: str | None = None
+    webhook_format: Format | None = None
+    """What ``webhook`` takes; None: what its host says."""
     _seen_ms: dict[type[Event], deque[int]] = field(default_factory=dict)
     """When events of each kind came lately."""
     _queue: list[Alert] = field(default_factory=list)
     _sent_s: dict[Name, int] = field(default_factory=dict)
     """When alerts were sent, as far as it is not in Redis."""
+    _listed: deque[str] = field(default_factory=lambda: deque(maxlen=LIST.cap))
+    """Alerts that were sent and are not in the list yet; no more than it keeps."""
     _settled: Bounded[str, bool] = field(default_factory=lambda: Bounded(200))
     """Alerts that this instance knows to have been sent in their period, by it or by another."""
 
@@ -90,18 +100,22 @@ class Alerts:
             self._settled.drop(alert.key)
             return
         self._sent_s[alert.kind.counter(alert.about)] = alert.at_ms // 1000
+        self._listed.append(json.dumps({"kind": alert.kind.label, "about": alert.about, "at": alert.at_ms // 1000}))
 
     async def _note(self) -> None:
         """Write down when alerts were sent; later, while Redis is out."""
         now_ms = self.clock.now_ms()
         month = month_of(now_ms)
-        number = await self._on_redis(set_totals(self._sent_s, month))
-        if number is None:
+        listed = gather([LIST.push(each) for each in self._listed])
+        found = await self._on_redis(join(set_totals(self._sent_s, month), listed))
+        if found is None:
             return
+        number, pushed = found
         self._sent_s = {}
-        expiring = expire_new({month: number}, now_ms)
-        if expiring.commands:
-            await self._on_redis(expiring)
+        self._listed.clear()
+        for each in (expire_new({month: number}, now_ms), *pushed):
+            if each is not None and each.commands:
+                await self._on_redis(each)
 
     async def _is_first(self, alert: Alert) -> bool:
         """Whether it is the first in its period: by Redis, else by Supabase's limits, else as far as we know."""
@@ -137,34 +151,19 @@ class Alerts:
         """Whether any receiver has taken it, if there is one."""
         from . import webhook
 
-        bodies = (
-            ("slack", self.slack, {"text": f"{_SIGNS[alert.severity]} Breakwater: {alert.text}"}),
-            ("webhook", self.webhook, _body(alert)),
+        receivers: tuple[tuple[Literal["slack", "webhook"], str | None, Format | None], ...] = (
+            ("slack", self.slack, "slack"),
+            ("webhook", self.webhook, self.webhook_format),
         )
         taken, failed = 0, 0
-        for to, url, body in bodies:
+        for to, url, form in receivers:
             if url is None:
                 continue
             try:
-                await webhook.post(self.client(), url, body)
+                await webhook.post(self.client(), url, body_of(alert, form or format_of(url)))
             except webhook.WebhookDown as e:
-                self.emit(WebhookFailed("slack" if to == "slack" else "webhook", str(e)))
+                self.emit(WebhookFailed(to, str(e)))
                 failed += 1
             else:
                 taken += 1
         return taken > 0 or not failed
-
-
-_SIGNS = {"info": ":white_check_mark:", "warning": ":warning:", "critical": ":rotating_light:"}
-
-
-def _body(alert: Alert) -> dict[str, object]:
-    return {
-        "source": "breakwater",
-        "kind": alert.kind.label,
-        "about": alert.about,
-        "severity": alert.severity,
-        "text": alert.text,
-        "at": alert.at_ms // 1000,
-        "period": alert.period,
-    }

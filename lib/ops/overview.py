@@ -10,29 +10,21 @@ from ..base.clock import Clock
 from ..base.events import Mode
 from ..base.values import dataclass
 from ..breaker.circuit import Circuit
-from ..edge.replies import (
-    AlertBody,
-    AllowanceBody,
-    CircuitBody,
-    HitRateBody,
-    OverviewBody,
-    ProviderCostBody,
-    QuantilesBody,
-    SliceBody,
-)
 from ..ledger import allowances, places
 from ..ledger import reading as readings
 from ..ledger.allowances import Allowance
 from ..ledger.ledger import Ledger
-from ..ledger.places import AlertKind, Histogram, Name
+from ..ledger.places import Name
 from ..ledger.reading import Reading
-from ..ledger.table import TOTALS, last_five_minutes, last_hours
+from ..ledger.table import TOTALS
 from ..limits.limiter import Limits
 from ..lookup import Lookup, both
 from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import join
 from ..redis.thrift import Thrift
+from .activity import Activity
+from .history import History
 
 _READ_S = 2.0
 
@@ -54,6 +46,8 @@ class Snapshot:
     mode: Mode
     thrift: int
     ledger: Sequence[Allowance]
+    flush_commands: int
+    """After how many commands an instance adds its counts to the ledger, at the present thrift step."""
     providers: Sequence[tuple[str, bool]] = ()
     """The configured providers that have a place in the ledger, and whether ``AI_PRICES`` has a price of theirs."""
 
@@ -68,6 +62,8 @@ class Overview:
     thrift: Thrift
     clock: Clock
     supabase_mb: int | None
+    activity: Activity
+    history: History
     fresh_s: int | None = None
     """How long a reading is reused, instead of the thrift step's own time."""
     _last: tuple[int, int, Reading] | None = None
@@ -107,6 +103,7 @@ class Overview:
             self._mode(now_ms),
             self.thrift.number(now_ms),
             found,
+            self.counts.flush_commands * self.thrift.step(now_ms).flush,
             [(each, self.chain.prices.has(each)) for each, _ in circuits if each in places.PROVIDERS],
         )
 
@@ -142,149 +139,6 @@ class Overview:
         self.thrift.seen(thrift, now_ms)
         self._used = {link.name: used for link, used in zip(self.chain.links, view.used, strict=True)}
         self._last = (now_ms, self.counts.flushes, reading)
-
-
-# JSON for the page
-
-
-def body(snapshot: Snapshot) -> OverviewBody:
-    """The snapshot as JSON."""
-    reading = snapshot.reading
-    hours, fives = last_hours(reading.now_ms), last_five_minutes(reading.now_ms)
-    by_hour = {name: reading.by_hour(name) for name in places.HOUR_FIELDS}
-    by_five = {name: reading.by_five_minutes(name) for name in places.FIVE_MINUTE_FIELDS}
-    hour, day = {k: sum(v) for k, v in by_five.items()}, {k: sum(v) for k, v in by_hour.items()}
-    cached_hour = sum(by_hour["cached"][-2:])
-    answered_hour = sum(sum(by_hour[name][-2:]) for name in ("serve", "compute"))
-    alerts: list[AlertBody] = [
-        {"kind": kind.label, "about": about, "at": at}
-        for kind in AlertKind
-        for about in kind.abouts
-        if (at := reading.total(*kind.counter(about)))
-    ]
-    redis_by_hour = zip(by_hour["redis_us"], by_hour["redis_timed"], strict=True)
-    return {
-        "at": snapshot.at_ms // 1000,
-        "source": snapshot.source,
-        "freshFor": snapshot.fresh_s,
-        "mode": snapshot.mode,
-        "thrift": snapshot.thrift,
-        "allowances": [_allowance(each) for each in snapshot.ledger],
-        "hour": [_slice(at, by_five, place) for place, at in enumerate(fives)],
-        "day": [_slice(at, by_hour, place) for place, at in enumerate(hours)],
-        "hitRate": {
-            "hour": _share(cached_hour, answered_hour),
-            "day": _share(day["cached"], day["serve"] + day["compute"]),
-        },
-        "errorRate": _failed(hour, day),
-        "latency": {
-            "request": quantiles(reading, places.HTTP_DURATION, [(route,) for route in places.TIMED_ROUTES]),
-            "redis": quantiles(reading, places.REDIS_DURATION),
-            "guard": quantiles(reading, places.GUARD_DURATION),
-            "redisByHour": [round(us / timed / 1000, 2) if timed else None for us, timed in redis_by_hour],
-        },
-        "costs": [_cost(snapshot, name, priced=priced) for name, priced in snapshot.providers],
-        "circuits": [_circuit(name, circuit) for name, circuit in snapshot.circuits],
-        "alerts": sorted(alerts, key=lambda each: -each["at"]),
-    }
-
-
-def _allowance(each: Allowance) -> AllowanceBody:
-    found: AllowanceBody = {
-        "service": each.service,
-        "unit": each.unit,
-        "period": each.period,
-        "limit": each.limit,
-        "used": each.used if each.known else None,
-        "left": each.left if each.known else None,
-        "percent": round(each.share * 100, 1) if each.known else None,
-        "resetsAt": _seconds(each.resets_at_ms),
-        "runsOutAt": _seconds(each.runs_out_at_ms),
-        "source": each.source,
-    }
-    if each.as_of_ms is not None:
-        found["asOf"] = each.as_of_ms // 1000
-    return found
-
-
-def _cost(snapshot: Snapshot, provider: str, *, priced: bool) -> ProviderCostBody:
-    """What a provider's answers cost; unknown where this instance has no reading of Redis."""
-    known = snapshot.source != "instance"
-
-    def total(name: str) -> int | None:
-        return snapshot.reading.total(name, provider) if known else None
-
-    def amount(name: str) -> float | None:
-        return snapshot.reading.total(name, provider) / 1_000_000 if known and priced else None
-
-    return {
-        "provider": provider,
-        "tokensIn": total("tokens_in"),
-        "tokensOut": total("tokens_out"),
-        "tokensCached": total("tokens_cached"),
-        "amount": amount("cost_micros"),
-        "savedTokensIn": total("saved_tokens_in"),
-        "savedTokensOut": total("saved_tokens_out"),
-        "savedTokensCached": total("saved_tokens_cached"),
-        "savedAmount": amount("saved_cost_micros"),
-    }
-
-
-def _slice(at_ms: int, by: Mapping[str, Sequence[int]], place: int) -> SliceBody:
-    return {
-        "at": at_ms // 1000,
-        "serve": by["serve"][place],
-        "compute": by["compute"][place],
-        "refuse": by["refuse"][place],
-        "fail": by["fail"][place],
-    }
-
-
-def _failed(hour: Mapping[str, int], day: Mapping[str, int]) -> HitRateBody:
-    of = ("serve", "compute", "fail")
-    return {
-        "hour": _share(hour["fail"], sum(hour[name] for name in of)),
-        "day": _share(day["fail"], sum(day[name] for name in of)),
-    }
-
-
-def _share(part: int, whole: int) -> float | None:
-    return round(part / whole, 4) if whole else None
-
-
-def _seconds(at_ms: int | None) -> int | None:
-    return None if at_ms is None else at_ms // 1000
-
-
-def _circuit(provider: str, circuit: Circuit) -> CircuitBody:
-    closed = circuit.state == "closed"
-    return {
-        "provider": provider,
-        "state": circuit.state,
-        "failures": circuit.failures,
-        "reason": circuit.reason,
-        "since": None if closed else circuit.since_ms // 1000,
-        "until": None if closed else circuit.until_ms // 1000,
-    }
-
-
-def quantiles(reading: Reading, histogram: Histogram, labels: Sequence[tuple[str, ...]] = ((),)) -> QuantilesBody:
-    """Median and p95, from the buckets of all ``labels`` together."""
-    rows = [[reading.total(*name) for name in histogram.names(*each)[:-1]] for each in labels]
-    buckets = [sum(column) for column in zip(*rows, strict=True)]
-    return {"p50": _quantile(histogram.bounds_ms, buckets, 0.5), "p95": _quantile(histogram.bounds_ms, buckets, 0.95)}
-
-
-def _quantile(bounds_ms: Sequence[float], buckets: Sequence[int], share: float) -> float | None:
-    """Where a share of the observations lies, evenly spread within a bucket; the last bound for what is beyond it."""
-    wanted, below, low = share * sum(buckets), 0, 0.0
-    if not wanted:
-        return None
-    for bound, count in zip(bounds_ms, buckets, strict=False):
-        if below + count >= wanted:
-            return round(low + (bound - low) * (wanted - below) / count, 2)
-        below, low = below + count, bound
-    return float(bounds_ms[-1])
 
 
 def named(reading: Reading, name: str) -> list[tuple[Name, int]]:

@@ -142,6 +142,12 @@ def alert(kind: str, about: str, period: str) -> str:
     return f"alert:{kind}:{quote(about, safe='')}:{period}"
 
 
+RECENT = "recent"
+"""What the instances saw lately: their busiest callers by hash, and their notable requests (``ledger/batches.py``)."""
+
+ALERTS = "alerts"
+"""The last alerts that were sent (``ops/alerts.py``)."""
+
 EPOCH_ALL = "epoch:2"
 """The epoch of every stored value there is. The number names the scheme: release 0.1 counted its epochs."""
 

@@ -14,6 +14,7 @@ from dataclasses import field
 
 import httpcore
 
+from ..base.connecting import why
 from ..base.encode import to_json
 from ..base.values import dataclass
 from .errors import Kind, RedisDown, is_quota, refused
@@ -123,7 +124,7 @@ class Upstash:
         except (TimeoutError, httpcore.TimeoutException) as e:
             raise RedisDown("timeout", type(e).__name__) from e
         except (httpcore.NetworkError, httpcore.ProtocolError) as e:
-            raise RedisDown("connection", type(e).__name__) from e
+            raise RedisDown("connection", why(e, self._url.host.decode())) from e
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -5,85 +5,28 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
+import anyio
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import redis
 from anyio import to_thread
+from dotenv import dotenv_values
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
+from dev.serve import ThreadedServer
 from dev.stack import Stack, StackError
+from dev.started import ROOT, Command, command, until_ready
 
-ROOT = Path(__file__).parents[2]
-# What a developer's own environment may name, and these tests must not reach.
-NAMED = (
-    "KV_REST_API_URL",
-    "UPSTASH_REDIS_REST_URL",
-    "SUPABASE_URL",
-    "CLOUD_RUN_AI_URL",
-    "REDIS_ENABLED",
-    "REDIS_URL",
-    "REDIS",
-    "DATABASE_URL",
-)
 EXTERNAL = {
     "KV_REST_API_URL": "https://redis.example",
     "SUPABASE_URL": "https://supabase.example",
     "CLOUD_RUN_AI_URL": "https://ai.example",
 }
-
-
-@dataclass
-class Command:
-    """`python -m dev`, and what it has printed until `ready`."""
-
-    process: subprocess.Popen[str]
-    data: Path
-    printed: list[str]
-
-    @property
-    def url(self) -> str:
-        """Where it serves the project."""
-        return next(line.split()[-1] for line in self.printed if line.startswith("API "))
-
-
-@contextmanager
-def command(data: Path, **environ: str) -> Iterator[Command]:
-    """Start the command in a process group of its own, as a terminal does, and end it with the block."""
-    env = {name: value for name, value in os.environ.items() if name not in NAMED}
-    with subprocess.Popen(
-        [sys.executable, "-m", "dev", "--data", str(data)],
-        cwd=ROOT,
-        env={**env, "PORT": "0", **environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        watchdog = threading.Timer(120, process.kill)
-        watchdog.start()
-        try:
-            yield Command(process, data, [])
-        finally:
-            watchdog.cancel()
-            process.terminate()  # not kill: a PostgreSQL would stay behind
-            process.communicate(timeout=60)
-
-
-def until_ready(running: Command) -> None:
-    assert running.process.stdout is not None
-    for line in running.process.stdout:
-        running.printed.append(line.rstrip("\n"))
-        if line == "ready\n":
-            return
-    raise AssertionError(f"it ended before it was ready: {running.process.communicate()}")
 
 
 def servers_of(running: Command) -> list[psutil.Process]:
@@ -102,6 +45,13 @@ def to_copy(running: Command) -> tuple[str, str]:
     curl, silent, url, *_, body = shlex.split(line)
     assert (curl, silent, json.loads(body)["query"]) == ("curl", "-s", "which disk is fullest?")
     return url, body
+
+
+async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
+    """A provider that speaks OpenAI's protocol."""
+    choice = {"message": {"role": "assistant", "content": "from Groq"}, "finish_reason": "stop"}
+    if scope["type"] == "http":
+        await JSONResponse({"model": "m", "choices": [choice]})(scope, receive, send)
 
 
 def alive(process: psutil.Process) -> bool:
@@ -146,7 +96,63 @@ def test_names_what_it_does_not_start(tmp_path: Path) -> None:
         rows = [line.split() for line in running.printed]
         assert ["Redis", "off", "-", "-"] in rows
         assert ["Supabase", "external", "-", "https://supabase.example"] in rows
+        assert "- warning: SUPABASE_URL: the host supabase.example cannot be found" in running.printed
         assert servers_of(running) == []
+
+
+def test_the_example_of_settings_works_as_it_is(tmp_path: Path) -> None:
+    """Whoever copies .env.example and fills in nothing has everything embedded."""
+    given = {name: value or "" for name, value in dotenv_values(ROOT / ".env.example").items()}
+    with command(tmp_path, **given) as running:
+        until_ready(running)
+        assert sum(" embedded " in line for line in running.printed) == 4
+        assert [line for line in running.printed if "warning" in line] == []
+
+
+def test_a_providers_key_is_used(tmp_path: Path) -> None:
+    """With a key in the environment that provider answers, and no embedded backend is started in its place."""
+    with ThreadedServer(chat_completions) as provider:
+        given = {"GROQ_API_KEY": "key", "GROQ_BASE_URL": provider.url}
+        with command(tmp_path, REDIS_ENABLED="false", SUPABASE_URL="http://127.0.0.1:9", **given) as running:
+            until_ready(running)
+            assert ["AI", "backend", "external", "groq", "-"] in [line.split() for line in running.printed]
+            url, body = to_copy(running)
+            reply = httpx.post(url, content=body, headers={"content-type": "application/json"}).json()
+    assert (reply["answer"], reply["provider"]) == ("from Groq", "groq")
+
+
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [
+        ({"KV_REST_API_URL": "redis.example"}, "KV_REST_API_URL: must be a URL"),
+        ({"GEMINI_API_KEY": "k", "GEMINI_LIMITS": "many"}, "GEMINI_LIMITS: "),
+        ({"AI_PROVIDERS": "groq"}, "GROQ_API_KEY: missing, while AI_PROVIDERS names groq"),
+        ({**EXTERNAL, "KV_REST_API_TOKEN": "t", "RATELIMIT_HEALTH": "often"}, "RATELIMIT_HEALTH: not a limit"),
+    ],
+    ids=["a store", "a budget", "a provider without its key", "a route's own limit"],
+)
+def test_settings_are_checked_before_it_is_ready(tmp_path: Path, environ: dict[str, str], fault: str) -> None:
+    """It ends with every fault by its variable's name, and never says that it is ready."""
+    with command(tmp_path, **EXTERNAL | environ) as running:
+        out, err = running.process.communicate()
+    assert running.process.returncode == 1
+    assert "error: these settings cannot be used:" in err
+    assert f"\n  {fault}" in err
+    assert "ready" not in out.splitlines()
+
+
+def test_the_token_stays_the_same(tmp_path: Path) -> None:
+    """A second start shows the first one's token; the file is for its owner alone. One of your own wins."""
+    tokens = []
+    for environ in ({}, {}, {"ADMIN_TOKEN": "a-token-of-my-own-choice"}):
+        with command(tmp_path, REDIS_ENABLED="false", SUPABASE_URL="http://127.0.0.1:9", **environ) as running:
+            until_ready(running)
+            (line,) = [line for line in running.printed if "its token is" in line]
+            tokens.append(line.split()[-1])
+    assert tokens[0] == tokens[1] == (tmp_path / "admin-token").read_text()
+    assert len(tokens[0]) >= 20
+    assert tokens[2] == "a-token-of-my-own-choice"
+    assert (tmp_path / "admin-token").stat().st_mode & 0o077 == 0
 
 
 def test_busy_port(tmp_path: Path) -> None:
@@ -175,9 +181,17 @@ def test_senseless_port(tmp_path: Path, port: str) -> None:
 async def test_keeps_its_directory_to_itself(tmp_path: Path) -> None:
     """A second stack on the same data is refused, until the first has ended."""
     async with Stack.start(EXTERNAL, tmp_path):
-        with pytest.raises(StackError, match="another local stack"):
+        with pytest.raises(StackError, match="another local stack") as refused:
             async with Stack.start(EXTERNAL, tmp_path):
                 pass
+        stop, beside = (line.partition(": ")[2] for line in str(refused.value).splitlines())
+        assert stop.endswith(f"kill {os.getpid()}")
+        # What it names works: the target takes both variables, and starts a stack on data of its own.
+        dry = await anyio.run_process([*shlex.split(beside), "--dry-run"], cwd=ROOT)
+        *_, named, data = shlex.split(dry.stdout.decode().splitlines()[-1])
+        assert named == "--data"
+        async with Stack.start(EXTERNAL, Path(data)):
+            pass
     async with Stack.start(EXTERNAL, tmp_path):
         pass
 

@@ -34,6 +34,7 @@ from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 PATH = "/api/ai/supervisor"
+CHAT = "/api/v1/chat/completions"
 
 
 # ---------------------------------------------------------------- errors
@@ -92,6 +93,25 @@ async def test_client_error(
     assert (rig.upstash.requests(), rig.script.asked) == (2, 0)
     assert reply.headers["x-ratelimit-remaining"] == "9"
     assert instance.seen(Crashed) == []
+
+
+MISSING = {
+    "another-name": (PATH, {"prompt": "cpu?"}, "query: missing; send query, or messages"),
+    "another-name-and-session": (PATH, {"sessionId": 5, "text": "cpu?"}, "query: missing; send query, or messages"),
+    "empty-ones": (PATH, {"query": None, "messages": None}, "query: missing; send query, or messages"),
+    "a-role": (PATH, {"messages": [{"text": "cpu?", "content": 5}]}, "messages.0.role: missing; "),
+    "a-field-too-many": (PATH, {"query": "cpu?", "temperature": 1}, "temperature: not a field of this request"),
+    "a-model": (CHAT, {"messages": [], "stream": "maybe"}, "model: missing; "),
+    "everything": (CHAT, {"prompt": "cpu?", "stream": "maybe"}, "model: missing; messages: missing; stream: "),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "expected"), MISSING.values(), ids=MISSING)
+async def test_what_is_missing_comes_first(rig: Rig, path: str, body: dict[str, Any], expected: str) -> None:
+    """Whoever sends a field under another name learns which one is meant, before what else is wrong."""
+    problem = (await rig.instance().http.post(path, json=body)).json()
+    detail = problem["detail"] if path == PATH else problem["error"]["message"]
+    assert detail.startswith(expected)
 
 
 NO_NUMBERS = {

@@ -43,8 +43,8 @@ async def fine(request: Request, parts: Parts) -> Reply:
 
 # ---------------------------------------------------------------- the table
 
-README = (ROOT / "README.md").read_text()
-README_ROWS = re.findall(r"^\| [^|]*`/api/[^|]+ \| ([^|]+) \| `(RATELIMIT_\w+)` \|$", README, re.M)
+PAGE = (ROOT / "docs" / "api.md").read_text()
+ROWS = re.findall(r"^\| [^|]*`/api/[^|]+ \| ([^|]+) \| `(RATELIMIT_\w+)` \|$", PAGE, re.M)
 PATHS = {
     "RATELIMIT_AI_SUPERVISOR": [AI],
     "RATELIMIT_AI": ["/api/ai/other", "/api/ai/a/b", "/api/v1/chat/completions"],
@@ -52,12 +52,12 @@ PATHS = {
     "RATELIMIT_DATA": ["/api/data", "/api/cache/menu/1", "/api/rankings/demo/kim"],
     "RATELIMIT_API": ["/api/new", "/api/cache", "/api/ai", "/api/v1", "/api/serversx", "/api/AI/other", "/elsewhere"],
 }
-"""Paths that each row of the README's table is about."""
+"""Paths that each row of the table of docs/api.md is about."""
 
 
-def test_the_table_of_the_readme_is_the_one_that_holds() -> None:
-    """The README's words for each limit are those of the code."""
-    written = {variable: limit.replace(" a ", "/").replace(", ", ",") for limit, variable in README_ROWS}
+def test_the_table_of_the_documents_is_the_one_that_holds() -> None:
+    """The words of docs/api.md for each limit are those of the code."""
+    written = {variable: limit.replace(" a ", "/").replace(", ", ",") for limit, variable in ROWS}
     assert written == {group.variable: group.default for group in GROUPS}
 
 
@@ -94,8 +94,8 @@ async def test_a_request_costs_two_commands(rig: Rig) -> None:
     assert (first, next_one) == ([3, 2], [2, 1])
 
 
-UNLIMITED_PATHS = {"/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/overview"}
-UNLIMITED_PATHS |= {"/api/ai/supervisor/[id]/stream", "/api/cache/invalidate", "/api/cache/stats"}
+UNLIMITED_PATHS = {"/api/health", "/api/cron/daily", "/api/admin", "/api/metrics", "/api/ai/supervisor/[id]/stream"}
+UNLIMITED_PATHS |= {"/api/overview", "/api/history", "/api/activity", "/api/cache/invalidate", "/api/cache/stats"}
 """Health is polled, and so is the stream to resume; the others take a token, and only a wrong one counts."""
 
 

@@ -87,7 +87,8 @@ def hosted(
 ) -> Declaration:
     """An API of OpenAI's protocol, under the usual names: ``{NAME}_API_KEY``, ``_MODEL``, ``_BASE_URL``, ``_LIMITS``.
 
-    ``key`` has further names of the key's variable, ``limits`` the budget of its free plan, ``more`` further variables.
+    ``key`` has further names of the key's variable, ``limits`` the budget of its free plan, or one that a day of a paid
+    key may cost without anybody having thought about it, ``more`` further variables.
     """
     prefix = name.upper().replace("-", "_")
     variables: dict[str, Variable[Any]] = {
@@ -148,6 +149,8 @@ PROVIDERS = (
         4,
         model="gpt-4o-mini",
         url="https://api.openai.com/v1",
+        # No free plan ends here by itself: whatever is let through is paid for.
+        limits="1000/day,200000 tokens/day",
         more={
             "dialect": Variable(("OPENAI_DIALECT",), env.one_of(*DIALECTS)),
             "omit": Variable(("OPENAI_OMIT",), env.items, ""),

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import httpx
 from pydantic_core import from_json
 
+from ...base.connecting import why
 from ...base.encode import to_json
 from ...base.values import dataclass
 from ...pieces import Delta
@@ -76,7 +77,8 @@ async def exchange(
         raise ProviderFailed("timeout", "no connection was free", went_out=False, fault="ours") from e
     except (httpx.ConnectError, httpx.ConnectTimeout) as e:
         kind: Kind = "connection" if isinstance(e, httpx.ConnectError) else "timeout"
-        raise ProviderFailed(kind, f"{type(e).__name__}, with {budget_s:.1f} s to answer", went_out=False) from e
+        reason = why(e, e.request.url.host)
+        raise ProviderFailed(kind, f"{reason}, with {budget_s:.1f} s to answer", went_out=False) from e
     except (TimeoutError, httpx.TimeoutException) as e:
         raise ProviderFailed("timeout", f"{type(e).__name__}, with {budget_s:.1f} s to answer") from e
     except (httpx.LocalProtocolError, UnicodeEncodeError):

@@ -10,10 +10,12 @@ from lib.ai.providers.registry import PROVIDERS, Declaration, hosted
 from lib.app.settings import Settings
 from lib.base.http import new_client
 from lib.limits.grammar import parse_budget
+from lib.limits.window import DAY_MS
 
 STORE = {"REDIS_ENABLED": "false"}
 EVERYBODY = {"CLOUD_RUN_AI_URL": "https://a", "GEMINI_API_KEY": "b", "GROQ_API_KEY": "c", "OPENAI_API_KEY": "d"}
 DECLARED = [pytest.param(each, id=each.name) for each in PROVIDERS]
+HOSTED = [pytest.param(each, id=each.name) for each in PROVIDERS if "model" in each.variables]
 
 
 def test_places_in_the_ledger() -> None:
@@ -84,8 +86,21 @@ def test_limits_as_set_and_as_declared() -> None:
         parse_budget("off"),
         parse_budget("9/minute,225/day@America/Los_Angeles"),
         parse_budget("7/minute"),
-        parse_budget("off"),
+        parse_budget("1000/day,200000 tokens/day"),
     ]
+
+
+@pytest.mark.parametrize(
+    "declared", [each for each in PROVIDERS if "model" in each.variables], ids=lambda each: each.name
+)
+def test_a_key_has_a_budget_by_default(declared: Declaration) -> None:
+    """Whoever sets a key and nothing else cannot be billed without end: each day has a limit. ``off`` takes it away."""
+    (limited,) = Settings.from_env({**STORE, declared.needed.name: "key"}).providers
+    assert [each.name for each in limited.limits.windows if each.length_ms == DAY_MS] != []
+    (unlimited,) = Settings.from_env(
+        {**STORE, declared.needed.name: "key", declared.variables["limits"].name: "off"}
+    ).providers
+    assert unlimited.limits.windows == ()
 
 
 def test_the_names_of_dialects() -> None:

@@ -1,0 +1,122 @@
+"""Batches: who calls most, and which requests went wrong, as one instance has seen it, and as the page reads it.
+
+A *batch* is what one instance has seen since its last batch: its busiest callers by hash, and its notable requests
+(failed, slow, failed over). It is one item of a capped list, so that it costs one command. No batch holds an
+address, a question or an answer.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, field, fields
+from typing import Literal
+
+from ..base.events import RequestDone
+from ..base.values import dataclass
+from ..redis import keys
+from ..redis.op import Op
+from .callers import Callers
+from .capped import Capped
+
+NOTABLE = 50
+"""So many notable requests are kept, in an instance and on the page."""
+_CALLERS = 20
+"""So many callers of a batch are written."""
+_LONGEST_TEXT = 200
+
+RECENT = Capped(keys.RECENT, 200, 30 * 86_400)
+
+type Kind = Literal["failed", "failed_over", "slow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Notable:
+    """One request that somebody may want to look at. Times in seconds since the epoch and in milliseconds."""
+
+    at: int
+    kind: Kind
+    route: str
+    status: int
+    reason: str
+    ms: int
+    request: str
+    """Its id, which the log has as well."""
+    caller: str = ""
+    provider: str = ""
+    cache: str = ""
+    attempts: str = ""
+    """Which providers were called in turn, where the first one did not answer."""
+
+
+def notable(done: RequestDone, slow_ms: float, now_ms: int) -> Notable | None:
+    """What is worth a look: a failure, an answer of another provider than the first, a slow reply; no refusals."""
+    spent = done.spent_ms
+    took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
+    if done.decision == "fail" or done.status == 500:
+        kind: Kind = "failed"
+    elif done.decision in ("refuse", "client_left"):
+        return None
+    elif done.attempts:
+        kind = "failed_over"
+    elif took_ms >= slow_ms:
+        kind = "slow"
+    else:
+        return None
+    return Notable(
+        now_ms // 1000,
+        kind,
+        done.route,
+        done.status,
+        done.reason[:_LONGEST_TEXT],
+        round(took_ms),
+        done.request_id,
+        done.caller or "",
+        done.provider or "",
+        done.cache or "",
+        (done.attempts or "")[:_LONGEST_TEXT],
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """What one instance has seen; ``at_ms`` is when it was written."""
+
+    at_ms: int = 0
+    callers: Callers = field(default_factory=Callers)
+    requests: deque[Notable] = field(default_factory=lambda: deque(maxlen=NOTABLE))
+
+    def text(self) -> str:
+        """As an item of the list."""
+        found = [asdict(each) for each in self.requests]
+        return json.dumps({"at": self.at_ms, "callers": dict(self.callers.top(_CALLERS)), "notable": found})
+
+    def push(self) -> Op[Op[None] | None]:
+        """Write it: 1 command. Yields what the list needs next, if anything."""
+        return RECENT.push(self.text())
+
+
+def parse(text: str) -> Batch | None:
+    """Read an item of the list; None where it is none of ours."""
+    try:
+        found = json.loads(text)
+        batch = Batch(int(found["at"]), Callers(counts={str(k): int(n) for k, n in found["callers"].items()}))
+        known = {each.name for each in fields(Notable)}
+        batch.requests.extend(Notable(**{k: v for k, v in each.items() if k in known}) for each in found["notable"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return batch
+
+
+def busiest(batches: Iterable[Batch], most: int) -> list[tuple[str, int]]:
+    """The callers with the most calls in all batches together."""
+    together = Callers(size=100_000)
+    for each in batches:
+        for caller, calls in each.callers.counts.items():
+            together.add(caller, calls)
+    return together.top(most)
+
+
+def latest(batches: Sequence[Batch]) -> list[Notable]:
+    """The last notable requests of all batches, newest first; each once."""
+    found = {(each.request, each.at): each for batch in batches for each in batch.requests}
+    return sorted(found.values(), key=lambda each: -each.at)[:NOTABLE]

@@ -1,0 +1,75 @@
+"""What this instance has seen of callers and notable requests, until it is written along with the ledger's counts."""
+
+from collections import deque
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+from ..base.events import RequestDone
+from ..base.values import dataclass
+
+if TYPE_CHECKING:
+    from .batches import Batch
+
+EVERY = 8
+"""Callers alone are written with one flush in so many: 0.2 % of the commands that are counted."""
+_UNREAD = 200
+
+
+@dataclass(slots=True, eq=False)
+class Recent:
+    """What this instance has seen since its last batch. One per instance, part of its ledger."""
+
+    slow_ms: float = 10_000
+    _batch: "Batch | None" = None
+    _flushes: int = 0
+    _unread: list[tuple[RequestDone, int]] = field(default_factory=list)
+    """Requests as they came, with their time: looked at by the hundred, and not while one is served."""
+
+    def note(self, done: RequestDone, now_ms: int) -> None:
+        """Take notice of a request."""
+        self._unread.append((done, now_ms))
+        if len(self._unread) >= _UNREAD:
+            self._read()
+
+    def _read(self) -> "Batch":
+        """The batch with everything that came."""
+        # Not loaded by a first request.
+        from .batches import Batch, notable
+
+        batch = self._batch = self._batch or Batch()
+        unread, self._unread = self._unread, []
+        for done, now_ms in unread:
+            if done.caller is not None:
+                batch.callers.add(done.caller)
+            if (found := notable(done, self.slow_ms, now_ms)) is not None:
+                batch.requests.append(found)
+        return batch
+
+    def take(self, now_ms: int) -> "Batch | None":
+        """With each flush: the batch, where it is due."""
+        self._flushes += 1
+        batch = self._read()
+        if not batch.requests and (self._flushes < EVERY or not batch.callers.counts):
+            return None
+        self._batch, self._flushes = None, 0
+        batch.at_ms = now_ms
+        return batch
+
+    def close(self) -> None:
+        """The instance ends: its last flush takes the batch along."""
+        self._flushes = EVERY
+
+    def give_back(self, batch: "Batch") -> None:
+        """A batch that got no reply is written again with what came since."""
+        present = self._read()
+        for caller, calls in batch.callers.counts.items():
+            present.callers.add(caller, calls)
+        # Where there is no room for all, the oldest go.
+        present.requests = deque([*batch.requests, *present.requests], maxlen=present.requests.maxlen)
+
+    def pending(self, now_ms: int) -> "Batch":
+        """What is not written yet."""
+        from .batches import Batch
+
+        batch = self._read()
+        return Batch(now_ms, batch.callers, batch.requests)

@@ -1,0 +1,91 @@
+"""Who calls most, which requests went wrong, and which alerts were sent. Read in 2 commands, and reused a while."""
+
+import json
+from collections.abc import Sequence
+
+from ..base.clock import Clock
+from ..base.values import dataclass
+from ..edge.page_replies import ActivityBody, AlertBody, NotableBody
+from ..ledger import batches
+from ..ledger.batches import Batch, Notable
+from ..ledger.recent import Recent
+from ..limits.window import DAY_MS
+from ..redis.errors import RedisDown
+from ..redis.op import join
+from ..redis.store import RedisStore
+from ..redis.thrift import Thrift
+from . import alerts
+
+_CALLERS = 10
+_READ_S = 2.0
+_FRESH_S = 300
+
+
+@dataclass(slots=True)
+class Activity:
+    """Reads what the instances have seen lately. One per instance."""
+
+    redis: RedisStore | None
+    recent: Recent
+    thrift: Thrift
+    clock: Clock
+    _read: tuple[int, Sequence[Batch], Sequence[AlertBody]] | None = None
+    """When Redis was read, and what it said."""
+
+    def fresh_s(self, now_ms: int) -> int:
+        """For how long a reading is reused."""
+        return max(_FRESH_S, self.thrift.step(now_ms).read_s)
+
+    async def body(self) -> ActivityBody:
+        """The last day's callers, the last notable requests, the last alerts; what is only here is added."""
+        now_ms, known = self.clock.now_ms(), True
+        if self._read is None or now_ms - self._read[0] >= self.fresh_s(now_ms) * 1000:
+            known = await self._look(now_ms)
+        at_ms, read, sent = self._read or (now_ms, (), ())
+        together = [*read, self.recent.pending(now_ms)]
+        lately = [each for each in together if each.at_ms > now_ms - DAY_MS]
+        return {
+            "at": at_ms // 1000,
+            "source": "redis" if known else "last" if self._read else "instance",
+            "freshFor": self.fresh_s(now_ms),
+            "since": min(each.at_ms for each in lately) // 1000,
+            "callers": [{"caller": each, "requests": calls} for each, calls in batches.busiest(lately, _CALLERS)],
+            "notable": [_notable(each) for each in batches.latest(together)],
+            "alerts": list(sent),
+        }
+
+    async def _look(self, now_ms: int) -> bool:
+        """Read Redis; whether it gave a reply."""
+        if self.redis is None:
+            return False
+        try:
+            texts, sent = await self.redis.run(join(batches.RECENT.read(), alerts.LIST.read()), "read", _READ_S)
+        except RedisDown:
+            return False
+        found = [batch for text in texts if (batch := batches.parse(text)) is not None]
+        self._read = (now_ms, found, [alert for text in sent if (alert := _alert(text)) is not None])
+        return True
+
+
+def _notable(each: Notable) -> NotableBody:
+    return {
+        "at": each.at,
+        "kind": each.kind,
+        "route": each.route,
+        "status": each.status,
+        "reason": each.reason,
+        "ms": each.ms,
+        "request": each.request,
+        "caller": each.caller,
+        "provider": each.provider,
+        "cache": each.cache,
+        "attempts": each.attempts,
+    }
+
+
+def _alert(text: str) -> AlertBody | None:
+    try:
+        found = json.loads(text)
+        return {"kind": str(found["kind"]), "about": str(found["about"]), "at": int(found["at"])}
+    except (ValueError, KeyError, TypeError):
+        return None

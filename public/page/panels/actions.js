@@ -1,0 +1,61 @@
+// Admin actions; each is confirmed before it is done.
+import { html, useEffect, useRef, useState } from "../html.js";
+import { word } from "../language.js";
+
+export function Actions({ data, sure }) {
+  return html`<section class="card wide" aria-labelledby="actions-title">
+    <h2 id="actions-title">${word("actions")}</h2>
+    <p class="small">${word("actionsHint")}</p>
+    <div class="forms"><${Reset} sure=${sure} providers=${data.circuits} /><${Invalidate} sure=${sure} />${data.circuits.length > 0 && html`<${Turn} sure=${sure} providers=${data.circuits} />`}</div>
+  </section>`;
+}
+
+const Select = ({ id, label, values, name, ...rest }) => html`<label for=${id}>${label}</label><select id=${id} name=${name ?? id} ...${rest}>${values.map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}</select>`;
+const named = (providers) => providers.map(({ provider }) => [provider, provider]);
+const kept = (submit) => (event) => { event.preventDefault(); submit(Object.fromEntries(new FormData(event.target))); };
+
+function Reset({ sure, providers }) {
+  const [of, set] = useState("caller");
+  const submit = kept(({ who }) => sure(word("sure reset", { who: who.trim() }), { action: "reset", [of]: who.trim() }));
+  return html`<form onSubmit=${submit}><h3>${word("resetTitle")}</h3>
+    <${Select} id="reset-of" label=${word("resetWho")} values=${["caller", "address", "user", "provider"].map((each) => [each, word(`who ${each}`)])} value=${of} onChange=${(event) => set(event.target.value)} />
+    ${of === "provider" ? html`<${Select} id="reset-who" name="who" label=${word("value")} values=${named(providers)} />`
+      : html`<label for="reset-who">${word("value")}</label><input key=${of} id="reset-who" name="who" required maxlength="200" autocomplete="off" ...${of === "caller" ? { pattern: "[0-9a-f]{32}" } : {}} />`}
+    <button type="submit">${word("reset")}</button></form>`;
+}
+
+function Invalidate({ sure }) {
+  const [scope, set] = useState("everything");
+  const submit = kept((given) => {
+    const values = Object.fromEntries(Object.entries(given).filter(([name, value]) => name !== "scope" && value.trim()).map(([name, value]) => [name, value.trim()]));
+    sure(word("sure invalidate", { what: [word(`scope ${scope}`), ...Object.values(values)].join(" ") }), { action: "invalidate", scope, ...values });
+  });
+  return html`<form onSubmit=${submit}><h3>${word("invalidateTitle")}</h3>
+    <${Select} id="scope" label=${word("scope")} values=${["everything", "route", "session", "tag"].map((each) => [each, word(`scope ${each}`)])} value=${scope} onChange=${(event) => set(event.target.value)} />
+    ${(scope === "route" || scope === "session") && html`<label for="route">${word("route")}</label><input id="route" name="route" defaultValue="ai/supervisor" required autocomplete="off" />`}
+    ${(scope === "session" || scope === "tag") && html`<label for="named">${word(scope)}</label><input id="named" name=${scope} required maxlength="200" autocomplete="off" />`}
+    <button type="submit">${word("invalidate")}</button></form>`;
+}
+
+function Turn({ sure, providers }) {
+  const [state, set] = useState("open");
+  const submit = kept(({ provider, minutes }) => sure(
+    word(`sure ${state === "open" ? "open" : "close"}`, { who: provider, minutes }),
+    { action: "circuit", provider, state, ...(state === "open" ? { seconds: Number(minutes) * 60 } : {}) },
+  ));
+  return html`<form onSubmit=${submit}><h3>${word("circuitTitle")}</h3>
+    <${Select} id="turn-of" name="provider" label=${word("circuitOf")} values=${named(providers)} />
+    <${Select} id="turn-to" label=${word("what_")} values=${[["open", word("openCircuit")], ["closed", word("closeCircuit")]]} value=${state} onChange=${(event) => set(event.target.value)} />
+    ${state === "open" && html`<label for="minutes">${word("minutes")}</label><input id="minutes" name="minutes" type="number" min="1" max="1440" defaultValue="10" required />`}
+    <button type="submit">${word(state === "open" ? "openCircuit" : "closeCircuit")}</button></form>`;
+}
+
+// The question before an action. Escape and the second button leave everything as it is.
+export function Confirm({ asked, answer }) {
+  const dialog = useRef();
+  useEffect(() => { if (asked && !dialog.current.open) dialog.current.showModal(); if (!asked && dialog.current.open) dialog.current.close(); }, [asked]);
+  return html`<dialog ref=${dialog} aria-labelledby="sure" onCancel=${(event) => { event.preventDefault(); answer(false); }}>
+    <p id="sure">${asked?.text}</p>
+    <div class="tools"><button type="button" class="main" onClick=${() => answer(true)}>${word("confirm")}</button><button type="button" onClick=${() => answer(false)}>${word("cancel")}</button></div>
+  </dialog>`;
+}
