@@ -4,9 +4,13 @@ import asyncio
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dev.postgres import Postgres
 from lib.data.origins.port import OriginFailed
+from lib.data.resource import Resource
+from lib.databases.resources import TABLE
 from tests.databases.conftest import AS_ADMIN, Site, blocked, session, watching
 from tests.rig.door import a_name, bill, client
 from tests.rig.guard import Rig
@@ -241,3 +245,14 @@ async def test_keys_are_the_customers(site: Site, rig: Rig) -> None:
         async with client(site.instance.app) as http:
             await http.post("/api/cache/invalidate", json=wanted, headers=AS_ADMIN)
         assert (await site.get("/api/monitoring/sql-statistics?limit=7")).headers["x-cache"] == "MISS"
+
+
+PARTS = st.text(st.sampled_from("ab:%@*/. \0é"), min_size=1, max_size=6)
+
+
+@given(st.lists(st.tuples(PARTS, PARTS, PARTS), min_size=2, max_size=2), st.sampled_from(list(TABLE.values())))
+def test_two_connections_never_mix(reads: list[tuple[str, str, str]], resource: Resource) -> None:
+    """Whatever ids and parameters are: two reads have one key only if they are the same."""
+    filled = [{name: each[n % 3] for n, name in enumerate(resource.parameters)} for each in reads]
+    keys = {resource.filled(values) for values in filled}
+    assert len(keys) == len({tuple(values.items()) for values in filled})
