@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dev.postgres import Postgres
 from lib.data.origins.port import OriginFailed
 from lib.data.resource import Resource
+from lib.databases.readers.postgres import Direct
 from lib.databases.resources import TABLE
 from tests.databases.conftest import AS_ADMIN, Site, blocked, session, watching
 from tests.rig.door import a_name, bill, client
@@ -159,6 +160,21 @@ async def test_one_batch_call_for_a_page(site: Site, rig: Rig) -> None:
     async with bill(rig) as spent:
         await site.get(path, "")
     assert spent[1] <= 2
+
+
+async def test_fifty_watchers_burden_it_like_one(rig: Rig, counted: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On three instances at once: the database answers each question once."""
+    made, asked, rows = [watching(rig, counted) for _ in range(3)], list[str](), Direct.rows
+
+    async def noted(self: Direct, statement: str, arguments: dict[str, str], left_s: float) -> object:
+        asked.append(statement)
+        return await rows(self, statement, arguments, left_s)
+
+    monkeypatch.setattr(Direct, "rows", noted)
+    paths = ("/api/monitoring/realtime", "/api/monitoring/locks", "/api/monitoring/sessions")
+    replies = await asyncio.gather(*(made[n % 3].get(paths[n % 2]) for n in range(50)), made[0].get(paths[2]))
+    assert {each.status_code for each in replies} == {200}
+    assert sorted(asked) == ["catalogue", "locks", "realtime", "sessions"]
 
 
 async def test_secrets_are_nowhere(rig: Rig, counted: Postgres) -> None:
