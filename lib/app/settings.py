@@ -73,6 +73,7 @@ class Settings:
     ai_models: Mapping[str, str] = setting("AI_MODELS", parse_aliases, "")
     ai_prices: Prices = setting("AI_PRICES", parse_prices, "")
     ai_safety_failover: bool = setting("AI_SAFETY_FAILOVER", env.flag, "false")
+    ai_keep_alive: bool = setting("AI_KEEP_ALIVE", env.flag, "true")
     ai_finish_abandoned: bool = setting("AI_FINISH_ABANDONED", env.flag, "false")
     max_duration_ms: int = setting("MAX_DURATION_MS", _MILLIS, "290000")
 
