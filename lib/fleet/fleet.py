@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
-from ..base.events import ServerChanged
+from ..base.server_events import ServerChanged
 from ..base.values import dataclass
 from ..edge.problems import Problem
 from ..redis import keys

@@ -40,12 +40,30 @@ ROUTES: Mapping[str, int] = {
     "dashboard": 24,
     "servers": 25,
     "servers/report": 26,
+    # 32 to 47: watched databases.
+    "connections": 32,
+    "monitoring/sessions": 33,
+    "monitoring/locks": 34,
+    "monitoring/wait-events": 35,
+    "monitoring/realtime": 36,
+    "monitoring/sql-statistics": 37,
+    "monitoring/trend": 38,
+    "dashboard/metrics": 39,
+    "schemas": 40,
+    "tables": 41,
+    "columns": 42,
+    "llm/analyze": 47,
     "history": 56,
     "activity": 57,
 }
 """Paths without ``/api/``."""
 
-TIMED_ROUTES: Mapping[str, str] = {OTHER: "_OTHER", "ai/supervisor": "POST", "v1/chat/completions": "POST"}
+TIMED_ROUTES: Mapping[str, str] = {
+    OTHER: "_OTHER",
+    "ai/supervisor": "POST",
+    "v1/chat/completions": "POST",
+    "llm/analyze": "POST",
+}
 """Guarded routes with their method: their durations are kept, and they count by hour and by five minutes.
 
 A guarded route that is not listed in ROUTES, such as one of another program, counts under ``other``."""
@@ -105,7 +123,21 @@ FAMILIES: Mapping[str, int] = {
     "menus": 3,
     "setting": 4,
     "generators": 5,
-    "server-history": 24,
+    "server-history": 32,
+    # 16 to 31: watched databases.
+    "connections": 16,
+    "sessions": 17,
+    "locks": 18,
+    "wait-events": 19,
+    "realtime": 20,
+    "sql-statistics": 21,
+    "sql": 22,
+    "sql-text": 23,
+    "trend": 24,
+    "dashboard": 25,
+    "schemas": 26,
+    "tables": 27,
+    "columns": 28,
 }
 """Resources of data routes. One that is not listed, such as another program's, counts under ``other``."""
 TIERS: Mapping[str, int] = {"memory": 0, "redis": 1, "stale": 2, "collapsed": 3, "origin": 4, "failed": 5}
@@ -119,6 +151,7 @@ _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
 _ABOUT_NOTHING: Mapping[str, int] = {"": 0}
+_ABOUT_OTHERS: Mapping[str, int] = {OTHER: 0}
 
 
 @unique
@@ -141,6 +174,10 @@ class AlertKind(Enum):
     SERVER_BACK = (13, {OTHER: 0}, _DAY_MS)
     SERVER_HIGH = (14, {OTHER: 0}, _DAY_MS)
     SERVER_NORMAL = (15, {OTHER: 0}, _DAY_MS)
+    # 20 to 27: watched databases.
+    DB_LOCK = (20, _ABOUT_OTHERS, _HOUR_MS)
+    DB_SESSIONS = (21, _ABOUT_OTHERS, _HOUR_MS)
+    DB_SLOWER = (22, _ABOUT_OTHERS, _DAY_MS)
 
     def __init__(self, number: int, abouts: Mapping[str, int], period_ms: int | None) -> None:
         self.number = number

@@ -13,10 +13,10 @@ from lib.base.events import (
     ModeSwitched,
     ProviderAsked,
     RedisSlow,
-    ServerChanged,
     StoreFailed,
     WebhookFailed,
 )
+from lib.base.server_events import ServerChanged
 from lib.ledger.ledger import Ledger
 from lib.ledger.places import AlertKind
 from lib.ops import alert_rules as rules
