@@ -1,6 +1,5 @@
 """``POST /api/llm/analyze``: a statement or a plan is explained once, for all viewers, and kept for a day."""
 
-from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -10,7 +9,6 @@ from ..ai import completions
 from ..ai.answers import Answer
 from ..ai.owners import Shelf
 from ..ai.respond import AnswerOutcome, Supervisor, guarded, provenance
-from ..ai.streams import AnswerPiece
 from ..base.encode import to_json
 from ..base.values import dataclass
 from ..cache import epochs
@@ -58,8 +56,8 @@ class Analyze(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Analysis:
-    """How an analysis is worded."""
+class Analysis(Supervisor):
+    """How an analysis is worded; streams are the supervisor's."""
 
     kind: str
 
@@ -73,12 +71,6 @@ class Analysis:
             **provenance(outcome),
         }
         return to_json(body)
-
-    def stream(
-        self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
-    ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
-        """As the supervisor's streams."""
-        return Supervisor(f"sql-{self.kind}").stream(request, outcome, pieces)
 
 
 async def analyze(request: Request, parts: "Parts") -> Reply:
@@ -110,7 +102,7 @@ async def analyze(request: Request, parts: "Parts") -> Reply:
         question=question,
         shelf=Shelf(models, body.kind, question.session, names),
         directives=directives(request.header("cache-control")),
-        form=Analysis(body.kind),
+        form=Analysis(question.session, body.kind),
         stream=body.stream,
     )
 
