@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -60,6 +60,14 @@ class Stream:
         return "".join([text async for text in self._texts])
 
 
+async def _stopped(stopping: Coroutine[Any, Any, None]) -> None:
+    """A server looks once in a while whether it is to stop: time passes until it has."""
+    stopped = asyncio.ensure_future(stopping)
+    while not stopped.done():
+        await pass_by(1)
+    await stopped
+
+
 class Clients:
     """Clients of instances on real servers."""
 
@@ -69,7 +77,7 @@ class Clients:
     async def of(self, made: Instance) -> httpx.AsyncClient:
         """One of this instance."""
         served = await serve(made.app)
-        self.closing.push_async_callback(served.stop)
+        self.closing.push_async_callback(_stopped, served.stop())
         client = httpx.AsyncClient(base_url=served.url, timeout=None, trust_env=False)  # noqa: S113 - its time jumps
         return await self.closing.enter_async_context(client)
 
