@@ -106,12 +106,13 @@ async def chat_chunks(
                         yield event(_with_cost(last, piece.value, provenance))
                     yield DONE
                     continue
-                if last is not None:
-                    yield event(last)
-                chunk, last = piece.part, None
+                chunk = piece.part
                 if not usage and not chunk["choices"] and chunk.get("usage"):
                     # We have asked for it, and clients that have not read the first choice of each chunk.
                     continue
+                if last is not None:
+                    yield event(last)
+                last = None
                 chunk = {**chunk, "x_breakwater": provenance} if first else chunk
                 first = False
                 if _may_be_last(chunk):

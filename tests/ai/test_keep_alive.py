@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -60,6 +60,14 @@ class Stream:
         return "".join([text async for text in self._texts])
 
 
+async def _stopped(stopping: Coroutine[Any, Any, None]) -> None:
+    """A server looks once in a while whether it is to stop: time passes until it has."""
+    stopped = asyncio.ensure_future(stopping)
+    while not stopped.done():
+        await pass_by(1)
+    await stopped
+
+
 class Clients:
     """Clients of instances on real servers."""
 
@@ -69,7 +77,7 @@ class Clients:
     async def of(self, made: Instance) -> httpx.AsyncClient:
         """One of this instance."""
         served = await serve(made.app)
-        self.closing.push_async_callback(served.stop)
+        self.closing.push_async_callback(_stopped, served.stop())
         client = httpx.AsyncClient(base_url=served.url, timeout=None, trust_env=False)  # noqa: S113 - its time jumps
         return await self.closing.enter_async_context(client)
 
@@ -238,6 +246,27 @@ async def test_no_head_goes_out_before_the_circuit_has_decided(k: Kit, clients: 
     found = await coming
     assert (found.response.status_code, provider.asked) == (503, 0)
     assert int(found.response.headers["retry-after"]) > 0
+
+
+@ROUTES
+async def test_who_follows_another_request_is_kept_as_well(k: Kit, clients: Clients, path: str) -> None:
+    """Another instance's request: its lock is waited for, behind a head, and the answer is computed once."""
+    provider, other = FakeProvider(held=True), FakeProvider()
+    leads, follows = k.instance(provider, clock=Clock()), k.instance(other, clock=Clock())
+    first = await late(clients, await clients.of(leads), path, provider)
+    coming = asyncio.ensure_future(clients.stream(await clients.of(follows), path))
+    while not coming.done():
+        await pass_by(1)
+    second = await coming
+    assert (second.response.status_code, await second.some()) == (200, COMMENT)
+    provider.go()
+    assert text_of(path, events(await first.rest())) == "Disk / is 41 % full."
+    await over(leads, 1)
+    rest = asyncio.ensure_future(second.rest())
+    while not rest.done():
+        await pass_by(1)
+    assert text_of(path, events(await rest)) == "Disk / is 41 % full."
+    assert (provider.asked, other.asked) == (1, 0)
 
 
 @ROUTES
