@@ -38,6 +38,7 @@ from .redis import keys
 if TYPE_CHECKING:
     from .app.wiring import Parts
     from .data.resource import Resource
+    from .data.table import DataRoutes
 
 __all__ = ["Asked", "Breakwater", "CircuitOpen", "Verdict"]
 
@@ -119,6 +120,15 @@ class Breakwater:
             methods=names(options.get("methods", "GET")),
             name=name,
         )
+
+    def resources(self, table: Mapping[str, "Resource"], *, limit: str | None = None) -> "DataRoutes":
+        """Data routes, as an ASGI application: a resource for each path, ``{"/api/menus/{id}": MENU}``.
+
+        ``limit`` counts a caller's reads of all of them. Raises ValueError for a table that cannot be.
+        """
+        from .data.table import data_routes
+
+        return data_routes(self.instance, table, limit=route_limit(limit, "resources"))
 
     async def limit(self, who: str, limits: str, *, cost: int = 1, dry_run: bool = False) -> Verdict:
         """Count a call of ``who`` against ``limits`` (``"10/minute,100/day"``). Raises ValueError for what is no limit.
@@ -234,7 +244,7 @@ class Breakwater:
 
         Raises Problem (``store_unavailable``) where Redis cannot be reached, and older values may still be served.
         """
-        # Not needed for a hit.
+        # None of these is needed for a hit.
         from .data.invalidation import invalidate_tags
 
         await invalidate_tags(await self.instance(), tags)
@@ -246,7 +256,6 @@ class Breakwater:
         raises, Problem (``store_unavailable``) where the write stands and older values may still be served, and
         ValueError for a resource of which each caller has a value of its own.
         """
-        # Not needed for a hit.
         from .data.writing import write
 
         return await write(await self.instance(), resource, values, commit)

@@ -87,7 +87,7 @@ class Tcp:
 
                     async def greet(made: "Connection") -> None:
                         bound.reschedule(min(ends_s, asyncio.get_running_loop().time() + self.timeout_s))
-                        await made.on_connect()  # type: ignore[no-untyped-call]
+                        await made.on_connect()
 
                     connection = _made(self.url, self.ca, greet)
                     await connection.connect()  # type: ignore[no-untyped-call]
