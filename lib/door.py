@@ -244,7 +244,6 @@ class Breakwater:
 
         Raises Problem (``store_unavailable``) where Redis cannot be reached, and older values may still be served.
         """
-        # None of these is needed for a hit.
         from .data.invalidation import invalidate_tags
 
         await invalidate_tags(await self.instance(), tags)
