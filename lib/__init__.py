@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from .app.middleware import GuardMiddleware
     from .cache.freshness import CacheRules
     from .data.circuits import CircuitOpen
+    from .data.origins.function import Python
+    from .data.origins.http import Http
+    from .data.origins.port import OriginFailed
+    from .data.origins.postgres import Sql
+    from .data.origins.supabase import Rpc, Table
+    from .data.resource import Query, Resource
     from .data.routes import Asked
     from .door import Breakwater, Verdict
     from .edge.problems import BadSettings, Problem
@@ -26,8 +32,16 @@ __all__ = [
     "CacheRules",
     "CircuitOpen",
     "GuardMiddleware",
+    "Http",
+    "OriginFailed",
     "Problem",
+    "Python",
+    "Query",
+    "Resource",
+    "Rpc",
+    "Sql",
     "StrictWindows",
+    "Table",
     "Verdict",
     "__version__",
 ]
@@ -39,8 +53,16 @@ _WHERE = {
     "CacheRules": "cache.freshness",
     "CircuitOpen": "data.circuits",
     "GuardMiddleware": "app.middleware",
+    "Http": "data.origins.http",
+    "OriginFailed": "data.origins.port",
     "Problem": "edge.problems",
+    "Python": "data.origins.function",
+    "Query": "data.resource",
+    "Resource": "data.resource",
+    "Rpc": "data.origins.supabase",
+    "Sql": "data.origins.postgres",
     "StrictWindows": "limits.strict_windows",
+    "Table": "data.origins.supabase",
     "Verdict": "door",
 }
 

@@ -37,6 +37,8 @@ from .redis import keys
 
 if TYPE_CHECKING:
     from .app.wiring import Parts
+    from .data.resource import Resource
+    from .data.table import DataRoutes
 
 __all__ = ["Asked", "Breakwater", "CircuitOpen", "Verdict"]
 
@@ -119,6 +121,15 @@ class Breakwater:
             name=name,
         )
 
+    def resources(self, table: Mapping[str, "Resource"], *, limit: str | None = None) -> "DataRoutes":
+        """Data routes, as an ASGI application: a resource for each path, ``{"/api/menus/{id}": MENU}``.
+
+        ``limit`` counts a caller's reads of all of them. Raises ValueError for a table that cannot be.
+        """
+        from .data.table import data_routes
+
+        return data_routes(self.instance, table, limit=route_limit(limit, "resources"))
+
     async def limit(self, who: str, limits: str, *, cost: int = 1, dry_run: bool = False) -> Verdict:
         """Count a call of ``who`` against ``limits`` (``"10/minute,100/day"``). Raises ValueError for what is no limit.
 
@@ -131,7 +142,7 @@ class Breakwater:
         parts = await self.instance()
         caller = callers.identify("key", who, parts.settings.identity_key)
         subject = Subject(callers.subject(caller, "limit", layout.tag), layout, "limit", caller.id)
-        async with self._work(parts) as work:
+        async with _work(parts) as work:
             counted = await parts.guard.count(subject, cost, work.deadline, work.after)
         quota, now_ms = counted.quota, counted.now_ms
         if not quota.allowed and dry_run:
@@ -185,7 +196,7 @@ class Breakwater:
         """
         cache = rules(fresh, stale)
         parts = await self.instance()
-        async with self._work(parts) as work:
+        async with _work(parts) as work:
             owner = ""
             if scope == "caller":
                 if work.request is None:
@@ -225,7 +236,7 @@ class Breakwater:
         CircuitOpen.
         """
         parts = await self.instance()
-        async with self._work(parts) as work, guarded(parts, name, caller, check, work.deadline, work.after):
+        async with _work(parts) as work, guarded(parts, name, caller, check, work.deadline, work.after):
             yield
 
     async def invalidate(self, *tags: str) -> None:
@@ -233,32 +244,43 @@ class Breakwater:
 
         Raises Problem (``store_unavailable``) where Redis cannot be reached, and older values may still be served.
         """
-        # Not needed for a hit.
         from .data.invalidation import invalidate_tags
 
         await invalidate_tags(await self.instance(), tags)
 
-    @asynccontextmanager
-    async def _work(self, parts: "Parts") -> AsyncIterator["_Work"]:
-        """What a guarded call takes from its request. Outside of one, what it leaves is sent when the block ends."""
-        request, longest = current(), parts.clock.monotonic() + parts.settings.max_duration_ms / 1000
-        if request is None:
-            work = _Work(os.urandom(16).hex(), longest, Afterwards(), None)
+    async def write[T](self, resource: "Resource", values: Mapping[str, str], commit: Callable[[], Awaitable[T]]) -> T:
+        """Carry out a write of a resource, then let its value be served at once, and no older one.
+
+        ``commit`` is through with the write when it returns, and returns what the origin would give now. Raises what it
+        raises, Problem (``store_unavailable``) where the write stands and older values may still be served, and
+        ValueError for a resource of which each caller has a value of its own.
+        """
+        from .data.writing import write
+
+        return await write(await self.instance(), resource, values, commit)
+
+
+@asynccontextmanager
+async def _work(parts: "Parts") -> AsyncIterator["_Work"]:
+    """What a guarded call takes from its request. Outside of one, what it leaves is sent when the block ends."""
+    request, longest = current(), parts.clock.monotonic() + parts.settings.max_duration_ms / 1000
+    if request is None:
+        work = _Work(os.urandom(16).hex(), longest, Afterwards(), None)
+    else:
+        # Off Vercel a request may stream for hours.
+        deadline = request.deadline if parts.settings.on_vercel else longest
+        work = _Work(request.id, deadline, request.after, request)
+    try:
+        yield work
+    finally:
+        if request is not None and current() is request:
+            request.later += work.later
         else:
-            # Off Vercel a request may stream for hours.
-            deadline = request.deadline if parts.settings.on_vercel else longest
-            work = _Work(request.id, deadline, request.after, request)
-        try:
-            yield work
-        finally:
-            if request is not None and current() is request:
-                request.later += work.later
-            else:
-                # There is no request, or it was over before this was: a task may outlive it.
-                for each in work.later:
-                    await each(send=False)
-                await parts.guard.outbox.try_send(work.after, _PATIENCE_S)
-                await parts.settle()
+            # There is no request, or it was over before this was: a task may outlive it.
+            for each in work.later:
+                await each(send=False)
+            await parts.guard.outbox.try_send(work.after, _PATIENCE_S)
+            await parts.settle()
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,6 @@ async def test_a_stream_whose_only_reader_is_cancelled_is_closed(k: Kit) -> None
 
 async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
     """The claim was executed and its reply lost; what is computed then is not stored: nobody waits for that lock."""
-    k.needs_the_stand_in()
     provider = FakeProvider(held=True)
     made, call = k.instance(provider), k.call(limits="off")
     k.front.faults.set(Fault(kind="drop", match='"SET","lock:', times=1))
@@ -144,7 +143,6 @@ async def test_a_lock_whose_reply_was_lost_is_released(k: Kit) -> None:
 
 async def test_who_read_the_lock_of_work_that_ended_meanwhile_does_not_repeat_it(k: Kit) -> None:
     """Its reply is late: by now the value is stored, and the instance knows that the lock is over. One call."""
-    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(k.another(call, "so that the epochs exist"))

@@ -21,6 +21,16 @@ from tests.rig.instance import together
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
+over_rest = pytest.mark.parametrize("transport", ["rest"])
+"""The limiter of ``upstash_ratelimit`` has no other way."""
+
+
 # ---------------------------------------------------------------- what a request costs
 
 
@@ -632,7 +642,7 @@ async def test_redis_out(rig: Rig, fault: dict[str, Any]) -> None:
 
 async def test_redis_unreachable(rig: Rig) -> None:
     """CASES 27: a port on which nobody listens is an outage like any other."""
-    reply = await rig.instance(KV_REST_API_URL="http://127.0.0.1:9").ask()
+    reply = await rig.instance(**rig.nowhere).ask()
     assert (reply.status_code, reply.headers["x-guard-mode"]) == (200, "supabase")
 
 
@@ -747,6 +757,7 @@ async def test_limits_off(rig: Rig) -> None:
     assert (await instance.ask("same", caller)).status_code == 200
 
 
+@over_rest
 async def test_stock_algorithm(rig: Rig) -> None:
     """``RATELIMIT_ALGORITHM=upstash`` counts under the library's own keys, with our cache and headers."""
     rig.time.ms = time.time_ns() // 1_000_000  # the library has its own clock
@@ -763,6 +774,7 @@ async def test_stock_algorithm(rig: Rig) -> None:
     assert refused.headers["x-guard-mode"] == "redis"
 
 
+@over_rest
 @each_kind("refuse", "hang", "html", "not_json")
 async def test_stock_algorithm_with_redis_out(rig: Rig, kind: str) -> None:
     """The library's own failures, whatever they are, switch to Supabase as ours do."""

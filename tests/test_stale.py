@@ -71,7 +71,6 @@ async def test_a_refresh_that_fails_changes_nothing(k: Kit) -> None:
 
 async def test_a_refresh_that_meets_an_outage_is_no_failure(k: Kit) -> None:
     """Redis goes between the reply and the refresh: nobody is asked, nothing breaks."""
-    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call()
     await made.whole(call)

@@ -68,6 +68,7 @@ def complete(names: Sequence[str], words: Sequence[str | None]) -> Op[tuple[str,
     return Op((*missing, ("MGET", *names)), read)
 
 
-def replace(key: str) -> Op[None]:
-    """Invalidate everything that belongs to an epoch: 1 command."""
-    return Op((("SET", key, new_word()),), ignored)
+def replace(key: str) -> Op[tuple[str | None, str]]:
+    """Invalidate everything that belongs to an epoch, and yield its word before and now: 1 command."""
+    word = new_word()
+    return Op((("SET", key, word, "GET"),), lambda replies: (as_text(replies[0]), word))

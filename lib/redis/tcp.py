@@ -7,12 +7,12 @@ still on their way would be taken for those of the next one.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from ..base.values import dataclass
-from .errors import Kind, RedisDown, refused
+from .errors import Kind, RedisDown, is_quota, refused
 from .op import Command, CommandError, Op, Reply, UnreadableReply
 from .store_time import StoreTime
 
@@ -81,9 +81,15 @@ class Tcp:
             async with asyncio.timeout(min(self.timeout_s, left_s)) as bound, self._room:
                 connection = await self._take()
                 if connection is None:
-                    # A new connection may take longer, and only that.
-                    bound.reschedule(asyncio.get_running_loop().time() + self._longest_s(left_s))
-                    connection = _made(self.url, self.ca)
+                    # A new connection may take longer, and only that: not what is said on it.
+                    ends_s = asyncio.get_running_loop().time() + self._longest_s(left_s)
+                    bound.reschedule(ends_s)
+
+                    async def greet(made: "Connection") -> None:
+                        bound.reschedule(min(ends_s, asyncio.get_running_loop().time() + self.timeout_s))
+                        await made.on_connect()
+
+                    connection = _made(self.url, self.ca, greet)
                     await connection.connect()  # type: ignore[no-untyped-call]
                 self.sent(commands)
                 began = self._now_ms()
@@ -119,8 +125,8 @@ class Tcp:
         return self.time.local_ms() if self.time is not None else 0.0
 
 
-def _made(url: str, ca: str | None) -> "Connection":
-    """A connection that is not open yet."""
+def _made(url: str, ca: str | None, greet: "Callable[[Connection], Awaitable[None]]") -> "Connection":
+    """A connection that is not open yet; ``greet`` is called when it is, and signs in."""
     # Only where this transport is used.
     from redis.asyncio.connection import Connection, parse_url
     from redis.asyncio.retry import Retry
@@ -138,6 +144,7 @@ def _made(url: str, ca: str | None) -> "Connection":
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         client_name="breakwater",
+        redis_connect_func=greet,
         driver_info=None,
         decode_responses=True,
         # What is not UTF-8 was not written by us.
@@ -154,6 +161,9 @@ async def _reply(connection: "Connection") -> Reply:
     except NoPermissionError as e:
         return CommandError(f"NOPERM {e}")
     except ResponseError as e:
+        if is_quota(str(e)):
+            # Said of one command, it is true of all.
+            raise RedisDown("quota", type(e).__name__) from e
         return CommandError(str(e))
 
 

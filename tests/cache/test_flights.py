@@ -541,7 +541,6 @@ async def test_without_limits_the_lock_decides_as_well(k: Kit) -> None:
 
 async def test_redis_gone_between_ask_and_claim_is_no_failure(k: Kit) -> None:
     """The answer is computed once, counted elsewhere and not kept; the next one with Redis computes it anew."""
-    k.needs_the_stand_in()
     provider = FakeProvider()
     made, call = k.instance(provider), k.call(limits="off")
     k.front.faults.set(Fault(kind="status", status=500, match='"SET"'))

@@ -32,11 +32,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(file: str, installed: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run an example in a process of its own, with these variables and no others."""
+def run(file: str, installed: Path, *more: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run an example, or (``-c``) code that uses one, in a process of its own, with these variables and no others."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / file],
+        [sys.executable, "-W", "error", file if file == "-c" else EXAMPLES / file, *more],
         env={**kept, "PYTHONPATH": str(installed), **environ},
         capture_output=True,
         text=True,
@@ -48,7 +48,7 @@ def run(file: str, installed: Path, **environ: str) -> subprocess.CompletedProce
 def test_every_example_is_run() -> None:
     """Whoever adds one adds a test of it."""
     found = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")}
-    assert found == {"vercel/api/hello.py", "fastapi_app.py", "script.py", "strict_windows.py"}
+    assert found == {"vercel/api/hello.py", "fastapi_app.py", "resources.py", "script.py", "strict_windows.py"}
 
 
 def test_the_script(front: RedisFront, installed: Path) -> None:
@@ -66,6 +66,34 @@ def test_the_script_without_settings(installed: Path) -> None:
     done = run("script.py", installed)
     assert done.returncode == 1
     assert "KV_REST_API_URL: missing; connect Upstash Redis" in done.stderr
+
+
+READING = """
+import asyncio, httpx
+from examples.resources import app, bw, change
+
+async def main():
+    async with bw, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        async def ask(drink):
+            reply = await http.get(f"/api/prices/{drink}")
+            print(reply.status_code, reply.headers.get("x-cache"), reply.text[:4])
+        await ask("lungo")
+        await ask("lungo")
+        await change("lungo", 3.5)
+        await ask("lungo")
+        await ask("tea")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("transport", ["rest", "tcp"])
+def test_resources(front: RedisFront, installed: Path, transport: str) -> None:
+    """The origin is asked once; what is written is read at once, and what is not there is said."""
+    front.empty()
+    environ = {**front.environ_over(transport), "PYTHONPATH": f"{installed}:{ROOT}"}
+    done = run("-c", installed, READING, **environ)
+    assert done.stdout.splitlines() == ["200 MISS 3.0", "200 HIT 3.0", "200 HIT 3.5", '404 None {"ty'], done.stderr
 
 
 def test_strict_windows(upstash: RedisFront, installed: Path) -> None:

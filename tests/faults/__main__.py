@@ -23,9 +23,9 @@ LOADS = (("Redis killed and returned", 30.0, load.only_redis), ("both stores", 4
 
 def main(words: list[str]) -> int:
     """Run everything; 1 if anything was wrong."""
-    with servers() as running, rigged(running) as rig:
+    with servers() as running, rigged(running) as rig, rigged(running, "tcp") as by_tcp:
         with asyncio.Runner(loop_factory=PatientLoop) as runner:
-            wrong = runner.run(_faults(rig, words))
+            wrong = runner.run(_faults(rig, words)) + runner.run(_faults(by_tcp, words))
             wrong += runner.run(_adversary(running, words))
         for name, seconds, acts in () if words else LOADS:
             report = asyncio.run(load.run(rig, seconds, acts(rig, seconds)))
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
 
 async def _faults(rig: Rig, words: list[str]) -> int:
     wrong = tried = 0
-    _say(HEAD)
+    _say(f"Redis over {'TCP' if 'REDIS_URL' in rig.environ else 'REST'}\n{HEAD}")
     for case in cases():
         if not words or any(word in str(case) for word in words):
             played = await play(rig, case)
@@ -55,8 +55,8 @@ async def _adversary(running: Servers, words: list[str]) -> int:
             for attack in adversary.ATTACKS:
                 if words and attack not in words and "adversary" not in words:
                     continue
-                async with guard.rigged(front, supabase, script) as rig:
-                    rows = await adversary.play(rig, transport, attack, short=False)
+                async with guard.rigged(front, supabase, script, transport) as rig:
+                    rows = await adversary.play(rig, attack, short=False)
                 wrong += sum(not row.holds for row in rows)
                 _say("\n".join(row.text() for row in rows))
     _say("")

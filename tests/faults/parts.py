@@ -1,6 +1,7 @@
 """What stands between the instance of a fault test and its stores: a door before each, and who says that it waits."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,11 @@ class Door:
             return await receive()
 
         await self.app(scope, again, send)
+
+    async def before_wire(self, body: bytes) -> bytes | None:
+        """The same where Redis is reached by TCP: an odd reply, if there is one."""
+        await self._before(body)
+        return None if self.odd is None else b"-%b\r\n" % json.loads(self.odd[1])["error"].encode()
 
     async def _before(self, body: bytes) -> None:
         if self.then is not None and self.text.encode() in body:

@@ -1,6 +1,7 @@
 """One instance of the rig between real parts, each of which can be broken at any step of a request.
 
 instance -> dev.proxy (TCP) -> a door (steps, odd replies) -> dev.faults (HTTP) -> stand-in -> Redis, PostgreSQL
+instance -> dev.proxy (TCP) -> the same door -> tests.rig.wire (RESP) -> Redis
 instance -> a scripted backend
 """
 
@@ -122,7 +123,7 @@ class Rig(OnRedis):
 
 
 @contextmanager
-def rigged(running: Servers) -> Iterator[Rig]:
+def rigged(running: Servers, transport: str = "rest") -> Iterator[Rig]:
     """Everything but the instances, for as long as the block lasts. Timeouts are production's."""
     waits = Waits()
     redis_door, supabase_door = Door(waits), Door()
@@ -130,17 +131,20 @@ def rigged(running: Servers) -> Iterator[Rig]:
     real_s = tuple(wait_s / PatientLoop.SLOWER for wait_s in kept._REFUSED_WITHIN_S)
     with ExitStack() as stack:
         stack.enter_context(patch.object(kept, "_REFUSED_WITHIN_S", real_s))
-        front = stack.enter_context(redis_front(running.redis, redis_door.before))
+        front = stack.enter_context(redis_front(running.redis, redis_door.before, redis_door.before_wire))
         supabase = stack.enter_context(supabase_stand_in(running.postgres, supabase_door.before))
         script = stack.enter_context(scripted())
         front.faults.waits = supabase.faults.waits = waits
+        redis_url = front.url if transport == "rest" else front.wire.url
         to_redis, to_supabase = (
-            stack.enter_context(Proxy("127.0.0.1", urlsplit(url).port or 0, waits)) for url in (front.url, supabase.url)
+            stack.enter_context(Proxy("127.0.0.1", urlsplit(url).port or 0, waits)) for url in (redis_url, supabase.url)
         )
+        by_rest = {"KV_REST_API_URL": to_redis.url}
+        by_tcp = {"REDIS_URL": to_redis.url.replace("http://", "redis://")}
         environ = {
-            **{name: value for name, value in front.environ.items() if name not in PATIENT},
+            **{name: value for name, value in front.environ_over(transport).items() if name not in PATIENT},
             **supabase.environ,
-            "KV_REST_API_URL": to_redis.url,
+            **(by_rest if transport == "rest" else by_tcp),
             "SUPABASE_URL": to_supabase.url,
             "CLOUD_RUN_AI_URL": script.url,
             "CLOUD_RUN_LIMITS": "1000/day",

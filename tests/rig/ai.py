@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pytest
-
 from lib.afterwards import Afterwards, Outbox
 from lib.ai.answers import Answer
 from lib.ai.budgets import Budget
@@ -266,11 +264,6 @@ class Kit(OnRedis):
                 await until(lambda: self.server.get(key) != before)
 
         self.time.on_sleep = stored
-
-    def needs_the_stand_in(self) -> None:
-        """Skip a test over TCP whose faults are those of the stand-in for Upstash."""
-        if "REDIS_URL" in self.environ:
-            pytest.skip("over REST only: the fault is the stand-in's")
 
 
 @asynccontextmanager

@@ -40,7 +40,6 @@ class Rig(OnRedis):
         """A new instance; a variable that is given as None is left out."""
         made = started({**self.environ, **environ}, self.time.clock, *listeners)
         self.instances.append(made)
-        self.count_trips(made.limits.redis)
         return made
 
     @property

@@ -15,11 +15,11 @@ from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import GatheringProtocol, ThreadedServer
 from dev.upstash import upstash_app
-from lib.redis.op import Command, Op, Reply
+from lib.redis.op import Op, Reply
 from lib.redis.rest import Upstash
-from lib.redis.store import RedisStore
 from lib.redis.tcp import Tcp
 from tests.rig.control import Control
+from tests.rig.wire import Before, Wire, nothing_before
 
 TOKEN = "upstash-token"
 PATIENT = {
@@ -52,6 +52,8 @@ class RedisFront:
     token: str
     faults: Faults
     control: Control
+    wire: Wire
+    """The other way to it, by TCP, with the same faults."""
     direct: redis.Redis
     """Redis itself, past the stand-in and its bill."""
 
@@ -62,7 +64,7 @@ class RedisFront:
 
     def environ_over(self, transport: str) -> dict[str, str]:
         """The same, by ``rest`` or by ``tcp``, past the stand-in."""
-        return self.environ if transport == "rest" else {"REDIS_URL": self.server.url, **PATIENT}
+        return self.environ if transport == "rest" else {"REDIS_URL": self.wire.url, **PATIENT}
 
     def empty(self) -> None:
         """No key, no fault, no bill."""
@@ -101,21 +103,6 @@ class OnRedis:
     """What every rig has: an empty Redis, and what was spent on it."""
 
     front: RedisFront
-    trips: int = field(default=0, kw_only=True)
-    """Round trips over TCP, which no stand-in counts."""
-
-    def count_trips(self, store: RedisStore | None) -> None:
-        """Count those of an instance that is connected by TCP."""
-        wire = store.redis if store is not None else None
-        if not isinstance(wire, Tcp):
-            return
-        sent = wire.sent
-
-        def count(commands: Sequence[Command]) -> None:
-            self.trips += 1
-            sent(commands)
-
-        wire.sent = count
 
     @property
     def server(self) -> redis.Redis:
@@ -125,7 +112,6 @@ class OnRedis:
     def forget_counts(self) -> None:
         """All bills to zero."""
         self.front.forget_counts()
-        self.trips = 0
 
     def commands(self) -> dict[str, int]:
         """Billed commands by name since then, those inside scripts included."""
@@ -133,7 +119,7 @@ class OnRedis:
 
     def cost(self) -> tuple[int, int]:
         """Round trips to Redis and billed commands since then."""
-        return self.front.control.requests() + self.trips, sum(self.commands().values())
+        return self.front.control.requests(), sum(self.commands().values())
 
     def without_ttl(self) -> list[str]:
         """Keys that would never expire, and are not among the bounded number of epochs."""
@@ -144,7 +130,7 @@ class OnRedis:
 class Store:
     """Runs operations from synchronous tests by the real wire, on one connection that is kept."""
 
-    def __init__(self, upstash: RedisFront, runner: asyncio.Runner, wire: Upstash) -> None:
+    def __init__(self, upstash: RedisFront, runner: asyncio.Runner, wire: Upstash | Tcp) -> None:
         self.upstash = upstash
         self.count = upstash.count
         self._runner = runner
@@ -168,14 +154,19 @@ class Store:
 
 
 @contextmanager
-def redis_front(server: RedisServer, before: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> Iterator[RedisFront]:
-    """A stand-in before a Redis that runs; ``before`` may put something before it."""
+def redis_front(
+    server: RedisServer,
+    before: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    before_wire: Before = nothing_before,
+) -> Iterator[RedisFront]:
+    """A stand-in before a Redis that runs; ``before`` may put something before it, ``before_wire`` before TCP."""
     faults = Faults()
     app = before(upstash_app(server.url, TOKEN, faults=faults))
     with (
         ThreadedServer(app, protocol=GatheringProtocol) as served,
+        Wire(server.url, faults, before_wire) as wire,
         redis.Redis.from_url(
             server.url, protocol=2, driver_info=None, decode_responses=True, retry=Retry(NoBackoff(), 0)
         ) as direct,
     ):
-        yield RedisFront(server, served.url, TOKEN, faults, Control(served.url), direct)
+        yield RedisFront(server, served.url, TOKEN, faults, Control(served.url, wire), wire, direct)
