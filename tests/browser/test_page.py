@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from lib.ledger.places import AlertKind
 from tests.browser.conftest import ROOT, Visit
 
 
@@ -172,3 +173,26 @@ def test_korean_reads_as_korean(visit: Visit) -> None:
     page.get_by_role("button", name="English").click()
     page.reload()
     expect(page).to_have_title(re.compile("^Degraded: "))
+
+
+@pytest.mark.parametrize("visit", [{"state": "fine"}], indirect=True)
+def test_data_routes_by_family_and_tier(visit: Visit) -> None:
+    """Each family that was read, with its hit ratio, its reads by where values came from, what was saved; and all."""
+    visit.look()
+    rows = visit.region("Data routes").get_by_role("row")
+    expect(rows).to_have_text(
+        [
+            re.compile(r"Resource\s*hits\s*memory\s*Redis\s*stale\s*shared\s*origin\s*failed\s*saved"),
+            re.compile(r"other\s*0%\s*0\s*0\s*0\s*0\s*0\s*12\s*0 byte"),
+            re.compile(r"rankings\s*100%\s*1,500\s*0\s*20\s*0\s*0\s*0\s*640 kB"),
+            re.compile(r"menu\s*80%\s*0\s*8,000\s*0\s*0\s*2,000\s*0\s*12\.3 MB"),
+            re.compile(r"total\s*82\.6%\s*1,500\s*8,000\s*20\s*0\s*2,000\s*12\s*12\.9 MB"),
+        ]
+    )
+
+
+def test_every_alert_has_words() -> None:
+    """In both languages: none is shown by the name that programs know it by."""
+    for language in ("en", "ko"):
+        words = (ROOT / f"public/page/words/{language}.js").read_text()
+        assert [kind.label for kind in AlertKind if f'"alert {kind.label}":' not in words] == []
