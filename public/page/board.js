@@ -19,8 +19,8 @@ export function Board({ state, pick, sure }) {
     <${Alerts} activity=${activity} />
     <${Traffic} state=${state} pick=${pick} />
     <div class="column"><${Latency} data=${data} /><${Saved} data=${data} /></div>
-    <${Data} data=${data} />
     <${Callers} activity=${activity} sure=${sure} />
+    <${Data} data=${data} />
     <${NotableRequests} activity=${activity} />
     <${Playground} data=${data} token=${token} />
     <${Actions} data=${data} sure=${sure} />

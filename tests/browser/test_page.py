@@ -1,12 +1,14 @@
 """The frame of the page: the token, refreshing, failures, the keyboard, the policy, the two languages."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from lib.ledger.places import AlertKind
-from tests.browser.conftest import ROOT, Visit
+from tests.browser.conftest import PHONE, ROOT, Visit
 
 
 def test_without_a_token_it_says_what_this_is(visit: Visit) -> None:
@@ -189,6 +191,30 @@ def test_data_routes_by_family_and_tier(visit: Visit) -> None:
             re.compile(r"total\s*82\.6%\s*1,500\s*8,000\s*20\s*0\s*2,000\s*12\s*12\.9 MB"),
         ]
     )
+
+
+def test_the_picture_of_the_page(visit: Visit) -> None:
+    """What `make picture` takes for the README: the page down to its traffic, in a file below 200 KB."""
+    visit.look()
+    last = visit.region("Traffic").bounding_box()
+    assert last is not None
+    clip = {"x": 0, "y": 0, "width": 1280, "height": last["y"] + last["height"] + 16}
+    taken = visit.page.screenshot(clip=clip, full_page=True)  # type: ignore[arg-type] # a mapping of four numbers
+    assert len(taken) < 200_000
+    if directory := os.environ.get("BREAKWATER_SCREENSHOTS"):
+        (Path(directory) / "picture.png").write_bytes(taken)
+
+
+@pytest.mark.parametrize("visit", [{**PHONE, "state": "fine"}], indirect=True)
+def test_a_resource_keeps_its_name_whole_on_a_phone(visit: Visit) -> None:
+    """The table of data routes scrolls sideways by itself: no name is broken into letters."""
+    visit.look()
+    heads = visit.region("Data routes").get_by_role("rowheader").all()
+    assert len(heads) == 4
+    for each in heads:
+        box = each.bounding_box()
+        assert box is not None
+        assert box["height"] < 44, "one line"
 
 
 def test_every_alert_has_words() -> None:

@@ -16,7 +16,7 @@ export function Data({ data: { source, dataReads: { total, families } } }) {
 }
 
 function Reads({ rows }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${word("tableOf", { what: word("dataTitle") })}><table class="full">
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${word("tableOf", { what: word("dataTitle") })}><table class="full data-reads">
     <thead><tr><th scope="col">${word("family")}</th><th scope="col">${word("hitRatio")}</th>${TIERS.map((tier) => html`<th scope="col" key=${tier}>${word(`tier ${tier}`)}</th>`)}<th scope="col">${word("bytesSaved")}</th></tr></thead>
     <tbody>${rows.map(([name, each]) => html`<tr key=${name}><th scope="row">${name}</th><td>${percent(each.hitRatio)}</td>
       ${TIERS.map((tier) => html`<td key=${tier}>${number(each.reads[tier])}</td>`)}<td>${bytes(each.bytesSaved)}</td></tr>`)}</tbody>
