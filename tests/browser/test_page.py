@@ -193,6 +193,8 @@ def test_data_routes_by_family_and_tier(visit: Visit) -> None:
     )
 
 
+# As wide as the README shows it.
+@pytest.mark.parametrize("visit", [{"device_scale_factor": 0.75}], indirect=True)
 def test_the_picture_of_the_page(visit: Visit) -> None:
     """What `make picture` takes for the README: the page down to its traffic, in a file below 200 KB."""
     visit.look()
