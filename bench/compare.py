@@ -31,7 +31,8 @@ def main() -> None:
         subjects: list[Subject] = [floor(parts)]
         for name, root in (("other", asked.other.resolve()), ("this", ROOT)):
             child = function("breakwater", "api/ai/supervisor.py", environ, root)
-            subjects.append(Guarded(name, child, parts, ("hit", "miss", "refused", "blocked")))
+            kinds_of_both: list[Kind] = ["hit", "miss", "refused", "blocked"]
+            subjects.append(Guarded(name, child, parts, kinds_of_both, by_asking=name == "other"))
         for subject in subjects:
             stack.callback(subject.child.stop)
             run_round([subject], ["hit", *kinds], 100, 0, {})
