@@ -146,7 +146,7 @@ def test_both_languages_say_everything(visit: Visit) -> None:
     assert [name for name in english if values(english[name]) != values(korean[name])] == []
     # Names and units are the same in both.
     same = {name for name in english if english[name] == korean[name]}
-    assert same == {"redis", "supabase", "MB", "status 3xx", "status 4xx", "p95", "redisMean", "sums"}
+    assert same == {"redis", "supabase", "MB", "status 3xx", "status 4xx", "p95", "redisMean", "tier redis", "sums"}
 
 
 def test_every_word_of_the_page_has_a_text() -> None:
@@ -217,6 +217,14 @@ def test_a_resource_keeps_its_name_whole_on_a_phone(visit: Visit) -> None:
         box = each.bounding_box()
         assert box is not None
         assert box["height"] < 44, "one line"
+
+
+def test_alerts_name_whose_circuit_it_is(visit: Visit) -> None:
+    """Providers by their names; users' code and data origins by what they called them, not by a key."""
+    visit.look()
+    alerts = visit.region("Alerts")
+    for text in ("gemini: circuit opened", "origin billing: circuit opened", "code 재고 확인: circuit closed"):
+        expect(alerts.get_by_text(text, exact=True)).to_have_count(1)
 
 
 def test_every_alert_has_words() -> None:

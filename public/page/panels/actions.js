@@ -41,7 +41,7 @@ function Turn({ sure, providers }) {
   const [state, set] = useState("open"), kinds = [...(providers.length ? ["provider"] : []), "circuit", "origin"];
   const [of, setOf] = useState(kinds[0]);
   const submit = kept(({ turned, minutes }) => {
-    const name = turned.trim(), who = of === "provider" ? name : word(`circuit of ${of}`, { name });
+    const name = turned.trim(), who = of === "provider" ? name : word(`whose ${of}`, { name });
     sure(word(`sure ${state === "open" ? "open" : "close"}`, { who, minutes }),
       { action: "circuit", [of]: name, state, ...(state === "open" ? { seconds: Number(minutes) * 60 } : {}) });
   });

@@ -25,7 +25,7 @@ function Circuit({ each, sure }) {
 
 // It was so at that time; an open circuit whose time is over is tried with the next call, which is told of later.
 function Moved({ each: { of, name, state, reason, at }, sure }) {
-  const who = word(`circuit of ${of}`, { name });
+  const who = word(`whose ${of}`, { name });
   return html`<li><div><strong>${who}</strong> <${State} state=${state}>${word(`moved ${state}`, { when: moment(at), reason })}<//></div>
     <${Turn} closed=${state === "closed"} who=${who} of=${{ [of]: name }} sure=${sure} /></li>`;
 }

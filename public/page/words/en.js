@@ -46,7 +46,7 @@ export default {
   "state closed": "closed: calls pass", "state open": "open: no calls until {when} ({reason})",
   "state suspect": "suspected: calls pass while a check decides ({reason})", "state probing": "a check decides ({reason})",
   movedCircuits: "Of your code and of data origins", movedHint: "Those that instances moved lately, as they told of it. Others can be opened by name, under actions.",
-  "circuit of circuit": "code {name}", "circuit of origin": "origin {name}",
+  "whose circuit": "code {name}", "whose origin": "origin {name}",
   "moved closed": "closed {when}", "moved open": "opened {when} ({reason})", "moved suspect": "suspected {when} ({reason})", "moved probing": "checked since {when} ({reason})",
   failures: ["{count} failure in a row", "{count} failures in a row"],
   // Traffic

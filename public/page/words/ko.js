@@ -41,7 +41,7 @@ export default {
   "state closed": "닫힘: 호출 가능", "state open": "열림: {when}까지 호출 중지 ({reason})",
   "state suspect": "의심: 상태를 확인하는 동안 호출 유지 ({reason})", "state probing": "시험 호출로 확인 중 ({reason})",
   movedCircuits: "직접 만든 코드와 데이터 원본", movedHint: "최근 인스턴스가 상태를 바꾼 서킷입니다. 다른 서킷은 아래 작업에서 이름으로 열 수 있습니다.",
-  "circuit of circuit": "코드 {name}", "circuit of origin": "원본 {name}",
+  "whose circuit": "코드 {name}", "whose origin": "원본 {name}",
   "moved closed": "{when}에 닫힘", "moved open": "{when}에 열림 ({reason})", "moved suspect": "{when}부터 의심 ({reason})", "moved probing": "{when}부터 확인 중 ({reason})",
   failures: ["연속 실패 {count}회", "연속 실패 {count}회"],
   traffic: "트래픽", range: "기간", by: "구분",
