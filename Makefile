@@ -3,7 +3,7 @@
 PYTHON_VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lock openapi cases places vercel cold nextjs picture faults bench clean
+.PHONY: help setup run test check lock openapi cases places clients vercel cold nextjs picture faults bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,8 @@ lock: setup ## pin requirements*.in into requirements*.txt
 	$(PYTHON_VENV) -m pip install --quiet --disable-pip-version-check uv
 	.venv/bin/uv pip compile -q requirements.in -o requirements.txt --no-header --python-version 3.12
 	.venv/bin/uv pip compile -q requirements-dev.in -o requirements-dev.txt --no-header --python-version 3.12 -c requirements.txt
+	@for each in openai_2 openai_3; do (cd tests/clients/libraries/$$each && \
+	  $(CURDIR)/.venv/bin/uv pip compile -q requirements.in -o requirements.txt --no-header --python-version 3.12); done
 
 openapi: setup ## write the OpenAPI description anew
 	$(PYTHON_VENV) -m dev.openapi
@@ -38,6 +40,13 @@ places: setup ## note the places of new counters of the ledger (tests/ledger/pla
 
 cases: setup ## list anew, in docs/cases.md, which tests name which case
 	$(PYTHON_VENV) -m dev.cases
+
+clients: setup ## run the client libraries that are too heavy for `make test` against the whole local stack
+	@sh tests/clients/setup
+	@for each in openai_2 openai_3; do \
+	  build/clients/$$each/bin/python -m pytest -c tests/clients/libraries/pytest.ini --rootdir . -p no:cacheprovider \
+	    --confcutdir tests/clients/libraries tests/clients/libraries/test_openai.py tests/clients/libraries/$$each || exit 1; \
+	done
 
 vercel: setup ## build with Vercel's CLI, check what came out, and test the functions under Vercel's runtime
 	$(PYTHON_VENV) -m dev.vercel build --bytecode

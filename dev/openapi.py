@@ -25,11 +25,20 @@ from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
 from lib.data.ranking_routes import Score
 from lib.data.routes import GuardedFunction
+from lib.databases.analyzing import Analyze
 from lib.edge.app import Endpoint
 from lib.edge.data_replies import BatchBody, CacheStatsBody, InvalidatedBody, RankedBody, RankingBody
 from lib.edge.page_replies import ActivityBody, HistoryBody, OverviewBody
 from lib.edge.problems import KINDS, Kind
-from lib.edge.replies import AdminBody, AnswerBody, DailyBody, HealthBody, OpenAIError, ProblemBody
+from lib.edge.replies import (
+    AdminBody,
+    AnalysisBody,
+    AnswerBody,
+    DailyBody,
+    HealthBody,
+    OpenAIError,
+    ProblemBody,
+)
 from lib.ops.admin import Action
 from lib.ops.cache import Invalidation
 
@@ -65,6 +74,25 @@ _DATA = (
     *("invalid_parameter", "not_found", "unauthorized", "rate_limited", "not_cached", "circuit_open"),
     *("backend_rejected", "backend_throttled", "backend_unauthorized", "origin_unavailable", *_EVERYWHERE),
 )
+_DATABASES = {
+    "/api/connections": "The watched databases, with their health",
+    "/api/monitoring/sessions": "A watched database's sessions; this and all that follow take `connectionId`",
+    "/api/monitoring/locks": "Who waits for whom, as trees below those who block",
+    "/api/monitoring/wait-events": "What sessions wait for",
+    "/api/monitoring/realtime": "How many sessions there are, and what they do",
+    "/api/monitoring/sql-statistics": "The statements that take most time (`limit`), numbers only",
+    "/api/monitoring/sql/[id]": "One statement's numbers",
+    "/api/monitoring/sql/[id]/text": "One statement's text, without literals",
+    "/api/monitoring/trend": "What happened over a `period`: `1h`, `24h` or `7d`",
+    "/api/dashboard/metrics": "A watched database's counters",
+    "/api/schemas": "Its schemas",
+    "/api/tables": "A `page` of a `schema`'s tables, with `sizes=1` their sizes",
+    "/api/columns": "The columns of a `table` of a `schema`",
+    "/api/oracle/schemas": "The same as `/api/schemas`",
+    "/api/oracle/tables": "The same as `/api/tables`",
+    "/api/oracle/columns": "The same as `/api/columns`",
+}
+"""Routes of watched databases."""
 _CACHED = ("not_cached", "backend_timeout", "backend_failed")
 
 OPERATIONS = (
@@ -84,6 +112,14 @@ OPERATIONS = (
         {200: ("A chat completion as OpenAI describes it, or its chunks as server-sent events", dict[str, Any])},
         ("model_not_found", *_GUARDED),
         errors=OpenAIError,
+    ),
+    Operation(
+        "/api/llm/analyze",
+        "post",
+        "Explain a statement or a plan; the answer is everybody's and kept for a day",
+        Analyze,
+        {200: ("The analysis, fresh from a model or from the cache", AnalysisBody)},
+        (*_GUARDED, "unauthorized", "closed", "not_found", "origin_unavailable"),
     ),
     Operation(
         "/api/ai/supervisor/[id]/stream",
@@ -207,6 +243,7 @@ OPERATIONS = (
             ("/api/cache/menus/[category]", "An example: the dishes of a category"),
             ("/api/cache/setting/[name]", "An example: one setting"),
             ("/api/cache/generators", "An example: all types of generators"),
+            *_DATABASES.items(),
             ("/api/rankings/[board]", "The first 10, or with `top=100` the first 100, of a board"),
         )
     ),

@@ -72,6 +72,8 @@ BEGUN, HEL, LO = chunk({"role": "assistant"}), chunk({"content": "Hel"}), chunk(
 STOP = chunk(finish="stop")
 USED = {**_TOP, "object": "chat.completion.chunk", "choices": [], "usage": USAGE}
 DONE = "data: [DONE]\n\n"
+WEATHER = '{"city":"Seoul","degrees":21}'
+_WEATHER_CALL = {"id": "call_w", "type": "function", "function": {"name": "Weather", "arguments": WEATHER}}
 REASONED = {"content": "Hello.", "reasoning_content": "They greet me."}
 LOGPROBS: Mapping[str, Any] = {
     "content": [{"token": "Hello", "logprob": -0.1, "bytes": None, "top_logprobs": []}],
@@ -102,6 +104,23 @@ SCENES: dict[str, Scene] = {
     ),
     "tools that end with stop": Scene(
         whole({"tool_calls": _CALLS}), events=(chunk({"tool_calls": _BARE_CALLS}), STOP, DONE)
+    ),
+    "weather": Scene(
+        whole({"content": WEATHER}),
+        events=(BEGUN, chunk({"content": WEATHER[:9]}), chunk({"content": WEATHER[9:]}), STOP, USED, DONE),
+    ),
+    "weather in a fence": Scene(whole({"content": f"```json\n{WEATHER}\n```"})),
+    "weather call": Scene(
+        whole({"tool_calls": [_WEATHER_CALL]}, finish="tool_calls"),
+        events=(
+            chunk({"role": "assistant", "tool_calls": [{"index": 0, **_WEATHER_CALL}]}),
+            chunk(finish="tool_calls"),
+            USED,
+            DONE,
+        ),
+    ),
+    "weather function": Scene(
+        whole({"function_call": _WEATHER_CALL["function"]}, finish="function_call"),
     ),
     "refusal": Scene(
         whole({"refusal": "I cannot help with that."}),
@@ -169,7 +188,9 @@ SCENES: dict[str, Scene] = {
         400, message="Unsupported parameter: 'seed' is not supported.", param="seed", code="unsupported_parameter"
     ),
     "bad value": _error(400, message="Invalid type for 'temperature'.", param="temperature", code="invalid_type"),
-    "too long": _error(400, message="This model's limit is 8192 tokens.", code="context_length_exceeded"),
+    "too long": _error(
+        400, message="This model's maximum context length is 8192 tokens.", code="context_length_exceeded"
+    ),
     "mistral": Scene(
         {"object": "error", "message": {"detail": [{"msg": "Input should be larger", "loc": ["body", "max_tokens"]}]}},
         422,

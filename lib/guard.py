@@ -96,14 +96,12 @@ class Guard:
             # The client left, or a bug: what was taken on the way is still returned.
             await self._finish(turn, codec, (), send=True)
             raise
-        admission = turn.admission
         if isinstance(result, Answered) and not turn.cached.shared and not turn.held:
             self.recent.keep_alone(turn.call, turn.cached, result, codec, self.clock.monotonic(), turn.drops)
-        mode = admission.mode if admission.charge.subject.layout.windows else "off"
         return Outcome(
             result,
-            mode,
-            admission.quota,
+            _mode(turn),
+            turn.admission.quota,
             turn.watch.read(),
             turn.now_ms,
             _fresh_ms(turn.call),
@@ -168,6 +166,9 @@ class Guard:
                 served = Answered(found.value, "stale" if stale else "hit", reason, found.stored_at_ms, stored=True)
                 return served, refresh if refreshes else ()
             case Compute(reason, order):
+                if call.progress is not None:
+                    call.progress.mode, call.progress.quota = _mode(turn), turn.admission.quota
+                    call.progress.now_ms = now_ms
                 return await self.computing.compute(turn, codec, reason, order), ()
 
     async def _finish[P, V](self, turn: Turn[P, V], codec: Codec[V], refresh: tuple[int, ...], *, send: bool) -> None:
@@ -190,6 +191,10 @@ class Guard:
         call = replace(turn.call, stream=False, while_here=in_any_case)
         again = replace(turn, call=call, state="admitted")
         await self.computing.refresh(again, codec, order)
+
+
+def _mode(turn: Turn[Any, Any]) -> Mode:
+    return turn.admission.mode if turn.call.subject.layout.windows else "off"
 
 
 def _fresh_ms(call: Call) -> int:

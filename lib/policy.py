@@ -30,10 +30,17 @@ class Group:
 # The first match decides.
 GROUPS = (
     Group("ai/supervisor", r"/api/ai/supervisor", "RATELIMIT_AI_SUPERVISOR", "10/minute,100/day"),
+    # Counted with the others that ask a model, and kept for a day.
+    Group("ai", r"/api/llm/.+", "RATELIMIT_AI", "10/minute,100/day", CacheRules(86_400_000, 3_600_000, 86_400_000)),
     # A list of models costs nobody's money: it is no question.
     Group("ai", r"/api/(ai/.+|v1/(?!models(/|$)).+)", "RATELIMIT_AI", "10/minute,100/day"),
     Group("servers", r"/api/servers(/.+)?", "RATELIMIT_SERVERS", "30/minute"),
-    Group("data", r"/api/(data|(cache|rankings)/.+)", "RATELIMIT_DATA", "100/minute"),
+    Group(
+        "data",
+        r"/api/(data|connections|schemas|tables|columns|dashboard/metrics|(cache|rankings|monitoring|oracle)/.+)",
+        "RATELIMIT_DATA",
+        "100/minute",
+    ),
     Group("api", r".*", "RATELIMIT_API", "100/minute"),
 )
 

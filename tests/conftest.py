@@ -62,6 +62,9 @@ SLOW = (
 )
 """What `make test QUICK=1` leaves out: directories, files, and tests whose names begin like this."""
 
+collect_ignore = ["clients/libraries"]
+"""`make clients` runs them, in environments of their own."""
+
 _COUNT = itertools.count(1)
 
 

@@ -206,8 +206,11 @@ def _deltas(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name in ("content", "refusal"):
         for piece in _pieces(texts.get(name, "")):
             yield {name: piece}
-    if isinstance(calls := message.get("tool_calls"), list):
-        yield {"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]}
+    calls = message.get("tool_calls")
+    if calls and isinstance(calls, list):
+        # A call at a time, as OpenAI sends them: there are clients that read no more than the first of a delta.
+        for number, call in enumerate(calls):
+            yield {"tool_calls": [{"index": number, **call}]}
     elif "tool_calls" in message:
         yield {"tool_calls": calls}
 

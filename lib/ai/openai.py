@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from ..base.encode import to_json
 from ..base.values import dataclass
 from ..cache.freshness import Directives, directives
-from ..call import Answered
+from ..call import Answered, Failed, Refused
+from ..edge.errors import reply_to
+from ..edge.outcomes import THROTTLED
+from ..edge.problems import Problem
 from ..edge.request import Request
 from . import streams
 from .answers import Answer
@@ -43,8 +46,23 @@ class ChatFormat:
         """The provider's reply as it is, unparsed, with one member more."""
         return b'{"x_breakwater":' + to_json(provenance(outcome)) + b"," + result.value.body.encode()[1:]
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """None of its own."""
+        return {}
+
     def stream(
         self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
-    ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
+    ) -> AsyncGenerator[bytes]:
         """The same in chunks."""
-        return streams.chat_chunks(pieces, provenance(outcome), usage=self.usage), {}
+        return streams.chat_chunks(pieces, provenance(outcome), usage=self.usage)
+
+    def broken(self, request: Request, problem: Problem) -> bytes:
+        """OpenAI's error, as it would have been the body of a reply."""
+        return b"data: " + cast("bytes", reply_to(request, problem).body) + b"\n\n"
+
+    def refused(self, problem: Problem, refused: Refused | Failed) -> Problem:
+        """A circuit that rests after a provider's own 429 stands for a quota that is spent."""
+        if isinstance(refused, Refused) and refused.code == "circuit_open" and refused.reason in THROTTLED:
+            problem.code = "backend_throttled"
+        return problem

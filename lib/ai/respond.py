@@ -1,14 +1,16 @@
 """From a question to the guard, and from the guard's outcome to a reply, whole or streamed."""
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..base.caller import Caller
 from ..base.encode import to_json
 from ..base.values import dataclass
 from ..cache.freshness import Directives
-from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
+from ..call import Answered, Call, Failed, Outcome, Progress, Refused, Streaming
 from ..edge import outcomes
+from ..edge.accept import EVENT_STREAM
 from ..edge.limits import subject_of
 from ..edge.outcomes import Wording
 from ..edge.problems import Problem
@@ -19,6 +21,7 @@ from ..redis import keys
 from . import completions, streams
 from .answers import Answer, AnswerCodec
 from .completions import Chunk
+from .keep_alive import UNBUFFERED, kept_alive
 from .owners import Shelf
 from .question import AnyQuestion, hash_of
 from .streams import AnswerPiece
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from ..app.wiring import Parts
     from .failures import Failures
 
-EVENT_STREAM = "text/event-stream"
 ONLY = "X-Guard-Provider"
 """The header with which an operator names the one provider that may be called."""
 
@@ -75,10 +77,20 @@ class Format(Protocol):
     def whole(self, request: Request, outcome: AnswerOutcome, result: Answered[Answer]) -> bytes:
         """The body of an answer."""
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that a stream has of its own."""
+
     def stream(
         self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
-    ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
-        """The events of an answer that is streamed, and headers of their own."""
+    ) -> AsyncGenerator[bytes]:
+        """The events of an answer that is streamed."""
+
+    def broken(self, request: Request, problem: Problem) -> bytes:
+        """The event of an error that has come after the head."""
+
+    def refused(self, problem: Problem, refused: Refused | Failed) -> Problem:
+        """A refusal or a failure, as the route names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +116,25 @@ class Supervisor:
         }
         return to_json(body)
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The protocol's version."""
+        return {"x-vercel-ai-ui-message-stream": "v1"}
+
     def stream(
         self, request: Request, outcome: AnswerOutcome, pieces: AsyncGenerator[AnswerPiece]
-    ) -> tuple[AsyncGenerator[bytes], Mapping[str, str]]:
+    ) -> AsyncGenerator[bytes]:
         """The same as a UI message stream."""
         metadata = {"sessionId": self.session, "requestId": request.id, **provenance(outcome)}
-        return streams.ui_messages(pieces, request.id, metadata), {"x-vercel-ai-ui-message-stream": "v1"}
+        return streams.ui_messages(pieces, request.id, metadata)
+
+    def broken(self, request: Request, problem: Problem) -> bytes:
+        """The protocol's error part."""
+        return streams.event({"type": "error", "errorText": problem.detail})
+
+    def refused(self, problem: Problem, refused: Refused | Failed) -> Problem:
+        """As the guard names it."""
+        return problem
 
 
 def provenance(outcome: AnswerOutcome) -> Provenance:
@@ -192,13 +217,20 @@ async def guarded(
     if failures is not None and not directives.only_if_cached:
         failures.check(call.key, parts.clock.now_ms())
     source = Asking(chain, question, caller.id, unable)
-    outcome = await parts.guard.handle(call, source, AnswerCodec(whole=not stream))
-    try:
-        return respond(request, outcome, form, stream=stream)
-    except Problem as problem:
-        if failures is not None and isinstance(outcome.result, Failed):
-            failures.note(call.key, problem, parts.clock.now_ms())
-        raise
+
+    async def reply(call: Call) -> Reply:
+        outcome = await parts.guard.handle(call, source, AnswerCodec(whole=not stream))
+        try:
+            return respond(request, outcome, form, stream=stream)
+        except Problem as problem:
+            if failures is not None and isinstance(outcome.result, Failed):
+                failures.note(call.key, problem, parts.clock.now_ms())
+            raise
+
+    if not (stream and parts.settings.ai_keep_alive):
+        return await reply(call)
+    progress = Progress()
+    return await kept_alive(request, progress, reply(replace(call, progress=progress)), form)
 
 
 def _nobody_can(field: str) -> Problem:
@@ -212,7 +244,7 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
     common = outcomes.common(request, outcome)
     match outcome.result:
         case Refused() | Failed() as refused:
-            raise outcomes.problem(request, outcome, refused, WORDING, common)
+            raise form.refused(outcomes.problem(request, outcome, refused, WORDING, common), refused)
         case Answered() as answered:
             common |= outcomes.answered(request, outcome, answered, answered.value.provider)
             if answered.cache in ("hit", "stale", "collapsed"):
@@ -227,6 +259,5 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
         case Streaming() as streaming:
             common |= outcomes.streaming(request, streaming)
             pieces = streaming.pieces
-    body, own = form.stream(request, outcome, pieces)
-    # Tells proxies not to buffer the reply.
-    return Reply(200, body, {**common, **own, "x-accel-buffering": "no"}, EVENT_STREAM, outcome.after)
+    body = form.stream(request, outcome, pieces)
+    return Reply(200, body, {**common, **form.headers, **UNBUFFERED}, EVENT_STREAM, outcome.after)

@@ -94,26 +94,48 @@ async def chat_chunks(
 ) -> AsyncGenerator[bytes]:
     """The chunks of OpenAI's chat completions. A stream that breaks ends with an error and without ``[DONE]``.
 
-    ``provenance`` is in the first chunk; ``usage``: whether the client has asked for a chunk with the usage.
+    ``provenance`` is in the first chunk, and in the last one what the answer cost, where it was computed and has a
+    price; ``usage``: whether the client has asked for a chunk with the usage.
     """
-    first = True
+    first, last = True, None
     async with aclosing(pieces):
         try:
             async for piece in pieces:
                 if isinstance(piece, Done):
+                    if last is not None:
+                        yield event(_with_cost(last, piece.value, provenance))
                     yield DONE
                     continue
-                chunk = piece.part
+                if last is not None:
+                    yield event(last)
+                chunk, last = piece.part, None
                 if not usage and not chunk["choices"] and chunk.get("usage"):
                     # We have asked for it, and clients that have not read the first choice of each chunk.
                     continue
-                yield event({**chunk, "x_breakwater": provenance} if first else chunk)
+                chunk = {**chunk, "x_breakwater": provenance} if first else chunk
                 first = False
+                if _may_be_last(chunk):
+                    # What the answer cost is known at its end only.
+                    last = chunk
+                else:
+                    yield event(chunk)
         except SourceFailed as e:
+            if last is not None:
+                yield event(last)
             told = getattr(e, "told", None)
             message = told.message if told is not None and told.message else _broken(e)
             code = told.code if told is not None and told.code else "backend_failed"
             yield event({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
+
+
+def _may_be_last(chunk: Chunk) -> bool:
+    return not chunk["choices"] or any(choice.get("finish_reason") for choice in chunk["choices"])
+
+
+def _with_cost(chunk: Chunk, answer: Answer, provenance: Mapping[str, object]) -> Chunk:
+    if answer.cost is None or answer.cost.micros is None or "saved" in provenance:
+        return chunk
+    return {**chunk, "x_breakwater": {**chunk.get("x_breakwater", {}), "cost": cost_body(answer.cost)}}
 
 
 def _broken(error: SourceFailed) -> str:

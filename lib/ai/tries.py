@@ -163,6 +163,7 @@ class Tries:
         self.chain.emit(ProviderAsked(link.name))
         pieces = link.provider.ask(self.question, request_id=call.request_id, left_s=left_s, stream=stream)
         exchange = _Exchange(place, passage, pieces, self.chain.clock.monotonic(), admission, left_s)
+        call.waiting()
         try:
             first = await call.while_here(anext(pieces))
         except ProviderFailed as e:

@@ -14,8 +14,9 @@ from ..ai.models import Models, parse_aliases
 from ..ai.prices import Prices, parse_prices
 from ..ai.providers import registry
 from ..ai.providers.registry import ProviderSettings
-from ..base import env
+from ..base import connections, env
 from ..base.caller import Network, Trust
+from ..base.connections import Connection, Named
 from ..base.env import Reader, Secret, Variable
 from ..base.values import dataclass
 from ..breaker.circuit import BreakerPolicy
@@ -61,6 +62,8 @@ class Settings:
     supabase_key: Secret | None = setting("SUPABASE_SERVICE_ROLE_KEY SUPABASE_SECRET_KEY", env.supabase_key)
     supabase_jwt_secret: Secret | None = setting("SUPABASE_JWT_SECRET", Secret)
     database_url: Secret | None = setting("DATABASE_URL", Secret)
+    db_named: tuple[Named, ...] = setting("DB_CONNECTIONS", connections.parse, "")
+    db_show_literals: bool = setting("DB_SHOW_LITERALS", env.flag, "false")
     fallback_timeout_ms: int = setting("FALLBACK_TIMEOUT_MS", _MILLIS, "800")
     local_share: float = setting("LOCAL_LIMIT_SHARE", env.number(0, 1), "0.25")
 
@@ -70,6 +73,7 @@ class Settings:
     ai_models: Mapping[str, str] = setting("AI_MODELS", parse_aliases, "")
     ai_prices: Prices = setting("AI_PRICES", parse_prices, "")
     ai_safety_failover: bool = setting("AI_SAFETY_FAILOVER", env.flag, "false")
+    ai_keep_alive: bool = setting("AI_KEEP_ALIVE", env.flag, "true")
     ai_finish_abandoned: bool = setting("AI_FINISH_ABANDONED", env.flag, "false")
     max_duration_ms: int = setting("MAX_DURATION_MS", _MILLIS, "290000")
 
@@ -115,6 +119,8 @@ class Settings:
 
     providers: tuple[ProviderSettings, ...]
     """The configured AI providers, in the order in which they are called."""
+    connections: tuple[Connection, ...]
+    """The databases that are watched."""
     limits_by_name: Mapping[str, str]
     """Limits as they are written, by the variable that sets them (``RATELIMIT_MY_ROUTE``)."""
 
@@ -124,16 +130,17 @@ class Settings:
         given = env.given_in(environ)
         values, faults = env.read(_OWN, given)
         times = (values.get(f"{name}_ms", 0) / 1000 for name in ("ai_timeout", "ai_connect_timeout"))
+        databases, without = connections.resolved(values.get("db_named", ()), given)
         failover = values.get("ai_safety_failover", False)
         providers, wrong = registry.read(given, values["ai_providers"], *times, safety_failover=failover)
         if not wrong and not _models(providers, values.get("ai_models", {})).are_configured:
             wrong = [
                 "AI_MODELS: a model that no configured provider has; name it in GROQ_MODEL=one,another or the like"
             ]
-        faults += wrong + _missing(given, redis_enabled=values.get("redis_enabled", True))
+        faults += wrong + without + _missing(given, redis_enabled=values.get("redis_enabled", True))
         if faults:
             raise BadSettings(faults)
-        return cls(**values, providers=providers, limits_by_name=_named_limits(given))
+        return cls(**values, providers=providers, connections=databases, limits_by_name=_named_limits(given))
 
     @property
     def warnings(self) -> list[str]:

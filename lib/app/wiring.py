@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..ai.chain import Chain, Visit
     from ..breaker.breaker import Breaker
     from ..data.origins.postgres import Database
+    from ..databases.watching import Databases
     from ..ops.alerts import Alerts
     from ..ops.health import Health
     from ..ops.overview import Overview
@@ -70,6 +71,8 @@ class Parts:
     """For all that we call, except Redis."""
     database: "Late[Database]"
     """The PostgreSQL that ``DATABASE_URL`` names."""
+    databases: "Late[Databases]"
+    """Those that ``DB_CONNECTIONS`` names."""
     pool: httpcore.AsyncConnectionPool
     ledger: Ledger
     late_chain: "Late[Chain]"
@@ -103,6 +106,8 @@ class Parts:
             await self.client.made.aclose()
         if self.database.made is not None:
             await self.database.made.aclose()
+        if self.databases.made is not None:
+            await self.databases.made.aclose()
         redis = self.guard.limits.redis
         if redis is not None:
             await redis.redis.aclose()
@@ -172,6 +177,7 @@ def build(
         emit,
         client,
         Late(lambda: _database(settings)),
+        Late(lambda: _databases(settings, client, ledger)),
         pool,
         ledger,
         late_chain,
@@ -185,6 +191,15 @@ def _database(settings: "Settings") -> "Database":
     from ..data.origins.postgres import Database
 
     return Database(settings.database_url)
+
+
+def _databases(settings: "Settings", client: "Late[httpx.AsyncClient]", ledger: Ledger) -> "Databases":
+    from ..databases.readers import reader_of
+    from ..databases.watching import Databases
+
+    connections = {each.id: each for each in settings.connections}
+    make = reader_of(client.get, settings.supabase_key, ledger.called)
+    return Databases(connections, settings.db_show_literals, make)
 
 
 def _chain(

@@ -130,6 +130,27 @@ class OriginFailure(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseNoticed(Event):
+    """Something of a watched database that people should know. ``text`` holds numbers and ids alone."""
+
+    event: ClassVar[str] = "database_noticed"
+    level: ClassVar[int] = WARNING
+    connection: str
+    kind: Literal["db_lock", "db_sessions", "db_slower"]
+    about: str
+    """The session or statement; empty where it is the database as a whole."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueChanged(Event):
+    """A watched database's tables were changed: what is kept of them is not served any more."""
+
+    event: ClassVar[str] = "catalogue_changed"
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
 class DataRead(Event):
     """A resource was read: where its value came from, and the bytes of its body."""
 

@@ -38,7 +38,8 @@ def valid(resource: Resource, sent: Mapping[str, str]) -> dict[str, str]:
     """What was sent, with the defaults of the rest. Raises Problem for a value that is unusable."""
     values = dict(sent)
     for name, rule in resource.query.items():
-        values.setdefault(name, rule.default)
+        if not values.setdefault(name, rule.default):
+            raise Problem("invalid_parameter", f"{name}: send it.")
         if not re.fullmatch(rule.pattern, values[name]):
             raise Problem("invalid_parameter", f"{name}: it does not look like {rule.default!r}.")
     for name, value in values.items():

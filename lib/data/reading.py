@@ -20,6 +20,7 @@ from .access import require_role
 from .asked import parameters, wishes
 from .body import Body, BodyCodec
 from .fetching import Fetching
+from .origins.port import Choice
 from .resource import ABSENT_MS, Resource
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ async def wish_for(
     """A read, as the guard takes it."""
     who = await request.identify(parts)
     owner = who.id if resource.scope == "caller" else ""
-    key = resource.filled(values, owner)
+    origin, key = resource.origin, resource.filled(values, owner)
+    if isinstance(origin, Choice):
+        chosen = origin.choose(parts, values)
+        origin, key = chosen.origin, f"{key}:@{chosen.variant}"
     call = Call(
         route=resource.route,
         subject=subject,
@@ -92,7 +96,7 @@ async def wish_for(
         while_here=request.while_here,
         after=request.after,
     )
-    return Wish(call, Fetching(resource.origin, values, resource.max_bytes, parts, who.id), CODEC)
+    return Wish(call, Fetching(origin, values, resource.max_bytes, parts, who.id), CODEC)
 
 
 def note(parts: "Parts", resource: Resource, outcome: Outcome[object, Body]) -> None:

@@ -16,7 +16,7 @@ from ..base.values import dataclass
 from ..cache.freshness import CacheRules
 from ..redis import keys
 from .options import Scope
-from .origins.port import Origin
+from .origins.port import Choice, Origin
 
 type Tier = Literal["15s", "30s", "1m", "5m", "30m", "1h", "24h"]
 type Role = Literal["viewer", "admin"]
@@ -39,6 +39,7 @@ class Query:
     """A parameter of the query: its value where none is sent, and what a value has to look like."""
 
     default: str
+    """Empty: it has to be sent."""
     pattern: str = r"[\w.-]{1,64}"
 
 
@@ -52,7 +53,7 @@ class Resource:
     """``cache:menu:{id}``: its parameters are those of the path and of ``query``, all of them."""
     tier: Tier
     """For how long a value is fresh."""
-    origin: Origin
+    origin: Origin | Choice
     query: Mapping[str, Query] = field(default_factory=dict)
     tags: Sequence[str] = ()
     """Further names by which values are invalidated."""

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from ..base.events import Mode
 from ..base.values import dataclass
 from ..call import Answered, Failed, Outcome, Refused, Streaming
+from ..limits.judge import Quota
 from ..pieces import SourceFailed
 from . import headers
 from .problems import KINDS, Problem, decided
@@ -16,6 +18,10 @@ from .request import Request
 
 if TYPE_CHECKING:
     from .replies import AttemptBody, FieldError
+
+
+THROTTLED = frozenset({"throttled", "quota", "used_up"})
+"""Why a circuit rests, where the source itself has said that its limit or quota is spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]
 
     Where the guard has counted nothing, the headers of what the edge has counted before (in a dry run) stay.
     """
-    spent, tightest = outcome.spent, outcome.quota.tightest
+    spent = outcome.spent
     timings = (
         ("guard", spent.guard),
         ("redis", spent.redis),
@@ -49,15 +55,21 @@ def common(request: Request, outcome: Outcome[object, object]) -> dict[str, str]
     )
     notes = request.notes
     notes.spent = spent
-    if tightest is not None or request.limit_headers is None:
-        notes.mode, notes.remaining = outcome.mode, tightest.remaining if tightest else None
-        request.limit_headers = {**headers.rate_limit(outcome.quota, outcome.now_ms), "x-guard-mode": outcome.mode}
+    limited(request, outcome.mode, outcome.quota, outcome.now_ms)
     if not outcome.attempts:
         return {**headers.server_timing(timings)}
     made = headers.attempts([(each.name, each.outcome) for each in outcome.attempts])
     if len(outcome.attempts) > 1:
         notes.attempts = made["x-attempts"]
     return {**headers.server_timing(timings), **made}
+
+
+def limited(request: Request, mode: Mode, quota: Quota, now_ms: int) -> None:
+    """The headers and notes of what the caller's limit has said."""
+    notes, tightest = request.notes, quota.tightest
+    if tightest is not None or request.limit_headers is None:
+        notes.mode, notes.remaining = mode, tightest.remaining if tightest else None
+        request.limit_headers = {**headers.rate_limit(quota, now_ms), "x-guard-mode": mode}
 
 
 def answered(request: Request, outcome: Outcome[object, object], result: Answered[object], name: str) -> dict[str, str]:
@@ -109,6 +121,8 @@ def _why(code: str, reason: str, wait_s: int | None, wording: Wording) -> str:
         return "The request allows a cached answer only, and there is none. Leave out Cache-Control: only-if-cached."
     if code == "circuit_open" and reason == "caller":
         return f"{wording.source} failed at this caller's last calls. Try again in {wait_s} s."
+    if code == "circuit_open" and reason in THROTTLED:
+        return f"{wording.source} has no capacity left. Try again in {wait_s} s."
     if code == "circuit_open":
         return f"{wording.source} failed several times ({reason}) and is not called for now. Try again in {wait_s} s."
     if code == "budget_spent":

@@ -71,6 +71,15 @@ class AnswerBody(Provenance, UsageBody):
     requestId: str
 
 
+class AnalysisBody(Provenance):
+    """What a model says of a statement or a plan."""
+
+    analysis: str
+    kind: str
+    model: str
+    requestId: str
+
+
 class FieldError(TypedDict):
     """One thing that is wrong with a request."""
 

@@ -87,6 +87,8 @@ class Request:
     """What every reply says of the limit that counted this request; None while nothing has."""
     later: list[Finish] = field(default_factory=list)
     """What is left to do, before that is sent, for values that were cached on the way."""
+    left: "asyncio.Future[None] | None" = None
+    """Done when whoever sends the reply has seen the client leave, where the head goes out before all is known."""
     _headers: dict[bytes, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +163,8 @@ class Request:
             await asyncio.sleep(0)
             task = asyncio.ensure_future(wait)
             if not gone.done():
-                await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+                ends = (task, gone) if self.left is None else (task, gone, self.left)
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if task.done() or wanted():
                 return await task
             raise ClientDisconnect

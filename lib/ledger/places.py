@@ -37,12 +37,30 @@ ROUTES: Mapping[str, int] = {
     "data": 8,
     "cache/invalidate": 9,
     "cache/stats": 10,
+    # 32 to 47: watched databases.
+    "connections": 32,
+    "monitoring/sessions": 33,
+    "monitoring/locks": 34,
+    "monitoring/wait-events": 35,
+    "monitoring/realtime": 36,
+    "monitoring/sql-statistics": 37,
+    "monitoring/trend": 38,
+    "dashboard/metrics": 39,
+    "schemas": 40,
+    "tables": 41,
+    "columns": 42,
+    "llm/analyze": 47,
     "history": 56,
     "activity": 57,
 }
 """Paths without ``/api/``."""
 
-TIMED_ROUTES: Mapping[str, str] = {OTHER: "_OTHER", "ai/supervisor": "POST", "v1/chat/completions": "POST"}
+TIMED_ROUTES: Mapping[str, str] = {
+    OTHER: "_OTHER",
+    "ai/supervisor": "POST",
+    "v1/chat/completions": "POST",
+    "llm/analyze": "POST",
+}
 """Guarded routes with their method: their durations are kept, and they count by hour and by five minutes.
 
 A guarded route that is not listed in ROUTES, such as one of another program, counts under ``other``."""
@@ -95,7 +113,28 @@ def known(value: str, numbers: Mapping[str, int], fallback: str = OTHER) -> str:
     return value if value in numbers else fallback
 
 
-FAMILIES: Mapping[str, int] = {OTHER: 0, "rankings": 1, "menu": 2, "menus": 3, "setting": 4, "generators": 5}
+FAMILIES: Mapping[str, int] = {
+    OTHER: 0,
+    "rankings": 1,
+    "menu": 2,
+    "menus": 3,
+    "setting": 4,
+    "generators": 5,
+    # 16 to 31: watched databases.
+    "connections": 16,
+    "sessions": 17,
+    "locks": 18,
+    "wait-events": 19,
+    "realtime": 20,
+    "sql-statistics": 21,
+    "sql": 22,
+    "sql-text": 23,
+    "trend": 24,
+    "dashboard": 25,
+    "schemas": 26,
+    "tables": 27,
+    "columns": 28,
+}
 """Resources of data routes. One that is not listed, such as another program's, counts under ``other``."""
 TIERS: Mapping[str, int] = {"memory": 0, "redis": 1, "stale": 2, "collapsed": 3, "origin": 4, "failed": 5}
 """Where a resource's value came from. ``collapsed``: another request's of the same moment, waited for."""
@@ -108,6 +147,7 @@ _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
 _ABOUT_NOTHING: Mapping[str, int] = {"": 0}
+_ABOUT_OTHERS: Mapping[str, int] = {OTHER: 0}
 
 
 @unique
@@ -126,6 +166,10 @@ class AlertKind(Enum):
     ERROR_RATE = (6, _ABOUT_NOTHING, _HOUR_MS)
     REDIS_SLOW = (7, _ABOUT_NOTHING, _HOUR_MS)
     HIT_RATIO = (8, _ABOUT_NOTHING, _DAY_MS)
+    # 20 to 27: watched databases.
+    DB_LOCK = (20, _ABOUT_OTHERS, _HOUR_MS)
+    DB_SESSIONS = (21, _ABOUT_OTHERS, _HOUR_MS)
+    DB_SLOWER = (22, _ABOUT_OTHERS, _DAY_MS)
 
     def __init__(self, number: int, abouts: Mapping[str, int], period_ms: int | None) -> None:
         self.number = number

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from ..base.calendar import month_ends_ms, month_of
-from ..base.events import CircuitChanged, Event, ModeSwitched, RedisSlow
+from ..base.events import CircuitChanged, DatabaseNoticed, Event, ModeSwitched, RedisSlow
 from ..base.values import dataclass
 from ..ledger.allowances import Allowance
 from ..ledger.places import COUNTING_MODES, AlertKind
@@ -81,6 +81,9 @@ def of_event(event: Event, at_ms: Sequence[int], thresholds: Thresholds) -> Aler
             return _mode(after, reason, at_ms[-1])
         case RedisSlow(ms):
             return _slow(at_ms, ms, thresholds.slow_ms)
+        case DatabaseNoticed(connection, kind, about, text):
+            named = f"{connection}:{about}" if about else connection
+            return Alert(AlertKind[kind.upper()], named, at_ms[-1], "warning", f"{connection}: {text}.")
     return None
 
 

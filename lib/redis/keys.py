@@ -50,6 +50,21 @@ def board(name: str) -> str:
     return f"ranking:{quote(name, safe='', errors='surrogatepass')}"
 
 
+def samples(connection: str) -> str:
+    """What a watched database counted at certain times, by the slot of each."""
+    return f"tms-samples:{quote(connection, safe='')}"
+
+
+def catalogue(connection: str, variant: str) -> str:
+    """The hash of a watched database's catalogue as it was last seen."""
+    return f"tms-catalogue:{quote(connection, safe='')}:{variant}"
+
+
+def looked(connection: str, variant: str) -> str:
+    """Held for a minute by the instance that looked at a watched database's catalogue."""
+    return f"tms-looked:{quote(connection, safe='')}:{variant}"
+
+
 def lock(answer_key: str) -> str:
     """Held by the request that computes this value now."""
     return f"lock:{answer_key}"

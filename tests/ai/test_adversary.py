@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 SERVER = ProviderFailed("server", "HTTP 500", status=500)
 UNAVAILABLE = ProviderFailed("server", "HTTP 503", status=503)
 TIMEOUT = ProviderFailed("timeout", "no answer")
-TOO_LARGE = ProviderFailed("too_large", "more than 1048576 bytes")
+TOO_LARGE = ProviderFailed("too_large", "more than 4194304 bytes")
 REFUSED = ProviderFailed("connection", "ConnectError", went_out=False)
 FOREVER = ProviderFailed("throttled", "HTTP 429", status=429, rests_s=9_999_999)
 POISON = "poison"
@@ -39,7 +39,7 @@ def circuit(k: Kit, name: str) -> Circuit:
         pytest.param(SERVER, 3, id="500"),
         pytest.param(UNAVAILABLE, 3, id="503"),
         pytest.param(TIMEOUT, 3, id="timeout"),
-        pytest.param(TOO_LARGE, 3, id="more than 1 MiB"),
+        pytest.param(TOO_LARGE, 3, id="more than 4 MiB"),
         pytest.param(ProviderFailed("protocol", "not JSON"), 3, id="not what the protocol promises"),
         pytest.param(ProviderFailed("empty", "the answer is empty"), 3, id="empty"),
         pytest.param(ProviderFailed("cut", "the stream broke off"), 3, id="cut"),

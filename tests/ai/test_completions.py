@@ -79,6 +79,15 @@ def test_taken_apart_and_joined_it_is_the_same_reply(reply: dict[str, Any]) -> N
     assert reply == before
 
 
+def test_tool_calls_are_replayed_one_at_a_time() -> None:
+    """There are clients that read no more than the first call of a delta."""
+    calls = [{"id": f"call_{number}", "type": "function", "function": {"name": "f"}} for number in range(3)]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    reply = {"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    deltas = [chunk["choices"][0]["delta"].get("tool_calls") for chunk in explode(reply)]
+    assert [each for each in deltas if each] == [[{"index": number, **call}] for number, call in enumerate(calls)]
+
+
 @given(replies(), st.randoms(use_true_random=False))
 def test_however_a_stream_is_cut_into_pieces(reply: dict[str, Any], random: Any) -> None:
     """Texts and arguments in other pieces, choices interleaved: the same whole reply."""

@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from dev.scripted import MODEL, SCENES, USAGE, Scripted
+from dev.scripted import MODEL, SCENES, USAGE, Scene, Scripted, chunk, whole
 from dev.serve import ThreadedServer
+from lib.ai.providers.port import MAX_REPLY_BYTES
 from lib.base.clock import Clock
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
@@ -208,6 +209,35 @@ async def test_a_stream_that_cannot_be_joined_is_kept_for_streams(gateway: Gatew
     assert (again.headers["x-cache"], joined(events(again))) == ("HIT", joined(first))
     whole = await gateway.chat("content in parts")
     assert (whole.headers["x-cache"], bare(whole)) == ("MISS", SCENES["content in parts"].body)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_reply_of_four_megabytes(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    """Pictures come back in answers: as much as Vercel sends goes through, and is too much to be kept."""
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'A' * 4_000_000}"}}
+    message = {"content": "Hello.", "images": [picture]}
+    monkeypatch.setitem(SCENES, "picture", Scene(whole(message), events=(chunk(message), chunk(finish="stop"))))
+    for _ in range(2):
+        reply = await gateway.chat("picture", stream=stream)
+        assert (reply.status_code, reply.headers["x-cache"]) == (200, "MISS")
+        found = events(reply)[0]["choices"][0]["delta"] if stream else bare(reply)["choices"][0]["message"]
+        assert found["images"] == [picture]
+        assert len(reply.content) < 4_500_000
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_replies_that_are_too_large_close_nothing(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """They fail to who asks for them, three of them in a row; the provider's circuit stays closed for others."""
+    message = {"content": "x" * MAX_REPLY_BYTES}
+    monkeypatch.setitem(SCENES, "too much", Scene(whole(message), events=(chunk(message), chunk(finish="stop"))))
+    for number in range(3):
+        reply = await gateway.chat("too much", stream=stream, seed=number)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (502, "backend_failed")
+    other = await gateway.chat("text", {"x-forwarded-for": a_caller()}, stream=stream)
+    assert other.status_code == 200
+    assert gateway.circuit("openai").state == "closed"
 
 
 async def test_a_hit_costs_two_commands_and_one_round_trip(gateways: Any, k: Kit) -> None:

@@ -97,8 +97,8 @@ NOT_FOR_DATA = (
     "lib.ai.providers.port",
 )
 FIRST_HITS = {
-    "data": ("bench.apps.data", "GET", "/api/data", NEEDED, NOT_FOR_DATA, 119),
-    "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 129),
+    "data": ("bench.apps.data", "GET", "/api/data", NEEDED, NOT_FOR_DATA, 120),
+    "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 130),
 }
 """A route, the packages that its first hit may load, what it must not load, and how many modules of ours it may."""
 

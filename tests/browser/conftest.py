@@ -109,7 +109,7 @@ class Served:
         self.authorized.clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served() -> Iterator[Served]:
     with (
         RedisServer.start() as redis,
@@ -131,7 +131,7 @@ def served() -> Iterator[Served]:
             yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import httpx
 import psutil  # type: ignore[import-untyped]  # it ships no types
+import psycopg
 import pytest
 import redis
 from anyio import to_thread
@@ -21,6 +22,9 @@ from starlette.types import Receive, Scope, Send
 from dev.serve import ThreadedServer
 from dev.stack import Stack, StackError
 from dev.started import ROOT, Command, command, until_ready
+from lib.base.env import Secret
+from lib.databases.readers.postgres import Direct
+from tests.rig.clock import until
 
 EXTERNAL = {
     "KV_REST_API_URL": "https://redis.example",
@@ -32,8 +36,10 @@ EXTERNAL = {
 def servers_of(running: Command) -> list[psutil.Process]:
     """Every process the command started; PostgreSQL detaches itself and is found by its lock file."""
     children: list[psutil.Process] = psutil.Process(running.process.pid).children(recursive=True)
-    lock = running.data / "postgres" / "postmaster.pid"
-    if lock.exists():
+    for name in ("postgres", "watched"):
+        lock = running.data / name / "postmaster.pid"
+        if not lock.exists():
+            continue
         postmaster = psutil.Process(int(lock.read_text().split("\n", 1)[0]))
         children += [postmaster, *postmaster.children(recursive=True)]
     return children
@@ -68,7 +74,7 @@ def test_starts_and_stops(tmp_path: Path, how: str) -> None:
     with command(tmp_path) as running:
         until_ready(running)
         origins = {line.split("  ")[0]: line.split()[-1] for line in running.printed if " embedded " in line}
-        assert origins.keys() == {"Redis", "Supabase", "AI backend", "API"}
+        assert origins.keys() == {"Redis", "Supabase", "Watched", "AI backend", "API"}
         assert httpx.get(f"{running.url}/no/such/page").headers["x-vercel-error"] == "NOT_FOUND"
         assert httpx.get(f"{running.url}/api/metrics").json()["code"] == "unauthorized"
         assert httpx.get(f"{running.url}/api/ops").json()["code"] == "not_found"
@@ -105,7 +111,7 @@ def test_the_example_of_settings_works_as_it_is(tmp_path: Path) -> None:
     given = {name: value or "" for name, value in dotenv_values(ROOT / ".env.example").items()}
     with command(tmp_path, **given) as running:
         until_ready(running)
-        assert sum(" embedded " in line for line in running.printed) == 4
+        assert sum(" embedded " in line for line in running.printed) == 5
         assert [line for line in running.printed if "warning" in line] == []
 
 
@@ -280,6 +286,22 @@ async def test_embedded_parts_work(tmp_path: Path) -> None:
         stack.postgres.kill()
         assert (await ask(env, "how is supabase?")).startswith("Supabase: state down")
         assert (await to_thread.run_sync(stack.state))["mode"] == "local"
+
+
+@pytest.mark.anyio
+async def test_a_database_to_watch(tmp_path: Path) -> None:
+    """The load shows: its sessions, a lock that is waited for, a forgotten transaction, statements by share."""
+    async with Stack.start({}, tmp_path) as stack:
+        assert stack.environment["DB_CONNECTIONS"] == "prod=supabase,shop=postgres:SHOP_URL"
+        reader = Direct.at(Secret(stack.environment["SHOP_URL"]))
+        with psycopg.connect(stack.environment["SHOP_URL"], autocommit=True) as connection:
+            query = "select 1 from pg_stat_activity where application_name = 'checkout' and wait_event_type = 'Lock'"
+            await until(lambda: connection.execute(query).fetchone() is not None)
+        sessions = {each["application"]: each["state"] for each in await reader.rows("sessions", {}, 9)}
+        assert sessions.keys() == {"shop", "import", "checkout", "report"}
+        assert sessions["report"] == "idle in transaction"
+        assert len(await reader.rows("top", {"limit": "5"}, 9)) > 1
+        await reader.aclose()
 
 
 async def ask(env: Mapping[str, str], query: str) -> str:

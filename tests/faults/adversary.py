@@ -76,11 +76,11 @@ async def answered(asked: Sequence[Instance], times: int = 1, **about: Any) -> l
 
 # CASES 31 and 32: one caller's trouble stays that caller's
 
-HUGE = b'{"answer":"%s"}' % (b"x" * 1_100_000)
+HUGE = b'{"answer":"%s"}' % (b"x" * 4_200_000)
 POISON: dict[str, tuple[dict[str, Any], int]] = {
     "3 questions answered with 500": ({"status": 500}, 3),
     "3 questions that time out": ({"hold": True}, 3),
-    "3 answers above 1 MiB": ({"body": HUGE}, 3),
+    "3 answers above 4 MiB": ({"body": HUGE}, 3),
     "one 429 with Retry-After: 9999999": ({"status": 429, "headers": {"retry-after": "9999999"}}, 1),
 }
 

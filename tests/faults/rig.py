@@ -35,7 +35,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "html": {"status": 502, "body": b"<html>502</html>", "headers": {"content-type": "text/html"}},
     "not_json": {"body": b"please wait", "headers": {"content-type": "text/plain"}},
     "empty": {"body": b'{"answer":" "}'},
-    "too_large": {"body": json.dumps({"answer": "x" * 1_100_000}).encode()},
+    "too_large": {"body": json.dumps({"answer": "x" * 4_200_000}).encode()},
     "refuse": {"refuse": True},
     "cut before": {"cut": 0.05},
     "cut after": {"cut": 0.5},

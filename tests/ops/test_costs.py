@@ -146,15 +146,43 @@ async def test_a_chat_completion(rig: Rig) -> None:
 
 
 async def test_a_chat_that_is_streamed(rig: Rig) -> None:
-    """What it cost is known with its end, and said with the kept answer, whole and streamed."""
+    """What it cost is known with its end and said in its last chunk; the kept answer says it, whole and streamed."""
     made = openai(rig)
     rig.script.headers = {"content-type": "text/event-stream"}
     rig.script.body = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in CHUNKS) + b"data: [DONE]\n\n"
-    first = (await chat(made, stream=True)).text
-    assert '"cost"' not in first
+    first = (await chat(made, stream=True)).text.split("\n\n")
+    # The client has not asked for the usage: the chunk with the finish reason is the last one that it gets.
+    last = json.loads(first[-3].removeprefix("data: "))
+    assert (last["choices"][0]["finish_reason"], first[-2]) == ("stop", "data: [DONE]")
+    assert last["x_breakwater"]["cost"] == OPENAI_COST
     assert (await chat(made)).json()["x_breakwater"]["saved"]["cost"] == OPENAI_COST
     replayed = json.loads((await chat(made, stream=True)).text.partition("\n\n")[0].removeprefix("data: "))
     assert replayed["x_breakwater"]["saved"]["cost"] == OPENAI_COST
+
+
+@pytest.mark.parametrize("priced", [True, False], ids=["priced", "no price"])
+async def test_a_streamed_cost_is_said_once(rig: Rig, priced: bool) -> None:
+    """In the last chunk, the usage's where the client wants it; without a price nothing is added."""
+    made = (
+        openai(rig)
+        if priced
+        else rig.instance(OPENAI_API_KEY="k", OPENAI_BASE_URL=rig.script.url, CLOUD_RUN_AI_URL=None)
+    )
+    rig.script.headers = {"content-type": "text/event-stream"}
+    text = {**CHUNKS[0], "choices": [{"index": 0, "delta": MESSAGE, "finish_reason": None}]}
+    end = {**CHUNKS[0], "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    chunks = (text, end, CHUNKS[1])
+    rig.script.body = b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in chunks) + b"data: [DONE]\n\n"
+    body = {
+        "model": "supervisor", "messages": [{"role": "user", "content": "q"}],
+        "stream": True, "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    reply = await made.http.post("/api/v1/chat/completions", json=body)
+    found = [json.loads(each.removeprefix("data: ")) for each in reply.text.split("\n\n") if each.startswith("data: {")]
+    told = [each.pop("x_breakwater", None) for each in found]
+    assert found == list(chunks)
+    assert (told[0]["provider"], "cost" in told[0]) == ("openai", False)
+    assert told[1:] == [None, {"cost": OPENAI_COST} if priced else None]
 
 
 async def test_a_chat_of_use_chat_says_it_at_its_end(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.ai import resume, supervisor
+from api.ai import analyze, resume, supervisor
 from api.cron import daily
 from api.health import app as health
 from api.ops import app as ops
@@ -28,12 +28,15 @@ from lib.base.caller import Caller
 from lib.base.clock import Clock
 from lib.base.events import Event, Listener
 from lib.call import Call, Outcome, Streaming
+from lib.databases.resources import TABLE as DATABASES
 from lib.guard import Guard
 from lib.limits.limiter import Limits
 from lib.redis.op import Command
 from lib.redis.store_time import StoreTime
 from tests.rig.callers import a_caller
 
+DATA = ("/api/cache/", "/api/rankings/", *(path.partition("{")[0] for path in DATABASES))
+"""The beginnings of the paths that one function serves."""
 ADMIN = {"authorization": "Bearer admin-token-for-tests"}
 
 _numbers = itertools.count(1)
@@ -65,6 +68,7 @@ def apps(parts: Parts) -> Mapping[str, ASGIApp]:
     built = Built(parts)
     return {
         "/api/ai/supervisor": replace(supervisor.app, instance=built),
+        "/api/llm/analyze": replace(analyze.app, instance=built),
         "/api/v1/chat/completions": replace(completions.app, instance=built),
         "/api/ai/supervisor/[id]/stream": replace(resume.app, instance=built),
         "/api/v1/models": replace(others.app, instance=built),
@@ -92,7 +96,7 @@ def routes(parts: Parts) -> ASGIApp:
             other = "/api/v1/models"
         elif path.startswith("/api/ai/supervisor/"):
             other = "/api/ai/supervisor/[id]/stream"
-        elif path.startswith(("/api/cache/", "/api/rankings/")):
+        elif path.startswith(DATA):
             other = "/api/data"
         else:
             other = "/api/admin"

@@ -9,8 +9,8 @@ from ..answers import Answer
 from ..completions import Chunk
 from ..question import AnyQuestion
 
-MAX_REPLY_BYTES = 1_048_576
-"""A reply, or all the events of a stream, may not be larger."""
+MAX_REPLY_BYTES = 4 * 1024 * 1024
+"""A reply, or all the events of a stream, may not be larger: Vercel sends 4.5 MB, of which the rest is ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What an origin is: something that is asked for a value, behind a circuit that all instances share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from ...base.values import dataclass
 from ...pieces import Fault, SourceFailed
 from ..body import Body
 
@@ -45,3 +46,18 @@ class Origin(Protocol):
 
     async def check(self, parts: "Parts") -> None:
         """Ask the trivial question. Raises if it is not answered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """The origin of one read. ``variant`` ends its key: what was read from another origin is under another."""
+
+    origin: Origin
+    variant: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """Where a parameter decides which origin is asked. ``choose`` raises Problem where there is none."""
+
+    choose: "Callable[[Parts, Values], Chosen]"

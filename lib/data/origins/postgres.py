@@ -51,6 +51,8 @@ class Database:
     """The connection of an instance."""
 
     url: "Secret | None"
+    before: str = ""
+    """Statements that begin a transaction, in which each query then runs; none: a query runs alone."""
     _connection: "asyncpg.Connection[Any] | None" = None
     _lock: asyncio.Lock | None = None
 
@@ -74,8 +76,10 @@ class Database:
             raise OriginFailed("rejected", type(e).__name__, "caller") from e
         except asyncpg.TooManyConnectionsError as e:
             raise OriginFailed("throttled", type(e).__name__) from e
-        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InsufficientPrivilegeError) as e:
+        except _not_there() as e:
             raise OriginFailed("missing", type(e).__name__, "ours") from e
+        except asyncpg.QueryCanceledError as e:
+            raise OriginFailed("timeout", type(e).__name__) from e
         except asyncpg.PostgresError as e:
             raise OriginFailed("server", type(e).__name__) from e
         except (OSError, asyncpg.InterfaceError) as e:
@@ -86,13 +90,30 @@ class Database:
         if connection is None or connection.is_closed():
             connection = self._connection = await _connected(url)
         try:
-            found: Sequence[Any] = await connection.fetch(query, *arguments)
+            found = await self._answer(connection, query, arguments)
         except BaseException as e:
             if not _leaves_it_usable(e):
                 # Its answer, which may still come, would be taken for the next one's.
                 connection.terminate()
                 self._connection = None
             raise
+        return found
+
+    async def _answer(
+        self, connection: "asyncpg.Connection[Any]", query: str, arguments: Sequence[str]
+    ) -> Sequence[Any]:
+        if not self.before:
+            found: Sequence[Any] = await connection.fetch(query, *arguments)
+            return found
+        import asyncpg
+
+        await connection.execute(self.before)
+        try:
+            found = await connection.fetch(query, *arguments)
+        except asyncpg.PostgresError:
+            await connection.execute("rollback")
+            raise
+        await connection.execute("commit")
         return found
 
     async def aclose(self) -> None:
@@ -105,10 +126,24 @@ class Database:
 async def _connected(url: str) -> "asyncpg.Connection[Any]":
     import asyncpg
 
-    connection = await asyncpg.connect(url, statement_cache_size=0)
+    connection = await asyncpg.connect(url, statement_cache_size=0, server_settings={"application_name": "breakwater"})
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
     return connection
+
+
+def _not_there() -> tuple[type[Exception], ...]:
+    """What says that a table, a function or an extension is missing, or a right to it."""
+    import asyncpg
+
+    return (
+        asyncpg.UndefinedTableError,
+        asyncpg.UndefinedColumnError,
+        asyncpg.UndefinedFunctionError,
+        asyncpg.InsufficientPrivilegeError,
+        # An extension that was created, but not loaded when the server started.
+        asyncpg.ObjectNotInPrerequisiteStateError,
+    )
 
 
 def _leaves_it_usable(error: BaseException) -> bool:

@@ -94,9 +94,12 @@ def _at(parts: "Parts") -> tuple[str, Mapping[str, str]]:
     if settings.supabase_url is None or settings.supabase_key is None:
         missing = "SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY are not set"
         raise OriginFailed("unauthorized", missing, "ours", sent=False)
-    key = settings.supabase_key.value
-    headers = {"apikey": key}
+    return settings.supabase_url, headers_with(settings.supabase_key.value)
+
+
+def headers_with(key: str) -> Mapping[str, str]:
+    """The headers that a key is sent in."""
     if key.count(".") == 2:
-        # The older keys are tokens. The newer ones (sb_secret_...) are none, and refused where one belongs.
-        headers["authorization"] = f"Bearer {key}"
-    return settings.supabase_url, headers
+        return {"apikey": key, "authorization": f"Bearer {key}"}
+    # The older keys are tokens. The newer ones (sb_secret_...) are none, and refused where one belongs.
+    return {"apikey": key}

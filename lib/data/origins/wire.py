@@ -22,10 +22,12 @@ async def json_of(
     body: Any = None,
     secret: bool = False,
     absent: Sequence[int] = (),
+    sql: bool = False,
 ) -> Body:
     """The JSON that an address sends. Raises OriginFailed.
 
     ``secret``: we sent one, so that a refusal of it is ours. ``absent``: the statuses that say that nothing is there.
+    ``sql``: a failure's body has PostgreSQL's own code, which says more than the status.
     """
     import httpx
 
@@ -34,6 +36,8 @@ async def json_of(
         async with client.stream(method, url, headers=given, params=query, json=body, timeout=left_s) as reply:
             if reply.status_code in absent:
                 return Body.of(None)
+            if sql and reply.status_code >= 400:
+                _look_at_state(await _content(reply))
             _look_at(reply.status_code, secret=secret)
             content = await _content(reply)
     except (httpx.ConnectError, httpx.ConnectTimeout) as e:
@@ -62,6 +66,23 @@ def _look_at(status: int, *, secret: bool) -> None:
         raise OriginFailed("rejected", f"HTTP {status}", "caller")
     # A redirect, too: it is not followed, for it could lead anywhere.
     raise OriginFailed("server", f"HTTP {status}")
+
+
+MISSING_STATES = ("42P01", "42883", "42703", "42501", "55000")
+"""A table, a function, a column, a right to one of these, or an extension that is not loaded."""
+
+
+def _look_at_state(content: bytes) -> None:
+    """Raise OriginFailed for a code of PostgreSQL's that says what the status does not."""
+    try:
+        failure = parsed(content)
+    except ValueError:
+        return
+    state = failure.get("code") if isinstance(failure, dict) else None
+    if state in MISSING_STATES:
+        raise OriginFailed("missing", f"SQLSTATE {state}", "ours")
+    if state == "57014":
+        raise OriginFailed("timeout", f"SQLSTATE {state}")
 
 
 async def is_there(

@@ -248,7 +248,9 @@ async def test_what_follows_done(speech: Speech, rest: str | bytes, stage: Stage
     [
         pytest.param(Reply([b'{"answer":"', b"x" * MAX_REPLY_BYTES, b'"}']), False, id="json"),
         pytest.param(stream_reply(b"data: ", b"x" * MAX_REPLY_BYTES), True, id="one-line-without-end"),
-        pytest.param(stream_reply(*([b": " + b"x" * 65_536 + b"\n\n"] * 17)), True, id="comments"),
+        pytest.param(
+            stream_reply(*([b": " + b"x" * 65_536 + b"\n\n"] * (MAX_REPLY_BYTES // 65_536 + 1))), True, id="comments"
+        ),
         pytest.param(
             Reply([gzip.compress(b"x" * (MAX_REPLY_BYTES + 1))], headers={"content-encoding": "gzip"}),
             False,
@@ -264,7 +266,9 @@ async def test_too_large(speech: Speech, reply: Reply, stream: bool, stage: Stag
 
 async def test_too_many_events(speech: Speech, stage: Stage, make: Making) -> None:
     """The bound is on all events together; what came before it is the caller's already."""
-    stage.reply = stream_reply(*pieces_of(speech, *["x" * 65_536] * 17), *speech.ending(""))
+    stage.reply = stream_reply(
+        *pieces_of(speech, *["x" * 65_536] * (MAX_REPLY_BYTES // 65_536 + 1)), *speech.ending("")
+    )
     outcome = await ask(make(speech), stream=True)
     assert outcome.failure == Failure("too_large")
     assert len(outcome.text) <= MAX_REPLY_BYTES

@@ -1,0 +1,1 @@
+"""Databases that are watched: their sessions, locks, statements and tables, read through data routes."""

@@ -1,0 +1,290 @@
+-- What Breakwater asks of a database that it watches through Supabase (lib/databases/postgres.py): each
+-- function is one statement that only reads, for the service role alone. PostgREST takes the time limits over.
+--
+-- Statements need `create extension pg_stat_statements with schema extensions`. To see what other roles do:
+-- `grant pg_read_all_stats to postgres`.
+
+-- pg_stat_statements may not be there yet.
+set local check_function_bodies = off;
+
+create or replace function public.breakwater_watch_sessions() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select a.pid, a.usename::text as "user", a.datname::text as database, a.application_name as application, a.state,
+  a.wait_event_type as wait_kind, a.wait_event as wait,
+  extract(epoch from clock_timestamp() - a.query_start)::float8 as statement_s,
+  extract(epoch from clock_timestamp() - a.xact_start)::float8 as transaction_s,
+  case when a.wait_event_type = 'Lock' then pg_blocking_pids(a.pid) else array[]::int[] end as blocked_by,
+  a.query
+from pg_stat_activity a
+where coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater'
+order by a.state, a.pid
+limit 500
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_sessions() from public, anon, authenticated;
+grant execute on function public.breakwater_watch_sessions() to service_role;
+
+create or replace function public.breakwater_watch_locks() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+with activity as materialized (
+  select pid, usename, application_name, state, wait_event_type, query_start, xact_start, query from pg_stat_activity
+), waiting as materialized (
+  select pid, pg_blocking_pids(pid) as blocked_by from activity where wait_event_type = 'Lock'
+)
+select a.pid, a.usename::text as "user", a.application_name as application, a.state,
+  extract(epoch from clock_timestamp() - a.xact_start)::float8 as transaction_s,
+  case when w.pid is not null then
+    extract(epoch from clock_timestamp() - coalesce(l.waitstart, a.query_start))::float8 end as waiting_s,
+  coalesce(w.blocked_by, '{}') as blocked_by, l.mode, l.locktype as kind, l.relation::regclass::text as relation,
+  a.query
+from activity a
+left join waiting w using (pid)
+left join lateral (select * from pg_locks where pid = a.pid and not granted limit 1) l on w.pid is not null
+where w.pid is not null or a.pid in (select unnest(blocked_by) from waiting)
+order by a.pid
+limit 500
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_locks() from public, anon, authenticated;
+grant execute on function public.breakwater_watch_locks() to service_role;
+
+create or replace function public.breakwater_watch_waits() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select coalesce(wait_event_type, 'CPU') as kind, coalesce(wait_event, '') as wait, count(*)::int as sessions,
+  max(extract(epoch from clock_timestamp() - query_start))::float8 as longest_s
+from pg_stat_activity a
+where a.state = 'active' and coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater'
+group by 1, 2
+order by 3 desc, 1, 2
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_waits() from public, anon, authenticated;
+grant execute on function public.breakwater_watch_waits() to service_role;
+
+create or replace function public.breakwater_watch_realtime() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select count(*)::int as sessions, count(*) filter (where state = 'active')::int as active,
+  count(*) filter (where state like 'idle in transaction%')::int as idle_in_transaction,
+  count(*) filter (where wait_event_type = 'Lock')::int as waiting,
+  count(*) filter (where state is null)::int as hidden,
+  coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8 as longest_transaction_s,
+  current_setting('max_connections')::int as most_sessions
+from pg_stat_activity a
+where coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater'
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_realtime() from public, anon, authenticated;
+grant execute on function public.breakwater_watch_realtime() to service_role;
+
+create or replace function public.breakwater_watch_dashboard() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select d.xact_commit as commits, d.xact_rollback as rollbacks, d.blks_hit as blocks_hit, d.blks_read as blocks_read,
+  d.tup_fetched as rows_fetched, d.tup_inserted + d.tup_updated + d.tup_deleted as rows_written, d.deadlocks,
+  d.temp_bytes, extract(epoch from d.stats_reset)::float8 as reset_s,
+  extract(epoch from clock_timestamp() - pg_postmaster_start_time())::float8 as up_s,
+  current_setting('server_version') as version, current_setting('max_connections')::int as most_sessions,
+  (select count(*) from pg_stat_activity a where coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater')::int as sessions,
+  (select count(*) from pg_stat_activity a where a.state = 'active' and coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater')::int as active
+from pg_stat_database d
+where d.datname = current_database()
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_dashboard() from public, anon, authenticated;
+grant execute on function public.breakwater_watch_dashboard() to service_role;
+
+create or replace function public.breakwater_watch_top(p_limit text) returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select * from (
+select s.queryid::text as id, sum(s.calls)::bigint as calls, sum(s.total_exec_time)::float8 as total_ms,
+  max(s.max_exec_time)::float8 as max_ms, sum(s.rows)::bigint as rows,
+  sum(s.shared_blks_hit)::bigint as blocks_hit, sum(s.shared_blks_read)::bigint as blocks_read,
+  sum(sum(s.total_exec_time)) over ()::float8 as all_ms
+from pg_stat_statements(false) s
+where s.dbid = (select oid from pg_database where datname = current_database())
+group by s.queryid
+) numbers
+order by id is not null, total_ms desc
+limit $1::text::int + 1
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_top(text) from public, anon, authenticated;
+grant execute on function public.breakwater_watch_top(text) to service_role;
+
+create or replace function public.breakwater_watch_one(p_id text) returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select * from (
+select s.queryid::text as id, sum(s.calls)::bigint as calls, sum(s.total_exec_time)::float8 as total_ms,
+  max(s.max_exec_time)::float8 as max_ms, sum(s.rows)::bigint as rows,
+  sum(s.shared_blks_hit)::bigint as blocks_hit, sum(s.shared_blks_read)::bigint as blocks_read,
+  sum(sum(s.total_exec_time)) over ()::float8 as all_ms
+from pg_stat_statements(false) s
+where s.dbid = (select oid from pg_database where datname = current_database())
+group by s.queryid
+) numbers
+where id = $1::text
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_one(text) from public, anon, authenticated;
+grant execute on function public.breakwater_watch_one(text) to service_role;
+
+create or replace function public.breakwater_watch_texts(p_ids text) returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select distinct on (s.queryid) s.queryid::text as id, s.query
+from pg_stat_statements s
+where s.queryid::text = any(string_to_array($1::text, ','))
+order by s.queryid, s.query = '<insufficient privilege>'
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_texts(text) from public, anon, authenticated;
+grant execute on function public.breakwater_watch_texts(text) to service_role;
+
+create or replace function public.breakwater_watch_schemas() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select n.nspname::text as name, pg_get_userbyid(n.nspowner)::text as owner,
+  (select count(*) from pg_class c
+    where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f'))::int as tables
+from pg_namespace n
+where n.nspname !~ '^pg_(toast|temp)'
+order by n.nspname
+limit 1000
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_schemas() from public, anon, authenticated;
+grant execute on function public.breakwater_watch_schemas() to service_role;
+
+create or replace function public.breakwater_watch_tables(p_schema text, p_page text, p_sizes text) returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+with page as materialized (
+  select c.oid, c.relname, c.relkind, c.reltuples, count(*) over () as found
+  from pg_class c
+  where c.relnamespace = (select oid from pg_namespace where nspname = $1::text)
+    and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  order by c.relname
+  limit 50 offset 50 * (least($2::text::int, 100000) - 1)
+)
+select p.relname::text as name, p.relkind::text as kind, p.reltuples::float8 as rows, p.found::int,
+  s.n_dead_tup as dead_rows, s.seq_scan as sequential_scans, s.idx_scan as index_scans,
+  extract(epoch from s.last_autovacuum)::float8 as vacuumed_s,
+  case when $3::text = '1' then pg_total_relation_size(p.oid) end as bytes
+from page p
+left join pg_stat_all_tables s on s.relid = p.oid
+order by p.relname
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_tables(text, text, text) from public, anon, authenticated;
+grant execute on function public.breakwater_watch_tables(text, text, text) to service_role;
+
+create or replace function public.breakwater_watch_columns(p_schema text, p_table text) returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as required,
+  a.atthasdef as has_default, a.attnum::int as position
+from pg_attribute a
+join pg_class c on c.oid = a.attrelid
+join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = $1::text and c.relname = $2::text and a.attnum > 0 and not a.attisdropped
+order by a.attnum
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_columns(text, text) from public, anon, authenticated;
+grant execute on function public.breakwater_watch_columns(text, text) to service_role;
+
+create or replace function public.breakwater_watch_health() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+select current_setting('server_version') as version, current_user::text as role,
+  pg_has_role('pg_read_all_stats', 'usage') as sees_all,
+  exists (select from pg_extension where extname = 'pg_stat_statements') as has_statements
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_health() from public, anon, authenticated;
+grant execute on function public.breakwater_watch_health() to service_role;
+
+create or replace function public.breakwater_watch_catalogue() returns jsonb
+language sql stable security definer
+set search_path = pg_catalog, extensions, pg_temp
+set statement_timeout = '2s'
+set lock_timeout = '200ms'
+as $watch$
+select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
+with relations as materialized (
+  select c.oid, c.relnamespace, c.relname, c.relkind
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
+    and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+)
+select md5(concat_ws('|',
+  (select string_agg(concat_ws(':', oid, relnamespace, relname, relkind), ',' order by oid) from relations),
+  (select string_agg(concat_ws(':', a.attrelid, a.attnum, a.xmin), ',' order by a.attrelid, a.attnum)
+    from pg_attribute a join relations r on r.oid = a.attrelid where a.attnum > 0),
+  (select string_agg(concat_ws(':', w.oid, w.xmin), ',' order by w.oid)
+    from pg_rewrite w join relations r on r.oid = w.ev_class),
+  (select string_agg(concat_ws(':', oid, nspname), ',' order by oid) from pg_namespace where nspname !~ '^pg_')
+)) as hash
+) each_row
+$watch$;
+revoke all on function public.breakwater_watch_catalogue() from public, anon, authenticated;
+grant execute on function public.breakwater_watch_catalogue() to service_role;

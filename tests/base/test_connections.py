@@ -1,0 +1,57 @@
+"""`DB_CONNECTIONS`: which databases are watched, and what is wrong with a list that cannot be used."""
+
+import pytest
+
+from lib.app.settings import Settings
+from lib.base.connections import parse, resolved
+from lib.edge.problems import BadSettings
+
+GIVEN = {
+    "REDIS_ENABLED": "false",
+    "SUPABASE_URL": "https://x.supabase.test",
+    "SUPABASE_SERVICE_ROLE_KEY": "sb_secret_of_this_test",
+    "SHOP_URL": "postgresql://me:hunter2@db.test/shop",
+}
+
+
+def test_a_list() -> None:
+    """Each with the address that its variable holds, which no text shows."""
+    settings = Settings.from_env({**GIVEN, "DB_CONNECTIONS": "prod=supabase, shop=postgres:SHOP_URL,n=neon:SHOP_URL"})
+    assert [(each.id, each.kind, each.url.value) for each in settings.connections] == [
+        ("prod", "supabase", GIVEN["SUPABASE_URL"]),
+        ("shop", "postgres", GIVEN["SHOP_URL"]),
+        ("n", "neon", GIVEN["SHOP_URL"]),
+    ]
+    assert "hunter2" not in repr(settings.connections)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("prod", "=supabase", "prod=mysql:X", "shop=postgres", "shop=postgres:", "prod=supabase:X"),
+        *("a=supabase,a=supabase", "a:b=supabase", "a*=supabase", "é=supabase", f"{'x' * 41}=supabase"),
+    ],
+)
+def test_what_is_no_list(text: str) -> None:
+    """An id that could not be told from another in a key, an unknown kind, an address too many or too few."""
+    with pytest.raises(ValueError, match="not a list of databases"):
+        parse(text)
+
+
+def test_an_address_that_is_not_there() -> None:
+    """Every one that is missing is named, together with what else is wrong."""
+    with pytest.raises(BadSettings) as raised:
+        Settings.from_env({"REDIS_ENABLED": "maybe", "DB_CONNECTIONS": "prod=supabase,shop=oracle:NOWHERE"})
+    text = str(raised.value)
+    for name in ("REDIS_ENABLED", "SUPABASE_URL", "NOWHERE"):
+        assert name in text
+    _, faults = resolved(parse("prod=supabase"), {"SUPABASE_URL": "https://x"})
+    assert [each.partition(":")[0] for each in faults] == ["SUPABASE_SECRET_KEY"]
+
+
+def test_variants() -> None:
+    """Another address, kind or way of showing texts is another one."""
+    (one, other, third), _ = resolved(parse("a=postgres:A,b=postgres:B,c=neon:A"), {"A": "x", "B": "y"})
+    found = [each.variant(shows_literals=shows) for each in (one, other, third) for shows in (False, True)]
+    assert len(set(found)) == 6
+    assert one.variant(shows_literals=False) == found[0]
