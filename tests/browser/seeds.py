@@ -142,6 +142,7 @@ ALERTS = [
     ("error_rate", ""),
     ("redis_slow", ""),
     ("hit_ratio", ""),
+    ("db_lock", "prod"),
     ("circuit_open", keys.circuit_of_origin("billing")),
     ("circuit_closed", keys.circuit_of_app("재고 확인")),
     ("something_new", "x"),

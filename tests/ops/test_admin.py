@@ -6,8 +6,9 @@ import pytest
 
 from lib import CircuitOpen
 from lib.base.events import AdminActed, RequestDone
+from lib.data.origins.function import Python
 from tests.rig.data import menu, read, site
-from tests.rig.door import Counted, door
+from tests.rig.door import Counted, a_name, door
 from tests.rig.instance import ADMIN, Instance
 from tests.rig.ledger import World
 from tests.rig.supabase import SupabaseStandIn
@@ -157,8 +158,8 @@ async def test_the_circuit_of_code_by_hand(world: World) -> None:
 async def test_the_circuit_of_an_origin_by_hand(world: World) -> None:
     """Opened by its name, the origin is not asked by any instance until it is closed."""
     function = Counted("rows")
-    wanted = menu(function)
-    one, name = world.instance(), wanted.origin.name
+    name = a_name()
+    one, wanted = world.instance(), menu(function, origin=Python(function, name))
     two = site(world.instance(), wanted)
     reply = await one.act(action="circuit", origin=name, state="open", seconds=600)
     assert reply.json()["done"] == f"the circuit of origin {name} is open"
