@@ -58,8 +58,8 @@ nextjs: setup ## build examples/nextjs-chat and use it in a browser, against the
 
 picture: setup ## take docs/page.png anew, after a change of the page (needs Chromium)
 	mkdir -p build/pictures
-	BREAKWATER_BROWSER=1 BREAKWATER_SCREENSHOTS=build/pictures $(PYTHON_VENV) -m pytest tests/browser -k shows_everything
-	cp build/pictures/light.png docs/page.png
+	BREAKWATER_BROWSER=1 BREAKWATER_SCREENSHOTS=build/pictures $(PYTHON_VENV) -m pytest tests/browser/test_page.py -k picture
+	cp build/pictures/picture.png docs/page.png
 
 faults: setup ## every fault at every step, an adversary, and load while servers are killed (make test has the short form)
 	$(PYTHON_VENV) -m tests.faults

@@ -120,7 +120,7 @@ class RedisSlow(Event):
 
 @dataclass(frozen=True, slots=True)
 class CircuitChanged(Event):
-    """This instance moved a provider's circuit."""
+    """This instance moved a circuit; ``provider`` is its name, whosever it is."""
 
     event: ClassVar[str] = "circuit_changed"
     level: ClassVar[int] = WARNING

@@ -26,13 +26,18 @@ class FamilyBody(TypedDict):
     bytesSaved: int
 
 
-class CacheStatsBody(TypedDict):
+class ReadsBody(TypedDict):
     """Reads of data routes in the present month."""
+
+    total: FamilyBody
+    families: dict[str, FamilyBody]
+
+
+class CacheStatsBody(ReadsBody):
+    """The same by itself."""
 
     month: str
     source: Annotated[str, Text("`redis`, `last` (Redis gives no reply) or `instance` (nothing was read yet).")]
-    total: FamilyBody
-    families: dict[str, FamilyBody]
     requestId: str
 
 

@@ -6,6 +6,7 @@ Typed dictionaries, as in ``replies.py``. Times are in seconds since the epoch.
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from ..base.events import Mode
+from .data_replies import ReadsBody
 from .replies import Text
 
 
@@ -146,12 +147,14 @@ class OverviewBody(TypedDict):
     allowances: list[AllowanceBody]
     hour: Annotated[list[SliceBody], Text("The last hour by five minutes, oldest first.")]
     day: Annotated[list[SliceBody], Text("The last day by hour, oldest first.")]
+    hourBy: Annotated[BreakdownBody, Text("The five minutes in `hour` by something else.")]
     dayBy: Annotated[BreakdownBody, Text("The hours in `day` by something else.")]
     saved: SavingsBody
     hitRate: HitRateBody
     errorRate: HitRateBody
     latency: LatencyBody
     costs: Annotated[list[ProviderCostBody], Text("By provider, this calendar month.")]
+    dataReads: ReadsBody
     circuits: list[CircuitBody]
     alerts: Annotated[list[AlertBody], Text("The last alert of each kind this month.")]
     flush: FlushBody
@@ -188,6 +191,16 @@ class NotableBody(TypedDict):
     attempts: str
 
 
+class MovedCircuitBody(TypedDict):
+    """What an instance last made of a circuit of other people's code (`circuit`) or of a data origin."""
+
+    of: Literal["circuit", "origin"]
+    name: str
+    state: str
+    reason: str
+    at: int
+
+
 class ActivityBody(TypedDict):
     """What the instances saw lately."""
 
@@ -197,4 +210,5 @@ class ActivityBody(TypedDict):
     since: Annotated[int, Text("From when on `callers` were counted; at most a day ago.")]
     callers: list[CallerBody]
     notable: Annotated[list[NotableBody], Text("The last 50, newest first.")]
+    circuits: Annotated[list[MovedCircuitBody], Text("The last 50 that instances moved, newest first; no providers.")]
     alerts: Annotated[list[AlertBody], Text("The last 100, newest first.")]

@@ -1,15 +1,15 @@
 """Batches: who calls most, and which requests went wrong, as one instance has seen it, and as the page reads it.
 
-A *batch* is what one instance has seen since its last batch: its busiest callers by hash, and its notable requests
-(failed, slow, failed over). It is one item of a capped list, so that it costs one command. No batch holds an
-address, a question or an answer.
+A *batch* is what one instance has seen since its last batch: its busiest callers by hash, its notable requests (failed,
+slow, failed over), and the circuits that it has moved. It is one item of a capped list, so that it costs one command.
+No batch holds an address, a question or an answer.
 """
 
 import json
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from ..base.events import RequestDone
 from ..base.values import dataclass
@@ -20,6 +20,8 @@ from .capped import Capped
 
 NOTABLE = 50
 """So many notable requests are kept, in an instance and on the page."""
+CIRCUITS = 50
+"""Likewise moves of circuits; of circuits on the page."""
 _CALLERS = 20
 """So many callers of a batch are written."""
 _LONGEST_TEXT = 200
@@ -77,6 +79,16 @@ def notable(done: RequestDone, slow_ms: float, now_ms: int) -> Notable | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What an instance made of a circuit. ``at``: seconds since the epoch; ``name``: as ``keys.circuit`` takes it."""
+
+    at: int
+    name: str
+    state: str
+    reason: str
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """What one instance has seen; ``at_ms`` is when it was written."""
@@ -84,11 +96,14 @@ class Batch:
     at_ms: int = 0
     callers: Callers = field(default_factory=Callers)
     requests: deque[Notable] = field(default_factory=lambda: deque(maxlen=NOTABLE))
+    circuits: deque[Moved] = field(default_factory=lambda: deque(maxlen=CIRCUITS))
 
     def text(self) -> str:
         """As an item of the list."""
-        found = [asdict(each) for each in self.requests]
-        return json.dumps({"at": self.at_ms, "callers": dict(self.callers.top(_CALLERS)), "notable": found})
+        found = {"at": self.at_ms, "callers": dict(self.callers.top(_CALLERS))}
+        for name, items in (("notable", self.requests), ("circuits", self.circuits)):
+            found[name] = [asdict(each) for each in items]
+        return json.dumps(found)
 
     def push(self) -> Op[Op[None] | None]:
         """Write it: 1 command. Yields what the list needs next, if anything."""
@@ -100,11 +115,17 @@ def parse(text: str) -> Batch | None:
     try:
         found = json.loads(text)
         batch = Batch(int(found["at"]), Callers(counts={str(k): int(n) for k, n in found["callers"].items()}))
-        known = {each.name for each in fields(Notable)}
-        batch.requests.extend(Notable(**{k: v for k, v in each.items() if k in known}) for each in found["notable"])
+        batch.requests.extend(Notable(**_known(Notable, each)) for each in found["notable"])
+        batch.circuits.extend(Moved(**_known(Moved, each)) for each in found.get("circuits", ()))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return batch
+
+
+def _known(kind: type[Notable | Moved], found: dict[str, Any]) -> dict[str, Any]:
+    """What this version knows of an item that another one may have written."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in found.items() if name in names}
 
 
 def busiest(batches: Iterable[Batch], most: int) -> list[tuple[str, int]]:
@@ -120,3 +141,11 @@ def latest(batches: Sequence[Batch]) -> list[Notable]:
     """The last notable requests of all batches, newest first; each once."""
     found = {(each.request, each.at): each for batch in batches for each in batch.requests}
     return sorted(found.values(), key=lambda each: -each.at)[:NOTABLE]
+
+
+def circuits(batches: Iterable[Batch]) -> list[Moved]:
+    """What was last made of each circuit, the newest first."""
+    found: dict[str, Moved] = {}
+    for each in sorted((moved for batch in batches for moved in batch.circuits), key=lambda moved: moved.at):
+        found[each.name] = each
+    return sorted(found.values(), key=lambda moved: -moved.at)[:CIRCUITS]

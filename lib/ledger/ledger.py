@@ -85,7 +85,7 @@ class Ledger:
     percents: Sequence[int]
     vcpus: Mapping[str, float]
     recent: Recent = field(default_factory=Recent)
-    """Callers and notable requests, which are written along with the counts now and then."""
+    """Callers, notable requests and circuits, which are written along with the counts now and then."""
     bills: bool = True
     """Whether commands count against the month's allowance."""
     news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=100))
@@ -140,6 +140,7 @@ class Ledger:
                 totals["redis_slow",] += 1
             case CircuitChanged(provider, _, after) if after in places.STATES:
                 totals["circuits", known(provider, places.PROVIDERS), after] += 1
+                self.recent.moved(event, now_ms)
             case ModeSwitched(after=after) if after in places.COUNTING_MODES:
                 totals["mode_switches", after] += 1
             case _:

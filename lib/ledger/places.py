@@ -300,11 +300,11 @@ BLOCKS: tuple[Block, ...] = (
 HOURLY_ROUTES: Mapping[str, int] = {OTHER: 24, "ai/supervisor": 25, "v1/chat/completions": 26}
 """Guarded routes that each hour counts by themselves, with their fields, up to 31; all others count as ``other``."""
 
+OUTCOMES = ("serve", "compute", "refuse", "fail")
+"""How guarded requests end, by the numbers 0 to 3 of an hour and of five minutes."""
+
 HOUR_FIELDS: Mapping[str, int] = {
-    "serve": 0,
-    "compute": 1,
-    "refuse": 2,
-    "fail": 3,
+    **{outcome: number for number, outcome in enumerate(OUTCOMES)},
     "commands": 4,
     "vcpu_ms": 5,
     "redis_us": 6,
@@ -324,6 +324,13 @@ HOUR_FIELDS: Mapping[str, int] = {
 """What each hour counts, in 32 bits each. ``redis_us`` is the time of ``redis_timed`` round trips."""
 HOUR_ROOM = 48
 
-FIVE_MINUTE_FIELDS: Mapping[str, int] = {"serve": 0, "compute": 1, "refuse": 2, "fail": 3}
+FIVE_MINUTE_FIELDS: Mapping[str, int] = {
+    **{outcome: number for number, outcome in enumerate(OUTCOMES)},
+    # 4 to 11: by status. 12 to 19: by route.
+    **{f"status.{status}": 4 + number for status, number in STATUSES.items()},
+    **{f"route.{route}": number - 12 for route, number in HOURLY_ROUTES.items()},
+    # 20 to 35: calls by provider.
+    **{f"calls.{provider}": 20 + number for provider, number in PROVIDERS.items()},
+}
 """What each five minutes count, of the same things, in 16 bits each; they stop at 65,535."""
-FIVE_MINUTE_ROOM = 8
+FIVE_MINUTE_ROOM = 36

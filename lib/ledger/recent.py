@@ -1,11 +1,12 @@
-"""What this instance has seen of callers and notable requests, until it is written along with the ledger's counts."""
+"""What this instance has seen of callers, requests and circuits, until it is written along with the ledger's counts."""
 
 from collections import deque
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from ..base.events import RequestDone
+from ..base.events import CircuitChanged, RequestDone
 from ..base.values import dataclass
+from ..redis import keys
 
 if TYPE_CHECKING:
     from .batches import Batch
@@ -31,6 +32,15 @@ class Recent:
         if len(self._unread) >= _UNREAD:
             self._read()
 
+    def moved(self, changed: CircuitChanged, now_ms: int) -> None:
+        """Take notice of a circuit, unless it is a provider's: the overview shows those."""
+        if keys.circuit_named(changed.provider) is None:
+            return
+        from .batches import Moved
+
+        moved = Moved(now_ms // 1000, changed.provider, changed.after, changed.reason)
+        self._read().circuits.append(moved)
+
     def _read(self) -> "Batch":
         """The batch with everything that came."""
         # Not loaded by a first request.
@@ -49,7 +59,8 @@ class Recent:
         """With each flush: the batch, where it is due."""
         self._flushes += 1
         batch = self._read()
-        if not batch.requests and (self._flushes < EVERY or not batch.callers.counts):
+        calls = batch.callers.counts or batch.circuits
+        if not batch.requests and (self._flushes < EVERY or not calls):
             return None
         self._batch, self._flushes = None, 0
         batch.at_ms = now_ms
@@ -66,10 +77,11 @@ class Recent:
             present.callers.add(caller, calls)
         # Where there is no room for all, the oldest go.
         present.requests = deque([*batch.requests, *present.requests], maxlen=present.requests.maxlen)
+        present.circuits = deque([*batch.circuits, *present.circuits], maxlen=present.circuits.maxlen)
 
     def pending(self, now_ms: int) -> "Batch":
         """What is not written yet."""
         from .batches import Batch
 
         batch = self._read()
-        return Batch(now_ms, batch.callers, batch.requests)
+        return Batch(now_ms, batch.callers, batch.requests, batch.circuits)

@@ -61,7 +61,7 @@ def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str 
     if decision == "refuse" or (decision == "fail" and code in places.REFUSALS):
         counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
     is_guarded = mode is not None or route != places.OTHER
-    is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.FIVE_MINUTE_FIELDS
+    is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.OUTCOMES
     by_route = known(route, places.HOURLY_ROUTES)
     return _Labels(tuple(counted), route if is_timed else None, f"status.{group}", f"route.{by_route}")
 

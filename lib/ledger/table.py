@@ -4,7 +4,7 @@ The string has three areas: totals of the month in slots of 48 bits; a row for e
 row for each five minutes, for the last hour. ``places.py`` has the numbers of slots and fields.
 
 The rows of a month begin a day before it. On a month's last day they are written to the next month's string as well, so
-that one string always holds the last 24 hours. At a month's end a string has 384 KiB.
+that one string always holds the last 24 hours. At a month's end a string has 888 KiB.
 """
 
 from collections.abc import Iterable, Mapping

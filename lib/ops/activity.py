@@ -1,15 +1,16 @@
-"""Who calls most, which requests went wrong, and which alerts were sent. Read in 2 commands, and reused a while."""
+"""Who calls most, what went wrong, which circuits moved, which alerts were sent. Read in 2 commands, reused a while."""
 
 import json
 from collections.abc import Sequence
 
 from ..base.clock import Clock
 from ..base.values import dataclass
-from ..edge.page_replies import ActivityBody, AlertBody, NotableBody
+from ..edge.page_replies import ActivityBody, AlertBody, MovedCircuitBody, NotableBody
 from ..ledger import batches
 from ..ledger.batches import Batch, Notable
 from ..ledger.recent import Recent
 from ..limits.window import DAY_MS
+from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import join
 from ..redis.store import RedisStore
@@ -51,6 +52,7 @@ class Activity:
             "since": min(each.at_ms for each in lately) // 1000,
             "callers": [{"caller": each, "requests": calls} for each, calls in batches.busiest(lately, _CALLERS)],
             "notable": [_notable(each) for each in batches.latest(together)],
+            "circuits": _circuits(together),
             "alerts": list(sent),
         }
 
@@ -81,6 +83,15 @@ def _notable(each: Notable) -> NotableBody:
         "cache": each.cache,
         "attempts": each.attempts,
     }
+
+
+def _circuits(together: Sequence[Batch]) -> list[MovedCircuitBody]:
+    found: list[MovedCircuitBody] = []
+    for each in batches.circuits(together):
+        if (named := keys.circuit_named(each.name)) is not None:
+            of, name = named
+            found.append({"of": of, "name": name, "state": each.state, "reason": each.reason, "at": each.at})
+    return found
 
 
 def _alert(text: str) -> AlertBody | None:

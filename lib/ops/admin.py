@@ -61,12 +61,14 @@ class Reset(BaseModel):
 
 
 class Turn(BaseModel):
-    """Open a provider's circuit for ``seconds``, or close it."""
+    """Open a circuit for ``seconds``, or close it: a ``provider``'s, one of ``bw.circuit``, or a data ``origin``'s."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     action: Literal["circuit"]
-    provider: Text
+    provider: Text | None = None
+    circuit: Text | None = None
+    origin: Text | None = None
     state: Literal["open", "closed"]
     seconds: Annotated[int, Field(ge=1, le=86_400)] = 3_600
 
@@ -205,14 +207,28 @@ def _link(parts: "Parts", name: str) -> "Link":
 
 async def _turn(parts: "Parts", wanted: Turn) -> tuple[str, str]:
     """Move a circuit as the instances do."""
-    name, now_ms = _link(parts, wanted.provider).name, parts.clock.now_ms()
+    name, about = _circuit(parts, wanted)
+    now_ms = parts.clock.now_ms()
     try:
         reading = await parts.circuits.read(name, "admin", _WAIT_S)
         await parts.circuits.move_now(reading, lambda circuit: _turned(circuit, wanted, now_ms), "by hand", "admin")
     except RedisDown as e:
         raise _down(e) from e
     scope = "" if reading.shared else " in this instance"
-    return name, f"the circuit of {name} is {reading.circuit.state}{scope}"
+    return about, f"the circuit of {about} is {reading.circuit.state}{scope}"
+
+
+def _circuit(parts: "Parts", wanted: Turn) -> tuple[str, str]:
+    """A circuit's name, and in words whose it is. Those of users' code and of origins are not listed: any will do."""
+    match wanted:
+        case Turn(provider=str(provider), circuit=None, origin=None):
+            link = _link(parts, provider)
+            return link.name, link.name
+        case Turn(provider=None, circuit=str(name), origin=None):
+            return keys.circuit_of_app(name), f"code {name}"
+        case Turn(provider=None, circuit=None, origin=str(name)):
+            return keys.circuit_of_origin(name), f"origin {name}"
+    raise Problem("invalid_request", "send one of provider, circuit and origin")
 
 
 def _turned(circuit: Circuit, wanted: Turn, now_ms: int) -> Circuit:

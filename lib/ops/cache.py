@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from ..base.events import AdminActed
 from ..cache import epochs
 from ..data.invalidation import EDGE_WITHIN_S, WITHIN_S, invalidate
-from ..edge.data_replies import CacheStatsBody, FamilyBody, InvalidatedBody
+from ..edge.data_replies import CacheStatsBody, InvalidatedBody
 from ..edge.problems import Problem
-from ..ledger import places
 from ..ledger.reading import Reading
 from ..redis import keys
+from . import data_reads
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
@@ -74,26 +74,9 @@ async def act(parts: "Parts", wanted: Invalidation, request_id: str) -> Invalida
 
 def stats(reading: Reading, source: str, request_id: str) -> CacheStatsBody:
     """This month's reads of data routes, by family and by where their values came from."""
-    families: dict[str, FamilyBody] = {}
-    for family in places.FAMILIES:
-        tiers = {tier: reading.total("data", family, tier) for tier in places.TIERS}
-        if any(tiers.values()):
-            families[family] = _family(tiers, reading.total("data_saved_bytes", family))
-    every = {tier: sum(each["reads"][tier] for each in families.values()) for tier in places.TIERS}
     return {
         "month": reading.month,
         "source": source,
-        "total": _family(every, sum(each["bytesSaved"] for each in families.values())),
-        "families": families,
+        **data_reads.body(reading),
         "requestId": request_id,
-    }
-
-
-def _family(tiers: dict[str, int], saved: int) -> FamilyBody:
-    reads, hits = sum(tiers.values()), sum(tiers[tier] for tier in places.SERVED_TIERS)
-    return {
-        "reads": tiers,
-        "hitRatio": round(hits / reads, 4) if reads else None,
-        "originCallsSaved": hits,
-        "bytesSaved": saved,
     }

@@ -18,7 +18,6 @@ type By = Literal["outcome", "status", "route", "provider"]
 HOURS = {"7d": 7 * 24 + 1, "30d": 30 * 24 + 1}
 """The ranges, with their hours; the present one is the last."""
 
-OUTCOMES = ("serve", "compute", "refuse", "fail")
 _READ_S = 3.0
 _FRESH_S = 900
 
@@ -26,7 +25,7 @@ _FRESH_S = 900
 def fields_by(by: By, providers: Sequence[str]) -> dict[str, str]:
     """The fields of an hour that a breakdown has, each with what it counts."""
     if by == "outcome":
-        return {name: name for name in OUTCOMES}
+        return {name: name for name in places.OUTCOMES}
     if by == "status":
         return {f"status.{status}": status for status in places.STATUSES}
     if by == "route":

@@ -23,6 +23,7 @@ from ..ledger.ledger import FLUSH_AFTER_S
 from ..ledger.places import AlertKind
 from ..ledger.reading import Reading
 from ..ledger.table import last_five_minutes, last_hours
+from . import data_reads
 from .history import By, fields_by
 from .overview import Snapshot
 
@@ -34,6 +35,7 @@ def body(snapshot: Snapshot) -> OverviewBody:
     by_hour = {name: reading.by_hour(name) for name in places.HOUR_FIELDS}
     by_five = {name: reading.by_five_minutes(name) for name in places.FIVE_MINUTE_FIELDS}
     hour, day = {k: sum(v) for k, v in by_five.items()}, {k: sum(v) for k, v in by_hour.items()}
+    providers = [name for name, _ in snapshot.circuits]
     cached_hour = sum(by_hour["cached"][-2:])
     answered_hour = sum(sum(by_hour[name][-2:]) for name in ("serve", "compute"))
     alerts: list[AlertBody] = [
@@ -42,7 +44,7 @@ def body(snapshot: Snapshot) -> OverviewBody:
         for about in kind.abouts
         if (at := reading.total(*kind.counter(about)))
     ]
-    all_day = [sum(counts) for counts in zip(*(by_hour[name] for name in _TIMED), strict=True)]
+    all_day = [sum(counts) for counts in zip(*(by_hour[name] for name in places.OUTCOMES), strict=True)]
     flush: FlushBody = {"commands": snapshot.flush_commands, "seconds": round(FLUSH_AFTER_S)}
     return {
         "at": snapshot.at_ms // 1000,
@@ -53,7 +55,8 @@ def body(snapshot: Snapshot) -> OverviewBody:
         "allowances": [_allowance(each) for each in snapshot.ledger],
         "hour": [_slice(at, by_five, place) for place, at in enumerate(fives)],
         "day": [_slice(at, by_hour, place) for place, at in enumerate(hours)],
-        "dayBy": _by(by_hour, [name for name, _ in snapshot.circuits]),
+        "hourBy": _by(by_five, providers),
+        "dayBy": _by(by_hour, providers),
         "saved": {
             "calls": {
                 "hour": cached_hour,
@@ -78,22 +81,20 @@ def body(snapshot: Snapshot) -> OverviewBody:
             },
         },
         "costs": [_cost(snapshot, name, priced=priced) for name, priced in snapshot.providers],
+        "dataReads": data_reads.body(reading),
         "circuits": [_circuit(name, circuit) for name, circuit in snapshot.circuits],
         "alerts": sorted(alerts, key=lambda each: -each["at"]),
         "flush": flush,
     }
 
 
-_TIMED = ("serve", "compute", "refuse", "fail")
-
-
 def _means(sums: Sequence[int], counts: Sequence[int], unit: int) -> list[float | None]:
     return [round(total / count / unit, 2) if count else None for total, count in zip(sums, counts, strict=True)]
 
 
-def _by(by_hour: Mapping[str, Sequence[int]], providers: Sequence[str]) -> BreakdownBody:
-    def series(by: By) -> list[SeriesBody]:
-        return [{"name": shown, "counts": list(by_hour[name])} for name, shown in fields_by(by, providers).items()]
+def _by(by: Mapping[str, Sequence[int]], providers: Sequence[str]) -> BreakdownBody:
+    def series(kind: By) -> list[SeriesBody]:
+        return [{"name": shown, "counts": list(by[name])} for name, shown in fields_by(kind, providers).items()]
 
     return {"status": series("status"), "route": series("route"), "provider": series("provider")}
 

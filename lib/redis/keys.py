@@ -5,7 +5,8 @@ percent-encoded, so that no value can name another key.
 """
 
 from collections.abc import Mapping
-from urllib.parse import quote
+from typing import Literal
+from urllib.parse import quote, unquote
 
 
 def windows(subject: str, day: int) -> str:
@@ -96,6 +97,14 @@ def circuit_of_app(name: str) -> str:
 def circuit_of_origin(name: str) -> str:
     """The name of the circuit of where data come from."""
     return f"origin:{quote(name, safe='')}"
+
+
+def circuit_named(name: str) -> tuple[Literal["circuit", "origin"], str] | None:
+    """Whose circuit it is and how that is called there; None for a provider's."""
+    kind, _, quoted = name.partition(":")
+    if kind == "app":
+        return "circuit", unquote(quoted)
+    return ("origin", unquote(quoted)) if kind == "origin" else None
 
 
 def budget(provider: str, tag: str) -> str:

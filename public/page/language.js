@@ -35,6 +35,11 @@ export function millis(ms) {
   return ms >= 1000 ? `${number(Math.round(ms / 100) / 10)} s` : `${number(Math.round(ms * 10) / 10)} ms`;
 }
 
+export function bytes(size) {
+  const [unit, of] = size >= 1e9 ? ["gigabyte", 1e9] : size >= 1e6 ? ["megabyte", 1e6] : size >= 1e3 ? ["kilobyte", 1e3] : ["byte", 1];
+  return new Intl.NumberFormat(locale, { style: "unit", unit, maximumFractionDigits: 1 }).format(size / of);
+}
+
 export const clock = (seconds) => format(seconds, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 export const date = (seconds) => format(seconds, { month: "short", day: "numeric" });
 export const sameDay = (a, b) => new Date(a * 1000).toDateString() === new Date(b * 1000).toDateString();

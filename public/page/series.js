@@ -4,12 +4,13 @@ export const OUTCOMES = ["serve", "compute", "refuse", "fail"];
 
 // The overview's own slices.
 export function ofSlices(slices, step) {
-  const times = slices.map((each) => each.at);
-  return { times, ends: times.map((at) => at + step), series: OUTCOMES.map((name) => ({ name, counts: slices.map((each) => each[name]) })) };
+  return ofParts(slices, step, OUTCOMES.map((name) => ({ name, counts: slices.map((each) => each[name]) })));
 }
 
-export function ofHours(times, series) {
-  return { times, ends: times.map((at) => at + 3600), series };
+// The same slices, each `step` seconds long, by something else.
+export function ofParts(slices, step, series) {
+  const times = slices.map((each) => each.at);
+  return { times, ends: times.map((at) => at + step), series };
 }
 
 // Hours put together to `hours` of the reader's own days; what began before the reading is left out.

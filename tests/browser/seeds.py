@@ -13,7 +13,7 @@ from lib.base.calendar import month_of
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.ledger import places, table
-from lib.ledger.batches import RECENT, Batch, Notable
+from lib.ledger.batches import RECENT, Batch, Moved, Notable
 from lib.redis import keys
 
 PROVIDERS = ("cloud-run", "gemini", "groq")
@@ -54,6 +54,9 @@ class Busy:
         for back, five_ms in enumerate(reversed(table.last_five_minutes(at_ms))):
             busy = 3 + (back * 5) % 11
             fives = {"serve": busy * 2, "compute": busy, "refuse": back % 3, "fail": int(self.fails and back % 5 == 4)}
+            fives |= {"status.2xx": busy * 3, "status.429": fives["refuse"], "status.5xx": fives["fail"]}
+            fives |= {"route.ai/supervisor": busy * 2, "route.v1/chat/completions": busy, "route.other": back % 3}
+            fives |= {"calls.gemini": busy // 3, "calls.groq": busy // 2, "calls.cloud-run": 1}
             ops[month] += [(table.five_minute_place(name, five_ms, month), n) for name, n in fives.items()]
         ops[month] += [(table.place(name), n) for name, n in self._totals().items()]
         for each, values in ops.items():
@@ -64,6 +67,9 @@ class Busy:
 
     def _totals(self) -> dict[places.Name, int]:
         totals: dict[places.Name, int] = {places.COMMANDS: self.commands, ("vcpu_ms", "cloud-run"): 71_234_000}
+        totals |= {("data", "menu", "redis"): 8_000, ("data", "menu", "origin"): 2_000, ("data", "other", "failed"): 12}
+        totals |= {("data", "rankings", "memory"): 1_500, ("data", "rankings", "stale"): 20}
+        totals |= {("data_saved_bytes", "menu"): 12_300_000, ("data_saved_bytes", "rankings"): 640_000}
         totals |= {("caches", "hit"): 41_000, ("caches", "stale"): 120, ("caches", "collapsed"): 900}
         for ms, count in ((60.0, 900), (900.0, 400)):
             for place, each in places.HTTP_DURATION.counts(ms, "ai/supervisor"):
@@ -112,12 +118,20 @@ def activity(server: redis_py.Redis) -> None:
                 attempts,
             )
         )
+    for number, (name, state) in enumerate(MOVED):
+        batch.circuits.append(Moved(at_ms // 1000 - 3_000 + 600 * number, name, state, "connection"))
     server.lpush(RECENT.key, batch.text())
     for back, (kind, about) in enumerate(reversed(ALERTS)):
         at_s = at_ms // 1000 - 40_000 + 3_000 * back
         server.lpush(keys.ALERTS, json.dumps({"kind": kind, "about": about, "at": at_s}))
 
 
+MOVED = [
+    (keys.circuit_of_origin("billing"), "open"),
+    (keys.circuit_of_origin("stock"), "probing"),
+    (keys.circuit_of_app("send mail"), "closed"),
+    (keys.circuit_of_app("재고"), "suspect"),
+]
 ALERTS = [
     ("circuit_open", "gemini"),
     ("circuit_closed", "groq"),
@@ -127,6 +141,10 @@ ALERTS = [
     ("mode", "supabase"),
     ("error_rate", ""),
     ("redis_slow", ""),
+    ("hit_ratio", ""),
+    ("db_lock", "prod"),
+    ("circuit_open", keys.circuit_of_origin("billing")),
+    ("circuit_closed", keys.circuit_of_app("재고 확인")),
     ("something_new", "x"),
 ]
 

@@ -50,6 +50,25 @@ def test_a_circuit_is_closed_and_opened(visit: Visit) -> None:
     assert "open" in (visit.served.server.get(keys.circuit("cloud-run")) or "")
 
 
+def test_circuits_that_instances_told_of(visit: Visit) -> None:
+    """Those of users' code and of data origins: what was last made of each, with a button, under their own names."""
+    visit.look()
+    listed = visit.region("Circuits").get_by_role("listitem")
+    expect(listed).to_have_count(7)
+    expect(listed.filter(has_text="code 재고")).to_contain_text("suspected")
+    expect(listed.filter(has_text="code send mail")).to_contain_text("closed")
+    expect(listed.filter(has_text="origin stock")).to_contain_text("checked since")
+    expect(listed.filter(has_text="origin billing")).to_contain_text(re.compile(r"opened .*\(connection\)"))
+    visit.page.get_by_role("button", name="Close circuit: origin stock").click()
+    confirm(visit, "Close the circuit of origin stock?")
+    done(visit, "the circuit of origin stock is closed")
+    visit.page.get_by_role("button", name="Open circuit: code send mail").click()
+    confirm(visit, "Open the circuit of code send mail for 10 minutes?")
+    done(visit, "the circuit of code send mail is open")
+    name = keys.circuit(keys.circuit_of_app("send mail"))
+    assert "open" in (visit.served.server.get(name) or "")
+
+
 def test_a_caller_is_reset(visit: Visit) -> None:
     """The busiest callers each have a button; the caller's counts are gone afterwards."""
     visit.look()
@@ -85,6 +104,18 @@ def test_a_caller_is_reset(visit: Visit) -> None:
             "Open circuit",
             "Open the circuit of cloud-run for 5 minutes",
             "the circuit of cloud-run is open",
+        ),
+        (
+            {"Circuit of": "your code", "Name": "send mail"},
+            "Open circuit",
+            "Open the circuit of code send mail for 10 minutes",
+            "the circuit of code send mail is open",
+        ),
+        (
+            {"Circuit of": "a data origin", "Name": "billing", "What": "Close circuit"},
+            "Close circuit",
+            "Close the circuit of origin billing?",
+            "the circuit of origin billing is closed",
         ),
     ],
     ids=str,

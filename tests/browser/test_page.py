@@ -1,11 +1,14 @@
 """The frame of the page: the token, refreshing, failures, the keyboard, the policy, the two languages."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ROOT, Visit
+from lib.ledger.places import AlertKind
+from tests.browser.conftest import PHONE, ROOT, Visit
 
 
 def test_without_a_token_it_says_what_this_is(visit: Visit) -> None:
@@ -143,7 +146,7 @@ def test_both_languages_say_everything(visit: Visit) -> None:
     assert [name for name in english if values(english[name]) != values(korean[name])] == []
     # Names and units are the same in both.
     same = {name for name in english if english[name] == korean[name]}
-    assert same == {"redis", "supabase", "MB", "status 3xx", "status 4xx", "p95", "redisMean", "sums"}
+    assert same == {"redis", "supabase", "MB", "status 3xx", "status 4xx", "p95", "redisMean", "tier redis", "sums"}
 
 
 def test_every_word_of_the_page_has_a_text() -> None:
@@ -172,3 +175,60 @@ def test_korean_reads_as_korean(visit: Visit) -> None:
     page.get_by_role("button", name="English").click()
     page.reload()
     expect(page).to_have_title(re.compile("^Degraded: "))
+
+
+@pytest.mark.parametrize("visit", [{"state": "fine"}], indirect=True)
+def test_data_routes_by_family_and_tier(visit: Visit) -> None:
+    """Each family that was read, with its hit ratio, its reads by where values came from, what was saved; and all."""
+    visit.look()
+    rows = visit.region("Data routes").get_by_role("row")
+    expect(rows).to_have_text(
+        [
+            re.compile(r"Resource\s*hits\s*memory\s*Redis\s*stale\s*shared\s*origin\s*failed\s*saved"),
+            re.compile(r"other\s*0%\s*0\s*0\s*0\s*0\s*0\s*12\s*0 byte"),
+            re.compile(r"rankings\s*100%\s*1,500\s*0\s*20\s*0\s*0\s*0\s*640 kB"),
+            re.compile(r"menu\s*80%\s*0\s*8,000\s*0\s*0\s*2,000\s*0\s*12\.3 MB"),
+            re.compile(r"total\s*82\.6%\s*1,500\s*8,000\s*20\s*0\s*2,000\s*12\s*12\.9 MB"),
+        ]
+    )
+
+
+# As wide as the README shows it.
+@pytest.mark.parametrize("visit", [{"device_scale_factor": 0.75}], indirect=True)
+def test_the_picture_of_the_page(visit: Visit) -> None:
+    """What `make picture` takes for the README: the page down to its traffic, in a file below 200 KB."""
+    visit.look()
+    last = visit.region("Traffic").bounding_box()
+    assert last is not None
+    clip = {"x": 0, "y": 0, "width": 1280, "height": last["y"] + last["height"] + 16}
+    taken = visit.page.screenshot(clip=clip, full_page=True)  # type: ignore[arg-type] # a mapping of four numbers
+    assert len(taken) < 200_000
+    if directory := os.environ.get("BREAKWATER_SCREENSHOTS"):
+        (Path(directory) / "picture.png").write_bytes(taken)
+
+
+@pytest.mark.parametrize("visit", [{**PHONE, "state": "fine"}], indirect=True)
+def test_a_resource_keeps_its_name_whole_on_a_phone(visit: Visit) -> None:
+    """The table of data routes scrolls sideways by itself: no name is broken into letters."""
+    visit.look()
+    heads = visit.region("Data routes").get_by_role("rowheader").all()
+    assert len(heads) == 4
+    for each in heads:
+        box = each.bounding_box()
+        assert box is not None
+        assert box["height"] < 44, "one line"
+
+
+def test_alerts_name_whose_circuit_it_is(visit: Visit) -> None:
+    """Providers by their names; users' code and data origins by what they called them, not by a key."""
+    visit.look()
+    alerts = visit.region("Alerts")
+    for text in ("gemini: circuit opened", "origin billing: circuit opened", "code 재고 확인: circuit closed"):
+        expect(alerts.get_by_text(text, exact=True)).to_have_count(1)
+
+
+def test_every_alert_has_words() -> None:
+    """In both languages: none is shown by the name that programs know it by."""
+    for language in ("en", "ko"):
+        words = (ROOT / f"public/page/words/{language}.js").read_text()
+        assert [kind.label for kind in AlertKind if f'"alert {kind.label}":' not in words] == []

@@ -92,6 +92,7 @@ def test_an_empty_page_says_what_to_do(visit: Visit) -> None:
         "Who calls most": "Nobody has called",
         "Requests worth a look": "None: nothing failed",
         "Alerts": "SLACK_WEBHOOK_URL",
+        "Data routes": f"curl {visit.served.url}/api/rankings/demo",
     }
     for panel, text in says.items():
         expect(visit.region(panel)).to_contain_text(text)
@@ -102,7 +103,16 @@ def test_nothing_is_said_of_what_is_unknown(visit: Visit) -> None:
     """Where Redis was never read, no panel says that there was nothing; the figures say whose they are."""
     visit.look()
     expect(visit.page.get_by_role("alert").filter(has_text="the figures of one instance alone")).to_be_visible()
-    for panel in ("Traffic", "Who calls most", "Requests worth a look", "Alerts"):
+    unknown = (
+        "Traffic",
+        "Latency",
+        "What the cache saved",
+        "Data routes",
+        "Who calls most",
+        "Requests worth",
+        "Alerts",
+    )
+    for panel in unknown:
         expect(visit.region(panel)).to_contain_text("Unknown while Redis cannot be read.")
 
 

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from lib.base.events import RequestDone, Spent
+from lib.base.events import CircuitChanged, RequestDone, Spent
 from lib.ledger import batches
-from lib.ledger.batches import NOTABLE, Batch
+from lib.ledger.batches import NOTABLE, Batch, Moved
 from lib.ledger.capped import Capped
 from lib.ledger.recent import EVERY, Recent
+from lib.redis import keys
 
 NOW_MS = 1_763_121_601_000
 
@@ -79,6 +80,32 @@ def test_a_later_version_may_write_more() -> None:
     assert list(read.requests) == list(batch.requests)
 
 
+def test_circuits_that_are_no_providers() -> None:
+    """Those of users' code and of origins are written and read as they are; of several batches the last move counts."""
+    early, late = Recent(), Recent()
+    origin = keys.circuit_of_origin("재고:1")
+    for one, name, after, at_ms in (
+        (early, origin, "open", NOW_MS),
+        (early, "gemini", "open", NOW_MS),
+        (early, keys.circuit_of_app("mail"), "open", NOW_MS),
+        (late, origin, "closed", NOW_MS + 5_000),
+    ):
+        one.moved(CircuitChanged(name, "closed", after, "timeout"), at_ms)
+    found = [batches.parse(one.pending(NOW_MS).text()) for one in (late, early)]
+    assert batches.circuits(each for each in found if each is not None) == [
+        Moved(NOW_MS // 1000 + 5, origin, "closed", "timeout"),
+        Moved(NOW_MS // 1000, keys.circuit_of_app("mail"), "open", "timeout"),
+    ]
+    assert keys.circuit_named(origin) == ("origin", "재고:1")
+
+
+def test_a_batch_of_before_circuits_is_read() -> None:
+    """One that has none of them, as an earlier version wrote it."""
+    read = batches.parse('{"at": 1, "callers": {"a": 2}, "notable": []}')
+    assert read is not None
+    assert (read.callers.counts, list(read.circuits)) == ({"a": 2}, [])
+
+
 def test_when_a_batch_is_due() -> None:
     """With the next flush where anything was notable; else with every eighth and the last, and never an empty one."""
     one = Recent()
@@ -92,6 +119,8 @@ def test_when_a_batch_is_due() -> None:
     one.note(done(), NOW_MS)
     one.close()
     assert one.take(NOW_MS) is not None
+    one.moved(CircuitChanged("origin:a", "closed", "open", "timeout"), NOW_MS)
+    assert [one.take(NOW_MS) is not None for _ in range(EVERY)] == [False] * (EVERY - 1) + [True]
 
 
 def test_what_got_no_reply_is_written_again() -> None:
@@ -100,6 +129,8 @@ def test_what_got_no_reply_is_written_again() -> None:
     one.note(done("fail", 502), NOW_MS)
     lost = one.take(NOW_MS)
     assert lost is not None
+    lost.circuits.append(Moved(1, "origin:a", "open", ""))
+    one.moved(CircuitChanged("origin:b", "closed", "open", ""), 2_000)
     for number in range(NOTABLE - 1):
         one.note(done("fail", 502), NOW_MS + 1_000 * (number + 1))
     one.give_back(lost)
@@ -107,6 +138,7 @@ def test_what_got_no_reply_is_written_again() -> None:
     assert batch is not None
     assert [each.at for each in batch.requests] == [NOW_MS // 1000 + each for each in range(NOTABLE)]
     assert batch.callers.counts == {"c" * 32: NOTABLE}
+    assert [each.name for each in batch.circuits] == ["origin:a", "origin:b"]
 
 
 def test_the_page_gets_the_latest_once() -> None:

@@ -4,8 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from lib import CircuitOpen
 from lib.base.events import AdminActed, RequestDone
-from tests.rig.instance import ADMIN
+from lib.data.origins.function import Python
+from tests.rig.data import menu, read, site
+from tests.rig.door import Counted, a_name, door
+from tests.rig.instance import ADMIN, Instance
 from tests.rig.ledger import World
 from tests.rig.supabase import SupabaseStandIn
 
@@ -127,6 +131,45 @@ async def test_a_circuit_by_hand(world: World) -> None:
     assert (await two.ask("its probe")).status_code == 200
 
 
+async def send_mail(one: Instance) -> str:
+    """Run code inside its circuit."""
+    async with door(one).circuit("send mail"):
+        return "sent"
+
+
+async def test_the_circuit_of_code_by_hand(world: World) -> None:
+    """Opened by its name, no instance runs the code until it is closed; others are told of it with a batch."""
+    one, two, three = world.instance(), world.instance(), world.instance()
+    assert await send_mail(two) == "sent"
+    reply = await one.act(action="circuit", circuit="send mail", state="open", seconds=600)
+    assert reply.json()["done"] == "the circuit of code send mail is open"
+    with pytest.raises(CircuitOpen) as refused:
+        await send_mail(two)
+    assert refused.value.retry_after_s == 600
+    one.parts.ledger.recent.close()
+    await one.parts.ledger.settle(1)
+    told = (await three.http.get("/api/activity", headers=ADMIN)).json()["circuits"]
+    at = world.time.ms // 1000
+    assert told == [{"of": "circuit", "name": "send mail", "state": "open", "reason": "by hand", "at": at}]
+    assert (await one.act(action="circuit", circuit="send mail", state="closed")).status_code == 200
+    assert await send_mail(two) == "sent"
+
+
+async def test_the_circuit_of_an_origin_by_hand(world: World) -> None:
+    """Opened by its name, the origin is not asked by any instance until it is closed."""
+    function = Counted("rows")
+    name = a_name()
+    one, wanted = world.instance(), menu(function, origin=Python(function, name))
+    two = site(world.instance(), wanted)
+    reply = await one.act(action="circuit", origin=name, state="open", seconds=600)
+    assert reply.json()["done"] == f"the circuit of origin {name} is open"
+    refused = await read(two)
+    assert (refused.status_code, refused.headers["retry-after"], function.calls) == (503, "600", 0)
+    assert (await one.act(action="circuit", origin=name, state="closed")).status_code == 200
+    assert (await read(two)).status_code == 200
+    assert function.calls == 1
+
+
 @pytest.mark.parametrize(
     "action",
     [
@@ -143,6 +186,11 @@ async def test_a_circuit_by_hand(world: World) -> None:
         {"action": "reset", "provider": "cloud-run"},
         {"action": "reset", "provider": "cloud-run", "user": "a"},
         {"action": "circuit", "provider": "nobody", "state": "open"},
+        {"action": "circuit", "state": "open"},
+        {"action": "circuit", "circuit": "", "state": "open"},
+        {"action": "circuit", "origin": "x" * 201, "state": "open"},
+        {"action": "circuit", "circuit": "a", "origin": "a", "state": "open"},
+        {"action": "circuit", "circuit": "a", "provider": "cloud-run", "state": "open"},
         {"action": "circuit", "provider": "cloud-run", "state": "suspect"},
         {"action": "circuit", "provider": "cloud-run", "state": "open", "seconds": 0},
     ],

@@ -65,8 +65,8 @@ async def test_by_whatever_is_counted(world: World) -> None:
     for by, counts in expected.items():
         series = (await history(one, by=by))["series"]
         assert {each["name"]: each["counts"][-1] for each in series if each["counts"][-1]} == counts
-        if by != "outcome":
-            assert {each["name"]: each["counts"][-1] for each in seen["dayBy"][by] if each["counts"][-1]} == counts
+        for name in ("hourBy", "dayBy") if by != "outcome" else ():
+            assert {each["name"]: each["counts"][-1] for each in seen[name][by] if each["counts"][-1]} == counts
 
 
 async def test_a_look_costs_a_command_for_each_month(world: World) -> None:

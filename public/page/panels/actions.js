@@ -6,7 +6,7 @@ export function Actions({ data, sure }) {
   return html`<section class="card wide" aria-labelledby="actions-title">
     <h2 id="actions-title">${word("actions")}</h2>
     <p class="small">${word("actionsHint")}</p>
-    <div class="forms"><${Reset} sure=${sure} providers=${data.circuits} /><${Invalidate} sure=${sure} />${data.circuits.length > 0 && html`<${Turn} sure=${sure} providers=${data.circuits} />`}</div>
+    <div class="forms"><${Reset} sure=${sure} providers=${data.circuits} /><${Invalidate} sure=${sure} /><${Turn} sure=${sure} providers=${data.circuits} /></div>
   </section>`;
 }
 
@@ -38,13 +38,17 @@ function Invalidate({ sure }) {
 }
 
 function Turn({ sure, providers }) {
-  const [state, set] = useState("open");
-  const submit = kept(({ provider, minutes }) => sure(
-    word(`sure ${state === "open" ? "open" : "close"}`, { who: provider, minutes }),
-    { action: "circuit", provider, state, ...(state === "open" ? { seconds: Number(minutes) * 60 } : {}) },
-  ));
+  const [state, set] = useState("open"), kinds = [...(providers.length ? ["provider"] : []), "circuit", "origin"];
+  const [of, setOf] = useState(kinds[0]);
+  const submit = kept(({ turned, minutes }) => {
+    const name = turned.trim(), who = of === "provider" ? name : word(`whose ${of}`, { name });
+    sure(word(`sure ${state === "open" ? "open" : "close"}`, { who, minutes }),
+      { action: "circuit", [of]: name, state, ...(state === "open" ? { seconds: Number(minutes) * 60 } : {}) });
+  });
   return html`<form onSubmit=${submit}><h3>${word("circuitTitle")}</h3>
-    <${Select} id="turn-of" name="provider" label=${word("circuitOf")} values=${named(providers)} />
+    <${Select} id="turn-of" label=${word("turnOf")} values=${kinds.map((each) => [each, word(`turn ${each}`)])} value=${of} onChange=${(event) => setOf(event.target.value)} />
+    ${of === "provider" ? html`<${Select} id="turn-who" name="turned" label=${word("circuitOf")} values=${named(providers)} />`
+      : html`<label for="turn-who">${word("turnName")}</label><input key=${of} id="turn-who" name="turned" required maxlength="200" autocomplete="off" />`}
     <${Select} id="turn-to" label=${word("what_")} values=${[["open", word("openCircuit")], ["closed", word("closeCircuit")]]} value=${state} onChange=${(event) => set(event.target.value)} />
     ${state === "open" && html`<label for="minutes">${word("minutes")}</label><input id="minutes" name="minutes" type="number" min="1" max="1440" defaultValue="10" required />`}
     <button type="submit">${word(state === "open" ? "openCircuit" : "closeCircuit")}</button></form>`;

@@ -47,8 +47,15 @@ export function Alerts({ activity }) {
   </section>`;
 }
 
+// Whom an alert is about: a word of ours, a circuit of other people's code or of a data origin, or a name as it is.
+function aboutText(about) {
+  const [, kind, name] = /^(app|origin):(.+)$/.exec(about) ?? [];
+  if (kind) return word(`whose ${kind === "app" ? "circuit" : "origin"}`, { name: decodeURIComponent(name) });
+  return has(about) ? word(about) : about;
+}
+
 function alertText({ kind, about }) {
-  const name = `alert ${kind}`, shown = has(about) ? word(about) : about;
+  const name = `alert ${kind}`, shown = aboutText(about);
   // A kind that has no words here is shown by its name.
   if (!has(name)) return [kind, shown].filter(Boolean).join(": ");
   return Array.isArray(WORDS.en[name]) ? form(name, Number(about)) : word(name, { about: shown });

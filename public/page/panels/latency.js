@@ -5,7 +5,9 @@ import { clock, millis, word } from "../language.js";
 
 const PAINT = { fill: "serve", stroke: "card" };
 
-export function Latency({ data: { latency, day } }) {
+export function Latency({ data: { source, latency, day } }) {
+  // That nothing took any time can be said only where Redis was read.
+  if (source === "instance" && latency.request.p50 === null) return html`<section class="card" aria-labelledby="latency-title"><h2 id="latency-title">${word("latency")}</h2><p>${word("unknownNow")}</p></section>`;
   const rows = [[word("whole"), latency.request], ...Object.entries(latency.providers).map(([name, each]) => [word("provider", { name }), each]),
     [word("redisTrip"), latency.redis], [word("own"), latency.guard]];
   return html`<section class="card" aria-labelledby="latency-title">

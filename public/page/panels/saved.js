@@ -19,7 +19,8 @@ function Costs({ costs }) {
     </table></div>`;
 }
 
-export function Saved({ data: { saved, costs, hitRate } }) {
+export function Saved({ data: { source, saved, costs, hitRate } }) {
+  if (source === "instance" && !saved.calls.month) return html`<section class="card" aria-labelledby="saved-title"><h2 id="saved-title">${word("saved")}</h2><p>${word("unknownNow")}</p></section>`;
   return html`<section class="card" aria-labelledby="saved-title">
     <h2 id="saved-title">${word("saved")}</h2>
     <div class="scroll" tabindex="0" role="region" aria-label=${word("tableOf", { what: word("saved") })}><table class="full">

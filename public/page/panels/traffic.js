@@ -2,7 +2,7 @@
 import { Bars, Choosing } from "../chart.js";
 import { html, useState } from "../html.js";
 import { clock, date, has, number, sameDay, word, zone } from "../language.js";
-import { ofHours, ofSlices, OUTCOMES, regroup, sum } from "../series.js";
+import { ofParts, ofSlices, OUTCOMES, regroup, sum } from "../series.js";
 import { curl } from "./about.js";
 
 export const RANGES = ["1h", "24h", "7d", "30d"], BY = ["outcome", "status", "route", "provider"];
@@ -13,8 +13,8 @@ const PAINT = {
 
 // What is shown of the overview, or of a history that was asked for; null while it is on its way.
 function shownOf({ data, history, range, by }) {
-  if (range === "1h") return ofSlices(data.hour, 300);
-  if (range === "24h") return by === "outcome" ? ofSlices(data.day, 3600) : ofHours(data.day.map((each) => each.at), data.dayBy[by]);
+  if (range === "1h") return by === "outcome" ? ofSlices(data.hour, 300) : ofParts(data.hour, 300, data.hourBy[by]);
+  if (range === "24h") return by === "outcome" ? ofSlices(data.day, 3600) : ofParts(data.day, 3600, data.dayBy[by]);
   return history ? regroup(history, range === "7d" ? 6 : 24) : null;
 }
 
@@ -25,18 +25,17 @@ export function Traffic({ state: { data, history, historyTrouble, range, by }, p
   return html`<section class="card wide" aria-labelledby="traffic-title">
     <h2 id="traffic-title">${word("traffic")}</h2>
     <div class="picks">
-      <${Picks} name="range" values=${RANGES} value=${range} pick=${(value) => pick({ range: value, by: value === "1h" ? "outcome" : by })} />
-      <${Picks} name="by" values=${BY} value=${by} off=${range === "1h" ? BY.slice(1) : []} pick=${(value) => pick({ range, by: value })} />
+      <${Picks} name="range" values=${RANGES} value=${range} pick=${(value) => pick({ range: value, by })} />
+      <${Picks} name="by" values=${BY} value=${by} pick=${(value) => pick({ range, by: value })} />
     </div>
-    ${range === "1h" && html`<p class="small">${word("hourOnly")}</p>`}
     ${historyTrouble && range !== "1h" && range !== "24h" ? html`<p class="trouble" role="alert">${word("historyFailed", { why: historyTrouble })}</p>`
       : shown ? html`<${Shown} key=${range + by} shown=${shown} range=${range} by=${by} unknown=${data.source === "instance"} />` : html`<p role="status">${word("loading")}</p>`}
   </section>`;
 }
 
-function Picks({ name, values, value, off = [], pick }) {
+function Picks({ name, values, value, pick }) {
   return html`<fieldset class="pick"><legend>${word(name)}</legend>${values.map((each) => html`<label key=${each}>
-    <input type="radio" name=${name} value=${each} checked=${each === value} disabled=${off.includes(each)} onChange=${() => pick(each)} />
+    <input type="radio" name=${name} value=${each} checked=${each === value} onChange=${() => pick(each)} />
     <span>${word(`${name} ${each}`)}</span></label>`)}</fieldset>`;
 }
 
