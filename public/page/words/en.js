@@ -83,6 +83,8 @@ export default {
   "alert runs_out": "{about}: the allowance does not last", "alert circuit_open": "{about}: circuit opened",
   "alert circuit_closed": "{about}: circuit closed", "alert mode": "Limits are counted by {about}",
   "alert error_rate": "Too many requests failed", "alert redis_slow": "Redis was slow", "alert hit_ratio": "Too few reads of data routes came from the cache",
+  "alert server_silent": "{about}: sends no measurements", "alert server_back": "{about}: sends measurements again",
+  "alert server_high": "{about}: a measurement is high", "alert server_normal": "{about}: measurements are normal again",
   "alert db_lock": "{about}: a session holds a lock that others wait for", "alert db_sessions": "{about}: too many sessions", "alert db_slower": "{about}: a statement became slower",
   activityFailed: "Callers, requests and alerts could not be read ({why}).",
   // Actions

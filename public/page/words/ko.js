@@ -73,6 +73,8 @@ export default {
   "alert runs_out": "{about}: 초기화 전에 한도가 소진될 전망", "alert circuit_open": "{about}: 서킷 열림",
   "alert circuit_closed": "{about}: 서킷 닫힘", "alert mode": "한도 집계 위치 변경: {about}",
   "alert error_rate": "실패한 요청이 많음", "alert redis_slow": "Redis 응답이 느림", "alert hit_ratio": "데이터 경로의 캐시 적중률이 낮음",
+  "alert server_silent": "{about}: 측정값이 오지 않음", "alert server_back": "{about}: 측정값이 다시 들어옴",
+  "alert server_high": "{about}: 측정값이 높음", "alert server_normal": "{about}: 측정값이 정상으로 돌아옴",
   "alert db_lock": "{about}: 다른 세션이 기다리는 잠금이 있음", "alert db_sessions": "{about}: 세션이 너무 많음", "alert db_slower": "{about}: 느려진 SQL이 있음",
   activityFailed: "호출자, 요청, 알림을 읽지 못했습니다({why}).",
   confirm: "실행", actions: "작업", actionsHint: "실행하기 전에 한 번 더 확인합니다.",
