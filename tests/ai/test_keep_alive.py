@@ -249,27 +249,6 @@ async def test_no_head_goes_out_before_the_circuit_has_decided(k: Kit, clients: 
 
 
 @ROUTES
-async def test_who_follows_another_request_is_kept_as_well(k: Kit, clients: Clients, path: str) -> None:
-    """Another instance's request: its lock is waited for, behind a head, and the answer is computed once."""
-    provider, other = FakeProvider(held=True), FakeProvider()
-    leads, follows = k.instance(provider, clock=Clock()), k.instance(other, clock=Clock())
-    first = await late(clients, await clients.of(leads), path, provider)
-    coming = asyncio.ensure_future(clients.stream(await clients.of(follows), path))
-    while not coming.done():
-        await pass_by(1)
-    second = await coming
-    assert (second.response.status_code, await second.some()) == (200, COMMENT)
-    provider.go()
-    assert text_of(path, events(await first.rest())) == "Disk / is 41 % full."
-    await over(leads, 1)
-    rest = asyncio.ensure_future(second.rest())
-    while not rest.done():
-        await pass_by(1)
-    assert text_of(path, events(await rest)) == "Disk / is 41 % full."
-    assert (provider.asked, other.asked) == (1, 0)
-
-
-@ROUTES
 @pytest.mark.parametrize("finish", [False, True], ids=["ends", "goes on"])
 async def test_a_client_that_leaves_behind_the_head(k: Kit, clients: Clients, path: str, finish: bool) -> None:
     """The provider's call ends, unless the answer is wanted for the cache all the same."""
