@@ -45,7 +45,7 @@ def status_of(status: int, code: str, retry_after_s: int | None) -> tuple[int, M
         return (429 if soon else 402), _NOT_AGAIN
     if code == "backend_no_model":
         return 404, {}
-    if status == 422:
+    if status in (408, 409, 422):
         return 400, {}
     return status, _NOT_AGAIN if status >= 500 else {}
 
