@@ -195,7 +195,7 @@ async def test_keeps_its_directory_to_itself(tmp_path: Path) -> None:
         stop, beside = (line.partition(": ")[2] for line in str(refused.value).splitlines())
         assert stop.endswith(f"kill {os.getpid()}")
         # What it names works: the target takes both variables, and starts a stack on data of its own.
-        dry = await anyio.run_process([*shlex.split(beside), "--dry-run"], cwd=ROOT)
+        dry = await anyio.run_process([*shlex.split(beside), "--dry-run", "--no-print-directory"], cwd=ROOT)
         *_, named, data = shlex.split(dry.stdout.decode().splitlines()[-1])
         assert named == "--data"
         async with Stack.start(EXTERNAL, Path(data)):
