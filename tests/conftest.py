@@ -35,7 +35,9 @@ SLOW = (
     "tests/cache/test_flights.py::test_an_invalidation_ends_a_flight_elsewhere",
     "tests/cache/test_flights.py::test_twenty_concurrent_misses_in_four_processes",
     "tests/clients",
+    "tests/collector",
     "tests/data/test_routes.py::test_invalidated_while_it_is_computed",
+    "tests/databases/test_readers.py",
     "tests/dev/test_redis_server.py",
     "tests/dev/test_rollback.py",
     "tests/dev/test_stack.py",
@@ -71,7 +73,11 @@ _COUNT = itertools.count(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow."""
     for item in items:
-        if item.nodeid.startswith(SLOW):
+        # What runs over both transports runs over the first one after every edit.
+        parameters = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        if item.nodeid.startswith(SLOW) or "tcp" in parameters:
             item.add_marker(pytest.mark.slow)
 
 
