@@ -56,6 +56,7 @@ SLOW = (
     "tests/limits/test_windows.py::test_a_burst",
     "tests/limits/test_windows.py::test_clocks_that_differ",
     "tests/limits/test_windows.py::test_eight_processes",
+    "tests/vercel/test_deployment.py",
     "tests/limits/test_windows.py::test_never_more_than_the_limit",
     "tests/limits/test_windows.py::test_the_retry_time_is_exact",
     "tests/packaging/test_wheel.py",
