@@ -17,3 +17,7 @@ class Clock:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     jitter: Callable[[], float] = random.random
     """A number in [0, 1), to keep instances from doing the same thing at the same time."""
+
+    def left_s(self, deadline: float) -> float:
+        """Seconds until a deadline on the monotonic clock; never negative."""
+        return max(0.0, deadline - self.monotonic())

@@ -87,8 +87,9 @@ class ComingBack:
         counted = join(
             settlement.read(subject.id, subject.layout, now_ms), bitfield.peek(subject.id, subject.layout, now_ms)
         )
+        left_s = self.clock.left_s(charge.deadline)
         try:
-            (claimed, _), (noted, tally) = await self.redis.run(join(first, counted), "ask", self._left_s(charge))
+            (claimed, _), (noted, tally) = await self.redis.run(join(first, counted), "ask", left_s)
         except BaseException:
             self.outage.claimed_until_ms = 0 if claim else self.outage.claimed_until_ms
             raise
@@ -153,7 +154,7 @@ class ComingBack:
         )
         try:
             op = join(restore, bitfield.peek(subject.id, subject.layout, now_ms))
-            _, tally = await self.redis.run(op, "settle", self._left_s(charge))
+            _, tally = await self.redis.run(op, "settle", self.clock.left_s(charge.deadline))
         except RedisDown as e:
             # Admitted and counted all the same.
             self.outage.happened()
@@ -211,7 +212,7 @@ class ComingBack:
         remembered.alone = None
         try:
             op = join(restore, self.counting.op(charge, Known()))
-            _, tally = await self.redis.run(op, "ask", self._left_s(charge))
+            _, tally = await self.redis.run(op, "ask", self.clock.left_s(charge.deadline))
         except RedisDown:
             self.elsewhere.keep_alone(charge, alone)
             raise
@@ -223,6 +224,3 @@ class ComingBack:
             await self.settling.settle(read, claim, left_s, is_claimed=is_claimed)
 
         after.jobs.append(job)
-
-    def _left_s(self, charge: Charge) -> float:
-        return max(0.0, charge.deadline - self.clock.monotonic())

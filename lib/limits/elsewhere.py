@@ -85,7 +85,7 @@ class Elsewhere:
                 charge.cost,
                 now_ms,
                 Told(_at(places, floor), _at(places, noted), settled, _at(places, alone)),
-                max(0.0, charge.deadline - self.clock.monotonic()),
+                self.clock.left_s(charge.deadline),
             )
         except SupabaseDown:
             self.keep_alone(charge, alone)

@@ -63,7 +63,7 @@ class InRedis:
         moves = self.redis.offset.moves
         if self.coming_back.expects(charge.now_ms):
             # Not counted before it is known who decides: others would take it for an admitted call.
-            rode = await self.redis.run(ride, "ask", self._left_s(charge))
+            rode = await self.redis.run(ride, "ask", self.clock.left_s(charge.deadline))
             charge = self._timed(charge, moves)
             return await self.coming_back.admit(charge, rode[0].outage, NOTHING, after), rode
         tally, rode = await self._count(charge, self.counting.op(charge), ride)
@@ -81,7 +81,7 @@ class InRedis:
 
     async def _count[R](self, charge: Charge, op: Op[bitfield.Tally], ride: Op[R]) -> tuple[bitfield.Tally, R]:
         try:
-            return await self.redis.run(join(op, ride), "ask", self._left_s(charge))
+            return await self.redis.run(join(op, ride), "ask", self.clock.left_s(charge.deadline))
         except BaseException as e:
             if not (isinstance(e, RedisDown) and e.kind == "resting"):
                 self.counting.lost(charge.subject.id, charge.now_ms)
@@ -90,7 +90,7 @@ class InRedis:
     async def _read_only[T](self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards) -> Rode[T]:
         """Where nothing is limited."""
         moves = self.redis.offset.moves
-        rode = await self.redis.run(ride, "ask", self._left_s(charge))
+        rode = await self.redis.run(ride, "ask", self.clock.left_s(charge.deadline))
         charge = self._timed(charge, moves)
         self.coming_back.look_after(rode[0].outage, charge.now_ms, after)
         return Admission(charge, Quota(True, "unlimited", ()), "redis"), rode
@@ -100,18 +100,15 @@ class InRedis:
     ) -> Rode[T]:
         subject, windows = charge.subject, charge.subject.layout.windows
         quota = await self.redis.call(lambda: stock.spend(stock_id, subject.group, windows, charge.cost), "ask")
-        return Admission(charge, quota, "redis"), await self.redis.run(ride, "ask", self._left_s(charge))
+        return Admission(charge, quota, "redis"), await self.redis.run(ride, "ask", self.clock.left_s(charge.deadline))
 
     async def _carry(self, charge: Charge, after: Afterwards) -> None:
         if self._carry_over is None:
             from .carry_over import CarryOver
 
             self._carry_over = CarryOver(self.memory)
-        await self._carry_over.before(self.redis, charge, self._left_s(charge), after)
+        await self._carry_over.before(self.redis, charge, self.clock.left_s(charge.deadline), after)
 
     def _timed(self, charge: Charge, moves: int) -> Charge:
         """The same by the store's time, if that was learned since."""
         return charge if self.redis.offset.moves == moves else replace(charge, now_ms=self.clock.now_ms())
-
-    def _left_s(self, charge: Charge) -> float:
-        return max(0.0, charge.deadline - self.clock.monotonic())

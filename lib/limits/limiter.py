@@ -136,7 +136,7 @@ class Limits:
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline on the monotonic clock; never negative."""
-        return max(0.0, deadline - self.clock.monotonic())
+        return self.clock.left_s(deadline)
 
     async def _count[T](
         self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards

@@ -104,7 +104,7 @@ class Settling:
             over = claim.postponed(waited_s, self.clock.now_ms())
         else:
             over = claim.over(settled)
-        done, self.outage.text = await self.redis.run(swap(claim.text, over), "settle", self._left_s(until))
+        done, self.outage.text = await self.redis.run(swap(claim.text, over), "settle", self.clock.left_s(until))
         if not done and not self.outage.text:
             # Redis has lost its data meanwhile, and with them what it was given.
             self.outage.happened()
@@ -122,7 +122,7 @@ class Settling:
                 begin=begin,
                 done=done,
                 after=after,
-                left_s=self._left_s(until),
+                left_s=self.clock.left_s(until),
             )
             if begin:
                 # Calls that this instance counts elsewhere from here on are not on the list.
@@ -142,7 +142,7 @@ class Settling:
         for at in range(0, len(subjects), _AT_ONCE):
             some = subjects[at : at + _AT_ONCE]
             gifts = gather([settlement.restore_listed(each, now_ms) for each in some])
-            results = await self.redis.run(gifts, "settle", self._left_s(until))
+            results = await self.redis.run(gifts, "settle", self.clock.left_s(until))
             taken += [each for each, is_taken in zip(some, results, strict=True) if is_taken]
         return tuple(taken)
 
@@ -152,7 +152,7 @@ class Settling:
         if claim.until_ms - now_ms > LEASE_MS // 2:
             return claim
         renewed = claim.renewed(now_ms)
-        done, self.outage.text = await self.redis.run(swap(claim.text, renewed), "settle", self._left_s(until))
+        done, self.outage.text = await self.redis.run(swap(claim.text, renewed), "settle", self.clock.left_s(until))
         # Whoever took it over gives the same; going on does no harm.
         return renewed if done else claim
 
@@ -180,13 +180,10 @@ class Settling:
             some = gifts[at : at + _AT_ONCE]
             try:
                 op = gather([each.op(now_ms) for each in some])
-                await self.redis.run(op, "settle", self._left_s(until))
+                await self.redis.run(op, "settle", self.clock.left_s(until))
             except RedisDown:
                 for each in gifts[at:]:
                     each.keep(now_ms)
                 raise
             for each in some:
                 each.found.noted = highest(recall(each.found.noted, each.layout.windows, now_ms), each.spent)
-
-    def _left_s(self, until: float) -> float:
-        return max(0.0, until - self.clock.monotonic())
