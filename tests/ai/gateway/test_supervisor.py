@@ -1,0 +1,76 @@
+"""The supervisor's route before providers of OpenAI's protocol."""
+
+import pytest
+
+from dev.scripted import MODEL, USAGE
+from tests.rig.gateway import FILE, IMAGE, SUPERVISOR, Gateway, Gateways, events
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("scene", "finish", "ui"),
+    [("text", "stop", "stop"), ("length", "length", "length"), ("unknown finish", "eos", "other")],
+)
+async def test_the_supervisor_says_how_an_answer_ended(gateway: Gateway, scene: str, finish: str, ui: str) -> None:
+    """In JSON, in the UI stream, and on a kept answer; with the usage as it came."""
+    ask = {"query": f"scene: {scene}", "sessionId": "s"}
+    for _ in range(2):
+        body = (await gateway.post(SUPERVISOR, ask)).json()
+        assert (body["finishReason"], body["usage"], body["model"]) == (finish, USAGE, MODEL)
+    found = events(await gateway.post(SUPERVISOR, {**ask, "stream": True}))
+    assert [each["finishReason"] for each in found[:-1] if each["type"] == "finish"] == [ui]
+
+
+async def test_no_usage_is_invented(gateway: Gateway) -> None:
+    """Where the provider tells none there is none, on either route."""
+    assert "usage" not in (await gateway.post(SUPERVISOR, {"query": "scene: no usage"})).json()
+    assert "usage" not in (await gateway.chat("no usage")).json()
+
+
+@pytest.mark.parametrize(
+    ("scene", "status", "code"),
+    [
+        ("content filter", 422, "content_filtered"),
+        ("refusal", 422, "content_filtered"),
+        ("bad value", 422, "backend_rejected"),
+        ("no model", 502, "backend_no_model"),
+        ("reasoning only", 502, "backend_failed"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_the_supervisor_says_what_went_wrong(
+    gateway: Gateway, scene: str, status: int, code: str, stream: bool
+) -> None:
+    """It answers in texts: without one, it says why."""
+    reply = await gateway.post(SUPERVISOR, {"query": f"scene: {scene}", "stream": stream})
+    assert (reply.status_code, reply.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("failover", [False, True])
+async def test_a_block_is_the_answer(gateways: Gateways, failover: bool) -> None:
+    """Unless ``AI_SAFETY_FAILOVER`` has the next provider asked."""
+    made = gateways.two(
+        AI_SAFETY_FAILOVER=str(failover).lower(),
+    )
+    reply = await made.chat("content filter")
+    assert len(made.other.seen) == failover
+    assert reply.status_code == (400 if failover else 200)
+    assert (await made.post(SUPERVISOR, {"query": "scene: content filter"})).status_code == 422
+    assert len(made.other.seen) == 2 * failover
+
+
+async def test_a_file_of_use_chat(gateways: Gateways) -> None:
+    """A provider that can see gets it, and two pictures are two questions; where nobody can, 400 says so."""
+    asked = {"id": "chat-1", "trigger": "submit-message", "stream": False}
+    message = {"role": "user", "parts": [{"type": "text", "text": "What is it?"}, FILE]}
+    other = {"role": "user", "parts": [{"type": "text", "text": "What is it?"}, {**FILE, "url": "data:image/png,B"}]}
+    made = gateways()
+    for each in (message, other):
+        assert (await made.post(SUPERVISOR, {**asked, "messages": [each]})).headers["x-cache"] == "MISS"
+    content = [each["messages"][0]["content"] for each in made.scripted.seen]
+    assert content[0] == [{"type": "text", "text": "What is it?"}, IMAGE]
+    blind = gateways.backend(OPENAI_API_KEY=None)
+    reply = await blind.post(SUPERVISOR, {**asked, "messages": [message]})
+    assert (reply.status_code, reply.json()["code"]) == (400, "unsupported_parameter")
+    assert not blind.other.seen
