@@ -1,6 +1,6 @@
 """What breaks mainstream clients is mended on the way, and nothing else is touched (decision 30 has the list)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -49,6 +49,36 @@ class Mending:
             if call["index"] not in known:
                 known[call["index"]] = name
                 call["type"] = call.get("type") or "function"
+
+
+def one_call_each(chunk: Chunk) -> Iterator[Chunk]:
+    """A chunk; where several tools are called in it, a chunk for each call.
+
+    There are clients that read no more than the first call of a delta. Why an answer ended, and its usage, come last.
+    """
+    parts = [_parts(choice) for choice in chunk["choices"]]
+    count = max(map(len, parts), default=1)
+    if count == 1:
+        yield chunk
+        return
+    top = {name: value for name, value in chunk.items() if name not in ("choices", "usage")}
+    for number in range(count):
+        yield {**top, "choices": [each[number] for each in parts if number < len(each)]}
+        if number == count - 2 and "usage" in chunk:
+            top["usage"] = chunk["usage"]
+
+
+def _parts(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    calls = choice["delta"].get("tool_calls") or ()
+    if len(calls) < 2:
+        return [choice]
+    finish = choice.get("finish_reason")
+    found: list[dict[str, Any]] = [
+        {"index": choice["index"], "delta": {"tool_calls": [call]}, "finish_reason": None} for call in calls
+    ]
+    found[0] = {**choice, **found[0], "delta": {**choice["delta"], **found[0]["delta"]}}
+    found[-1]["finish_reason"] = finish
+    return found
 
 
 def _place(known: Mapping[int, object], name: object) -> int:

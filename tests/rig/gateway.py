@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx
 
-from dev.scripted import MODEL, Scripted
+from dev.scenes import MODEL
+from dev.scripted import Scripted
 from lib.base.clock import Clock
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit

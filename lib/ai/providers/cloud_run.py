@@ -59,6 +59,10 @@ class _Supervisor:
         self._last: Mapping[str, Any] | None = None
         self._top = {"id": f"chatcmpl-{request_id}", "created": int(time.time())}
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._backend.secret or "",)
+
     def request(self, *, stream: bool) -> Request:
         body, secret = _body_of(self._question), self._backend.secret
         if stream:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dev.scripted import MODEL
+from dev.scenes import MODEL
 from tests.rig.gateway import Gateways
 
 pytestmark = pytest.mark.anyio

@@ -1,13 +1,16 @@
 """What is refused through ``/api/v1``: by a provider, in its words, or because none can do it."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
+from dev.scenes import SCENES, Scene, chunk
 from lib.breaker.circuit import Circuit
 from tests.ai.gateway.test_requests import CONVERSATIONS, FIELDS
 from tests.rig.callers import a_caller
-from tests.rig.gateway import Gateway, Gateways
+from tests.rig.gateway import KEY, Gateway, Gateways
 
 pytestmark = pytest.mark.anyio
 
@@ -22,6 +25,12 @@ pytestmark = pytest.mark.anyio
         ("google", 400, "INVALID_ARGUMENT", None, "Bad turn order."),
         ("xai", 400, "bad-request", None, "No such image."),
         ("fastapi", 400, "backend_rejected", None, "No."),
+        ("vllm", 400, "BadRequestError", None, "No such lora."),
+        ("extra forbidden", 400, "unsupported_parameter", "seed", "Extra inputs"),
+        ("extra forbidden at mistral", 400, "unsupported_parameter", "seed", "Extra inputs"),
+        ("unknown name", 400, "unsupported_parameter", "seed", 'Unknown name "seed"'),
+        ("too long in a reply", 400, "backend_rejected", None, "8192 tokens"),
+        ("flagged in a reply", 400, "content_filter", None, "flagged by moderation"),
         ("no model", 404, "model_not_found", None, "does not exist"),
         ("moderation", 400, "content_filter", None, "flagged by moderation"),
         ("throttled", 429, "backend_throttled", None, "no capacity"),
@@ -42,6 +51,20 @@ async def test_a_providers_refusal(
     assert "sk-" not in reply.text
     if status in (400, 404):
         assert gateway.circuit("openai") == Circuit()
+
+
+@pytest.mark.parametrize("where", ["refusal", "reply", "stream"])
+@pytest.mark.parametrize("ask", [Gateway.chat, Gateway.ask], ids=["chat", "supervisor"])
+async def test_a_provider_that_quotes_our_key(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, where: str, ask: Callable[..., Awaitable[httpx.Response]]
+) -> None:
+    """Its words are told without the key, wherever they come; and without what looks like another's."""
+    error = {"error": {"message": f"Bad tool for {KEY} of org-abcdef123456.", "type": "invalid_request_error"}}
+    events = (chunk({"content": "Hel"}), error) if where == "stream" else (error,)
+    monkeypatch.setitem(SCENES, "quote", Scene(error, 400) if where == "refusal" else Scene(error, events=events))
+    reply = await ask(gateway, "quote", stream=where == "stream")
+    assert "Bad tool for *** of ***." in reply.text
+    assert KEY not in reply.text
 
 
 async def test_what_a_supervisors_backend_cannot_do(gateways: Gateways) -> None:

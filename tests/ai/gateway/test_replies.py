@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dev.scripted import MODEL, SCENES, Scene, chunk, whole
+from dev.scenes import MODEL, SCENES, Scene, chunk, whole
 from lib.ai.providers.port import MAX_REPLY_BYTES
 from tests.rig.ai import Kit
 from tests.rig.callers import a_caller

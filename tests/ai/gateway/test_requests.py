@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dev.scripted import MODEL
+from dev.scenes import MODEL
 from tests.rig.gateway import CHAT, IMAGE, Gateway
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dev.scripted import MODEL, USAGE
+from dev.scenes import MODEL, USAGE
 from tests.rig.gateway import FILE, IMAGE, SUPERVISOR, Gateway, Gateways, events
 
 pytestmark = pytest.mark.anyio
@@ -10,7 +10,14 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize(
     ("scene", "finish", "ui"),
-    [("text", "stop", "stop"), ("length", "length", "length"), ("unknown finish", "eos", "other")],
+    [
+        ("text", "stop", "stop"),
+        ("length", "length", "length"),
+        ("unknown finish", "eos", "other"),
+        ("safety after text", "SAFETY", "other"),
+        ("finish error", "error", "error"),
+        ("tools", "tool_calls", "tool-calls"),
+    ],
 )
 async def test_the_supervisor_says_how_an_answer_ended(gateway: Gateway, scene: str, finish: str, ui: str) -> None:
     """In JSON, in the UI stream, and on a kept answer; with the usage as it came."""
@@ -36,6 +43,11 @@ async def test_no_usage_is_invented(gateway: Gateway) -> None:
         ("bad value", 422, "backend_rejected"),
         ("no model", 502, "backend_no_model"),
         ("reasoning only", 502, "backend_failed"),
+        ("length without text", 422, "backend_rejected"),
+        ("max tokens without text", 422, "backend_rejected"),
+        ("too long", 422, "backend_rejected"),
+        ("moderation", 422, "content_filtered"),
+        ("safety before text", 422, "content_filtered"),
     ],
 )
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
@@ -43,20 +55,36 @@ async def test_the_supervisor_says_what_went_wrong(
     gateway: Gateway, scene: str, status: int, code: str, stream: bool
 ) -> None:
     """It answers in texts: without one, it says why."""
-    reply = await gateway.post(SUPERVISOR, {"query": f"scene: {scene}", "stream": stream})
-    assert (reply.status_code, reply.json()["code"]) == (status, code)
+    reply = await gateway.ask(scene, stream=stream)
+    problem = reply.json()
+    assert (reply.status_code, problem["code"]) == (status, code)
+    words = {
+        "length without text": "allow more of them",
+        "max tokens without text": "allow more of them",
+        "too long": "8192 tokens",
+        "moderation": "flagged",
+        "no model": "does not exist",
+        "bad value": "Invalid type for 'temperature'",
+    }
+    assert words.get(scene, "") in problem["detail"]
+    if "without text" in scene:
+        assert problem["errors"][0]["field"] == "maxTokens"
+
+
+BLOCKS = ["content filter", "refusal", "moderation", "safety before text", "flagged in a reply"]
 
 
 @pytest.mark.parametrize("failover", [False, True])
-async def test_a_block_is_the_answer(gateways: Gateways, failover: bool) -> None:
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("scene", BLOCKS)
+async def test_a_block_is_the_answer(gateways: Gateways, scene: str, stream: bool, failover: bool) -> None:
     """Unless ``AI_SAFETY_FAILOVER`` has the next provider asked."""
-    made = gateways.two(
-        AI_SAFETY_FAILOVER=str(failover).lower(),
-    )
-    reply = await made.chat("content filter")
+    made = gateways.two(AI_SAFETY_FAILOVER=str(failover).lower())
+    reply = await made.chat(scene, stream=stream)
     assert len(made.other.seen) == failover
-    assert reply.status_code == (400 if failover else 200)
-    assert (await made.post(SUPERVISOR, {"query": "scene: content filter"})).status_code == 422
+    error = failover or scene in ("moderation", "flagged in a reply")
+    assert reply.status_code == (400 if error else 200)
+    assert (await made.ask(scene, stream=stream)).status_code == 422
     assert len(made.other.seen) == 2 * failover
 
 
