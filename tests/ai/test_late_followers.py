@@ -1,13 +1,17 @@
 """Who waits behind a head that has gone out early for an answer that another request computes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from lib.ai.providers.port import ProviderFailed
+from lib.ai.answers import Answer
+from lib.ai.providers import port
+from lib.ai.providers.port import Piece, ProviderFailed
+from lib.ai.question import AnyQuestion
 from lib.base.clock import Clock
 from lib.base.events import Crashed, RequestDone
 from tests.rig.ai import FakeProvider, Kit, over
@@ -61,14 +65,14 @@ async def waiting(clients: Clients, client: httpx.AsyncClient, made: Instance, p
     return await coming
 
 
-async def read(stream: Stream, made: Instance) -> list[Any]:
-    """The events to come; an instance that waits for another one looks from time to time whether it is there."""
-    rest = asyncio.ensure_future(stream.rest())
-    while not rest.done():
+async def in_time[T](coming: Awaitable[T], made: Instance) -> T:
+    """What comes while time passes: an instance that waits for another one looks from time to time."""
+    found = asyncio.ensure_future(coming)
+    while not found.done():
         looks = len(made.sent)
         await pass_by(3)
-        await until(lambda: rest.done() or len(made.sent) > looks)  # noqa: B023 - awaited here
-    return events(await rest)
+        await until(lambda: found.done() or len(made.sent) > looks)  # noqa: B023 - awaited here
+    return await found
 
 
 @ROUTES
@@ -90,7 +94,7 @@ async def test_all_who_wait_get_the_one_answer(k: Kit, clients: Clients, path: s
     await over(made, 1)
     assert (text_of(path, first), first[-1]) == (ANSWER, "[DONE]")
     for each in following:
-        come = await read(each, other)
+        come = events(await in_time(each.rest(), other))
         assert (text_of(path, come), come[-1]) == (ANSWER, "[DONE]")
         told = provenance_in(path, come)
         assert (told["cached"], told["saved"]["provider"]) == (False, provider.name)
@@ -147,3 +151,30 @@ async def test_one_who_wants_it_whole_waits_as_well(k: Kit, clients: Clients) ->
     reply = await whole
     assert (reply.status_code, reply.json()["choices"][0]["message"]["content"]) == (200, ANSWER)
     assert provider.asked == 1
+
+
+class InParts(FakeProvider):
+    """Its streams cannot be joined into a whole reply."""
+
+    async def _pieces(self, question: AnyQuestion, *, stream: bool) -> AsyncGenerator[Piece]:
+        async for piece in super()._pieces(question, stream=stream):
+            if stream and isinstance(piece, port.End):
+                yield replace(piece, answer=Answer('[{"choices":[]}]', "m", joined=False))
+            else:
+                yield piece
+
+
+async def test_who_wants_it_whole_and_has_waited_for_a_stream_that_cannot_be_joined(k: Kit, clients: Clients) -> None:
+    """It is a miss to them: one of them asks, for all of them, and who streams has the stream."""
+    provider = InParts(held=True)
+    made = k.instance(provider, clock=Clock())
+    client = await clients.of(made)
+    leading = await late(clients, client, CHAT, provider)
+    whole = [asyncio.ensure_future(client.post(CHAT, json={**BODIES[CHAT], "stream": False})) for _ in range(3)]
+    await until(lambda: busy(made) == 4)
+    provider.go()
+    assert text_of(CHAT, events(await leading.rest())) == ANSWER
+    for each in whole:
+        reply = await in_time(each, made)
+        assert (reply.status_code, reply.json()["choices"][0]["message"]["content"]) == (200, ANSWER)
+    assert (provider.asked, provider.streamed) == (2, 1)
