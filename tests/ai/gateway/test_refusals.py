@@ -75,6 +75,7 @@ async def test_what_a_supervisors_backend_cannot_do(gateways: Gateways) -> None:
         ("messages", {"messages": CONVERSATIONS["an image"]}),
         ("messages", {"messages": CONVERSATIONS["tool calls"]}),
         ("messages", {"messages": CONVERSATIONS["a prefill"]}),
+        ("messages", {"messages": CONVERSATIONS["a name"]}),
     ]
     for param, wish in wishes:
         reply = await made.chat(**wish)
