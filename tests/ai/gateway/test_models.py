@@ -3,7 +3,7 @@
 import pytest
 
 from dev.scenes import MODEL
-from tests.rig.gateway import Gateways
+from tests.rig.gateway import Gateways, events
 
 pytestmark = pytest.mark.anyio
 
@@ -19,13 +19,17 @@ pytestmark = pytest.mark.anyio
         pytest.param("supervisor", "openai", MODEL, id="the default"),
     ],
 )
-async def test_the_model_that_a_client_names(gateways: Gateways, named: str, providers: str, model: str) -> None:
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_the_model_that_a_client_names(
+    gateways: Gateways, named: str, providers: str, model: str, stream: bool
+) -> None:
     """It is used where it is configured, the chain's own otherwise."""
     made = gateways.two(
         GROQ_MODEL="llama-3.3-70b-versatile,llama-3.1-8b-instant",
     )
-    reply = await made.chat(model=named)
-    assert reply.json()["x_breakwater"]["provider"] == providers
+    reply = await made.chat(model=named, stream=stream)
+    told = events(reply)[0] if stream else reply.json()
+    assert told["x_breakwater"]["provider"] == providers
     asked = made.other if providers == "groq" else made.scripted
     assert [each["model"] for each in asked.seen] == [model]
 

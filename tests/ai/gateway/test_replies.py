@@ -1,6 +1,8 @@
 """What comes back through ``/api/v1``: as it came, whole and in chunks, kept and replayed."""
 
+import json
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -8,7 +10,7 @@ from dev.scenes import MODEL, SCENES, Scene, chunk, whole
 from lib.ai.providers.port import MAX_REPLY_BYTES
 from tests.rig.ai import Kit
 from tests.rig.callers import a_caller
-from tests.rig.gateway import Gateway, Gateways, bare, events, joined
+from tests.rig.gateway import SUPERVISOR, Gateway, Gateways, bare, events, joined
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +128,23 @@ async def test_a_hit_costs_two_commands_and_one_round_trip(gateways: Gateways, k
     assert k.cost() == (1, 2)
 
 
+async def test_a_hit_is_not_parsed(gateway: Gateway, k: Kit) -> None:
+    """What lies in Redis behind its checksum goes out, even if it is no JSON: 100 KB of it, after our own member."""
+    await gateway.chat("many tools")
+    stored = {name: str(k.server.get(name)) for name in k.server.keys("*")}
+    (key,) = [name for name, text in stored.items() if "call_99" in text]
+    about, head, reply = stored[key].split("\n", 2)
+    nonsense = "{" + reply[1:].replace('"', "'")
+    known = [*json.loads(head)[:-1], crc32(nonsense.encode())]
+    k.server.set(key, f"{about}\n{json.dumps(known)}\n{nonsense}")
+    again = await gateway.chat("many tools")
+    assert again.headers["x-cache"] == "HIT"
+    member, _, rest = again.text.partition("},")
+    assert member.startswith('{"x_breakwater":{"cached":true')
+    assert rest.endswith(nonsense[1:])
+    assert len(nonsense) > 100_000
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 async def test_an_answer_of_the_length_that_was_asked_for_is_kept(gateway: Gateway, stream: bool) -> None:
     """CASE 24: cut by a length that the request did set, it is the answer to that request."""
@@ -142,9 +161,16 @@ async def test_fewer_choices_than_were_asked_for_are_not_kept(gateway: Gateway, 
         assert (reply.status_code, reply.headers["x-cache"], "error" in reply.text) == (200, "MISS", False)
 
 
-async def test_the_model_is_the_real_one(gateway: Gateway) -> None:
-    """Whole, streamed and replayed, whatever the client called it."""
-    whole, stream = await gateway.chat(model="gpt-x"), await gateway.chat(model="gpt-y", stream=True)
-    assert whole.json()["model"] == MODEL
-    assert {each["model"] for each in events(stream)[:-1]} == {MODEL}
-    assert gateway.sent["model"] == MODEL
+async def test_the_model_is_the_real_one(gateways: Gateways) -> None:
+    """Whole, streamed and replayed: as the provider calls it, whatever the client or the settings do."""
+    for streams in ((False, True), (True, False)):
+        made = gateways(OPENAI_MODEL="scripted")
+        for stream in streams:
+            reply = await made.chat(model="gpt-x", stream=stream)
+            found = events(reply)[:-1] if stream else [reply.json()]
+            assert {each["model"] for each in found} == {MODEL}
+        assert [each["model"] for each in made.scripted.seen] == ["scripted"]
+        asked = {"query": "scene: text", "sessionId": "s"}
+        told = events(await made.post(SUPERVISOR, {**asked, "stream": True}))
+        assert told[-2]["messageMetadata"]["model"] == MODEL
+        assert (await made.post(SUPERVISOR, asked)).json()["model"] == MODEL

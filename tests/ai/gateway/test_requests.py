@@ -44,12 +44,53 @@ FIELDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-async def test_a_field_is_forwarded_as_it_came(gateway: Gateway, name: str) -> None:
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_field_is_forwarded_as_it_came(gateway: Gateway, name: str, stream: bool) -> None:
     """Known or not, well or badly typed: it is the provider's to judge."""
-    reply = await gateway.chat(**{name: FIELDS[name]})
+    reply = await gateway.chat(stream=stream, **{name: FIELDS[name]})
     assert reply.status_code == 200
     messages = [{"role": "user", "content": "scene: text"}]
-    assert gateway.sent == {"model": MODEL, "messages": messages, name: FIELDS[name]}
+    guards_own = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    assert gateway.sent == {"model": MODEL, "messages": messages, name: FIELDS[name], **guards_own}
+
+
+async def test_what_a_client_says_of_its_stream_is_forwarded(gateway: Gateway) -> None:
+    """Beside the usage, which is always asked for; to a request that is not streamed it means nothing."""
+    await gateway.chat(stream=True, stream_options={"include_obfuscation": False, "include_usage": False})
+    assert gateway.sent["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+    await gateway.chat(stream=False, stream_options={"include_usage": True}, seed=1)
+    assert "stream_options" not in gateway.sent
+
+
+async def test_a_field_that_comes_twice(gateway: Gateway) -> None:
+    """The last one counts, for the key and for the provider alike: it is sent once."""
+    head = b'{"model":"m","messages":[{"role":"user","content":"scene: text"}],'
+    first = await gateway.send(CHAT, head + b'"seed":1,"seed":2}')
+    assert (first.headers["x-cache"], gateway.sent["seed"]) == ("MISS", 2)
+    assert (await gateway.send(CHAT, head + b'"seed":2}')).headers["x-cache"] == "HIT"
+    assert (await gateway.send(CHAT, head + b'"seed":2,"seed":1}')).headers["x-cache"] == "MISS"
+
+
+@pytest.mark.parametrize(
+    ("accept", "stream", "streamed"),
+    [
+        ("application/json", None, False),
+        ("text/event-stream", None, True),
+        ("application/json, text/event-stream", None, False),
+        ("application/json;q=0.5, text/event-stream", None, True),
+        ("text/event-stream;q=0.9, */*", None, False),
+        ("text/event-stream", False, False),
+        ("application/json", True, True),
+        ("*/*", None, False),
+    ],
+)
+@pytest.mark.parametrize("ask", [Gateway.chat, Gateway.ask], ids=["chat", "supervisor"])
+async def test_who_gets_a_stream(gateway: Gateway, ask: Any, accept: str, stream: bool | None, streamed: bool) -> None:
+    """``stream`` decides; without it, whoever would rather have events than JSON."""
+    wish = {} if stream is None else {"stream": stream}
+    reply = await ask(gateway, "text", {"accept": accept}, **wish)
+    kind = "text/event-stream" if streamed else "application/json"
+    assert reply.headers["content-type"].partition(";")[0] == kind
 
 
 CONVERSATIONS: dict[str, list[dict[str, Any]]] = {
@@ -99,6 +140,15 @@ MALFORMED: dict[str, tuple[bytes, str | None]] = {
     "a model that is a number": (b'{"model":1,"messages":[{}]}', "model"),
     "stream that is a text": (b'{"model":"m","messages":[{}],"stream":"yes"}', "stream"),
     "a number beyond every bound": (b'{"model":"m","messages":[{}],"seed":1e400}', "body"),
+    "such a number in what makes no key": (
+        b'{"model":"m","messages":[{}],"prompt_cache_key":[1e400]}',
+        "body",
+    ),
+    "such a number about the stream": (
+        b'{"model":"m","messages":[{}],"stream":true,"stream_options":{"x":-1e999}}',
+        "body",
+    ),
+    "a user that is a number": (b'{"model":"m","messages":[{}],"user":1}', "user"),
     "no number": (b'{"model":"m","messages":[{}],"seed":NaN}', "body"),
     "half a character": (b'{"model":"m","messages":[{"content":"\\ud800"}]}', None),
     "nested too deep": (b'{"model":"m","messages":[{"content":' + b"[" * 9_000 + b"]" * 9_000 + b"}]}", None),
