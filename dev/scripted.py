@@ -46,7 +46,7 @@ class Scripted:
         if body.get("stream") and scene.events:
             await _stream(scope, send, scene)
         else:
-            await _reply(send, scene)
+            await reply_with(send, scene)
 
 
 def scene_of(body: Mapping[str, Any]) -> Scene:
@@ -58,7 +58,8 @@ def scene_of(body: Mapping[str, Any]) -> Scene:
     return Scene(whole({"content": text}), events=(chunk({"content": text}), STOP, USED, DONE))
 
 
-async def _reply(send: Send, scene: Scene) -> None:
+async def reply_with(send: Send, scene: Scene) -> None:
+    """A scene as a whole reply."""
     body = scene.body if isinstance(scene.body, str) else json.dumps(scene.body)
     media = "text/html" if isinstance(scene.body, str) else "application/json"
     headers = [(name.encode(), value.encode()) for name, value in {"content-type": media, **scene.headers}.items()]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from lib.ai.providers import dialects
 from tests.rig.gateway import CHAT, Gateways, bare, events, joined
 
 pytestmark = pytest.mark.anyio
@@ -87,3 +88,24 @@ async def test_a_gemini_that_says_stop_where_it_calls_a_tool(gateways: Gateways)
     assert (
         joined(events(await made.chat("tools that end with stop", stream=True, top_p=1)))[0]["finish"] == "tool_calls"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "found"),
+    [
+        (None, "https://generativelanguage.googleapis.com/v1beta/openai/", "gemini"),
+        (None, "https://api.groq.com/openai/v1", "groq"),
+        (None, "https://API.MISTRAL.AI/v1", "mistral"),
+        (None, "https://api.cohere.ai/compatibility/v1", "cohere"),
+        (None, "https://api.cohere.com/compatibility/v1", "cohere"),
+        (None, "https://api.mistral.ai:443/v1", "mistral"),
+        (None, "https://api.openai.com/v1", "openai"),
+        (None, "https://api.mistral.ai.example.com/v1", "openai"),
+        (None, "https://example.com/api.mistral.ai", "openai"),
+        ("openai", "https://api.mistral.ai/v1", "openai"),
+        ("gemini", "https://proxy.example.com/v1", "gemini"),
+    ],
+)
+def test_which_dialect(name: str | None, url: str, found: str) -> None:
+    """The one that is set, else that of the host, else OpenAI's."""
+    assert dialects.of(name, url) is dialects.DIALECTS[found]
