@@ -130,6 +130,14 @@ SCENES: dict[str, Scene] = {
     ),
     "weather function": Scene(
         whole({"function_call": _WEATHER_CALL["function"]}, finish="function_call"),
+        events=(
+            chunk({"role": "assistant", "content": None, "function_call": {"name": "Weather", "arguments": ""}}),
+            chunk({"function_call": {"arguments": WEATHER[:9]}}),
+            chunk({"function_call": {"arguments": WEATHER[9:]}}),
+            chunk(finish="function_call"),
+            USED,
+            DONE,
+        ),
     ),
     "refusal": Scene(
         whole({"refusal": "I cannot help with that."}),

@@ -17,9 +17,18 @@ pytestmark = pytest.mark.anyio
 PASSED = [
     *("text", "tools", "refusal", "reasoning", "reasoning only", "two choices", "logprobs", "annotations and images"),
     *("length", "content filter", "safety after text", "finish error", "unknown finish", "no usage"),
-    "content in parts",
+    *("content in parts", "weather function"),
 ]
-KEPT = {"text", "tools", "reasoning", "two choices", "logprobs", "annotations and images", "no usage"}
+KEPT = {
+    "weather function",
+    "text",
+    "tools",
+    "reasoning",
+    "two choices",
+    "logprobs",
+    "annotations and images",
+    "no usage",
+}
 
 
 @pytest.mark.parametrize("scene", PASSED)
@@ -36,7 +45,7 @@ async def test_a_whole_reply_comes_as_it_came(gateway: Gateway, scene: str) -> N
 STREAMED = [
     *("text", "tools", "refusal", "reasoning", "two choices", "logprobs", "annotations and images", "length"),
     *("safety after text", "finish error", "unknown finish", "no usage", "content in parts", "content filter"),
-    "reasoning only",
+    *("reasoning only", "weather function"),
 ]
 
 

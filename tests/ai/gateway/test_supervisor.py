@@ -1,9 +1,11 @@
 """The supervisor's route before providers of OpenAI's protocol."""
 
+from typing import Any
+
 import pytest
 
-from dev.scenes import MODEL, USAGE
-from tests.rig.gateway import FILE, IMAGE, SUPERVISOR, Gateway, Gateways, events
+from dev.scenes import DONE, MODEL, SCENES, USAGE, Scene
+from tests.rig.gateway import FILE, IMAGE, SUPERVISOR, Gateway, Gateways, bare, events, joined
 
 pytestmark = pytest.mark.anyio
 
@@ -102,3 +104,62 @@ async def test_a_file_of_use_chat(gateways: Gateways) -> None:
     reply = await blind.post(SUPERVISOR, {**asked, "messages": [message]})
     assert (reply.status_code, reply.json()["code"]) == (400, "unsupported_parameter")
     assert not blind.other.seen
+
+
+PDF = {"type": "file", "mediaType": "application/pdf", "filename": "a.pdf", "url": "data:application/pdf;base64,AAAA"}
+SEEN_PDF = {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF["url"]}}
+HI = {"type": "text", "text": "Hi."}
+STEPS = [{"type": "step-start"}, {"type": "reasoning", "text": "Hm."}, {"type": "data-note", "data": 1}]
+
+
+@pytest.mark.parametrize(
+    ("message", "seen"),
+    [
+        pytest.param({"parts": [FILE]}, [IMAGE], id="a picture alone"),
+        pytest.param({"parts": [HI, PDF]}, [HI, SEEN_PDF], id="a document"),
+        pytest.param({"parts": [*STEPS, HI, FILE]}, [HI, IMAGE], id="beside a client's own parts"),
+        pytest.param({"content": [HI, IMAGE]}, [HI, IMAGE], id="a picture in OpenAI's form"),
+        pytest.param({"parts": [HI, *STEPS]}, "Hi.", id="a text alone"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_what_a_provider_sees_of_a_message(gateway: Gateway, message: Any, seen: Any, stream: bool) -> None:
+    """Texts and files; what a client keeps for itself stays out."""
+    asked = {"id": "chat-1", "trigger": "submit-message", "stream": stream, "messages": [{"role": "user", **message}]}
+    assert (await gateway.post(SUPERVISOR, asked)).status_code == 200
+    assert gateway.sent["messages"] == [{"role": "user", "content": seen}]
+
+
+OWN_END = {"answer": "Hello.", "model": "m-1", "finishReason": "length"}
+OWN_USAGE = {"promptTokens": 11, "completionTokens": 7, "totalTokens": 18}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_backend_of_ones_own(gateways: Gateways, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    """Why its answer ended and what it used is told on both routes, in the words of each; its session is bound."""
+    end = {**OWN_END, "usage": OWN_USAGE}
+    events_of_it = ({"delta": "Hel"}, {"delta": "lo."}, {**end, "done": True}, DONE)
+    monkeypatch.setitem(SCENES, "own", Scene(end, events=events_of_it))
+    made = gateways.backend(OPENAI_API_KEY=None)
+    chat = await made.chat("own", stream=stream, stream_options={"include_usage": True}, temperature=0.5)
+    asked = await made.ask("own", stream=stream, sessionId="mine")
+    usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    if stream:
+        chunks = events(chat)[:-1]
+        assert (joined(chunks)[0]["content"], joined(chunks)[0]["finish"]) == ("Hello.", "length")
+        assert (chunks[-1]["usage"], chunks[-1]["model"]) == (usage, "m-1")
+        finish = events(asked)[-2]
+        assert (finish["finishReason"], finish["messageMetadata"]["usage"]) == ("length", usage)
+    else:
+        (choice,) = bare(chat)["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello.", "length")
+        assert (chat.json()["usage"], chat.json()["model"]) == (usage, "m-1")
+        body = asked.json()
+        assert (body["finishReason"], body["usage"], body["sessionId"]) == ("length", usage, "mine")
+    first, second = made.other.seen
+    question = {"query": "scene: own", "messages": [{"role": "user", "content": "scene: own"}]}
+    named = {"model": "m", "temperature": 0.5}
+    streamed = {"stream": True} if stream else {}
+    assert first == {**question, "sessionId": first["sessionId"], "parameters": named, **streamed}
+    assert second == {**question, "sessionId": second["sessionId"], "parameters": {}, **streamed}
+    assert len({first["sessionId"], second["sessionId"], "mine"}) == 3
