@@ -79,7 +79,7 @@ def goes_out_with_a_record(name: str) -> None:
         assert name not in sent({"metadata": value, "store": False})
 
 
-VALUES = (None, 0, "x", [], {"a": [1.5]})
+VALUES: tuple[Any, ...] = (None, 0, "x", [], {"a": [1.5]})
 BECOMES: dict[str, Callable[[str], None]] = {
     "forwarded as it came": is_forwarded,
     "forwarded as it came, with": is_forwarded,

@@ -19,7 +19,7 @@ async def attempts(made: Instance, number: int, **more: object) -> str:
     """Who was asked for a question of its own."""
     messages = [{"role": "user", "content": f"question {number}"}]
     reply = await made.http.post(CHAT, json={"model": "m", "messages": messages, **more})
-    return reply.headers.get("x-attempts", "") or reply.json()["error"]["code"]
+    return reply.headers.get("x-attempts", "") or str(reply.json()["error"]["code"])
 
 
 async def test_for_ten_minutes(k: Kit) -> None:

@@ -26,7 +26,7 @@ class Nonsense:
     """What is sent to one route."""
 
     good: bytes
-    """A body that it would take."""
+    """JSON with all usual fields, and no message: a client may correct a method, and then this has to be refused."""
     values: str
     """A body with a place for any value."""
     texts: tuple[str, ...]
@@ -43,7 +43,7 @@ class Nonsense:
         return (self._next(r) for _ in range(count))
 
     @property
-    def kinds(self) -> dict[str, Maker]:
+    def kinds(self) -> Mapping[str, Maker]:
         """What is wrong with bodies."""
         shared = (self.random_bytes, self.truncated, self.flipped, self.deep, self.no_number)
         return {each.__name__: each for each in (*shared, self.lone_surrogate, self.huge_number, self.encoded)} | dict(
@@ -246,7 +246,7 @@ def _chat_duplicate_keys(r: random.Random) -> bytes:
 
 CHAT = Nonsense(
     json.dumps(
-        {"model": "m", "messages": [{"role": "user", "content": "cpu?"}], "temperature": 0.5, "tools": [], "n": 1}
+        {"model": "m", "messages": [], "temperature": 0.5, "tools": [{"type": "function"}], "n": 1, "stream": False}
     ).encode(),
     '{"model":"m","messages":[{"role":"user","content":"cpu?"}],"a":%s}',
     (

@@ -64,7 +64,7 @@ class Strict(Scripted):
         """Serve one request."""
         if scope["type"] != "http":
             raise NotImplementedError(scope["type"])
-        sent = await read_body(receive)
+        sent = await read_body(receive) or b"{}"
         name = self._refused_in(json.loads(sent))
         if name is None:
 
