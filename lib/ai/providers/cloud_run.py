@@ -141,7 +141,7 @@ def body_for(question: AnyQuestion) -> dict[str, object]:
     """What the backend is sent."""
     if isinstance(question, Question):
         turns = [(turn.role, turn.content) for turn in question.messages]
-        parameters = question.parameters
+        parameters = {**question.parameters, **(question.attached or {})}
     else:
         # Only what is made of texts comes here (`dialects.CLOUD_RUN`); ``developer`` is the newer name for ``system``.
         turns = [
