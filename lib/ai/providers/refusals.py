@@ -79,7 +79,8 @@ def _status_in(error: Mapping[str, Any]) -> int | None:
     code = error.get("code")
     if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:
         return code
-    return next((_STATUSES[name] for name in (code, error.get("type")) if name in _STATUSES), None)
+    names = [name for name in (code, error.get("type")) if isinstance(name, str)]
+    return next((_STATUSES[name] for name in names if name in _STATUSES), None)
 
 
 def _code_and_words(said: object, secrets: tuple[str, ...]) -> tuple[str | None, Told]:

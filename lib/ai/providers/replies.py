@@ -199,7 +199,7 @@ def _carried(event: ServerSentEvent, reading: Reading) -> dict[str, Any] | None:
             raise
         value = event.data
     if event.event == "error" and not (isinstance(value, dict) and value.get("error")):
-        value = {"error": value or "unknown"}
+        value = {"error": value or True}
     value = _without_error(value, reading)
     return value if isinstance(value, dict) else None
 

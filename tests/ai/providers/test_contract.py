@@ -314,6 +314,8 @@ HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
         pytest.param(json_reply({"error": {"code": 400}}), Failure("rejected", fault="caller"), id="400-in-a-200"),
         pytest.param(json_reply({"error": {"code": 429}}), Failure("throttled"), id="429-in-a-200"),
         pytest.param(json_reply({"error": {"code": True}}), Failure("server"), id="no-code-in-a-200"),
+        pytest.param(json_reply({"error": {"code": ["x"], "type": {}}}), Failure("server"), id="odd-codes-in-a-200"),
+        pytest.param(stream_reply(event([], "error")), Failure("server"), id="error-event-without-words"),
         pytest.param(stream_reply(event("[DONE]")), Failure("cut"), id="done-without-an-end"),
     ],
 )
