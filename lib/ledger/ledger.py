@@ -186,13 +186,15 @@ class Ledger:
         reads = reads or month != month_of(now_ms) or now - at >= _READ_AFTER_S
         write = reading.write(flush.counts.places(), now_ms, reads=reads)
         # The commands of a flush are counted like all others, but bring the next flush no nearer.
-        self._pending, self._commands, self._requests = Counts(), -writes - len(more), 0
+        # Counts of the month before may be among them: two strings are written then, whatever the day is.
+        written_to = len(write.commands)
+        self._pending, self._commands, self._requests = Counts(), -written_to - len(more), 0
         self._in_flight.append(flush)
 
         def read(replies: Sequence[Reply]) -> Reading | None:
             try:
-                written = write.read(replies[:writes])
-                pushed = gather(more).read(replies[writes:])
+                written = write.read(replies[:written_to])
+                pushed = gather(more).read(replies[written_to:])
             except UnreadableReply:
                 # The key holds something else. Other commands of the same round trip must not fail because of it.
                 return None
