@@ -1,5 +1,6 @@
 """The scenes of the provider by script: replies of OpenAI's protocol as providers send them, and as they should not."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +100,10 @@ SCENES: dict[str, Scene] = {
     "tools that end with stop": Scene(
         whole({"tool_calls": _CALLS}), events=(chunk({"tool_calls": _BARE_CALLS}), STOP, DONE)
     ),
+    "tools without an end": Scene(
+        whole({"tool_calls": _CALLS}, finish="tool_calls"),
+        events=(chunk({"role": "assistant", "tool_calls": [{"index": 0, **_CALLS[0]}]}),),
+    ),
     "tools at once": Scene(
         whole({"tool_calls": _CALLS}, finish="tool_calls"),
         events=(
@@ -147,6 +152,14 @@ SCENES: dict[str, Scene] = {
         whole(REASONED),
         events=(chunk({"reasoning_content": "They greet "}), chunk({"reasoning_content": "me."}), HEL, LO, STOP, DONE),
     ),
+    "reasoning under two names": Scene(
+        whole({**REASONED, "reasoning": REASONED["reasoning_content"]}),
+        events=(
+            chunk({"reasoning_content": "They greet ", "reasoning": "They greet "}),
+            chunk({"reasoning_content": "me.", "reasoning": "me."}),
+            *(HEL, LO, STOP, DONE),
+        ),
+    ),
     "reasoning only": Scene(
         whole({"reasoning_content": "Hm."}), events=(chunk({"reasoning_content": "Hm."}), STOP, DONE)
     ),
@@ -161,6 +174,9 @@ SCENES: dict[str, Scene] = {
     "annotations and images": Scene(
         whole({**SAID, **ANNOTATED}),
         events=(HEL, LO, chunk(ANNOTATED), STOP, DONE),
+    ),
+    "blank lines first": Scene(
+        "\n\n \n" + json.dumps(whole(SAID)), events=(": wait\n\n", ": wait\n\n", HEL, LO, STOP, DONE)
     ),
     "length": Scene(whole(SAID, finish="length"), events=(HEL, chunk(finish="length"), DONE)),
     "length without text": Scene(whole({"content": ""}, finish="length"), events=(BEGUN, chunk(finish="length"), DONE)),

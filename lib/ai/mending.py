@@ -42,12 +42,10 @@ class Mending:
             return
         known = self._calls.setdefault(index, {})
         for call in _objects(delta["tool_calls"]):
-            name = call.get("id")
             if not isinstance(call.get("index"), int):
-                # The same id is the same call; a fragment without one goes on with the last.
-                call["index"] = _place(known, name)
+                call["index"] = _place(known, call)
             if call["index"] not in known:
-                known[call["index"]] = name
+                known[call["index"]] = call.get("id")
                 call["type"] = call.get("type") or "function"
 
 
@@ -81,11 +79,13 @@ def _parts(choice: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _place(known: Mapping[int, object], name: object) -> int:
-    last = max(known, default=-1)
-    if name in (None, ""):
-        return max(0, last)
-    return next((place for place, each in known.items() if each == name), last + 1)
+def _place(known: Mapping[int, object], call: Mapping[str, Any]) -> int:
+    """The same id is the same call. Without one, a function's name begins another, and a fragment goes on."""
+    last, name, function = max(known, default=-1), call.get("id"), call.get("function")
+    if name not in (None, ""):
+        return next((place for place, each in known.items() if each == name), last + 1)
+    begins = isinstance(function, dict) and bool(function.get("name"))
+    return last + 1 if begins else max(0, last)
 
 
 def mend(value: Completion, *, calls_stop: bool = False) -> Completion:

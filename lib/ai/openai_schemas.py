@@ -43,7 +43,7 @@ class ChatCompletion(BaseModel):
         given = {"user": self.user, **(self.model_extra or {})}
         if any(given.get(name) for name in _PERSONAL):
             return False
-        if any(each.keys() > {"role", "content"} for each in self.messages):
+        if not all(each.keys() <= {"role", "content"} for each in self.messages):
             # A name, say, is somebody's.
             return False
         roles = [each.get("role") for each in self.messages]

@@ -55,6 +55,21 @@ def test_tool_calls_are_numbered() -> None:
     assert [call.get("type") for call in calls] == ["function", None, "function", None, None, None]
 
 
+@pytest.mark.parametrize("ids", [{}, {"id": ""}, {"id": None}], ids=["none", "empty", "null"])
+def test_tool_calls_without_ids(ids: dict[str, Any]) -> None:
+    """As Gemini has sent them: whatever names a function is a call of its own, in one chunk and in several."""
+    calls = [{**ids, "function": {"name": name, "arguments": "{"}} for name in ("weather", "weather", "time")]
+    mending, joining = Mending(), Joining()
+    for chunk in (delta(tool_calls=calls[:2]), delta(tool_calls=[{"function": {"arguments": "}"}}, calls[2]])):
+        mended = mending.chunk(copy.deepcopy(chunk))
+        assert mended is not None
+        joining.add(mended)
+    whole = joining.whole()
+    assert whole is not None
+    found = [each["function"] for each in whole["choices"][0]["message"]["tool_calls"]]
+    assert [(each["name"], each["arguments"]) for each in found] == [("weather", "{"), ("weather", "{}"), ("time", "{")]
+
+
 @pytest.mark.parametrize(
     "value",
     [

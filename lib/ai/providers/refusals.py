@@ -222,7 +222,12 @@ def _count(text: str) -> int | None:
 
 
 def retry_after_s(headers: httpx.Headers) -> float | None:
-    """``Retry-After`` in seconds or as a date (RFC 9110, section 10.2.3), measured against the reply's own clock."""
+    """``Retry-After`` in seconds or as a date (RFC 9110, section 10.2.3), measured against the reply's own clock.
+
+    Azure says it in milliseconds as well, which is more exact.
+    """
+    if re.fullmatch(r"[0-9]{1,10}", exact_ms := headers.get("retry-after-ms", "").strip()):
+        return int(exact_ms) / 1000
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,7}(?:\.[0-9]{1,9})?", value):
         return float(value)

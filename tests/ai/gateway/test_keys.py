@@ -27,11 +27,16 @@ async def test_what_does_not_reach_the_provider_makes_no_key(gateway: Gateway) -
     assert gateway.sent["plugins"] == [{"id": "web"}]
 
 
+ASKED = {"role": "user", "content": "scene: text"}
+
+
 @pytest.mark.parametrize(
     ("more", "shared"),
     [
         pytest.param({}, True, id="a question"),
         pytest.param({"messages": [{"role": "user", "content": "scene: text", "name": "ann"}]}, False, id="a name"),
+        pytest.param({"messages": [{"role": "system", "name": "ann"}, ASKED]}, False, id="a name of another"),
+        pytest.param({"messages": [{"role": "system", "content": "Be brief."}, ASKED]}, True, id="instructions"),
         pytest.param({"messages": [{"role": "user", "content": [IMAGE]}]}, False, id="a picture"),
         pytest.param({"tools": FIELDS["tools"]}, False, id="tools"),
         pytest.param({"user": "ann"}, False, id="a user"),

@@ -1,5 +1,7 @@
 """Replies that are not as OpenAI's: what breaks clients is mended, what was cut is told, nothing is made up."""
 
+from typing import Any
+
 import pytest
 
 from dev.scenes import SCENES, USAGE
@@ -116,6 +118,33 @@ async def test_a_stream_that_was_cut_ends_with_an_error(
     assert "".join(each["delta"] for each in told if each["type"] == "text-delta") == text
     assert (told[-1]["type"], message in told[-1]["errorText"]) == ("error", True)
     assert not [each for each in told if each["type"] == "finish"]
+
+
+async def test_tools_without_an_end(gateway: Gateway) -> None:
+    """A connection that ends after a call of a tool, without a reason: agents must not run half of the calls."""
+    found = events(await gateway.chat("tools without an end", stream=True))
+    assert len(joined(found[:-1])[0]["calls"]) == 1
+    assert set(found[-1]) == {"error"}
+
+
+async def test_blank_lines_before_a_reply(gateway: Gateway) -> None:
+    """DeepSeek keeps a connection by them, and a stream by comments."""
+    assert bare(await gateway.chat("blank lines first"))["choices"][0]["message"]["content"] == "Hello."
+    found = events(await gateway.chat("blank lines first", stream=True, seed=1))
+    assert (joined(found)[0]["content"], len(found)) == ("Hello.", 4)
+
+
+async def test_the_same_reasoning_under_two_names(gateway: Gateway) -> None:
+    """It travels in one delta, from the cache too: who knows both names would show it twice."""
+    await gateway.chat("reasoning under two names")
+    asked: list[dict[str, Any]] = [{}, {"seed": 1}]
+    for more in asked:
+        reply = await gateway.chat("reasoning under two names", stream=True, **more)
+        deltas = [choice["delta"] for each in events(reply)[:-1] for choice in each["choices"]]
+        thoughts = [(each.get("reasoning_content"), each.get("reasoning")) for each in deltas if "reasoning" in each]
+        assert "".join(one for one, _ in thoughts) == "They greet me."
+        assert all(one == other for one, other in thoughts)
+        assert reply.headers["x-cache"] == ("MISS" if more else "HIT")
 
 
 async def test_without_the_end_that_a_provider_says_a_stream_was_cut(gateway: Gateway) -> None:

@@ -109,7 +109,22 @@ async def test_a_file_of_use_chat(gateways: Gateways) -> None:
 PDF = {"type": "file", "mediaType": "application/pdf", "filename": "a.pdf", "url": "data:application/pdf;base64,AAAA"}
 SEEN_PDF = {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF["url"]}}
 HI = {"type": "text", "text": "Hi."}
-STEPS = [{"type": "step-start"}, {"type": "reasoning", "text": "Hm."}, {"type": "data-note", "data": 1}]
+STEPS = [
+    {"type": "step-start"},
+    {"type": "reasoning", "text": "Hm.", "state": "done"},
+    {"type": "data-note", "id": "1", "data": {"text": 1}},
+    {"type": "source-url", "sourceId": "1", "url": "https://a.example", "title": "A"},
+    {"type": "source-document", "sourceId": "2", "mediaType": "application/pdf", "title": "B", "filename": "b.pdf"},
+    {"type": "tool-weather", "toolCallId": "1", "state": "output-available", "input": {}, "output": [1]},
+    {
+        "type": "dynamic-tool",
+        "toolName": "x",
+        "toolCallId": "2",
+        "state": "approval-requested",
+        "approval": {"id": "1"},
+    },
+    {"type": "reasoning-file", "mediaType": "image/png", "url": "data:image/png;base64,BBBB"},
+]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +135,7 @@ STEPS = [{"type": "step-start"}, {"type": "reasoning", "text": "Hm."}, {"type": 
         pytest.param({"parts": [*STEPS, HI, FILE]}, [HI, IMAGE], id="beside a client's own parts"),
         pytest.param({"content": [HI, IMAGE]}, [HI, IMAGE], id="a picture in OpenAI's form"),
         pytest.param({"parts": [HI, *STEPS]}, "Hi.", id="a text alone"),
+        pytest.param({"parts": [{**HI, "state": "done", "providerMetadata": {}}]}, "Hi.", id="with marks of its own"),
     ],
 )
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
