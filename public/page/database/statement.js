@@ -10,8 +10,8 @@ const KINDS = ["analysis", "tuning", "plan"];
 // `text`: null where nobody may see it, undefined while it is on its way. `from`: { token, connection }.
 export function Statement({ text, from }) {
   const [open, opened] = useState(false);
-  if (text === undefined) return html`<span class="small">${word("loading")}</span>`;
-  if (!text) return html`<span class="small">${word("db noText")}</span>`;
+  if (text === undefined) return html`<p class="no-text small">${word("loading")}</p>`;
+  if (!text) return html`<p class="no-text small">${word("db noText")}</p>`;
   return html`<details class="statement" onToggle=${(event) => opened(event.currentTarget.open)}>
     <summary><code>${text.replace(/\s+/g, " ")}</code></summary>
     ${open && html`<pre tabindex="0" role="region" aria-label=${word("db text")}><code>${text}</code></pre><${Analysis} key=${text} text=${text} from=${from} />`}
