@@ -74,10 +74,12 @@ def test_a_database_that_is_down(visit: Visit) -> None:
     """The verdict says why, each panel that it cannot be read; its address is nowhere."""
     visit.see("gone")
     expect(visit.page).to_have_title(
-        re.compile(r"^gone: Does not answer: the database cannot be asked \(no connection\)")
+        re.compile(r"^gone: Does not answer: the database cannot be asked \(no connection\) – Breakwater$")
     )
     for panel in ("At a glance", "Who blocks whom", "Statements by time", "Sessions", "Waits"):
         expect(visit.region(panel)).to_contain_text("The database cannot be read now, and nothing of before is kept.")
+    # The past is not read from there.
+    expect(visit.region("Over time")).to_contain_text("Nothing to draw yet")
     assert "hunter2" not in visit.page.content()
 
 
@@ -100,9 +102,12 @@ def test_a_role_without_pg_monitor(visit: Visit, counted: Postgres) -> None:
     """It is told what to grant, where it matters; what it does see is shown."""
     with psycopg.connect(counted.uri, application_name="somebody"):
         visit.see("plain")
-        for panel in ("At a glance", "Sessions", "Statements by time"):
+        for panel in ("At a glance", "Sessions", "Statements by time", "Who blocks whom", "Waits"):
             expect(visit.region(panel)).to_contain_text("Grant it pg_monitor: grant pg_monitor to <role>.")
         expect(visit.region("At a glance")).to_contain_text("of 100")
+        # Nobody who cannot see it says that nothing is there.
+        expect(visit.region("Who blocks whom")).not_to_contain_text("Nobody waits")
+        expect(visit.region("Waits")).not_to_contain_text("No session is active")
 
 
 def test_statements_that_are_not_counted(visit: Visit) -> None:

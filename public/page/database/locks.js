@@ -7,8 +7,8 @@ import { Statement } from "./statement.js";
 
 export const nodeOf = (pid) => `lock-${pid}`;
 
-export function Locks({ view, from }) {
-  return html`<${Panel} name="locks" view=${view}>${({ waiting, blockers }) => (!blockers.length ? html`<p>${word("db nobodyWaits")}</p>` : html`
+export function Locks({ view, blind, from }) {
+  return html`<${Panel} name="locks" view=${view} blind=${blind}>${({ waiting, blockers }) => (!blockers.length ? !blind && html`<p>${word("db nobodyWaits")}</p>` : html`
     <p>${word("db waitingNow", { count: waiting })}</p>
     <ul class="tree">${blockers.map((each) => html`<${Node} key=${each.pid} node=${each} from=${from} />`)}</ul>`)}<//>`;
 }

@@ -17,12 +17,14 @@ export function failureText({ code, status }) {
 export const Age = ({ at }) => html`<span class="age-of small">${ago(at)}</span>`;
 
 // `children` gets the view's value, and is called only where there is one; `before` is shown in any case.
-export function Panel({ name, view: { value, error }, wide, before, children }) {
+// `blind`: the role is known not to see everything, even if this reply does not say so.
+export function Panel({ name, view: { value, error }, wide, before, blind, children }) {
+  const missing = blind && value && !value.missing.length ? ["pg_monitor"] : value?.missing ?? [];
   return html`<section class="card ${wide ? "wide" : ""}" aria-labelledby="db-${name}">
     <div class="head"><h2 id="db-${name}">${word(`db ${name}`)}</h2>${value?.at && html`<${Age} at=${value.at} />`}</div>
     ${before}
     ${error ? html`<p class="trouble">${failureText(error)}</p>` : !value ? html`<p role="status">${word("loading")}</p>` : html`
-      ${value.missing?.map((each) => html`<p class="trouble" key=${each}>${missingText(each)}</p>`)}
+      ${missing.map((each) => html`<p class="trouble" key=${each}>${missingText(each)}</p>`)}
       ${children(value)}`}
   </section>`;
 }

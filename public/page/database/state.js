@@ -17,7 +17,7 @@ export function stateOf(connection, views) {
 }
 
 function away(connection, { realtime }) {
-  if (connection?.health === "down") return [{ level: "down", why: "down", values: { reason: connection.reason } }];
+  if (connection?.health === "down") return [{ level: "down", why: realtime.value ? "kept" : "down", values: { reason: connection.reason } }];
   return realtime.error ? [{ level: "down", why: "unread", values: { code: realtime.error.code } }] : [];
 }
 
@@ -43,6 +43,9 @@ function forgotten(realtime) {
 function limited(connection) {
   return connection?.health === "limited" ? [{ level: "short", why: "limited", values: {} }] : [];
 }
+
+// Whether a role does not see what others do, so that nobody can say that nothing is there.
+export const isBlind = (views) => Boolean(views.realtime.value?.missing?.length);
 
 function calm(realtime) {
   if (!realtime) return { level: "unknown", reasons: [] };

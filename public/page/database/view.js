@@ -8,7 +8,7 @@ import { Glance, inWords } from "./glance.js";
 import { Locks } from "./locks.js";
 import { readAll } from "./reading.js";
 import { Sessions } from "./sessions.js";
-import { oldest } from "./state.js";
+import { isBlind, oldest } from "./state.js";
 import { Statements } from "./statements.js";
 import { Trend } from "./trend.js";
 import { Waits } from "./waits.js";
@@ -62,11 +62,11 @@ function Nothing({ id }) {
 }
 
 function Board({ token, connection, views, said, refused }) {
-  const from = { token, connection };
+  const from = { token, connection }, blind = isBlind(views);
   return html`<div class="board" key=${connection.id}>
     <${Glance} said=${said} views=${views} />
-    <${Locks} view=${views.locks} from=${from} />
-    <${Waits} view=${views["wait-events"]} />
+    <${Locks} view=${views.locks} blind=${blind} from=${from} />
+    <${Waits} view=${views["wait-events"]} blind=${blind} />
     <${Statements} view=${views["sql-statistics"]} from=${from} />
     <${Sessions} view=${views.sessions} from=${from} />
     <${Trend} token=${token} id=${connection.id} refused=${refused} />

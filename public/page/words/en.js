@@ -108,7 +108,7 @@ export default {
   "db unknownTitle": "There is no connection {id}", "db unknown": "Choose one of those above, or add it to DB_CONNECTIONS and deploy again.",
   "db noneTitle": "No database is watched", "db none": "Name one in DB_CONNECTIONS, put its address into a variable of its own, and deploy again:",
   "db level fine": "Working", "db level short": "Worth a look", "db level degraded": "In trouble", "db level down": "Does not answer", "db level unknown": "No figures",
-  "db why down": "the database cannot be asked ({reason}): what is shown was kept from before", "db why unread": "{failure}",
+  "db why down": "the database cannot be asked ({reason})", "db why kept": "the database cannot be asked ({reason}): what is shown was kept from before", "db why unread": "{failure}",
   "db why blocked": ["{count} session waits for a lock, for {lasting}: {who} holds it up", "{count} sessions wait for a lock, for up to {lasting}: {who} holds them up"],
   "db why full": "{used} of {most} sessions are in use", "db why open": "a transaction has been open for {lasting}", "db why limited": "not everything can be seen: each panel says what is missing",
   "db why calm": ["{count} session, {active} of them active; nobody waits for a lock", "{count} sessions, {active} of them active; nobody waits for a lock"],
