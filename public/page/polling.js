@@ -2,7 +2,9 @@
 import { Refused } from "./api.js";
 import { useEffect, useRef, useState } from "./html.js";
 
-const LONGEST_S = 300;
+const RETRY_S = 30, LONGEST_S = 300;
+
+const waitFor = (failed, everyS) => (failed ? Math.min(LONGEST_S, RETRY_S * 2 ** (failed - 1)) : everyS);
 
 // Reads with `read` when `key` is another one, every `everyS` seconds, and when the page is shown again; never while it
 // is hidden. Yields { value, error, waitS, again }: the last value (null before the first), what the last attempt threw
@@ -12,7 +14,6 @@ export function usePolling(read, { key, everyS, refused }) {
   const latest = useRef(), again = useRef();
   latest.current = { read, refused };
   const now = found.key === key ? found : { key, value: null, error: null, failed: 0 };
-  const waitS = now.failed ? Math.min(LONGEST_S, everyS * 2 ** (now.failed - 1)) : everyS;
   useEffect(() => {
     let timer = 0, asking = false, over = false, failed = 0;
     const ask = async () => {
@@ -29,12 +30,12 @@ export function usePolling(read, { key, everyS, refused }) {
         else if (!over) setFound((before) => ({ key, value: before.key === key ? before.value : null, error, failed }));
       }
       asking = false;
-      if (!over) timer = setTimeout(ask, 1000 * (failed ? Math.min(LONGEST_S, everyS * 2 ** (failed - 1)) : everyS));
+      if (!over) timer = setTimeout(ask, 1000 * waitFor(failed, everyS));
     };
     again.current = ask;
     document.addEventListener("visibilitychange", ask);
     ask();
     return () => { over = true; clearTimeout(timer); document.removeEventListener("visibilitychange", ask); };
   }, [key, everyS]);
-  return { value: now.value, error: now.error, waitS, again: () => again.current() };
+  return { value: now.value, error: now.error, waitS: waitFor(now.failed, everyS), again: () => again.current() };
 }

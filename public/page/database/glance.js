@@ -11,8 +11,9 @@ export function inWords(connection, views) {
 }
 
 function reasonText({ why, values: { seconds, code, reason, ...values } }) {
+  if (why === "unread") return failureText({ code });
   const failed = has(`reason ${reason}`) ? word(`reason ${reason}`) : reason;
-  const said = { ...values, lasting: lasting(seconds), reason: failed, failure: code && failureText({ code }) };
+  const said = { ...values, lasting: lasting(seconds), reason: failed };
   // Programs need not say who they are.
   said.who = values.application ? `${values.pid} (${values.application})` : String(values.pid);
   return word(`db why ${why}`, said);

@@ -7,7 +7,7 @@ import { kindText } from "./sessions.js";
 export function Waits({ view, blind }) {
   return html`<${Panel} name="waits" view=${view} blind=${blind}>${({ waits, of }) => {
     const sizeOf = (each) => (of === "now" ? each.sessions : each.waitedS) ?? 0, most = Math.max(...waits.map(sizeOf));
-    return html`<p class="small">${word(`waits of ${of}`)}</p>
+    return html`<p class="small">${word(`sampled ${of}`)}</p>
       ${!waits.length ? !blind && html`<p>${word("db noWaits")}</p>` : html`<ul class="waits">${waits.map((each) => html`<li key=${`${each.kind} ${each.wait}`}>
         <div class="between"><span>${kindText(each.kind)}${each.wait && html`<span class="small"> ${each.wait}</span>`}</span><span>${text(each, of)}</span></div>
         <div class="track" aria-hidden="true"><div style=${{ width: `${most ? (100 * sizeOf(each)) / most : 0}%` }}></div></div></li>`)}</ul>`}`;
