@@ -19,8 +19,9 @@ export function Statement({ text, from }) {
 }
 
 function Analysis({ text, from: { token, connection } }) {
-  const [found, show] = useState(null), can = hasPlan(text, connection.kind);
+  const [found, show] = useState(null), can = hasPlan(text, connection.kind), busy = found !== null && !found.over;
   const ask = async (kind) => {
+    if (busy) return;
     const asked = { sql: text, kind, language: spoken(), dialect: connection.kind === "oracle" ? "oracle" : "postgres" };
     if (kind === "plan") asked.connectionId = connection.id;
     show({ kind, said: "", over: false });
@@ -31,11 +32,12 @@ function Analysis({ text, from: { token, connection } }) {
       show({ kind, said: "", over: true, error });
     }
   };
+  // A button that is disabled would lose the focus.
   return html`<div class="analysis">
     <div class="row" role="group" aria-label=${word("analyse")}>${KINDS.filter((kind) => kind !== "plan" || can).map((kind) => html`<button type="button" key=${kind}
-      disabled=${found !== null && !found.over} onClick=${() => ask(kind)}>${word(`analyse ${kind}`)}</button>`)}</div>
+      aria-disabled=${busy} onClick=${() => ask(kind)}>${word(`analyse ${kind}`)}</button>`)}</div>
     <p class="small">${word("analyseHint")} ${!can && word("noPlan")}</p>
-    <div aria-live="polite" aria-busy=${found !== null && !found.over}>${found && html`<${Said} ...${found} />`}</div>
+    <div aria-live="polite" aria-busy=${busy}>${found && html`<${Said} ...${found} />`}</div>
   </div>`;
 }
 
