@@ -66,7 +66,7 @@ export function span(seconds) {
 
 // How long something has lasted, in the unit that says most: 4 sec, 12 min.
 export function lasting(seconds) {
-  if (seconds === null || seconds === undefined) return "–";
+  if (seconds === null || seconds === undefined) return word("none");
   const [unit, size] = seconds >= 172_800 ? ["day", 86_400] : seconds >= 7200 ? ["hour", 3600] : seconds >= 120 ? ["minute", 60] : ["second", 1];
   const digits = unit === "second" && seconds < 10 ? 1 : 0;
   return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: digits }).format(seconds / size);

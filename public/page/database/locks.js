@@ -1,7 +1,7 @@
 // Who blocks whom: below each session that others wait for, those that wait.
 import { html } from "../html.js";
 import { has, lasting, word } from "../language.js";
-import { Panel } from "./panel.js";
+import { Panel, since } from "./panel.js";
 import { LONG_WAIT_S, longest } from "./state.js";
 import { Statement } from "./statement.js";
 
@@ -29,7 +29,7 @@ export const named = ({ application, user }) => [application, user && `(${user})
 
 function waitText({ waitingS, mode, kind, relation }, above) {
   const what = relation ?? kind ?? "–";
-  return word("db waitsSince", { lasting: lasting(waitingS), pid: String(above), what, mode: mode ?? "" }).replace(" ()", "");
+  return word("db waitsSince", { lasting: since(waitingS), pid: String(above), what, mode: mode ?? "" }).replace(" ()", "");
 }
 
 function holdText(node) {

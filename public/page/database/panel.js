@@ -1,6 +1,6 @@
 // One view as a card: its heading and age, what is missing there, and why it cannot be shown, if so.
 import { html } from "../html.js";
-import { ago, has, word } from "../language.js";
+import { ago, has, lasting, word } from "../language.js";
 
 // What a reply says is missing, by what it names; anything else is shown as it is.
 const MISSING = { grant: "pg_monitor", extension: "pg_stat_statements", samples: "Samples are kept in Redis" };
@@ -15,6 +15,9 @@ export function failureText({ code, status }) {
 }
 
 export const Age = ({ at }) => html`<span class="age-of small">${ago(at)}</span>`;
+
+// How long something has lasted; a dash where it does not last, or nobody may know.
+export const since = (seconds) => (seconds === null || seconds === undefined ? "–" : lasting(seconds));
 
 // `children` gets the view's value, and is called only where there is one; `before` is shown in any case.
 // `blind`: the role is known not to see everything, even if this reply does not say so.

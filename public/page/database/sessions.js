@@ -1,9 +1,9 @@
 // Everybody's sessions: what they do, since when, and whom they wait for.
 import { html, useState } from "../html.js";
-import { has, lasting, word } from "../language.js";
+import { has, word } from "../language.js";
 import { Picks } from "../picks.js";
 import { named, nodeOf, stateText } from "./locks.js";
-import { Panel } from "./panel.js";
+import { Panel, since } from "./panel.js";
 import { FILTERS, ordered } from "./state.js";
 import { Statement } from "./statement.js";
 
@@ -23,7 +23,7 @@ function Table({ sessions, from }) {
   return html`<div class="scroll tall" tabindex="0" role="region" aria-label=${word("tableOf", { what: word("db sessions") })}><table class="full sessions">
     <thead><tr>${COLUMNS.map((each) => html`<th scope="col" key=${each}>${word(`column ${each}`)}</th>`)}</tr></thead>
     <tbody>${sessions.map((each) => html`<tr key=${each.pid}><th scope="row">${each.pid} <span class="small">${named(each)}</span></th>
-      <td>${stateText(each.state)}</td><td>${waitText(each)}</td><td>${lasting(each.state?.toLowerCase() === "active" ? each.statementS : null)}</td><td>${lasting(each.transactionS)}</td>
+      <td>${stateText(each.state)}</td><td>${waitText(each)}</td><td>${since(each.state?.toLowerCase() === "active" ? each.statementS : null)}</td><td>${since(each.transactionS)}</td>
       <td>${each.blockedBy.map((pid) => html`<${Blocker} key=${pid} pid=${pid} />`)}</td><td><${Statement} text=${each.query} from=${from} /></td></tr>`)}</tbody>
   </table></div>`;
 }

@@ -15,7 +15,7 @@ const FIGURES = {
 
 export function Trend({ token, id, refused }) {
   const [period, pick] = useState("24h");
-  const { value, error } = usePolling(() => readTrend(token, id, period), { key: `${id} ${period}`, everyS: EVERY_S, refused });
+  const { value, error } = usePolling(() => readTrend(token, id, period), { key: `${id} ${period}`, everyS: EVERY_S, retries: 3, retryS: 30, refused });
   return html`<${Panel} name="trend" view=${{ value, error: value || !error ? null : failed(error) }} wide=${true} before=${html`<${Picks} name="range" values=${PERIODS} value=${period} pick=${pick} />`}>
     ${({ points, everyS }) => (points.length ? html`<${Shown} key=${period} points=${points} everyS=${everyS} />` : html`<p>${word("db noTrend")}</p>`)}<//>`;
 }

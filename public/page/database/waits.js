@@ -1,7 +1,7 @@
 // What working sessions wait for, the most at the top.
 import { html } from "../html.js";
-import { lasting, word } from "../language.js";
-import { Panel } from "./panel.js";
+import { word } from "../language.js";
+import { Panel, since } from "./panel.js";
 import { kindText } from "./sessions.js";
 
 export function Waits({ view, blind }) {
@@ -14,5 +14,5 @@ export function Waits({ view, blind }) {
   }}<//>`;
 }
 
-const text = (each, of) => (of === "now" ? word("db waitsNow", { count: each.sessions, lasting: lasting(each.longestS) })
-  : word("db waitsAll", { count: each.waits, lasting: lasting(each.waitedS) }));
+const text = (each, of) => (of === "now" ? word("db waitsNow", { count: each.sessions, lasting: since(each.longestS) })
+  : word("db waitsAll", { count: each.waits, lasting: since(each.waitedS) }));

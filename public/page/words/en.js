@@ -98,11 +98,6 @@ export default {
   "sure reset": "Give {who} its whole allowance back?", "sure invalidate": "Invalidate stored answers: {what}? They are computed anew when they are asked for, which costs calls.",
   "sure open": "Open the circuit of {who} for {minutes} minutes? It gets no calls in this time.", "sure close": "Close the circuit of {who}? Calls go to it at once.",
   done: "Done: {what}. The figures show it with the next reading.", notDone: "Not done: {why}",
-  // Playground
-  playground: "Try it", playgroundHint: "A question takes the same way as everybody's, and counts against the limit of your address.",
-  question: "Question", questionExample: "Which disk is fullest?", anyProvider: "as configured", stream: "stream", noCache: "not from the cache", ask: "Ask", asking: "Asking…",
-  answer: "Answer", facts: "How it was answered", status: "Status", cacheState: "Cache", attempts: "Attempts", providerWord: "Provider", model: "Model", timing: "Time", cost: "Cost",
-  remaining: "Left of the limit", savedHere: "saved {ms}", tokensUsed: "{count} tokens", noCost: "nothing was called", costUnknown: "not reported", headers: "All headers", broken: "The answer broke off.",
   // Databases
   connections: "Connections", "health up": "answers", "health limited": "seen in part", "health down": "does not answer",
   "db unknownTitle": "There is no connection {id}", "db unknown": "Choose one of those above, or add it to DB_CONNECTIONS and deploy again.",
@@ -137,4 +132,9 @@ export default {
   analyseHint: "A model explains what is shown here, once for everybody. Comments are not sent.", noPlan: "There is no plan, as its values were left out or it is no query.", "db noAnswer": "The answer is empty.", saidBy: "By {model}.", saidCached: "By {model}; kept from an earlier question.",
   "figure sessions": "Sessions", "figure commitsPerS": "Commits a second", "figure rowsFetchedPerS": "Rows read a second", "figure rowsWrittenPerS": "Rows written a second", "figure hitRatio": "Blocks from memory", "figure rollbacksPerS": "Rollbacks a second", "figure deadlocks": "Deadlocks",
   "db reset": "the statistics were reset", "db trendHint": "Point at a line, or use the arrow keys, for its values. Samples are taken every five minutes while somebody looks.", "db noTrend": "Nothing to draw yet: a sample is taken every five minutes while somebody looks, and two are needed.",
+  // Playground
+  playground: "Try it", playgroundHint: "A question takes the same way as everybody's, and counts against the limit of your address.",
+  question: "Question", questionExample: "Which disk is fullest?", anyProvider: "as configured", stream: "stream", noCache: "not from the cache", ask: "Ask", asking: "Asking…",
+  answer: "Answer", facts: "How it was answered", status: "Status", cacheState: "Cache", attempts: "Attempts", providerWord: "Provider", model: "Model", timing: "Time", cost: "Cost",
+  remaining: "Left of the limit", savedHere: "saved {ms}", tokensUsed: "{count} tokens", noCost: "nothing was called", costUnknown: "not reported", headers: "All headers", broken: "The answer broke off.",
 };
