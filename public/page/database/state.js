@@ -54,7 +54,7 @@ function calm(realtime) {
 
 // Which sessions are shown first: those that wait, that work, that keep a transaction open, and the rest; each the longest first.
 export function ordered(sessions) {
-  const lasts = (each) => (each.state === "active" ? each.statementS : each.transactionS) ?? 0;
+  const lasts = (each) => (isActive(each) ? each.statementS : each.transactionS) ?? 0;
   return sessions.toSorted((a, b) => rank(a) - rank(b) || lasts(b) - lasts(a) || a.pid - b.pid);
 }
 
