@@ -1,5 +1,6 @@
 // The databases that are watched: which one, how it is doing, who blocks whom, what it works on and waits for.
 import { worded } from "../api.js";
+import { Bar } from "../bar.js";
 import { html, useLayoutEffect, useRef } from "../html.js";
 import { ago, moment, word } from "../language.js";
 import { titleOf } from "../panels/verdict.js";
@@ -30,8 +31,7 @@ export function Database({ token, about, refused }) {
     if (said) document.title = titleOf({ ...said, head: `${value.id}: ${said.head}` });
   });
   return html`<div class="database">
-    <div class="head bar"><h2>${word("view database")}</h2><p class="age">${ageOf(value, error)}</p>
-      <button type="button" onClick=${refresh}>${word("again")}</button></div>
+    <${Bar} name="database" age=${ageOf(value, error)} again=${refresh} />
     ${value && html`<${Connections} connections=${value.connections} id=${value.id} />`}
     <p class="trouble" role="alert" hidden=${!error}>${error && troubleOf(value, error, waitS)}</p>
     ${value && (value.views ? html`<${Board} token=${token} connection=${connection ?? { id: value.id }} views=${value.views} said=${said} refused=${refused} />` : html`<${Nothing} id=${value.id} />`)}
