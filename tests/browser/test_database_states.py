@@ -175,7 +175,7 @@ def test_a_wrong_token(visit: Visit) -> None:
 
 
 def test_it_is_read_again_while_somebody_looks(visit: Visit) -> None:
-    """Every half minute by one call; never while the page is hidden, and at once when it is shown again."""
+    """Every minute by one call; never while the page is hidden, and at once when it is shown again."""
     page = visit.page
     page.clock.install()
     page.goto(f"{visit.served.url}/#database/shop")
@@ -187,13 +187,27 @@ def test_it_is_read_again_while_somebody_looks(visit: Visit) -> None:
     page.clock.run_for(20_000)
     expect(page.locator(".database .bar .age")).to_have_text(re.compile(r"^Figures of \d\d seconds ago$"))
     with page.expect_response("**/api/data*"):
-        page.clock.run_for(11_000)
+        page.clock.run_for(41_000)
     assert len(visit.served.asked) == asked + 1
     page.evaluate(HIDE, arg=True)
     page.clock.run_for(600_000)
     assert len(visit.served.asked) == asked + 1
     with page.expect_response("**/api/data*"):
         page.evaluate(HIDE, arg=False)
+
+
+def test_a_lock_is_followed_twice_as_often(visit: Visit, counted: Postgres) -> None:
+    """While somebody waits."""
+    page = visit.page
+    page.clock.install()
+    page.goto(f"{visit.served.url}/#database/shop")
+    page.reload()
+    with databases.blocked(counted):
+        visit.see()
+        asked = len(visit.served.asked)
+        with page.expect_response("**/api/data*"):
+            page.clock.run_for(31_000)
+        assert len(visit.served.asked) == asked + 1
 
 
 def test_a_refresh_takes_nothing_from_the_reader(visit: Visit, counted: Postgres) -> None:
