@@ -98,6 +98,30 @@ def test_a_database_that_goes_down(visit: Visit, watching: dict[str, str]) -> No
     readable(visit)
 
 
+def test_the_first_attempt_may_fail(visit: Visit) -> None:
+    """Nothing is shown that was not read; it says why, and a later attempt shows all."""
+    visit.served.status = 502
+    visit.page.goto(f"{visit.served.url}/#database/shop")
+    visit.enter()
+    banner = visit.page.get_by_role("alert").filter(has_text="The first attempt failed (the server answered 502)")
+    expect(banner).to_be_visible()
+    expect(visit.page.locator(".card")).to_have_count(0)
+    readable(visit)
+    visit.served.status = 200
+    visit.page.get_by_role("button", name="Refresh").click()
+    expect(visit.region("At a glance")).to_contain_text("of 100")
+    expect(banner).to_be_hidden()
+
+
+def test_a_limit_that_is_used_up(visit: Visit, watching: dict[str, str]) -> None:
+    """Whoever looks too often is told so; the last figures stay."""
+    watching["RATELIMIT_DATA"] = "3/hour"
+    visit.see()
+    visit.page.get_by_role("button", name="Refresh").click()
+    expect(visit.page.get_by_role("alert").filter(has_text="failed (too many requests were sent)")).to_be_visible()
+    expect(visit.region("At a glance")).to_contain_text("of 100")
+
+
 def test_a_role_without_pg_monitor(visit: Visit, counted: Postgres) -> None:
     """It is told what to grant, where it matters; what it does see is shown."""
     with psycopg.connect(counted.uri, application_name="somebody"):
