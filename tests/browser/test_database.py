@@ -99,7 +99,7 @@ def test_statements_by_their_share_of_time(visit: Visit, counted: Postgres) -> N
     """A slow one comes first with its share as a bar and a number, its text masked; more than ten on demand."""
     with psycopg.connect(counted.uri, autocommit=True) as connection:
         connection.execute("select pg_sleep(0.3), 'private' as speed")
-        for n in range(12):
+        for n in range(25):
             connection.execute(f"select 1{', 1' * n}")
     visit.see()
     panel = visit.region("Statements by time")
