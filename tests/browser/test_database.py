@@ -152,7 +152,7 @@ def test_the_past(visit: Visit) -> None:
     expect(slider).to_have_attribute("aria-valuetext", re.compile(r"\(the statistics were reset\)$"))
     visit.shoot("database-past")
     choose(visit, "1 h")
-    expect(slider).to_have_attribute("aria-valuemax", re.compile(r"^(9|10)$"))
+    expect(slider).to_have_attribute("aria-valuemax", "10")
     choose(visit, "7 d")
     expect(slider).to_have_attribute("aria-valuemax", re.compile(r"^4\d$"))
 
