@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from dev.postgres import Postgres
@@ -88,6 +89,47 @@ async def test_a_parameter_of_the_wrong_type(instance: Instance, kind: str) -> N
     with pytest.raises(OriginFailed) as failed:
         await ONE[kind].fetch(instance.parts, {"id": "x"}, 9)
     assert (failed.value.kind, failed.value.fault) == ("rejected", "caller")
+
+
+FAILS = """
+create or replace function public.tests_fail(how text) returns int language plpgsql as $$
+begin
+  case how
+    when 'raises' then raise exception 'hunter2';
+    when 'divides' then return 1 / 0;
+    when 'violates' then raise unique_violation;
+    when 'refuses' then raise exception 'hunter2' using errcode = '22023';
+    when 'forbids' then raise insufficient_privilege;
+    when 'breaks' then raise internal_error;
+  end case;
+end $$;
+grant execute on function public.tests_fail to service_role;
+"""
+
+
+@pytest.mark.parametrize("origin", [Rpc("tests_fail", {"how": "how"}), Sql("select tests_fail($1)", ("how",))])
+@pytest.mark.parametrize(
+    ("how", "kind", "fault"),
+    [
+        ("raises", "raised", "theirs"),
+        ("divides", "raised", "theirs"),
+        ("violates", "raised", "theirs"),
+        ("nothing that it knows", "raised", "theirs"),
+        ("breaks", "server", "theirs"),
+        ("refuses", "rejected", "caller"),
+        ("forbids", "missing", "ours"),
+    ],
+)
+async def test_a_function_that_fails(
+    instance: Instance, postgres: Postgres, origin: Origin, how: str, kind: str, fault: str
+) -> None:
+    """A fault of the function is nobody's request; it refuses a value by saying so, as its own casts do."""
+    with psycopg.connect(postgres.uri, autocommit=True) as connection:
+        connection.execute(FAILS)
+    with pytest.raises(OriginFailed) as failed:
+        await origin.fetch(instance.parts, {"how": how}, 9)
+    assert (failed.value.kind, failed.value.fault) == (kind, fault)
+    assert "hunter2" not in str(failed.value)
 
 
 @pytest.mark.parametrize("origin", [Table("no_such"), Rpc("no_such"), Sql("select * from no_such")])
@@ -221,6 +263,7 @@ def test_what_is_no_address(url: str) -> None:
         (OriginFailed("throttled", "HTTP 429"), 503, "backend_throttled"),
         (OriginFailed("server", "HTTP 500"), 503, "origin_unavailable"),
         (OriginFailed("timeout", "x"), 503, "origin_unavailable"),
+        (OriginFailed("raised", "SQLSTATE P0001"), 503, "origin_unavailable"),
         (ZeroDivisionError("hunter2"), 503, "origin_unavailable"),
         (OriginFailed("connection", "x", sent=False), 503, "origin_unavailable"),
     ],
