@@ -1,5 +1,6 @@
 """Where data come from: what each kind of origin reads, how it fails, and that its circuit is its own."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import Awaitable, Callable
@@ -8,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from dev.faults import Fault
 from dev.postgres import Postgres
 from lib.base.events import OriginFailure
 from lib.data.body import Body
@@ -188,6 +190,24 @@ async def test_a_connection_is_used_again_after_an_error(instance: Instance) -> 
         await Sql("select pg_sleep(60)").fetch(instance.parts, {}, 0.05)
     assert failed.value.kind == "timeout"
     assert value(await pid.fetch(instance.parts, {}, 9)) != first
+
+
+async def test_one_connection_and_nothing_prepared(instance: Instance) -> None:
+    """Ten queries at once share it; a pooler in transaction mode would not keep what is prepared under a name."""
+    text = "select pg_backend_pid() as pid, (select count(*)::int from pg_prepared_statements where name <> '') as kept"
+    found = await asyncio.gather(*(Sql(text, one=True).fetch(instance.parts, {}, 9) for _ in range(10)))
+    assert len({value(each)["pid"] for each in found}) == 1
+    assert {value(each)["kept"] for each in found} == {0}
+
+
+@pytest.mark.parametrize("origin", [ONE["supabase"], Rpc("breakwater_size")], ids=["table", "function"])
+async def test_supabase_is_asked_once(instance: Instance, supabase: SupabaseStandIn, origin: Origin) -> None:
+    """A failure is a failure: the vendor's client would ask again for as long as the caller waits."""
+    supabase.faults.set(Fault(kind="status", status=503))
+    before = supabase.control.requests()
+    with pytest.raises(OriginFailed) as failed:
+        await origin.fetch(instance.parts, {"id": "1"}, 9)
+    assert (failed.value.kind, supabase.control.requests() - before) == ("server", 1)
 
 
 # ---------------------------------------------------------------- HTTP

@@ -11,7 +11,7 @@ from lib.base.events import DataRead
 from lib.cache import epochs
 from lib.data.origins.function import Python
 from lib.data.origins.port import OriginFailed
-from lib.data.resource import Query, Resource, may_meet
+from lib.data.resource import FRESH_S, Query, Resource, Tier, may_meet
 from lib.edge.limits import route_limit
 from lib.redis import keys
 from tests.rig.callers import a_caller
@@ -196,6 +196,18 @@ async def test_early_in_the_last_tenth(rig: Rig) -> None:
     found = [await read(app) for _ in range(3)]
     assert [(each.json(), each.headers["x-cache"]) for each in found] == [(1, "HIT"), (2, "HIT"), (2, "HIT")]
     assert function.calls == 2
+
+
+@pytest.mark.parametrize(("tier", "fresh_s"), FRESH_S.items(), ids=FRESH_S)
+async def test_a_tier(rig: Rig, tier: Tier, fresh_s: int) -> None:
+    """Fresh for its time, a tenth more or less; Redis keeps it for as long as it may still be served, and no longer."""
+    wanted = menu(Counted("v"), tier=tier)
+    key = wanted.filled({"id": "1"})
+    rules = wanted.rules(key)
+    assert fresh_s * 900 <= rules.fresh_ms <= fresh_s * 1_100
+    assert rules.stale_ms == min(max(600, 10 * fresh_s), 86_400) * 1000
+    await read(site(an_instance(rig), wanted))
+    assert rules.ends_ms - 60_000 < rig.front.direct.pttl(key) <= rules.ends_ms
 
 
 async def test_instances_agree_on_a_keys_time() -> None:
