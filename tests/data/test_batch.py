@@ -76,6 +76,20 @@ async def test_each_has_its_own_result(rig: Rig) -> None:
     }
 
 
+async def test_an_older_value_is_named(rig: Rig) -> None:
+    """Where an origin is down, its value of before is there, with its age and why; the others say nothing of theirs."""
+    failing = Counted("old")
+    one, other = menu(failing, strict=True), menu(Counted("v"), strict=True, tier="24h")
+    app = batch(an_instance(rig), one, other)
+    path = url(f"{one.name}:1", f"{other.name}:1")
+    assert "stale" not in (await read(app, path)).json()
+    failing.error = OriginFailed("server", "500")
+    rig.time.ms += 150_000
+    body = (await read(app, path)).json()
+    assert body["values"] == {f"{one.name}:1": "old", f"{other.name}:1": "v"}
+    assert (body["errors"], body["stale"]) == ({}, {f"{one.name}:1": {"ageS": 150, "why": "server"}})
+
+
 async def test_it_shares_values_with_the_single_routes(rig: Rig) -> None:
     """What one has read, the other does not ask for again; a name that is sent twice is read once."""
     function = Counted("v")
