@@ -14,8 +14,6 @@ import pytest
 
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
-from lib.base.http import new_pool
-from lib.redis.rest import Upstash
 from tests.rig.redis import RedisFront, Store, redis_front
 from tests.rig.supabase import SupabaseStandIn, supabase_stand_in
 
@@ -111,18 +109,20 @@ def upstash(_upstash: RedisFront) -> Iterator[RedisFront]:
 
 
 @pytest.fixture(scope="session")
-def _store(_upstash: RedisFront) -> Iterator[Store]:
+def _stores(_upstash: RedisFront) -> Iterator[dict[str, Store]]:
     with asyncio.Runner() as runner:
-        pool = new_pool()
-        yield Store(_upstash, runner, Upstash(pool, _upstash.url, _upstash.token, 10, 10))
-        runner.run(pool.aclose())
+        ways = {transport: _upstash.way(transport) for transport in ("rest", "tcp")}
+        yield {transport: Store(_upstash, runner, way) for transport, way in ways.items()}
+        for way in ways.values():
+            runner.run(way.aclose())
 
 
 @pytest.fixture
-def redis(_store: Store, upstash: RedisFront) -> Store:
+def redis(_stores: dict[str, Store], upstash: RedisFront, transport: str) -> Store:
     """Runs operations on the real Redis by the real wire: `run(op)`, `command(...)`, `count()`."""
-    assert upstash is _store.upstash
-    return _store
+    store = _stores[transport]
+    assert upstash is store.upstash
+    return store
 
 
 @pytest.fixture(scope="session")

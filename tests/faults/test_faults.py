@@ -194,13 +194,8 @@ async def test_no_reply_is_a_server_error_of_ours(rig: Rig) -> None:
         assert not [each for each in instance.events if each.event == "crashed"]
 
 
-@pytest.mark.parametrize("transport", ["rest"])
 def test_load_while_redis_is_killed_and_returns(rig: Rig) -> None:
-    """CASE 30: four processes, callers in the middle of their minute: no 500, nobody above the limit and its bound.
-
-    Over REST: the door before Redis' own port keeps a caller whose Redis is killed waiting for the rig's 20 s, and a
-    call that is so old when it is counted lies in another minute than its reply.
-    """
+    """CASE 30: four processes, callers in the middle of their minute: no 500, nobody above the limit and its bound."""
     report = asyncio.run(load.run(rig, 9.0, load.only_redis(rig, 9.0)))
     assert load.faults_of(report) == [], report.text()
     assert {"redis", "supabase"} <= set(report.modes)
