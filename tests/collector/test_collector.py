@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import threading
 from collections import namedtuple
@@ -31,6 +32,7 @@ from tests.rig.fleet import SECRETS, a_fleet, look
 from tests.rig.guard import Rig
 from tests.rig.instance import Instance
 
+HERE = Path(__file__).parent
 PROGRAM = Path(__file__).parents[2] / "collector" / "breakwater_collector.py"
 
 # Written by hand in the form of node_exporter 1.8.
@@ -69,6 +71,16 @@ def test_a_node_exporter() -> None:
     assert figures_of(metrics(), busy, network) == Figures(None, 75.0, 90.0, None)
     found = figures_of(metrics(idle=105, user=15, received=12_501_000), busy, network)
     assert found == Figures(25.0, 75.0, 90.0, 10.0)
+
+
+def test_a_recorded_node_exporter() -> None:
+    """Two scrapes of node_exporter 1.5.0 of Debian 12, 5 s apart, on a machine of two busy processors."""
+    recorded = [(HERE / f"recorded/node_exporter-1.5.0-{n}.txt").read_text() for n in (1, 2)]
+    times = [float(re.findall(r"^node_time_seconds (.+)$", text, re.M)[0]) for text in recorded]
+    busy, network = _Rate(iter(times).__next__), _Rate(iter(times).__next__)
+    first, second = (figures_of(text, busy, network) for text in recorded)
+    assert (first.cpu, first.network) == (None, None)
+    assert second == Figures(*(pytest.approx(each, abs=0.005) for each in (99.67, 9.95, 72.53, 0.016)))
 
 
 def test_counters_that_began_anew() -> None:
