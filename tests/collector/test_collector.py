@@ -80,7 +80,7 @@ def test_a_recorded_node_exporter() -> None:
     busy, network = _Rate(iter(times).__next__), _Rate(iter(times).__next__)
     first, second = (figures_of(text, busy, network) for text in recorded)
     assert (first.cpu, first.network) == (None, None)
-    assert second == Figures(*(pytest.approx(each, abs=0.005) for each in (99.67, 9.95, 72.53, 0.016)))
+    assert tuple(vars(second).values()) == pytest.approx((99.67, 9.95, 72.53, 0.016), abs=0.005)
 
 
 def test_counters_that_began_anew() -> None:
