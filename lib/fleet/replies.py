@@ -75,14 +75,19 @@ class ScenarioBody(TypedDict):
     endsAt: str
 
 
-class FleetBody(ShownBody):
-    """All servers."""
+class AboutFleetBody(ShownBody):
+    """What is said of all servers together."""
 
-    servers: list[ServerBody]
     total: int
     counts: dict[str, int]
     conflicts: list[ConflictBody]
     scenario: Annotated[ScenarioBody | None, Text("Its servers are shown with `simulated=1`, and never otherwise.")]
+
+
+class FleetBody(AboutFleetBody):
+    """All servers."""
+
+    servers: list[ServerBody]
 
 
 class OneServerBody(ShownBody):
