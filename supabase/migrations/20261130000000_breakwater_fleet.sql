@@ -65,6 +65,8 @@ begin
       select distinct r.reporter, pg_catalog.date_trunc('hour', r.slot, 'UTC') as hour
       from public.server_metrics_history r
       where r.slot < pg_catalog.date_trunc('hour', v_now, 'UTC')
+        -- Of no server there is nothing to roll up: such hours would come first for ever.
+        and r.metrics <> '{}'
         and not exists (
           select 1 from public.server_metrics_hourly d
           where d.reporter = r.reporter and d.hour = pg_catalog.date_trunc('hour', r.slot, 'UTC'))
