@@ -109,6 +109,7 @@ async def taken(request: Request, parts: "Parts", snapshot: Snapshot) -> Reply:
     """Take a report that is in order: 1 command. Raises Problem where it comes too soon."""
     not_too_often(parts, snapshot.reporter)
     now_ms, fleet = parts.clock.now_ms(), parts.fleet
+    new = snapshot.reporter not in fleet.snapshots
     fleet.accepted_ms[snapshot.reporter] = now_ms
     stored = await store(parts, snapshot)
     tell(parts, snapshot.reporter, fleet.watch(snapshot.reporter).reported(snapshot, now_ms))
@@ -119,7 +120,7 @@ async def taken(request: Request, parts: "Parts", snapshot: Snapshot) -> Reply:
         "nextInS": snapshot.interval_s,
         "requestId": request.id,
     }
-    return Reply(200 if stored else 202, to_json(reply), after=lambda: cold.record(parts, snapshot))
+    return Reply(200 if stored else 202, to_json(reply), after=lambda: cold.record(parts, snapshot, new=new))
 
 
 async def _proved(request: Request, parts: "Parts") -> tuple[str, int, bytes]:
