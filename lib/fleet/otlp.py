@@ -28,9 +28,15 @@ class _Wire(BaseModel):
 
 
 class Value(_Wire):
-    """An attribute's value; only texts name anything here."""
+    """An attribute's value; only texts and integers name anything here."""
 
     string_value: str | None = None
+    int_value: int | None = None
+
+    @property
+    def text(self) -> str:
+        """As a text; empty for any other."""
+        return self.string_value or ("" if self.int_value is None else str(self.int_value))
 
 
 class Attribute(_Wire):
@@ -135,7 +141,7 @@ def _metrics(one: ResourceMetrics) -> Iterator[tuple[str, Points]]:
 
 
 def _text(attributes: Iterable[Attribute], names: Iterable[str]) -> str:
-    known: Mapping[str, str] = {each.key: each.value.string_value for each in attributes if each.value.string_value}
+    known: Mapping[str, str] = {each.key: each.value.text for each in attributes if each.value.text}
     return next((known[name] for name in names if name in known), "")
 
 
