@@ -277,6 +277,14 @@ async def test_who_may(instance: Instance, rig: Rig, path: str, authorization: s
     assert rig.server.exists("servers") == 0
 
 
+async def test_whoever_guesses_is_counted(instance: Instance) -> None:
+    """By address, as wrong tokens are; the reporter itself is not."""
+    caller = a_caller()
+    found = {(await send(instance, OTLP, HOST, secret="wrong", x_forwarded_for=caller)).status_code for _ in range(25)}
+    assert found == {401, 429}
+    assert (await send(instance, OTLP, HOST)).status_code == 200
+
+
 async def test_the_secret_names_the_reporter(instance: Instance, rig: Rig) -> None:
     """Each has its own servers."""
     await send(instance, OTLP, HOST)
