@@ -5,6 +5,7 @@ One function for all these paths, by rewrites in ``vercel.json``, so that report
 
 from lib.app.instance import instance
 from lib.data.table import data_routes
+from lib.fleet.agents import TakeBatch, TakeExport
 from lib.fleet.dashboard import ReadFleet
 from lib.fleet.history import HISTORY
 from lib.fleet.report import TakeReport
@@ -16,6 +17,8 @@ app = data_routes(
         "/api/dashboard": {"get": ReadFleet},
         "/api/servers": {"get": ReadFleet},
         "/api/servers/report": {"post": TakeReport},
+        "/api/servers/report/v1/metrics": {"post": TakeExport},
+        "/api/servers/report/telegraf": {"post": TakeBatch},
         "/api/servers/{id}": {"get": ReadFleet},
     },
 )

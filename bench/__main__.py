@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import accuracy, counts, latency, throughput
+from bench import accuracy, counts, fleet, latency, throughput
 from bench.peers import litellm, portkey
 from bench.processes import ROOT, as_deployed
 from bench.report import markdown
@@ -38,6 +38,7 @@ PARTS: dict[str, Part] = {
     "network": latency.measure_network,
     "accuracy": accuracy.measure,
     "throughput": throughput.measure,
+    "fleet": fleet.measure,
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ..base.encode import to_json
 from ..base.values import dataclass
@@ -13,9 +13,9 @@ from ..edge.paths import asked
 from ..edge.problems import Problem
 from ..edge.request import Reply, Request
 from .fleet import Origin, read
-from .replies import FleetBody, OneServerBody, ScenarioBody, ServerBody, ShownBody
+from .replies import AboutFleetBody, ScenarioBody, ShownBody
 from .scenarios import Simulation
-from .state import State, body_of, counts_of, iso
+from .state import State, counts_of, iso, text_of
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
@@ -43,7 +43,7 @@ class ReadFleet:
         state, simulation = parts.fleet.state(now_ms, simulated=simulated)
         shown = _shown(parts, source, simulated=simulated)
         request.notes.decision, request.notes.reason = "report", source
-        body = to_json(_one(state, self.path["id"], shown) if "id" in self.path else _all(state, simulation, shown))
+        body = _one(state, self.path["id"], shown) if "id" in self.path else _all(state, simulation, shown)
         return Reply(
             200, body, _headers(request, parts, source, viewed=viewed), for_all=_for_all(request, parts, viewed)
         )
@@ -70,26 +70,33 @@ def _shown(parts: "Parts", source: Origin, *, simulated: bool) -> ShownBody:
     }
 
 
-def _all(state: State, simulation: Simulation | None, shown: ShownBody) -> FleetBody:
+def _all(state: State, simulation: Simulation | None, shown: ShownBody) -> bytes:
+    """The body of all servers (``FleetBody``)."""
     scenario: ScenarioBody | None = None
     if simulation is not None:
         times = iso(simulation.started_ms), iso(simulation.ends_ms)
         scenario = {"name": simulation.scenario, "startedAt": times[0], "endsAt": times[1]}
-    return {
-        "servers": [cast("ServerBody", body_of(each)) for each in state.servers],
+    about: AboutFleetBody = {
         "total": len(state.servers),
         "counts": counts_of(state.servers),
         "conflicts": [{"id": each.id, "reporters": list(each.reporters)} for each in state.conflicts],
         "scenario": scenario,
         **shown,
     }
+    return _joined("servers", f"[{','.join(map(text_of, state.servers))}]", about)
 
 
-def _one(state: State, name: str, shown: ShownBody) -> OneServerBody:
+def _one(state: State, name: str, shown: ShownBody) -> bytes:
+    """The body of one server (``OneServerBody``)."""
     for each in state.servers:
         if each.measured.id == name:
-            return {"server": cast("ServerBody", body_of(each)), **shown}
+            return _joined("server", text_of(each), shown)
     raise Problem("not_found", f"No reporter names a server {name[:64]!r}.")
+
+
+def _joined(name: str, text: str, others: Mapping[str, object]) -> bytes:
+    """An object whose first member is written already."""
+    return f'{{"{name}":{text},'.encode(errors="replace") + to_json(others)[1:]
 
 
 def _for_all(request: Request, parts: "Parts", viewed: bool) -> bool:

@@ -167,6 +167,16 @@ async def test_an_hour_is_not_deleted_before_it_is_rolled_up(owner: psycopg.Conn
     assert row == (60, sum(range(60)))
 
 
+async def test_a_reporter_of_no_servers_holds_nobody_up(owner: psycopg.Connection[Any]) -> None:
+    """However many hours it has reported none: what others have recorded is rolled up with the first call."""
+    for hour in range(60):
+        record(owner, 6 * DAY_S + hour * HOUR_S, {}, reporter="idle")
+    record(owner, DAY_S, {"web": [1, 2, 3, 4]})
+    await sweep(owner)
+    rolled = owner.execute("select reporter from server_metrics_hourly").fetchall()
+    assert rolled == [("seoul",)]
+
+
 async def test_the_daily_job_sweeps_and_notices(instance: Instance, rig: Rig, owner: psycopg.Connection[Any]) -> None:
     """Even where nobody looks: rows are rolled up, and a reporter that has stopped is alerted to."""
     owner.execute("select set_config('test.now_s', %s, false)", (str(NOON_MS // 1000),))

@@ -104,6 +104,19 @@ async def test_two_reporters_of_one_server(instance: Instance, rig: Rig) -> None
     assert shown["conflicts"] == [{"id": "web", "reporters": ["busan", "seoul"]}]
 
 
+async def test_what_has_not_changed_is_not_unpacked_again(instance: Instance, rig: Rig) -> None:
+    """Between two reports a read costs no more than it must; the next report is seen at once."""
+    await report(a_fleet(rig), rig, [server("web", cpu=1)])
+    await look(instance)
+    before = instance.parts.fleet.snapshots["seoul"]
+    rig.time.ms += 30_000
+    await look(instance)
+    assert instance.parts.fleet.snapshots["seoul"] is before
+    await report(a_fleet(rig), rig, [server("web", cpu=2)])
+    rig.time.ms += 5_000
+    assert (await look(instance)).json()["servers"][0]["metrics"]["cpu"] == 2
+
+
 async def test_what_redis_holds_of_others_is_not_shown(instance: Instance, rig: Rig) -> None:
     """A reporter that is configured no more, a field of something else, a value that is no snapshot."""
     await report(a_fleet(rig), rig, [server("web")])
