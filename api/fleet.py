@@ -6,12 +6,12 @@ One function for all these paths, by rewrites in ``vercel.json``, so that report
 from lib.app.instance import instance
 from lib.data.table import data_routes
 from lib.fleet.dashboard import ReadFleet
-from lib.fleet.history import HISTORY
+from lib.fleet.history import HISTORY, HOUR
 from lib.fleet.report import TakeReport
 
 app = data_routes(
     instance,
-    {"/api/servers/{id}/history": HISTORY},
+    {"/api/servers/{id}/history": HISTORY, "/api/dashboard/history": HOUR},
     more={
         "/api/dashboard": {"get": ReadFleet},
         "/api/servers": {"get": ReadFleet},

@@ -39,7 +39,7 @@ from lib.edge.replies import (
     OpenAIError,
     ProblemBody,
 )
-from lib.fleet.replies import FleetBody, OneServerBody, ReportedBody
+from lib.fleet.replies import FleetBody, HourBody, OneServerBody, ReportedBody
 from lib.fleet.report import Report
 from lib.ops.admin import Action
 from lib.ops.cache import Invalidation
@@ -299,6 +299,15 @@ OPERATIONS = (
             ("/api/servers", "The same", FleetBody),
             ("/api/servers/[id]", "One server", OneServerBody),
         )
+    ),
+    Operation(
+        "/api/dashboard/history",
+        "get",
+        "The CPU of all servers in the last hour",
+        None,
+        {200: ("As far as it was recorded", HourBody)},
+        _DATA,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),
     Operation(
         "/api/servers/[id]/history",

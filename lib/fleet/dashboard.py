@@ -11,6 +11,7 @@ from ..edge import limits
 from ..edge.limits import BY_TABLE
 from ..edge.paths import asked
 from ..edge.problems import Problem
+from ..edge.redis_health import redis_health
 from ..edge.request import Reply, Request
 from .fleet import Origin, read
 from .replies import FleetBody, OneServerBody, ScenarioBody, ServerBody, ShownBody
@@ -48,7 +49,9 @@ class ReadFleet:
             state = state_of(parts.fleet.snapshots.values(), now_ms)
         shown = _shown(parts, source, simulated=simulated)
         request.notes.decision, request.notes.reason = "report", source
-        body = to_json(_one(state, self.path["id"], shown) if "id" in self.path else _all(state, simulation, shown))
+        body = to_json(
+            _one(state, self.path["id"], shown) if "id" in self.path else _all(parts, state, simulation, shown)
+        )
         return Reply(
             200, body, _headers(request, parts, source, viewed=viewed), for_all=_for_all(request, parts, viewed)
         )
@@ -75,7 +78,7 @@ def _shown(parts: "Parts", source: Origin, *, simulated: bool) -> ShownBody:
     }
 
 
-def _all(state: State, simulation: Simulation | None, shown: ShownBody) -> FleetBody:
+def _all(parts: "Parts", state: State, simulation: Simulation | None, shown: ShownBody) -> FleetBody:
     scenario: ScenarioBody | None = None
     if simulation is not None:
         times = iso(simulation.started_ms), iso(simulation.ends_ms)
@@ -85,6 +88,8 @@ def _all(state: State, simulation: Simulation | None, shown: ShownBody) -> Fleet
         "total": len(state.servers),
         "counts": counts_of(state.servers),
         "conflicts": [{"id": each.id, "reporters": list(each.reporters)} for each in state.conflicts],
+        "highPercent": parts.fleet.alert_percent,
+        "redis": redis_health(parts.guard.limits.redis),
         "scenario": scenario,
         **shown,
     }

@@ -8,6 +8,7 @@ from ..base.clock import Clock
 from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
 from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
+from .contact import Contact
 from .errors import RedisDown
 from .offset import Offset
 from .op import Op
@@ -44,6 +45,8 @@ class RedisStore:
     """How often it has failed, whatever it was asked for: it may have lost what it had counted."""
     offset: Offset = field(default_factory=Offset)
     """How far its clock is from this instance's; stays 0 where nobody measures."""
+    contact: Contact = field(default_factory=Contact)
+    """How it answered this instance last."""
 
     @property
     def longest_s(self) -> float:
@@ -65,16 +68,20 @@ class RedisStore:
         try:
             async with self.gate.call() as passage:
                 try:
-                    return await call()
+                    found = await call()
                 except RedisDown as e:
                     # Neither says anything about the server: what one key holds, and a time that was too short.
-                    if e.kind == "command" or (hurried and e.kind == "timeout"):
+                    neutral = e.kind == "command" or (hurried and e.kind == "timeout")
+                    self.contact.failed(e.kind, self.clock.now_ms(), down=not neutral)
+                    if neutral:
                         passage.neutral()
                     else:
                         passage.failed(str(e), at_once=e.kind in AT_ONCE)
                         self.failures += 1
                     self.emit(StoreFailed("redis", phase, str(e)))
                     raise
+                self.contact.answered((self.clock.monotonic() - started) * 1000, self.clock.now_ms())
+                return found
         except Resting as e:
             raise RedisDown("resting", str(e)) from None
         finally:
