@@ -303,7 +303,7 @@ OPERATIONS = (
     Operation(
         "/api/dashboard/history",
         "get",
-        "The CPU of all servers in the last hour",
+        "The CPU of all servers in the last hour; with `simulated=1` of simulated ones",
         None,
         {200: ("As far as it was recorded", HourBody)},
         _DATA,

@@ -35,7 +35,7 @@ class ReadFleet:
 
     async def __call__(self, request: Request, parts: "Parts") -> Reply:
         """Answer one request. Raises Problem."""
-        _known_parameters(request, self.path)
+        known_parameters(request, self.path)
         viewed = await require_role(request, parts, ("viewer", "admin"))
         await limits.count(request, parts, BY_TABLE)
         source = await read(parts)
@@ -57,7 +57,7 @@ class ReadFleet:
         )
 
 
-def _known_parameters(request: Request, path: Mapping[str, str]) -> None:
+def known_parameters(request: Request, path: Mapping[str, str]) -> None:
     """Raise Problem for any parameter but these two: each other address would be another entry at the edge."""
     for name, value in asked(request.http.query_params, path):
         if name not in (SIMULATED, VIEW):

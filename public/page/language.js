@@ -63,6 +63,14 @@ export function span(seconds) {
   return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "long" }).format(Math.max(1, Math.floor(seconds / size)));
 }
 
+// How long something has lasted, in the unit that says most: 4 sec, 12 min.
+export function lasting(seconds) {
+  if (seconds === null || seconds === undefined) return word("none");
+  const [unit, size] = seconds >= 172_800 ? ["day", 86_400] : seconds >= 7200 ? ["hour", 3600] : seconds >= 120 ? ["minute", 60] : ["second", 1];
+  const digits = unit === "second" && seconds < 10 ? 1 : 0;
+  return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: digits }).format(seconds / size);
+}
+
 export function zone() {
   const options = { timeZoneName: "shortOffset" };
   const offset = new Intl.DateTimeFormat("en", options).formatToParts().find((part) => part.type === "timeZoneName").value;

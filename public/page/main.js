@@ -1,5 +1,5 @@
 // The page: its state, when it asks, and the frame around the panels. What fails leaves the last figures standing.
-import { act, figures, Refused } from "./api.js";
+import { act, figures, isUsers, Refused, worded } from "./api.js";
 import { Board } from "./board.js";
 import { html, render } from "./html.js";
 import { ago, moment, speak, spoken, word } from "./language.js";
@@ -30,11 +30,9 @@ function set(patch) {
 // ------------------------------------------------------------ ask
 
 const wait = () => (state.failed ? Math.min(LONGEST_S, EVERY_S * 2 ** (state.failed - 1)) : EVERY_S);
-const worded = (error) => (error instanceof TypeError || error.name === "TimeoutError" ? word("offline")
-  : /^status \d+$/.test(error.message) ? word("server", { status: error.message.slice(7) }) : error.message);
 
 async function refresh() {
-  if (!state.token || asking || viewNow()) return;
+  if (!state.token || asking || viewNow(state.token).view) return;
   asking = true;
   clearTimeout(timer);
   const { token } = state;
@@ -114,7 +112,7 @@ function leave(why = null) {
   document.getElementById("token").focus();
 }
 
-const refused = ({ status }) => leave(status === 401 ? "tokenRefused" : "tokenClosed");
+const refused = ({ status }) => leave(isUsers(state.token) ? "userRefused" : status === 401 ? "tokenRefused" : "tokenClosed");
 
 function change() {
   speak(spoken() === "ko" ? "en" : "ko");
@@ -144,7 +142,7 @@ function Overview() {
     ${data && html`<${Board} state=${state} pick=${pick} sure=${sure} />`}`;
 }
 
-function Page({ view }) {
+function Page({ view, about }) {
   const { token, data } = state, other = spoken() === "ko" ? "en" : "ko", overview = token && !view;
   return html`<a class="skip" href="#main" onClick=${skip}>${word("skip")}</a>
     <header><h1>Breakwater</h1><p class="age" id="age">${overview ? ageOf(state) : ""}</p>
@@ -153,10 +151,10 @@ function Page({ view }) {
         ${overview && html`<button type="button" onClick=${refresh}>${word("again")}</button>`}
         ${token && html`<button type="button" onClick=${() => leave()}>${word("leave")}</button>`}
       </div>
-      ${token && html`<${Nav} shown=${view} />`}</header>
+      ${token && html`<${Nav} token=${token} shown=${view} />`}</header>
     <main id="main" tabindex="-1">
       ${!token ? html`<${About} /><${Enter} why=${state.why} enter=${enter} />`
-        : view ? html`<${viewOf(view)} key=${view} token=${token} refused=${refused} />` : html`<${Overview} />`}
+        : view ? html`<${viewOf(view)} key=${view} token=${token} about=${about} refused=${refused} />` : html`<${Overview} />`}
     </main>
     <footer>${overview && data && html`<p>${word("foot", { commands: data.flush.commands, minutes: data.flush.seconds / 60, seconds: data.freshFor })}</p>`}</footer>
     <${Confirm} asked=${state.asked} answer=${answer} />`;
@@ -175,10 +173,10 @@ function title(view) {
 }
 
 function show() {
-  const view = viewNow();
+  const { view, about } = viewNow(state.token);
   document.documentElement.lang = spoken();
   document.title = title(view);
-  render(html`<${Page} view=${view} />`, document.getElementById("page"));
+  render(html`<${Page} view=${view} about=${about} />`, document.getElementById("page"));
 }
 
 // A hidden page asks nothing: nobody looks, and every question costs.

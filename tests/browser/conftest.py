@@ -87,9 +87,10 @@ class Served:
     async def _served(self) -> ASGIApp:
         if self._api is None:
             # Here, because connections belong to the event loop that they are made in.
-            await self._close()
-            self._made.append(build(Settings.from_env(self.environ)))
+            before, self._made = self._made, [build(Settings.from_env(self.environ))]
             self._api = routes(self._made[-1])
+            for parts in before:
+                await parts.aclose()
         return self._api
 
     def outdate(self) -> None:
