@@ -15,7 +15,7 @@ from .dashboard import SIMULATED, known_parameters
 from .fleet import read
 from .history import HOUR
 from .replies import HourBody
-from .scenarios import STEP_MS, hour, load
+from .scenarios import STEP_MS, hour
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
@@ -36,9 +36,8 @@ class ReadHour:
         await limits.count(request, parts, BY_TABLE)
         await read(parts)
         now_ms = parts.clock.now_ms()
-        simulation = load(parts.fleet.simulation)
-        runs = simulation is not None and simulation.runs(now_ms)
-        at_ms, cpu = hour(simulation, now_ms) if simulation is not None and runs else (now_ms, {})
+        _, simulation = parts.fleet.state(now_ms, simulated=True)
+        at_ms, cpu = (now_ms, {}) if simulation is None else hour(simulation, now_ms)
         request.notes.decision, request.notes.reason = "report", "simulated"
         body: HourBody = {"at": at_ms // 1000, "step": STEP_MS // 1000, "cpu": cpu}
         return Reply(200, to_json(body), {"cache-control": "private, no-cache"})

@@ -94,9 +94,10 @@ class Served:
         return self._api
 
     def outdate(self) -> None:
-        """Have the next overview read Redis again."""
+        """Have the next reading of overview and servers come from Redis."""
         for parts in self._made:
             parts.overview.fresh_s = 0
+            parts.fleet.read_ms = None
 
     async def _close(self) -> None:
         while self._made:

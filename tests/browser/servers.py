@@ -81,17 +81,22 @@ def forget(owner: psycopg.Connection[Any]) -> None:
     owner.execute("truncate public.server_metrics_history, public.server_metrics_hourly")
 
 
-def record(owner: psycopg.Connection[Any], servers: Sequence[Measured], *, gap: range = range(0)) -> None:
-    """Two days of five minutes and 90 days of hours; ``gap``: these five minutes (counted back) are missing."""
+def record(
+    owner: psycopg.Connection[Any],
+    servers: Sequence[Measured],
+    *,
+    hours: int = 48,
+    days: int = 0,
+    gap: range = range(0),
+) -> None:
+    """The last hours by five minutes, days before them by hour; ``gap``: five minutes, counted back, without a row."""
     now_s = time.time_ns() // 1_000_000_000
+    fives = [now_s // 300 * 300 - back * 300 for back in range(hours * 12) if back not in gap]
+    whole = [now_s // 3600 * 3600 - back * 3600 for back in range(hours, days * 24)]
     with owner.cursor() as cursor:
-        for back in range(2 * 288):
-            if back not in gap:
-                slot_s = now_s // 300 * 300 - back * 300
-                _insert(cursor, "history (reporter, slot, metrics)", slot_s, _past(servers, slot_s))
-        for back in range(48, 90 * 24):
-            hour_s = now_s // 3600 * 3600 - back * 3600
-            _insert(cursor, "hourly (reporter, hour, metrics)", hour_s, _past(servers, hour_s))
+        for table, times in (("history (reporter, slot, metrics)", fives), ("hourly (reporter, hour, metrics)", whole)):
+            for at_s in times:
+                _insert(cursor, table, at_s, _past(servers, at_s))
 
 
 def _insert(cursor: psycopg.Cursor[Any], table: str, at_s: int, metrics: Mapping[str, Any]) -> None:

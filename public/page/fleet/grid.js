@@ -1,6 +1,6 @@
 // All servers, worst first: a search, a choice of level, and one page of tiles, so that 1,000 of them are no more to draw
 // than 60.
-import { html, useRef } from "../html.js";
+import { html, useEffect, useLayoutEffect, useRef } from "../html.js";
 import { number, word } from "../language.js";
 import { Picks } from "../picks.js";
 import { addressOf } from "./address.js";
@@ -9,10 +9,13 @@ import { counts, LEVELS, sought as found } from "./trouble.js";
 
 export const PAGE = 60;
 
-export function Grid({ fleet, hour, seen, which, sought, seek }) {
+// `from`: the server whose page the reader comes back from.
+export function Grid({ fleet, hour, seen, which, sought, seek, from }) {
   const { servers } = fleet, title = useRef(), matching = found(servers, "all", sought.text), shown = found(matching, sought.level, "");
   const last = Math.max(0, Math.ceil(shown.length / PAGE) - 1), page = Math.min(sought.page, last);
   const turn = (to) => { seek({ ...sought, page: to }); title.current.focus(); title.current.scrollIntoView(); };
+  const list = useKeptFocus();
+  useEffect(() => { if (from) focusOn(list.current, from); }, []);
   if (!servers.length) return html`<${Nobody} which=${which} />`;
   return html`<section class="card" aria-labelledby="servers-title">
     <h2 id="servers-title" ref=${title} tabindex="-1">${word("servers")}</h2>
@@ -22,13 +25,25 @@ export function Grid({ fleet, hour, seen, which, sought, seek }) {
       <${Picks} name="show" values=${["all", ...LEVELS]} value=${sought.level} counts=${{ all: matching.length, ...counts(matching) }} pick=${(level) => seek({ ...sought, level, page: 0 })} />
     </div>
     <p class="small" role="status">${shown.length ? word("fleet shown", { from: page * PAGE + 1, to: Math.min(shown.length, (page + 1) * PAGE), count: shown.length, total: number(servers.length) }) : word("fleet nobodyFound")}</p>
-    <ul class="servers" aria-labelledby="servers-title">${shown.slice(page * PAGE, (page + 1) * PAGE).map((each) => html`<${Tile} key=${each.id} server=${each} fleet=${fleet} hour=${hour} seen=${seen} which=${which} />`)}</ul>
+    <ul class="servers" ref=${list} aria-labelledby="servers-title">${shown.slice(page * PAGE, (page + 1) * PAGE).map((each) => html`<${Tile} key=${each.id} server=${each} fleet=${fleet} hour=${hour} seen=${seen} which=${which} />`)}</ul>
     ${last > 0 && html`<nav class="pager" aria-label=${word("fleet pages")}>
       <button type="button" disabled=${page === 0} onClick=${() => turn(page - 1)}>${word("fleet before")}</button>
       <span>${word("fleet page", { page: page + 1, of: last + 1 })}</span>
       <button type="button" disabled=${page === last} onClick=${() => turn(page + 1)}>${word("fleet after")}</button></nav>`}
   </section>`;
 }
+
+// A tile that moves to another place loses the focus on its way: it gets it back.
+function useKeptFocus() {
+  const list = useRef(), focused = document.activeElement?.closest(".servers > li")?.dataset.id;
+  useLayoutEffect(() => {
+    if (focused === undefined || document.activeElement !== document.body) return;
+    focusOn(list.current, focused);
+  });
+  return list;
+}
+
+const focusOn = (list, id) => [...(list?.children ?? [])].find((each) => each.dataset.id === id)?.querySelector("a").focus();
 
 function Nobody({ which }) {
   if (which === "simulated") return html`<section class="card" aria-labelledby="servers-title"><h2 id="servers-title">${word("servers")}</h2>

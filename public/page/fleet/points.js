@@ -30,16 +30,17 @@ export function pathOf(points, now, gapS = 450) {
   }).join("");
 }
 
-// How long the points of a range are, as they are recorded and as they are shown: 90 days as means of six hours.
+// How long a range and a step of it are. Of 90 days, which are recorded by hour, means of six hours are shown.
 export const RANGES = {
-  "1h": { lengthS: HOUR_S, stepS: 300, shownS: 300 }, "24h": { lengthS: 86_400, stepS: 300, shownS: 300 },
-  "7d": { lengthS: 7 * 86_400, stepS: 3600, shownS: 3600 }, "90d": { lengthS: 90 * 86_400, stepS: 3600, shownS: 21_600 },
+  "1h": { lengthS: HOUR_S, shownS: 300 }, "24h": { lengthS: 86_400, shownS: 300 },
+  "7d": { lengthS: 7 * 86_400, shownS: 3600 }, "90d": { lengthS: 90 * 86_400, shownS: 21_600 },
 };
 
-// Recorded points as the charts take them, from one end of the range to the other; null where nothing was recorded.
+// Recorded points as the charts take them, as many steps as the range has, up to the one that runs; null where nothing
+// was recorded.
 export function series(points, range, now, names) {
-  const { lengthS, shownS } = RANGES[range], first = Math.floor((now - lengthS) / shownS) * shownS;
-  const times = Array.from({ length: Math.floor(now / shownS) - first / shownS + 1 }, (_, place) => first + place * shownS);
+  const { lengthS, shownS } = RANGES[range], last = Math.floor(now / shownS), count = lengthS / shownS;
+  const times = Array.from({ length: count }, (_, place) => (last - count + 1 + place) * shownS);
   const by = new Map(times.map((at) => [at, []]));
   for (const point of points) by.get(Math.floor(point.at / shownS) * shownS)?.push(point);
   const values = (name) => times.map((at) => mean(by.get(at).map((each) => each[name]).filter((each) => each !== null)));

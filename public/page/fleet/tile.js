@@ -8,7 +8,7 @@ import { PERCENTS } from "./trouble.js";
 
 export function Tile({ server, fleet, hour, seen, which }) {
   const points = lastHour(hour, seen, server.id);
-  return html`<li class="server ${server.level}">
+  return html`<li class="server ${server.level}" data-id=${server.id}>
     <h3><${Sign} level=${server.level} /><a href=${addressOf(which, server.id)}>${server.name}</a>${which === "simulated" && html`<span class="tag">${word("fleet simulatedTag")}</span>`}</h3>
     <p class="server-state">${stateText(server, fleet.at)}</p>
     <${Spark} points=${points} now=${fleet.at} high=${fleet.highPercent} />

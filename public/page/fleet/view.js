@@ -18,7 +18,8 @@ const EVERY_S = 60, FRESH_S = 30, RETRIES = 3, HOUR_EVERY_S = 300;
 
 export function Fleet({ token, about, refused }) {
   const which = about.startsWith("simulated") ? "simulated" : "real", id = about.includes("/") ? about.slice(about.indexOf("/") + 1) : "";
-  const [sought, seek] = useState({ text: "", level: "all", page: 0 }), seen = useRef({});
+  const [sought, seek] = useState({ text: "", level: "all", page: 0 }), seen = useRef({}), visited = useRef("");
+  if (id) visited.current = id;
   const only = which === "simulated" ? { simulated: "1" } : {};
   const reading = usePolling(async () => {
     const found = await figures("/api/dashboard", token, only), servers = ranked(found.servers, found.highPercent), at = Date.parse(found.timestamp) / 1000;
@@ -37,7 +38,7 @@ export function Fleet({ token, about, refused }) {
     <p class="trouble" role="alert" hidden=${!troubleOf(reading)}>${troubleOf(reading)}</p>
     ${!reading.value ? null : id ? html`<${Server} key=${`${which} ${id}`} id=${id} token=${token} refused=${refused} ...${shared} />` : html`
       <${Ask} key=${which} token=${token} which=${which} />
-      <${Grid} sought=${sought} seek=${seek} ...${shared} />`}
+      <${Grid} sought=${sought} seek=${seek} from=${visited.current} ...${shared} />`}
   </div>`;
 }
 
