@@ -121,8 +121,8 @@ def test_states_in_words_and_form(visit: Visit) -> None:
     said = {
         "Worker 4": r"^silent for 25 mins$",
         "Cache 7": r"^high: CPU and Disk$",
-        "App 11": r"^high: Memory; late: measured 7 mins ago$",
-        "Cache 2": r"^late: measured 7 mins ago$",
+        "App 11": r"^high: Memory; late: 7 mins old$",
+        "Cache 2": r"^late: 7 mins old$",
         "Web 0": r"^online$",
     }
     forms = dict[str, str]()
@@ -300,6 +300,7 @@ def test_three_more_attempts_then_a_banner(visit: Visit) -> None:
         "The last 4 attempts failed (the server answered 503). This is how the servers were at "
     )
     expect(banner).to_contain_text("the next attempt is in 60 s")
+    expect(page.locator(".redis")).to_have_text("Redis◌ not known")
     assert names(visit) == before
     assert reads(visit) == 5
     visit.shoot("fleet-failure")
@@ -435,6 +436,7 @@ def test_one_server(visit: Visit, owner: psycopg.Connection[Any]) -> None:
     expect(page).to_have_url(f"{visit.served.url}/#fleet/real/cache-7")
     heading = page.get_by_role("heading", name="Cache 7")
     expect(heading).to_be_focused()
+    expect(page).to_have_title("Cache 7: high: CPU and Disk – Breakwater")
     facts = page.locator(".server-page .facts")
     for text in ("CPU97%", "Disk91%", "Memory31%", "Reporterseoul", "Idcache-7"):
         expect(facts).to_contain_text(text)

@@ -5,12 +5,14 @@ import { millis, moment, word } from "../language.js";
 const SIGNS = { up: "●", down: "○", unknown: "◌", disabled: "–" };
 
 export function Redis({ redis: { state, since, roundTripMs, reason, lastError } }) {
-  const facts = [
-    ["connection", html`<span class="state ${state === "down" ? "open" : ""}"><span aria-hidden="true">${SIGNS[state]} </span>${word(`redis ${state}`, { reason: kindText(reason), when: since ? moment(since) : "" })}</span>`],
+  const facts = state === "unknown" || state === "disabled" ? [["connection", stateOf(state)]] : [
+    ["connection", stateOf(state, { reason: kindText(reason), when: since ? moment(since) : "" })],
     ["trip", millis(roundTripMs ?? null)],
     ["error", lastError ? word("redis failed", { what: kindText(lastError.kind), when: moment(lastError.at) }) : word("redis noError")],
   ];
   return html`<dl class="redis">${facts.map(([name, value]) => html`<div key=${name}><dt>${word(`redis ${name}`)}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
+
+const stateOf = (state, values) => html`<span class=${{ up: "state", down: "state open" }[state] ?? ""}><span aria-hidden="true">${SIGNS[state]} </span>${word(`redis ${state}`, values)}</span>`;
 
 const kindText = (kind) => (kind ? word(`failed ${kind}`) : "");

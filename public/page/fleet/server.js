@@ -52,13 +52,15 @@ function History({ id, token, refused }) {
 function Charts({ points, range, at }) {
   const [chosen, choose] = useState(null), { times, ends, values } = series(points, range, at, METRICS);
   const texts = (place) => METRICS.map((name) => `${word(`metric ${name}`)} ${values[name][place] === null ? "–" : valueText(name, values[name][place])}`).join(" · ");
-  const text = chosen === null ? word("fleet chartHint") : `${timeText(times[chosen], range)}: ${texts(chosen)}`;
+  const last = times.findLastIndex((_, place) => METRICS.some((name) => values[name][place] !== null)), shown = chosen ?? Math.max(0, last);
+  const text = `${timeText(times[shown], range)}: ${texts(shown)}`;
   return html`<p class="small">${word(`fleet per ${range}`)} ${word("zone", { zone: zone() })}</p>
     <p class="readout" aria-hidden="true">${text}</p>
     <${Choosing} label=${word("choose", { what: word("fleet history") })} text=${text} count=${times.length} chosen=${chosen} choose=${choose}>
       ${METRICS.map((name, place) => html`<h3 class="strip-title" key=${name}>${word(`metric ${name}`)} <span>${word("fleet most", { value: mostText(name, values[name]) })}</span></h3>
         <${Line} key=${`line ${name}`} times=${times} ends=${ends} values=${values[name]} percent=${name !== "network"} axis=${place === METRICS.length - 1} chosen=${chosen} choose=${choose} />`)}
     <//>
+    <p class="small">${word("fleet chartHint")}</p>
     <${Table} times=${times} values=${values} range=${range} />`;
 }
 

@@ -9,11 +9,12 @@ import { PERCENTS } from "./trouble.js";
 export function Tile({ server, fleet, hour, seen, which }) {
   const points = lastHour(hour, seen, server.id);
   return html`<li class="server ${server.level}" data-id=${server.id}>
-    <h3><${Sign} level=${server.level} /><a href=${addressOf(which, server.id)}>${server.name}</a>${which === "simulated" && html`<span class="tag">${word("fleet simulatedTag")}</span>`}</h3>
+    <h3><${Sign} level=${server.level} /><a href=${addressOf(which, server.id)}>${server.name}</a></h3>
     <p class="server-state">${stateText(server, fleet.at)}</p>
     <${Spark} points=${points} now=${fleet.at} high=${fleet.highPercent} />
     <dl>${PERCENTS.map((name) => html`<div key=${name} class=${server.high.includes(name) ? "is-high" : ""} style=${{ "--share": `${server.metrics[name] ?? 0}%` }}>
       <dt>${word(`metric ${name}`)}</dt><dd>${percentText(server.metrics[name])}</dd></div>`)}</dl>
+    ${which === "simulated" && html`<p class="small"><span class="tag">${word("fleet simulatedTag")}</span></p>`}
   </li>`;
 }
 

@@ -12,6 +12,7 @@ import { Grid } from "./grid.js";
 import { seenAlso } from "./points.js";
 import { Redis } from "./redis.js";
 import { Server } from "./server.js";
+import { stateText } from "./sign.js";
 import { counts, LEVELS, ranked } from "./trouble.js";
 
 const EVERY_S = 60, FRESH_S = 30, RETRIES = 3, HOUR_EVERY_S = 300;
@@ -27,14 +28,15 @@ export function Fleet({ token, about, refused }) {
     return { ...found, servers, at };
   }, { key: which, everyS: EVERY_S, freshS: FRESH_S, retries: RETRIES, refused });
   const hour = usePolling(() => figures("/api/dashboard/history", token, only), { key: which, everyS: HOUR_EVERY_S, refused }).value;
-  const said = inWords(reading.value);
-  useLayoutEffect(() => { document.title = `${which === "simulated" ? `${word("which simulated")}: ` : ""}${said.head} – Breakwater`; });
+  const said = inWords(reading.value), one = reading.value?.servers.find((each) => each.id === id), at = reading.value?.at;
+  const title = one ? `${one.name}: ${stateText(one, at)}` : id || said.head;
+  useLayoutEffect(() => { document.title = `${which === "simulated" ? `${word("which simulated")}: ` : ""}${title} – Breakwater`; });
   const shared = { fleet: reading.value, hour, seen: seen.current[which] ?? {}, which };
   return html`<div class="fleet ${which}">
     <${Bar} reading=${reading} which=${which} />
-    ${reading.value && html`<${Redis} redis=${reading.value.redis} />`}
+    ${reading.value && html`<${Redis} redis=${reading.failed > RETRIES ? { state: "unknown" } : reading.value.redis} />`}
     ${which === "simulated" && html`<${Simulated} fleet=${reading.value} />`}
-    ${(reading.value || reading.failed > RETRIES) && html`<${Verdict} said=${said} />`}
+    ${!id && (reading.value || reading.failed > RETRIES) && html`<${Verdict} said=${said} />`}
     <p class="trouble" role="alert" hidden=${!troubleOf(reading)}>${troubleOf(reading)}</p>
     ${!reading.value ? null : id ? html`<${Server} key=${`${which} ${id}`} id=${id} token=${token} refused=${refused} ...${shared} />` : html`
       <${Ask} key=${which} token=${token} which=${which} />

@@ -115,7 +115,7 @@ export default {
   "fleet ask": "서버에 대해 질문하기", "fleet askHint real": "현재 분의 모든 서버 측정값을 질문과 함께 보냅니다.", "fleet askHint simulated": "현재 분의 시뮬레이션 서버 측정값을 질문과 함께 보냅니다.",
   "fleet askExample": "문제가 있는 서버는 무엇인가요?", "fleet answeredBy": "{provider}에서 답변했습니다.",
   "redis connection": "Redis", "redis trip": "마지막 왕복 시간", "redis error": "마지막 오류",
-  "redis up": "{when}부터 연결됨", "redis down": "{when}부터 응답 없음 ({reason})", "redis unknown": "아직 확인하지 않음", "redis disabled": "사용 안 함",
+  "redis up": "{when}부터 연결됨", "redis down": "{when}부터 응답 없음 ({reason})", "redis unknown": "알 수 없음", "redis disabled": "사용 안 함",
   "redis failed": "{what}, {when}", "redis noError": "이 인스턴스에서는 없음",
   "failed timeout": "제한 시간 안에 응답 없음", "failed connection": "연결할 수 없음", "failed unauthorized": "토큰이 거부됨", "failed throttled": "요청이 너무 많음", "failed quota": "요금제 한도 소진",
   "failed server": "서버 오류", "failed protocol": "해석할 수 없는 응답", "failed command": "명령이 거부됨",
