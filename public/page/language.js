@@ -32,7 +32,8 @@ export function percent(share) {
 
 export function millis(ms) {
   if (ms === null) return word("none");
-  return ms >= 1000 ? `${number(Math.round(ms / 100) / 10)} s` : `${number(Math.round(ms * 10) / 10)} ms`;
+  if (ms >= 1000) return `${number(Math.round(ms / 100) / 10)} s`;
+  return `${number(Math.round(ms * (ms < 1 ? 100 : 10)) / (ms < 1 ? 100 : 10))} ms`;
 }
 
 export function bytes(size) {

@@ -10,6 +10,7 @@ import { Database } from "./database/view.js";
 import { Fleet } from "./fleet/view.js";
 import { html } from "./html.js";
 import { word } from "./language.js";
+import { Overview } from "./overview.js";
 
 const VIEWS = { fleet: Fleet, database: Database };
 
@@ -25,7 +26,7 @@ function decoded(text) {
   try { return decodeURIComponent(text); } catch { return text; }
 }
 
-export const viewOf = (name) => VIEWS[name];
+export const viewOf = (name) => VIEWS[name] ?? Overview;
 
 // Links, so that each view has an address that can be kept and sent.
 export function Nav({ token, shown }) {

@@ -1,6 +1,7 @@
 // The servers that report: a grid of all of them, worst first, or one of them with its history. #fleet/simulated shows
 // those of a scenario in their place, never both.
 import { figures, worded } from "../api.js";
+import { Bar } from "../bar.js";
 import { html, useLayoutEffect, useRef, useState } from "../html.js";
 import { ago, moment, number, word } from "../language.js";
 import { Verdict } from "../panels/verdict.js";
@@ -33,7 +34,8 @@ export function Fleet({ token, about, refused }) {
   useLayoutEffect(() => { document.title = `${which === "simulated" ? `${word("which simulated")}: ` : ""}${title} – Breakwater`; });
   const shared = { fleet: reading.value, hour, seen: seen.current[which] ?? {}, which };
   return html`<div class="fleet ${which}">
-    <${Bar} reading=${reading} which=${which} />
+    <${Bar} name="fleet" age=${ageOf(reading)} again=${reading.again} />
+    ${(reading.value?.scenario || which === "simulated") && html`<div class="picks"><${Picks} name="which" values=${["real", "simulated"]} value=${which} pick=${(wanted) => { location.hash = addressOf(wanted); }} /></div>`}
     ${reading.value && html`<${Redis} redis=${reading.failed > RETRIES ? { state: "unknown" } : reading.value.redis} />`}
     ${which === "simulated" && html`<${Simulated} fleet=${reading.value} />`}
     ${!id && (reading.value || reading.failed > RETRIES) && html`<${Verdict} said=${said} />`}
@@ -44,16 +46,10 @@ export function Fleet({ token, about, refused }) {
   </div>`;
 }
 
-// How old the figures are, which servers are shown, and the button that reads at once.
-function Bar({ reading: { value, error, failed, again }, which }) {
-  const text = failed && failed <= RETRIES ? word("fleet retrying", { failed, of: RETRIES, why: whyOf(error) })
-    : value ? word("fresh", { when: ago(value.at) }) : failed ? "" : word("loading");
-  const go = (wanted) => { location.hash = addressOf(wanted); };
-  return html`<div class="fleet-bar">
-    ${(value?.scenario || which === "simulated") && html`<${Picks} name="which" values=${["real", "simulated"]} value=${which} pick=${go} />`}
-    <p class="small" role="status">${text}</p>
-    <button type="button" onClick=${again}>${word("again")}</button>
-  </div>`;
+// How old the figures are, or that an attempt follows at once.
+function ageOf({ value, error, failed }) {
+  if (failed && failed <= RETRIES) return word("fleet retrying", { failed, of: RETRIES, why: whyOf(error) });
+  return value ? word("fresh", { when: ago(value.at) }) : failed ? "" : word("loading");
 }
 
 function Simulated({ fleet }) {
