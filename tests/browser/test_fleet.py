@@ -156,7 +156,7 @@ def test_a_thousand_are_no_more_to_draw_than_sixty(visit: Visit, owner: psycopg.
     assert seen == {each.name for each in known}
     expect(tiles(visit)).to_have_count(40)
     expect(pager.get_by_role("button", name="Next")).to_be_disabled()
-    expect(visit.page.get_by_role("heading", name="Servers", exact=True)).to_be_focused()
+    expect(visit.page.get_by_role("heading", name="All servers", exact=True)).to_be_focused()
     assert sorted(visit.served.asked) == ["/api/dashboard", "/api/dashboard/history"]
 
 
@@ -274,9 +274,9 @@ def test_what_comes_at_once_is_one_request(visit: Visit) -> None:
         page.evaluate(
             "() => { Object.defineProperty(document, 'hidden', { value: false, configurable: true });"
             " for (let i = 0; i < 5; i++) { document.dispatchEvent(new Event('visibilitychange'));"
-            " dispatchEvent(new Event('online')); document.querySelector('.fleet-bar button').click(); } }"
+            " dispatchEvent(new Event('online')); document.querySelector('.fleet .bar button').click(); } }"
         )
-    expect(page.locator(".fleet-bar [role=status]")).to_contain_text("Figures of")
+    expect(page.locator(".fleet .age")).to_contain_text("Figures of")
     assert reads(visit) == 2
 
 
@@ -291,7 +291,7 @@ def test_three_more_attempts_then_a_banner(visit: Visit) -> None:
     for attempt in range(1, 4):
         with page.expect_response("**/api/dashboard?*"):
             page.clock.run_for(60_000 if attempt == 1 else 5_000)
-        status = page.locator(".fleet-bar [role=status]")
+        status = page.locator(".fleet .age")
         expect(status).to_have_text(f"No answer (the server answered 503); trying again, {attempt} of 3")
         expect(banner).to_be_hidden()
     with page.expect_response("**/api/dashboard?*"):
@@ -319,7 +319,7 @@ def test_the_first_attempts_may_fail(visit: Visit) -> None:
     visit.served.status = 502
     visit.enter()
     for _ in range(3):
-        expect(page.locator(".fleet-bar [role=status]")).to_contain_text("trying again")
+        expect(page.locator(".fleet .age")).to_contain_text("trying again")
         with page.expect_response("**/api/dashboard?*"):
             page.clock.run_for(5_000)
     expect(page.locator(".fleet > .trouble")).to_contain_text("4 attempts failed (the server answered 502)")
@@ -360,7 +360,7 @@ def test_whoever_has_read_nothing_says_that_redis_is_away(visit: Visit) -> None:
     visit.served.faults.set(Fault(kind="refuse"))
     visit.page.goto(f"{visit.served.url}/#fleet")
     visit.enter()
-    expect(visit.page.locator(".fleet-bar [role=status]")).to_contain_text("No answer (Redis gives no reply)")
+    expect(visit.page.locator(".fleet .age")).to_contain_text("No answer (Redis gives no reply)")
 
 
 def test_the_token_itself_stays_here(visit: Visit) -> None:
@@ -414,7 +414,7 @@ def test_a_refresh_takes_nothing_from_the_reader(visit: Visit) -> None:
     servers.report(visit.served.server, changed)
     visit.served.outdate()
     with page.expect_response("**/api/dashboard?*"):
-        page.evaluate("document.querySelector('.fleet-bar button').click()")
+        page.evaluate("document.querySelector('.fleet .bar button').click()")
     expect(page.locator(".verdict")).to_contain_text("50 of 100")
     expect(field).to_have_value("web")
     expect(page.get_by_role("textbox", name="Ask about these servers")).to_have_value("half a quest")
@@ -676,7 +676,7 @@ def test_by_keyboard(visit: Visit) -> None:
         )
         assert page.evaluate(f"{shown}.some((each) => each && getComputedStyle(each).outlineStyle === 'solid')")
     assert reached == [
-        *("real", "Refresh", "ask-title", "Ask", "Search by name, id or reporter", "all 70"),
+        *("Refresh", "real", "ask-title", "Ask", "Search by name, id or reporter", "all 70"),
         *("Worker 4", "Cache 7"),
     ]
     page.keyboard.press("Enter")

@@ -18,7 +18,7 @@ export function Grid({ fleet, hour, seen, which, sought, seek, from }) {
   useEffect(() => { if (from) focusOn(list.current, from); }, []);
   if (!servers.length) return html`<${Nobody} which=${which} />`;
   return html`<section class="card" aria-labelledby="servers-title">
-    <h2 id="servers-title" ref=${title} tabindex="-1">${word("servers")}</h2>
+    <h2 id="servers-title" ref=${title} tabindex="-1">${word("fleet all")}</h2>
     <div class="picks">
       <div class="search"><label for="servers-text">${word("fleet search")}</label>
         <input id="servers-text" type="search" maxlength="100" autocomplete="off" value=${sought.text} onInput=${(event) => seek({ ...sought, text: event.target.value, page: 0 })} /></div>
@@ -46,10 +46,10 @@ function useKeptFocus() {
 const focusOn = (list, id) => [...(list?.children ?? [])].find((each) => each.dataset.id === id)?.querySelector("a").focus();
 
 function Nobody({ which }) {
-  if (which === "simulated") return html`<section class="card" aria-labelledby="servers-title"><h2 id="servers-title">${word("servers")}</h2>
+  if (which === "simulated") return html`<section class="card" aria-labelledby="servers-title"><h2 id="servers-title">${word("fleet all")}</h2>
     <p>${word("fleet noScenario")}</p>
     <pre tabindex="0" role="region" aria-label="curl"><code>${simulate()}</code></pre></section>`;
-  return html`<section class="card" aria-labelledby="servers-title"><h2 id="servers-title">${word("servers")}</h2>
+  return html`<section class="card" aria-labelledby="servers-title"><h2 id="servers-title">${word("fleet all")}</h2>
     <p>${word("fleet noReport")}</p>
     <pre tabindex="0" role="region" aria-label="collector"><code>python breakwater_collector.py --url ${location.origin} --reporter seoul</code></pre>
     <p><a href=${addressOf("simulated")}>${word("fleet showSimulated")}</a></p></section>`;

@@ -3,10 +3,10 @@ import { figures, worded } from "../api.js";
 import { Choosing } from "../chart.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { clock, date, moment, number, sameDay, word, zone } from "../language.js";
+import { Line } from "../line.js";
 import { Picks } from "../picks.js";
 import { usePolling } from "../polling.js";
 import { addressOf } from "./address.js";
-import { Line } from "./line.js";
 import { lastHour, RANGES, series } from "./points.js";
 import { Sign, stateText } from "./sign.js";
 import { percentText, Spark } from "./tile.js";
@@ -41,7 +41,7 @@ const valueText = (name, value) => (value === null ? word("fleet notMeasured") :
 function History({ id, token, refused }) {
   const [range, pick] = useState("24h");
   const { value, error } = usePolling(async () => ({ points: await figures(`/api/servers/${encodeURIComponent(id)}/history`, token, { range }), at: Date.now() / 1000 }),
-    { key: range, everyS: HISTORY_EVERY_S, refused });
+    { key: range, everyS: HISTORY_EVERY_S, freshS: HISTORY_EVERY_S, refused });
   return html`<h3>${word("fleet history")}</h3>
     <div class="picks"><${Picks} name="range" values=${Object.keys(RANGES)} value=${range} pick=${pick} /></div>
     ${error && html`<p class="trouble" role="alert">${word("historyFailed", { why: worded(error) })}</p>`}
@@ -58,7 +58,7 @@ function Charts({ points, range, at }) {
     <p class="readout" aria-hidden="true">${text}</p>
     <${Choosing} label=${word("choose", { what: word("fleet history") })} text=${text} count=${times.length} chosen=${chosen} choose=${choose}>
       ${METRICS.map((name, place) => html`<h3 class="strip-title" key=${name}>${word(`metric ${name}`)} <span>${word("fleet most", { value: mostText(name, values[name]) })}</span></h3>
-        <${Line} key=${`line ${name}`} times=${times} ends=${ends} values=${values[name]} percent=${name !== "network"} axis=${place === METRICS.length - 1} chosen=${chosen} choose=${choose} />`)}
+        <${Line} key=${`line ${name}`} times=${times} ends=${ends} values=${values[name]} worded=${number} top=${name === "network" ? 1 : 100} axis=${place === METRICS.length - 1} chosen=${chosen} choose=${choose} />`)}
     <//>
     <p class="small">${word("fleet chartHint")}</p>
     <${Table} times=${times} values=${values} range=${range} />`;

@@ -28,7 +28,7 @@ export function Fleet({ token, about, refused }) {
     seen.current = { [which]: seenAlso(seen.current[which] ?? {}, servers, at) };
     return { ...found, servers, at };
   }, { key: which, everyS: EVERY_S, freshS: FRESH_S, retries: RETRIES, refused });
-  const hour = usePolling(() => figures("/api/dashboard/history", token, only), { key: which, everyS: HOUR_EVERY_S, refused }).value;
+  const hour = usePolling(() => figures("/api/dashboard/history", token, only), { key: which, everyS: HOUR_EVERY_S, freshS: HOUR_EVERY_S, refused }).value;
   const said = inWords(reading.value), one = reading.value?.servers.find((each) => each.id === id), at = reading.value?.at;
   const title = one ? `${one.name}: ${stateText(one, at)}` : id || said.head;
   useLayoutEffect(() => { document.title = `${which === "simulated" ? `${word("which simulated")}: ` : ""}${title} – Breakwater`; });

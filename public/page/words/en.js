@@ -138,7 +138,7 @@ export default {
   answer: "Answer", facts: "How it was answered", status: "Status", cacheState: "Cache", attempts: "Attempts", providerWord: "Provider", model: "Model", timing: "Time", cost: "Cost",
   remaining: "Left of the limit", savedHere: "saved {ms}", tokensUsed: "{count} tokens", noCost: "nothing was called", costUnknown: "not reported", headers: "All headers", broken: "The answer broke off.",
   // Servers
-  "view fleet": "Servers", servers: "Servers", which: "Servers", "which real": "real", "which simulated": "simulated",
+  "view fleet": "Servers", which: "Servers", "which real": "real", "which simulated": "simulated",
   "fleet none": "No server reports", "fleet fine": ["The one server is fine", "All {count} servers are fine"],
   "fleet bad": ["{count} of {total} servers is in trouble", "{count} of {total} servers are in trouble"],
   "fleet count silent": "{count} silent: no measurement for long", "fleet count high": "{count} high: CPU, memory or disk at {percent}% or more",

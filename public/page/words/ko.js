@@ -123,7 +123,7 @@ export default {
   question: "질문", questionExample: "가장 많이 찬 디스크는 무엇인가요?", anyProvider: "설정된 순서대로", stream: "스트리밍", noCache: "캐시 사용 안 함", ask: "질문하기", asking: "질문하는 중…",
   answer: "답변", facts: "처리 과정", status: "상태", cacheState: "캐시", attempts: "시도", providerWord: "제공자", model: "모델", timing: "시간", cost: "비용",
   remaining: "남은 호출", savedHere: "{ms} 절약", tokensUsed: "토큰 {count}개", noCost: "호출 없음", costUnknown: "정보 없음", headers: "모든 헤더", broken: "답변이 중간에 끊겼습니다.",
-  "view fleet": "서버", servers: "서버", which: "서버", "which real": "실제", "which simulated": "시뮬레이션",
+  "view fleet": "서버", which: "서버", "which real": "실제", "which simulated": "시뮬레이션",
   "fleet none": "보고하는 서버 없음", "fleet fine": ["서버 1대 정상", "서버 {count}대 모두 정상"],
   "fleet bad": ["서버 {total}대 중 {count}대에 문제 발생", "서버 {total}대 중 {count}대에 문제 발생"],
   "fleet count silent": "무응답 {count}대: 오랫동안 측정값이 오지 않음", "fleet count high": "높음 {count}대: CPU, 메모리 또는 디스크 {percent}% 이상",
