@@ -183,6 +183,18 @@ def watching(
     served.environ = before
 
 
+@pytest.fixture
+def owner(served: Served, _supabase: SupabaseStandIn, postgres: Postgres) -> Iterator[psycopg.Connection[Any]]:
+    """The database where servers' past is kept, empty; the deployment knows it, and two reporters."""
+    before = served.environ
+    tokens = ",".join(f"{name}=a-secret-of-{name}-for-tests" for name in ("seoul", "busan"))
+    served.environ = {**before, **_supabase.environ, "FLEET_TOKENS": tokens}
+    with psycopg.connect(postgres.uri, autocommit=True) as connection:
+        connection.execute("truncate public.server_metrics_history, public.server_metrics_hourly")
+        yield connection
+    served.environ = before
+
+
 @dataclass
 class Visit:
     """One visitor's page, and what went wrong in it."""

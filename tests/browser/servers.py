@@ -2,16 +2,19 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 import redis as redis_py
+from playwright.sync_api import Locator, expect
 
 from lib.fleet.scenarios import Scenario, Simulation, Template, dump
 from lib.fleet.snapshot import Measured, Snapshot, pack
 from lib.redis import keys
+from tests.browser.conftest import Visit
 from tests.browser.seeds import now_ms
 
 TOLD_S = 120
@@ -32,7 +35,7 @@ def measured(number: int, *, age_s: float = 3, **figures: float | None) -> Measu
     }
     kind = KINDS[number % len(KINDS)]
     at_ms = now_ms() - round(age_s * 1000)
-    return Measured(f"{kind.lower()}-{number}", f"{kind} {number}", at_ms, **found)  # type: ignore[arg-type] # as named
+    return Measured(f"{kind.lower()}-{number}", f"{kind} {number}", at_ms, **found)
 
 
 def some(count: int) -> list[Measured]:
@@ -76,11 +79,6 @@ def scenario(server: redis_py.Redis, name: Scenario, count: int = 11, minutes: i
     server.hset(keys.SERVERS, keys.SIMULATION, text)
 
 
-def forget(owner: psycopg.Connection[Any]) -> None:
-    """Nothing was recorded."""
-    owner.execute("truncate public.server_metrics_history, public.server_metrics_hourly")
-
-
 def record(
     owner: psycopg.Connection[Any],
     servers: Sequence[Measured],
@@ -118,3 +116,35 @@ def _past(servers: Sequence[Measured], at_s: int) -> dict[str, list[float | None
         cpu = min(100, max(0, (each.cpu or 0) * 0.8 + 10 * day + noise))
         found[each.id] = [round(cpu, 1), each.memory, each.disk, each.network]
     return found
+
+
+def see(visit: Visit, about: str = "") -> None:
+    """Go to the view with the token, and wait until it shows something."""
+    visit.page.goto(f"{visit.served.url}/#fleet{about}")
+    visit.enter()
+    expect(visit.page.locator(".fleet .redis, .fleet .trouble:visible").first).to_be_visible()
+    expect(visit.page.get_by_text(re.compile("^(Loading…|불러오는 중…)$"))).to_have_count(0)
+
+
+def tiles(visit: Visit) -> Locator:
+    """The servers that are shown."""
+    return visit.page.locator(".servers > li")
+
+
+def names(visit: Visit) -> list[str]:
+    """Those of the servers that are shown, in their order."""
+    return tiles(visit).locator("h3 a").all_inner_texts()
+
+
+def hide(visit: Visit, *, hidden: bool) -> None:
+    """The reader turns to another tab, or comes back."""
+    visit.page.evaluate(
+        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')); }",
+        arg=hidden,
+    )
+
+
+def reads(visit: Visit) -> int:
+    """How often the fleet was asked for."""
+    return visit.served.asked.count("/api/dashboard")
