@@ -94,13 +94,13 @@ def test_by_keyboard(visit: Visit) -> None:
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.get_by_role("link", name="Skip to content").focus()
     reached = []
-    for _ in range(9):
+    for _ in range(10):
         reached.append(
             page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent.trim().slice(0, 20)")
         )
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
         page.keyboard.press("Tab")
-    start = ["Skip to content", "한국어", "Forget the token", "Overview", "Databases", "Refresh"]
+    start = ["Skip to content", "한국어", "Forget the token", "Overview", "Servers", "Databases", "Refresh"]
     assert reached == [*start, "Open circuit: cloud-run", "Close circuit: gemini", "Close circuit: groq"]
 
 

@@ -7,7 +7,7 @@ import { addressOf } from "./address.js";
 import { Tile } from "./tile.js";
 import { counts, LEVELS, sought as found } from "./trouble.js";
 
-export const PAGE = 60;
+const PAGE = 60;
 
 // `from`: the server whose page the reader comes back from.
 export function Grid({ fleet, hour, seen, which, sought, seek, from }) {

@@ -1,6 +1,6 @@
 // Points over time: what a tile's line and a server's charts are drawn from. Times are Unix seconds. Pure.
 
-export const HOUR_S = 3600;
+const HOUR_S = 3600;
 const MOST_SEEN = 120;
 
 // What this tab has seen of each server, newer readings added: id -> [[at, cpu], ...], of the last hour.

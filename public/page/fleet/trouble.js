@@ -6,7 +6,7 @@ export const PERCENTS = ["cpu", "memory", "disk"];
 const NAMES = new Intl.Collator("en", { numeric: true });
 
 // A server with its level, the metrics that are high, and the highest of them in percent (null: none was measured).
-export function judged(server, highPercent) {
+function judged(server, highPercent) {
   const known = PERCENTS.filter((name) => server.metrics[name] !== null);
   const high = known.filter((name) => server.metrics[name] >= highPercent);
   const level = server.status === "silent" ? "silent" : high.length ? "high" : server.status;
