@@ -12,7 +12,7 @@ import { html } from "./html.js";
 import { word } from "./language.js";
 import { Overview } from "./overview.js";
 
-const VIEWS = { fleet: Fleet, database: Database };
+const VIEWS = { database: Database, fleet: Fleet };
 
 // What the address asks for: the name of a view ("" for the overview), and what of it. The overview is the operator's: a
 // user's token leads to the first of the others.

@@ -222,7 +222,7 @@ def test_by_keyboard(visit: Visit) -> None:
     servers.scenario(visit.served.server, "baseline")
     see(visit)
     page = visit.page
-    page.get_by_role("link", name="Databases").focus()
+    page.get_by_role("link", name="Servers").focus()
     reached = []
     for _ in range(8):
         page.keyboard.press("Tab")

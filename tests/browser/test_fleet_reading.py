@@ -1,15 +1,19 @@
 """When the servers' view reads, what it does when that fails, and what it says of Redis."""
 
 import re
+from typing import get_args
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from dev.faults import Fault
+from dev.supabase import sign_user_token
+from lib.redis.errors import Kind
 from tests.browser import servers
 from tests.browser.conftest import Visit
 from tests.browser.servers import hide, names, reads, see
 from tests.browser.test_states import faults
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.usefixtures("owner")
 
@@ -119,19 +123,32 @@ def test_how_redis_answers(visit: Visit) -> None:
     visit.served.faults.set(Fault(kind="refuse"))
     visit.served.outdate()
     refresh.click()
-    expect(line).to_have_text(
-        re.compile(r"Redis○ no reply since \d\d:\d\d \((.+)\)Last round tripnone yetLast error\1, \d\d:\d\d")
-    )
+    expect(line).to_have_text(re.compile(r"Redis○ no reply since \d\d:\d\d \((.+)\)Last error\1, \d\d:\d\d"))
     expect(visit.page.locator(".fleet > .trouble")).to_contain_text(
         "Redis gives no reply: this is what was read of it at"
     )
     assert names(visit) == before
     visit.shoot("fleet-redis-away")
     assert faults(visit) == []
-    visit.served.faults.clear()
-    visit.served.outdate()
-    # Its gate lets a call through after 5 s.
-    expect(line).to_contain_text("no reply since")
+
+
+def test_every_error_of_redis_has_words(visit: Visit) -> None:
+    """In both languages, as the last one of a Redis that answers again."""
+    words = visit.page.evaluate("import('/page/language.js').then(({ WORDS }) => WORDS)")
+    kinds = [f"failed {each}" for each in get_args(Kind.__value__) if each != "resting"]
+    assert [kind for kind in kinds if kind not in words["en"] or kind not in words["ko"]] == []
+
+    def failed_before(route: Route) -> None:
+        reply = route.fetch()
+        body = reply.json()
+        body["redis"]["lastError"] = {"kind": "quota", "at": body["redis"]["since"]}
+        route.fulfill(response=reply, json=body)
+
+    visit.page.route("**/api/dashboard?*", failed_before)
+    see(visit)
+    expect(visit.page.locator(".redis")).to_have_text(
+        re.compile(r"● connected .*Last errorthe plan is used up, \d\d:\d\d$")
+    )
 
 
 def test_whoever_has_read_nothing_says_that_redis_is_away(visit: Visit) -> None:
@@ -150,6 +167,19 @@ def test_the_token_itself_stays_here(visit: Visit) -> None:
     expect(visit.page.get_by_text("Nothing was recorded")).to_be_visible()
     assert {"/api/dashboard", "/api/servers/web-0/history"} <= set(visit.served.asked)
     assert visit.served.authorized == []
+
+
+def test_a_viewer_may_look_and_ask(visit: Visit, supabase: SupabaseStandIn) -> None:
+    """A user with the role `viewer` sees the servers, and the same token opens what goes along with a question."""
+    servers.report(visit.served.server, servers.some(10))
+    visit.page.goto(f"{visit.served.url}/#fleet")
+    visit.enter(sign_user_token("me", supabase.jwt_secret, claims={"app_metadata": {"role": "viewer"}}))
+    expect(tiles(visit)).to_have_count(10)
+    panel = visit.region("Ask about these servers")
+    panel.get_by_role("textbox").fill("Which server is in trouble?")
+    visit.page.keyboard.press("Enter")
+    expect(panel.locator(".said")).to_have_text("41 %")
+    assert set(visit.served.authorized) == {"/api/dashboard", "/api/dashboard/history", "/api/ai/supervisor"}
 
 
 def test_a_wrong_token_leads_back(visit: Visit) -> None:

@@ -100,7 +100,7 @@ def test_by_keyboard(visit: Visit) -> None:
         )
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
         page.keyboard.press("Tab")
-    start = ["Skip to content", "한국어", "Forget the token", "Overview", "Servers", "Databases", "Refresh"]
+    start = ["Skip to content", "한국어", "Forget the token", "Overview", "Databases", "Servers", "Refresh"]
     assert reached == [*start, "Open circuit: cloud-run", "Close circuit: gemini", "Close circuit: groq"]
 
 

@@ -25,6 +25,7 @@ export function Grid({ fleet, hour, seen, which, sought, seek, from }) {
       <${Picks} name="show" values=${["all", ...LEVELS]} value=${sought.level} counts=${{ all: matching.length, ...counts(matching) }} pick=${(level) => seek({ ...sought, level, page: 0 })} />
     </div>
     <p class="small" role="status">${shown.length ? word("fleet shown", { from: page * PAGE + 1, to: Math.min(shown.length, (page + 1) * PAGE), count: shown.length, total: number(servers.length) }) : word("fleet nobodyFound")}</p>
+    <p class="small">${word("fleet legend", { percent: fleet.highPercent })}</p>
     <ul class="servers" ref=${list} aria-labelledby="servers-title">${shown.slice(page * PAGE, (page + 1) * PAGE).map((each) => html`<${Tile} key=${each.id} server=${each} fleet=${fleet} hour=${hour} seen=${seen} which=${which} />`)}</ul>
     ${last > 0 && html`<nav class="pager" aria-label=${word("fleet pages")}>
       <button type="button" disabled=${page === 0} onClick=${() => turn(page - 1)}>${word("fleet before")}</button>

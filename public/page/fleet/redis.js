@@ -7,7 +7,7 @@ const SIGNS = { up: "●", down: "○", unknown: "◌", disabled: "–" };
 export function Redis({ redis: { state, since, roundTripMs, reason, lastError } }) {
   const facts = state === "unknown" || state === "disabled" ? [["connection", stateOf(state)]] : [
     ["connection", stateOf(state, { reason: kindText(reason), when: since ? moment(since) : "" })],
-    ["trip", millis(roundTripMs ?? null)],
+    ...(roundTripMs === undefined ? [] : [["trip", millis(roundTripMs)]]),
     ["error", lastError ? word("redis failed", { what: kindText(lastError.kind), when: moment(lastError.at) }) : word("redis noError")],
   ];
   return html`<dl class="redis">${facts.map(([name, value]) => html`<div key=${name}><dt>${word(`redis ${name}`)}</dt><dd>${value}</dd></div>`)}</dl>`;

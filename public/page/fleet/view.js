@@ -41,7 +41,7 @@ export function Fleet({ token, about, refused }) {
     ${!id && (reading.value || reading.failed > RETRIES) && html`<${Verdict} said=${said} />`}
     <p class="trouble" role="alert" hidden=${!troubleOf(reading)}>${troubleOf(reading)}</p>
     ${!reading.value ? null : id ? html`<${Server} key=${`${which} ${id}`} id=${id} token=${token} refused=${refused} ...${shared} />` : html`
-      <${Ask} key=${which} token=${token} which=${which} />
+      ${reading.value.total > 0 && html`<${Ask} key=${which} token=${token} which=${which} />`}
       <${Grid} sought=${sought} seek=${seek} from=${visited.current} ...${shared} />`}
   </div>`;
 }

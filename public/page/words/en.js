@@ -138,7 +138,7 @@ export default {
   answer: "Answer", facts: "How it was answered", status: "Status", cacheState: "Cache", attempts: "Attempts", providerWord: "Provider", model: "Model", timing: "Time", cost: "Cost",
   remaining: "Left of the limit", savedHere: "saved {ms}", tokensUsed: "{count} tokens", noCost: "nothing was called", costUnknown: "not reported", headers: "All headers", broken: "The answer broke off.",
   // Servers
-  "view fleet": "Servers", which: "Servers", "which real": "real", "which simulated": "simulated",
+  "view fleet": "Servers", which: "Which", "which real": "real", "which simulated": "simulated",
   "fleet none": "No server reports", "fleet fine": ["The one server is fine", "All {count} servers are fine"],
   "fleet bad": ["{count} of {total} servers is in trouble", "{count} of {total} servers are in trouble"],
   "fleet count silent": "{count} silent: no measurement for long", "fleet count high": "{count} high: CPU, memory or disk at {percent}% or more",
@@ -152,7 +152,7 @@ export default {
   "fleet noScenario": "No scenario runs. Start one:", "fleet noReport": "No reporter has sent anything yet. Start the collector on a machine that is to be watched (docs/fleet.md):",
   "fleet showSimulated": "Or look at simulated servers",
   "fleet search": "Search by name, id or reporter", show: "Show", "show all": "all {count}", "show silent": "silent {count}", "show high": "high {count}", "show late": "late {count}", "show online": "online {count}",
-  "fleet shown": "{from}–{to} of {count}, worst first; {total} servers in all.", "fleet nobodyFound": "No server is like this.",
+  "fleet shown": "{from}–{to} of {count}, worst first; {total} servers in all.", "fleet nobodyFound": "No server is like this.", "fleet legend": "The line is the CPU of the last hour, from 0 to 100%; the dots are at {percent}%, where high begins.",
   "fleet pages": "Pages", "fleet page": "Page {page} of {of}", "fleet before": "Previous", "fleet after": "Next",
   "server silent": "silent for {since}", "server late": "late: {since} old", "server high": "high: {what}", "server online": "online",
   "metric cpu": "CPU", "metric memory": "Memory", "metric disk": "Disk", "metric network": "Network",
