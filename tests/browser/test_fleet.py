@@ -146,6 +146,7 @@ def test_a_line_for_each(visit: Visit, owner: psycopg.Connection[Any]) -> None:
     lines = visit.page.locator(".servers .spark")
     expect(lines).to_have_count(10)
     for each in lines.all():
+        expect(each.locator("path").last).to_have_attribute("d", re.compile("L"))
         expect(each).to_have_attribute("aria-label", re.compile(r"^CPU, last hour: \d+% to \d+%$"))
     ends = {
         name: max(

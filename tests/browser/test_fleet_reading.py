@@ -11,7 +11,7 @@ from dev.supabase import sign_user_token
 from lib.redis.errors import Kind
 from tests.browser import servers
 from tests.browser.conftest import Visit
-from tests.browser.servers import hide, names, reads, see
+from tests.browser.servers import hide, names, reads, see, tiles
 from tests.browser.test_states import faults
 from tests.rig.supabase import SupabaseStandIn
 
