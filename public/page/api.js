@@ -16,7 +16,8 @@ export class Refused extends Failed {}
 // What went wrong, in words.
 export function worded(error) {
   if (error instanceof TypeError || error.name === "TimeoutError") return word("offline");
-  return error instanceof Failed ? word("server", { status: error.status }) : error.message;
+  if (!(error instanceof Failed)) return error.message;
+  return error.status === 429 ? word("tooMany") : word("server", { status: error.status });
 }
 
 // Whether a token is a signed-in user's, whose roles are in it. It opens what its roles open, and never the overview.

@@ -5,13 +5,15 @@ import { useEffect, useRef, useState } from "./html.js";
 const LONGEST_S = 300;
 
 // Seconds until the next attempt, after so many failures in a row: the first `retries` soon, then later and later.
-function waitOf(failed, { everyS, retries, retryS }) {
-  if (!failed) return everyS;
-  return failed <= retries ? retryS : Math.min(LONGEST_S, everyS * 2 ** (failed - retries - 1));
+function waitOf({ failed, value }, { everyS, retries, retryS }) {
+  const usualS = typeof everyS === "function" ? everyS(value) : everyS;
+  if (!failed) return usualS;
+  return failed <= retries ? retryS : Math.min(LONGEST_S, usualS * 2 ** (failed - retries - 1));
 }
 
 // Reads with `read` when `key` is another one, every `everyS` seconds, and when the page is shown again or is online
 // again; never while it is hidden, never twice at once, and by itself not within `freshS` seconds of the last value.
+// `everyS` may be a function of the last value, which is null before the first.
 // Yields { value, error, failed, waitS, again }: the last value (null before the first), what the last attempt threw
 // (null if it succeeded), how many failed in a row, the seconds until the next one, and a function that reads at once.
 export function usePolling(read, { key, everyS, refused, freshS = 0, retries = 0, retryS = 5 }) {
@@ -21,13 +23,13 @@ export function usePolling(read, { key, everyS, refused, freshS = 0, retries = 0
   const now = found.key === key ? found : { key, value: null, error: null, failed: 0 };
   const pace = { everyS, retries, retryS };
   useEffect(() => {
-    let timer = 0, asking = false, over = false, failed = 0, readAt = -Infinity;
+    let timer = 0, asking = false, over = false, failed = 0, value = null, readAt = -Infinity;
     const ask = async () => {
       if (asking || document.hidden) return;
       asking = true;
       clearTimeout(timer);
       try {
-        const value = await latest.current.read();
+        value = await latest.current.read();
         failed = 0;
         readAt = Date.now();
         if (!over) setFound({ key, value, error: null, failed });
@@ -37,7 +39,7 @@ export function usePolling(read, { key, everyS, refused, freshS = 0, retries = 0
         else if (!over) setFound((before) => ({ key, value: before.key === key ? before.value : null, error, failed }));
       }
       asking = false;
-      if (!over) timer = setTimeout(ask, 1000 * waitOf(failed, pace));
+      if (!over) timer = setTimeout(ask, 1000 * waitOf({ failed, value }, pace));
     };
     // Where what is known is fresh, the timer still runs.
     const look = () => { if (failed || Date.now() - readAt >= freshS * 1000) ask(); };
@@ -47,5 +49,5 @@ export function usePolling(read, { key, everyS, refused, freshS = 0, retries = 0
     ask();
     return () => { over = true; clearTimeout(timer); document.removeEventListener("visibilitychange", look); removeEventListener("online", look); };
   }, [key, everyS]);
-  return { value: now.value, error: now.error, failed: now.failed, waitS: waitOf(now.failed, pace), again: () => again.current() };
+  return { value: now.value, error: now.error, failed: now.failed, waitS: waitOf(now, pace), again: () => again.current() };
 }

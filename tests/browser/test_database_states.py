@@ -98,6 +98,30 @@ def test_a_database_that_goes_down(visit: Visit, watching: dict[str, str]) -> No
     readable(visit)
 
 
+def test_the_first_attempt_may_fail(visit: Visit) -> None:
+    """Nothing is shown that was not read; it says why, and a later attempt shows all."""
+    visit.served.status = 502
+    visit.page.goto(f"{visit.served.url}/#database/shop")
+    visit.enter()
+    banner = visit.page.get_by_role("alert").filter(has_text="The first attempt failed (the server answered 502)")
+    expect(banner).to_be_visible()
+    expect(visit.page.locator(".card")).to_have_count(0)
+    readable(visit)
+    visit.served.status = 200
+    visit.page.get_by_role("button", name="Refresh").click()
+    expect(visit.region("At a glance")).to_contain_text("of 100")
+    expect(banner).to_be_hidden()
+
+
+def test_a_limit_that_is_used_up(visit: Visit, watching: dict[str, str]) -> None:
+    """Whoever looks too often is told so; the last figures stay."""
+    watching["RATELIMIT_DATA"] = "3/hour"
+    visit.see()
+    visit.page.get_by_role("button", name="Refresh").click()
+    expect(visit.page.get_by_role("alert").filter(has_text="failed (too many requests were sent)")).to_be_visible()
+    expect(visit.region("At a glance")).to_contain_text("of 100")
+
+
 def test_a_role_without_pg_monitor(visit: Visit, counted: Postgres) -> None:
     """It is told what to grant, where it matters; what it does see is shown."""
     with psycopg.connect(counted.uri, application_name="somebody"):
@@ -175,7 +199,7 @@ def test_a_wrong_token(visit: Visit) -> None:
 
 
 def test_it_is_read_again_while_somebody_looks(visit: Visit) -> None:
-    """Every half minute by one call; never while the page is hidden, and at once when it is shown again."""
+    """Every minute by one call; never while the page is hidden, and at once when it is shown again."""
     page = visit.page
     page.clock.install()
     page.goto(f"{visit.served.url}/#database/shop")
@@ -187,13 +211,27 @@ def test_it_is_read_again_while_somebody_looks(visit: Visit) -> None:
     page.clock.run_for(20_000)
     expect(page.locator(".database .bar .age")).to_have_text(re.compile(r"^Figures of \d\d seconds ago$"))
     with page.expect_response("**/api/data*"):
-        page.clock.run_for(11_000)
+        page.clock.run_for(41_000)
     assert len(visit.served.asked) == asked + 1
     page.evaluate(HIDE, arg=True)
     page.clock.run_for(600_000)
     assert len(visit.served.asked) == asked + 1
     with page.expect_response("**/api/data*"):
         page.evaluate(HIDE, arg=False)
+
+
+def test_a_lock_is_followed_twice_as_often(visit: Visit, counted: Postgres) -> None:
+    """While somebody waits."""
+    page = visit.page
+    page.clock.install()
+    page.goto(f"{visit.served.url}/#database/shop")
+    page.reload()
+    with databases.blocked(counted):
+        visit.see()
+        asked = len(visit.served.asked)
+        with page.expect_response("**/api/data*"):
+            page.clock.run_for(31_000)
+        assert len(visit.served.asked) == asked + 1
 
 
 def test_a_refresh_takes_nothing_from_the_reader(visit: Visit, counted: Postgres) -> None:

@@ -14,7 +14,9 @@ import { Statements } from "./statements.js";
 import { Trend } from "./trend.js";
 import { Waits } from "./waits.js";
 
-const EVERY_S = 30; // as long as sessions and locks are fresh
+// Half as often where there is nothing to follow: each reading costs some thirty Redis commands.
+const CALM_S = 60, FOLLOWED_S = 30;
+const everyS = (reading) => (reading?.views?.locks.value?.waiting ? FOLLOWED_S : CALM_S);
 
 // `about`: the connection that the address names; the first one if it names none.
 export function Database({ token, about, refused }) {
@@ -24,7 +26,7 @@ export function Database({ token, about, refused }) {
     anew.current = false;
     return readAll(token, about, now);
   };
-  const { value, error, waitS, again } = usePolling(read, { key: about, everyS: EVERY_S, refused });
+  const { value, error, waitS, again } = usePolling(read, { key: about, everyS, retries: 1, retryS: FOLLOWED_S, refused });
   const refresh = () => { anew.current = true; again(); };
   const connection = value?.connections.find((each) => each.id === value.id), said = value?.views && inWords(connection, value.views);
   useLayoutEffect(() => {

@@ -18,7 +18,7 @@ export default {
   last: "Redis cannot be read: these are its figures of {when}, and what this instance has counted since.",
   instance: "Redis cannot be read: what other instances have counted is unknown. These are the figures of one instance alone.",
   unknownNow: "Unknown while Redis cannot be read.",
-  offline: "no connection", server: "the server answered {status}",
+  offline: "no connection", server: "the server answered {status}", tooMany: "too many requests were sent",
   foot: "Instances add what they counted every {commands} commands, or with the first request after {minutes} minutes. A reading is shown for {seconds} s.",
   zone: "Times are those of {zone}.",
   // The verdict

@@ -15,7 +15,7 @@ export default {
   last: "Redis를 읽을 수 없어 {when}의 수치에 이 인스턴스의 이후 집계를 더해 표시합니다.",
   instance: "Redis를 읽을 수 없어 다른 인스턴스의 집계를 알 수 없습니다. 이 인스턴스의 수치만 표시합니다.",
   unknownNow: "Redis를 읽을 수 없어 알 수 없습니다.",
-  offline: "연결 안 됨", server: "서버 응답 {status}",
+  offline: "연결 안 됨", server: "서버 응답 {status}", tooMany: "요청이 너무 많음",
   foot: "인스턴스는 명령 {commands}개를 보낼 때마다, 또는 {minutes}분이 지난 뒤 첫 요청과 함께 집계를 기록합니다. 한 번 읽은 수치는 {seconds}초 동안 표시됩니다.",
   zone: "시각은 {zone} 기준입니다.",
   verdict: "현재 상황",
