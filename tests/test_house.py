@@ -197,7 +197,7 @@ def test_the_test_of_purity_notices(source: str) -> None:
 LAYERS = (
     "base",
     # Redis' language, without a connection.
-    "redis.op redis.keys redis.errors redis.thrift redis.offset redis.contact redis.store_time lookup",
+    "redis.op redis.keys redis.errors redis.thrift redis.offset redis.store_time lookup",
     "breaker.circuit breaker.calls breaker.checks breaker.stored breaker.vitals breaker.gate",
     "redis.rest redis.tcp redis.store",
     "afterwards",

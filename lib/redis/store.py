@@ -8,8 +8,7 @@ from ..base.clock import Clock
 from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
 from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
-from .contact import Contact
-from .errors import RedisDown
+from .errors import Kind, RedisDown
 from .offset import Offset
 from .op import Op
 
@@ -30,6 +29,37 @@ class Redis(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections."""
+
+
+@dataclass(slots=True, eq=False)
+class Contact:
+    """How Redis answered this instance last, as its calls showed. Nothing is asked for its sake."""
+
+    up: bool | None = None
+    """None: nothing was asked yet."""
+    since_ms: int = 0
+    """When that began, as this instance saw it."""
+    trip_ms: float | None = None
+    """What the last round trip took."""
+    error: Kind | None = None
+    """How it failed last, however long ago."""
+    error_ms: int = 0
+
+    def answered(self, trip_ms: float, now_ms: int) -> None:
+        """It gave a usable reply."""
+        self.trip_ms = trip_ms
+        self._is(up=True, now_ms=now_ms)
+
+    def failed(self, kind: Kind, now_ms: int, *, down: bool) -> None:
+        """It gave none; ``down``: that says that it is away."""
+        self.error, self.error_ms = kind, now_ms
+        if down:
+            self.trip_ms = None
+            self._is(up=False, now_ms=now_ms)
+
+    def _is(self, *, up: bool, now_ms: int) -> None:
+        if self.up != up:
+            self.up, self.since_ms = up, now_ms
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +94,7 @@ class RedisStore:
 
     async def call[T](self, call: Callable[[], Awaitable[T]], phase: StorePhase, *, hurried: bool = False) -> T:
         """Anything that talks to Redis and raises RedisDown. ``hurried``: it has less time than Redis may take."""
-        started = self.clock.monotonic()
+        started, answered = self.clock.monotonic(), False
         try:
             async with self.gate.call() as passage:
                 try:
@@ -80,12 +110,14 @@ class RedisStore:
                         self.failures += 1
                     self.emit(StoreFailed("redis", phase, str(e)))
                     raise
-                self.contact.answered((self.clock.monotonic() - started) * 1000, self.clock.now_ms())
+                answered = True
                 return found
         except Resting as e:
             raise RedisDown("resting", str(e)) from None
         finally:
             ms = (self.clock.monotonic() - started) * 1000
+            if answered:
+                self.contact.answered(ms, self.clock.now_ms())
             if ms > self.slow_ms:
                 self.emit(RedisSlow(ms))
             report_switch("redis", self.gate, self.emit)

@@ -146,7 +146,7 @@ export default {
   "fleet notMeasured": "측정 안 됨", "fleet mbit": "초당 {value}Mbit", "fleet history": "기록", "fleet nothingRecorded": "이 기간에는 기록이 없습니다. Supabase가 설정되어 있으면 5분마다 기록합니다.",
   "fleet noSimulatedHistory": "시뮬레이션 서버는 기록하지 않으므로 더 이전의 기록이 없습니다.", "fleet chartHint": "그래프를 가리키거나 화살표 키를 누르면 값이 표시됩니다.", "fleet most": "최대 {value}",
   "range 90d": "90일", "fleet per 1h": "5분 간격.", "fleet per 24h": "5분 간격.", "fleet per 7d": "1시간 평균.", "fleet per 90d": "6시간 평균.",
-  "fleet ask": "서버에 대해 질문하기", "fleet askHint real": "현재 분의 모든 서버 측정값을 질문과 함께 보냅니다.", "fleet askHint simulated": "현재 분의 시뮬레이션 서버 측정값을 질문과 함께 보냅니다.",
+  "fleet ask": "서버에 대해 질문하기", "fleet askHint real": "최근 1분 안에 읽은 모든 서버의 측정값이 질문과 함께 전달됩니다.", "fleet askHint simulated": "최근 1분 안에 계산한 시뮬레이션 서버의 측정값이 질문과 함께 전달됩니다.",
   "fleet askExample": "문제가 있는 서버는 무엇인가요?", "fleet answeredBy": "{provider}에서 답변했습니다.",
   "redis connection": "Redis", "redis trip": "마지막 왕복 시간", "redis error": "마지막 오류",
   "redis up": "{when}부터 연결됨", "redis down": "{when}부터 응답 없음 ({reason})", "redis unknown": "알 수 없음", "redis disabled": "사용 안 함",

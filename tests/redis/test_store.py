@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib.redis.contact import Contact
 from lib.redis.errors import Kind
+from lib.redis.store import Contact
 
 
 def test_nothing_was_asked() -> None:
