@@ -1,16 +1,21 @@
 """When the servers' view reads, what it does when that fails, and what it says of Redis."""
 
+import json
 import re
-from typing import get_args
+from typing import Any, get_args
 
+import httpx
+import psycopg
 import pytest
 from playwright.sync_api import Route, expect
 
 from dev.faults import Fault
 from dev.supabase import sign_user_token
+from lib.fleet.signature import header_of
 from lib.redis.errors import Kind
 from tests.browser import servers
 from tests.browser.conftest import Visit
+from tests.browser.seeds import now_ms
 from tests.browser.servers import hide, names, reads, see, tiles
 from tests.browser.test_states import faults
 from tests.rig.supabase import SupabaseStandIn
@@ -44,6 +49,22 @@ def test_it_asks_by_the_minute_and_only_while_it_is_seen(visit: Visit) -> None:
     asked = reads(visit)
     page.clock.run_for(600_000)
     assert reads(visit) == asked, "another view is shown"
+
+
+def test_what_is_reported_is_shown(visit: Visit, owner: psycopg.Connection[Any]) -> None:
+    """From the report of a reporter to the tile, its line and its history, by the routes themselves."""
+    body = json.dumps({"sequence": 1, "servers": [{"id": "web-1", "cpu": 93.4, "memory": 40, "disk": 61}]}).encode()
+    signed = header_of("a-secret-of-seoul-for-tests", "seoul", now_ms() // 1000, body)
+    url = f"{visit.served.url}/api/servers/report"
+    reply = httpx.post(url, content=body, headers={"authorization": signed, "content-type": "application/json"})
+    assert reply.json()["stored"]
+    see(visit)
+    expect(tiles(visit)).to_have_text([re.compile("web-1high: CPU.*CPU93%Memory40%Disk61%")])
+    assert owner.execute("select count(*) from public.server_metrics_history").fetchone() == (1,)
+    visit.page.get_by_role("link", name="web-1").click()
+    expect(visit.page.locator(".server-page .readout")).to_have_text(
+        re.compile(r"^\d\d:\d\d: CPU 93% · Memory 40% · Disk 61% · Network –$")
+    )
 
 
 def test_what_comes_at_once_is_one_request(visit: Visit) -> None:
