@@ -99,7 +99,7 @@ def test_statements_by_their_share_of_time(visit: Visit, counted: Postgres) -> N
     """A slow one comes first with its share as a bar and a number, its text masked; more than ten on demand."""
     with psycopg.connect(counted.uri, autocommit=True) as connection:
         connection.execute("select pg_sleep(0.3), 'private' as speed")
-        for n in range(12):
+        for n in range(25):
             connection.execute(f"select 1{', 1' * n}")
     visit.see()
     panel = visit.region("Statements by time")
@@ -152,7 +152,7 @@ def test_the_past(visit: Visit) -> None:
     expect(slider).to_have_attribute("aria-valuetext", re.compile(r"\(the statistics were reset\)$"))
     visit.shoot("database-past")
     choose(visit, "1 h")
-    expect(slider).to_have_attribute("aria-valuemax", re.compile(r"^(9|10)$"))
+    expect(slider).to_have_attribute("aria-valuemax", "10")
     choose(visit, "7 d")
     expect(slider).to_have_attribute("aria-valuemax", re.compile(r"^4\d$"))
 

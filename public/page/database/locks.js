@@ -28,8 +28,8 @@ function Node({ node, above, from }) {
 export const named = ({ application, user }) => [application, user && `(${user})`].filter(Boolean).join(" ");
 
 function waitText({ waitingS, mode, kind, relation }, above) {
-  const what = relation ?? kind ?? "–";
-  return word("db waitsSince", { lasting: since(waitingS), pid: String(above), what, mode: mode ?? "" }).replace(" ()", "");
+  const what = [relation ?? kind ?? "–", mode && `(${mode})`].filter(Boolean).join(" ");
+  return word("db waitsSince", { lasting: since(waitingS), pid: String(above), what });
 }
 
 function holdText(node) {

@@ -22,12 +22,12 @@ export const since = (seconds) => (seconds === null || seconds === undefined ? "
 // `children` gets the view's value, and is called only where there is one; `before` is shown in any case.
 // `blind`: the role is known not to see everything, even if this reply does not say so.
 export function Panel({ name, view: { value, error }, wide, before, blind, children }) {
-  const missing = blind && value && !value.missing.length ? ["pg_monitor"] : value?.missing ?? [];
+  const missing = (value?.missing ?? []).map(missingText), notes = blind && !missing.length ? [word("missing grant")] : missing;
   return html`<section class="card ${wide ? "wide" : ""}" aria-labelledby="db-${name}">
     <div class="head"><h2 id="db-${name}">${word(`db ${name}`)}</h2>${value?.at && html`<${Age} at=${value.at} />`}</div>
     ${before}
     ${error ? html`<p class="trouble">${failureText(error)}</p>` : !value ? html`<p role="status">${word("loading")}</p>` : html`
-      ${missing.map((each) => html`<p class="trouble" key=${each}>${missingText(each)}</p>`)}
+      ${notes.map((each) => html`<p class="trouble" key=${each}>${each}</p>`)}
       ${children(value)}`}
   </section>`;
 }

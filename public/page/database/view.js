@@ -27,6 +27,9 @@ export function Database({ token, about, refused }) {
     return readAll(token, about, now);
   };
   const { value, error, waitS, again } = usePolling(read, { key: about, everyS, retries: 1, retryS: FOLLOWED_S, refused });
+  // While another one is on its way, the links to all of them stay.
+  const links = useRef([]);
+  links.current = value?.connections ?? links.current;
   const refresh = () => { anew.current = true; again(); };
   const connection = value?.connections.find((each) => each.id === value.id), said = value?.views && inWords(connection, value.views);
   useLayoutEffect(() => {
@@ -34,9 +37,9 @@ export function Database({ token, about, refused }) {
   });
   return html`<div class="database">
     <${Bar} name="database" age=${ageOf(value, error)} again=${refresh} />
-    ${value && html`<${Connections} connections=${value.connections} id=${value.id} />`}
+    <${Connections} connections=${links.current} id=${value ? value.id : about} />
     <p class="trouble" role="alert" hidden=${!error}>${error && troubleOf(value, error, waitS)}</p>
-    ${value && (value.views ? html`<${Board} token=${token} connection=${connection ?? { id: value.id }} views=${value.views} said=${said} refused=${refused} />` : html`<${Nothing} id=${value.id} />`)}
+    ${value && (value.views ? html`<${Board} key=${value.id} token=${token} connection=${connection ?? { id: value.id }} views=${value.views} said=${said} refused=${refused} />` : html`<${Nothing} id=${value.id} />`)}
   </div>`;
 }
 
@@ -65,7 +68,7 @@ function Nothing({ id }) {
 
 function Board({ token, connection, views, said, refused }) {
   const from = { token, connection }, blind = isBlind(views);
-  return html`<div class="board" key=${connection.id}>
+  return html`<div class="board">
     <${Glance} said=${said} views=${views} />
     <${Locks} view=${views.locks} blind=${blind} from=${from} />
     <${Waits} view=${views["wait-events"]} blind=${blind} />

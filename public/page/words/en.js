@@ -118,7 +118,7 @@ export default {
   "tile sessionCount": "Sessions", "tile active": "Active", "tile waiting": "Waiting for a lock", "tile openIdle": "Idle in a transaction", "tile longestOpen": "Longest transaction", "tile hits": "Blocks from memory", "tile version": "Server",
   "db ofMost": "{used} of {most}", "db sinceReset": "since the last reset", "db up": "up for {lasting}",
   "db nobodyWaits": "Nobody waits for a lock.", "db waitingNow": ["{count} session waits. The one at the top holds it up.", "{count} sessions wait. Each of those at the top holds up what is below it."],
-  "tag holds": "blocks", "tag waits": "waits", "db waitFor": "Those that wait for {pid}", "db waitsSince": "waits {lasting} for {pid}, on {what} ({mode})", "db openSince": "transaction open for {lasting}", "db holdsUp": ["{count} session waits below it", "{count} sessions wait below it"],
+  "tag holds": "blocks", "tag waits": "waits", "db waitFor": "Those that wait for {pid}", "db waitsSince": "waits {lasting} for {pid}, on {what}", "db openSince": "transaction open for {lasting}", "db holdsUp": ["{count} session waits below it", "{count} sessions wait below it"],
   sessionFilter: "Show", "sessionFilter busy": "not idle ({count})", "sessionFilter waiting": "waiting ({count})", "sessionFilter open": "idle in a transaction ({count})", "sessionFilter all": "all ({count})",
   "column session": "Session", "column state": "State", "column waitsFor": "Waits for", "column statementFor": "Statement for", "column transactionFor": "Transaction for", "column blockedBy": "Blocked by", "column statement": "Statement",
   "session active": "active", "session idle": "idle", "session idle in transaction": "idle in a transaction", "session inactive": "inactive",

@@ -105,7 +105,7 @@ export default {
   "tile sessionCount": "세션", "tile active": "작업 중", "tile waiting": "잠금 대기", "tile openIdle": "트랜잭션을 연 채 유휴", "tile longestOpen": "가장 오래된 트랜잭션", "tile hits": "메모리에서 읽은 블록", "tile version": "서버",
   "db ofMost": "{most}개 중 {used}개", "db sinceReset": "마지막 초기화 이후", "db up": "가동 시간 {lasting}",
   "db nobodyWaits": "잠금을 기다리는 세션이 없습니다.", "db waitingNow": ["세션 {count}개가 기다리고 있습니다. 맨 위 세션이 막고 있습니다.", "세션 {count}개가 기다리고 있습니다. 위에 있는 세션이 아래 세션을 막고 있습니다."],
-  "tag holds": "막는 중", "tag waits": "기다리는 중", "db waitFor": "{pid}번 세션을 기다리는 세션", "db waitsSince": "{pid}번 세션을 {lasting}째 기다리는 중, 대상 {what} ({mode})", "db openSince": "트랜잭션 {lasting}째 열림", "db holdsUp": ["아래에서 세션 {count}개가 대기", "아래에서 세션 {count}개가 대기"],
+  "tag holds": "막는 중", "tag waits": "기다리는 중", "db waitFor": "{pid}번 세션을 기다리는 세션", "db waitsSince": "{pid}번 세션을 {lasting}째 기다리는 중, 대상 {what}", "db openSince": "트랜잭션 {lasting}째 열림", "db holdsUp": ["아래에서 세션 {count}개가 대기", "아래에서 세션 {count}개가 대기"],
   sessionFilter: "표시", "sessionFilter busy": "유휴 제외 ({count})", "sessionFilter waiting": "대기 중 ({count})", "sessionFilter open": "트랜잭션을 연 채 유휴 ({count})", "sessionFilter all": "전체 ({count})",
   "column session": "세션", "column state": "상태", "column waitsFor": "기다리는 대상", "column statementFor": "SQL 경과", "column transactionFor": "트랜잭션 경과", "column blockedBy": "막는 세션", "column statement": "SQL",
   "session active": "작업 중", "session idle": "유휴", "session idle in transaction": "트랜잭션을 연 채 유휴", "session inactive": "비활성",
