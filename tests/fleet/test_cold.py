@@ -244,6 +244,7 @@ async def test_only_the_service_role_may(supabase: SupabaseStandIn, owner: psyco
             "select public.breakwater_fleet_record('x', 1, '{}')",
             "select public.breakwater_fleet_sweep(1)",
             "select public.breakwater_fleet_history('x', '1h')",
+            "select public.breakwater_fleet_hour()",
         ):
             with owner.transaction(force_rollback=True):
                 owner.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(role)))
