@@ -40,7 +40,7 @@ from lib.edge.replies import (
     ProblemBody,
 )
 from lib.fleet.otlp import Export
-from lib.fleet.replies import ExportedBody, FleetBody, OneServerBody, ReportedBody
+from lib.fleet.replies import ExportedBody, FleetBody, HourBody, OneServerBody, ReportedBody
 from lib.fleet.report import Report
 from lib.fleet.telegraf import Batch
 from lib.ops.admin import Action
@@ -326,6 +326,15 @@ OPERATIONS = (
             ("/api/servers", "The same", FleetBody),
             ("/api/servers/[id]", "One server", OneServerBody),
         )
+    ),
+    Operation(
+        "/api/dashboard/history",
+        "get",
+        "The CPU of all servers in the last hour; with `simulated=1` of simulated ones",
+        None,
+        {200: ("As far as it was recorded", HourBody)},
+        _DATA,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),
     Operation(
         "/api/servers/[id]/history",

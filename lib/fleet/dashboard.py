@@ -11,6 +11,7 @@ from ..edge import limits
 from ..edge.limits import BY_TABLE
 from ..edge.paths import asked
 from ..edge.problems import Problem
+from ..edge.redis_health import redis_health
 from ..edge.request import Reply, Request
 from .fleet import Origin, read
 from .replies import AboutFleetBody, ScenarioBody, ShownBody
@@ -34,7 +35,7 @@ class ReadFleet:
 
     async def __call__(self, request: Request, parts: "Parts") -> Reply:
         """Answer one request. Raises Problem."""
-        _known_parameters(request, self.path)
+        known_parameters(request, self.path)
         viewed = await require_role(request, parts, ("viewer", "admin"))
         await limits.count(request, parts, BY_TABLE)
         source = await read(parts)
@@ -43,13 +44,13 @@ class ReadFleet:
         state, simulation = parts.fleet.state(now_ms, simulated=simulated)
         shown = _shown(parts, source, simulated=simulated)
         request.notes.decision, request.notes.reason = "report", source
-        body = _one(state, self.path["id"], shown) if "id" in self.path else _all(state, simulation, shown)
+        body = _one(state, self.path["id"], shown) if "id" in self.path else _all(parts, state, simulation, shown)
         return Reply(
             200, body, _headers(request, parts, source, viewed=viewed), for_all=_for_all(request, parts, viewed)
         )
 
 
-def _known_parameters(request: Request, path: Mapping[str, str]) -> None:
+def known_parameters(request: Request, path: Mapping[str, str]) -> None:
     """Raise Problem for any parameter but these two: each other address would be another entry at the edge."""
     for name, value in asked(request.http.query_params, path):
         if name not in (SIMULATED, VIEW):
@@ -70,7 +71,7 @@ def _shown(parts: "Parts", source: Origin, *, simulated: bool) -> ShownBody:
     }
 
 
-def _all(state: State, simulation: Simulation | None, shown: ShownBody) -> bytes:
+def _all(parts: "Parts", state: State, simulation: Simulation | None, shown: ShownBody) -> bytes:
     """The body of all servers (``FleetBody``)."""
     scenario: ScenarioBody | None = None
     if simulation is not None:
@@ -80,6 +81,8 @@ def _all(state: State, simulation: Simulation | None, shown: ShownBody) -> bytes
         "total": len(state.servers),
         "counts": counts_of(state.servers),
         "conflicts": [{"id": each.id, "reporters": list(each.reporters)} for each in state.conflicts],
+        "highPercent": parts.fleet.alert_percent,
+        "redis": redis_health(parts.guard.limits.redis),
         "scenario": scenario,
         **shown,
     }

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NotRequired, TypedDict
 
-from ..edge.replies import Text
+from ..edge.replies import RedisHealth, Text
 
 
 class ReportedBody(TypedDict):
@@ -81,6 +81,8 @@ class AboutFleetBody(ShownBody):
     total: int
     counts: dict[str, int]
     conflicts: list[ConflictBody]
+    highPercent: Annotated[float, Text("From so many percent on a metric is called high: `ALERT_SERVER_PERCENT`.")]
+    redis: Annotated[RedisHealth, Text("As the instance that answered sees it; nothing was sent to find out.")]
     scenario: Annotated[ScenarioBody | None, Text("Its servers are shown with `simulated=1`, and never otherwise.")]
 
 
@@ -88,6 +90,16 @@ class FleetBody(AboutFleetBody):
     """All servers."""
 
     servers: list[ServerBody]
+
+
+class HourBody(TypedDict):
+    """The last hour of all servers, in steps of five minutes."""
+
+    at: Annotated[int, Text("When the first step begins; Unix seconds.")]
+    step: Annotated[int, Text("Seconds.")]
+    cpu: Annotated[
+        dict[str, list[int | None]], Text("By server id: whole percents, a mean a step; null: not recorded.")
+    ]
 
 
 class OneServerBody(ShownBody):

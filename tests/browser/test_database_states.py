@@ -255,7 +255,7 @@ def test_by_keyboard(visit: Visit, counted: Postgres) -> None:
     with databases.blocked(counted):
         visit.see()
         page, reached = visit.page, []
-        page.get_by_role("link", name="Databases").focus()
+        page.get_by_role("link", name="Servers").focus()
         for _ in range(8):
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.textContent.trim().slice(0, 12)"))

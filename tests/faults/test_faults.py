@@ -125,7 +125,13 @@ async def test_health_says_since_when_and_why(rig: Rig) -> None:
         report = (await instance.health()).json()
         assert (report["status"], report["mode"], report["modeSince"]) == ("degraded", "supabase", began // 1000 + 60)
         assert report["modeReason"].startswith("timeout")
-        assert report["redis"] == {"state": "down", "reason": "timeout"}
+        down_s = report["redis"].pop("since")
+        assert report["redis"] == {
+            "state": "down",
+            "reason": "timeout",
+            "lastError": {"kind": "timeout", "at": rig.time.ms // 1000},
+        }
+        assert down_s == began // 1000 + 60
         rig.redis.heal()
         await instance.ask_anew()
         # Past the second for which a report is told again.
