@@ -1,7 +1,6 @@
 """One server in the servers' view: how it is, and its history."""
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -121,7 +120,7 @@ def test_what_a_server_has_no_history_of(visit: Visit) -> None:
 @pytest.mark.parametrize("called", ["web/1", "서버 1", "100%", "#1?x=1&view=2"])
 def test_whatever_a_server_is_called(visit: Visit, owner: psycopg.Connection[Any], called: str) -> None:
     """Its page and its history are its own."""
-    one = replace(servers.measured(1), id=called, name=called)
+    one = servers.measured(1)._replace(id=called, name=called)
     servers.report(visit.served.server, [one, servers.measured(2)])
     servers.record(owner, [one], hours=1)
     see(visit)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
@@ -56,7 +55,7 @@ def test_simulated_servers_are_marked(visit: Visit, request: pytest.FixtureReque
 def test_real_and_simulated_are_never_mixed(visit: Visit) -> None:
     """The one or the other, by a choice that is there while a scenario runs; what was seen of one is not shown of the
     other of the same id."""
-    same = replace(servers.measured(1, cpu=1), id="web-0", name="Real web 0")
+    same = servers.measured(1, cpu=1)._replace(id="web-0", name="Real web 0")
     servers.report(visit.served.server, [same])
     servers.scenario(visit.served.server, "cpu-storm")
     see(visit)
