@@ -57,7 +57,7 @@ STATEMENTS: Mapping[str, Statement] = {
         "(select version from v$instance) as version, "
         "(select to_number(value) from v$parameter where name = 'sessions') as most_sessions, "
         f"(select count(*) from v$session s where {_OTHERS}) as sessions, "
-        f"(select count(*) from v$session s where s.status = 'ACTIVE' and {_OTHERS}) as active from dual"
+        f"(select count(*) from v$session s where s.status = 'ACTIVE' and {_OTHERS}) as active, 0 as hidden from dual"
     ),
     "top": Statement(
         f"select * from ({_NUMBERS}) numbers order by total_ms desc fetch first to_number(:p_limit) rows only",

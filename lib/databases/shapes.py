@@ -12,7 +12,8 @@ type Values = Mapping[str, str]
 GRANT = "This role does not see what others do: grant pg_monitor (or pg_read_all_stats) to it."
 EXTENSION = (
     "Statements are not counted there: list pg_stat_statements in shared_preload_libraries, restart, and run "
-    "'create extension pg_stat_statements'; through Supabase, apply the migrations as well."
+    "'create extension pg_stat_statements' in a schema of this role's search_path; through Supabase, apply the "
+    "migrations as well."
 )
 
 
@@ -83,7 +84,7 @@ def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
 
     free = [pid for pid in blocks if not _pids(by_pid[pid]["blocked_by"] if pid in by_pid else None)]
     roots = [below(pid) for pid in sorted(free)]
-    roots += [below(pid) for pid in sorted(by_pid) if pid not in shown]
+    roots += [below(pid) for pid in sorted(by_pid) if pid not in shown and _pids(by_pid[pid]["blocked_by"])]
     hidden = any(row["query"] == HIDDEN for row in rows)
     waiting = sum(bool(_pids(row["blocked_by"])) for row in rows)
     return {"waiting": waiting, "blockers": roots, "missing": [GRANT] if hidden else []}
@@ -98,8 +99,10 @@ def _lock(row: Row, texts: Texts) -> dict[str, Any]:
 def waits(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
     """What sessions wait for. PostgreSQL tells what is so now, Oracle what was since it started."""
     since_start = any("waits" in row for row in rows)
-    found = [{_camel(name): _rounded(value) for name, value in row.items()} for row in rows]
-    return {"waits": found, "of": "start" if since_start else "now", "missing": []}
+    known = [row for row in rows if row["kind"] is not None]
+    found = [{_camel(name): _rounded(value) for name, value in row.items()} for row in known]
+    missing = [GRANT] if len(known) < len(rows) else []
+    return {"waits": found, "of": "start" if since_start else "now", "missing": missing}
 
 
 def numbers(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any] | None:

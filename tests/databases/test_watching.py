@@ -12,6 +12,7 @@ from lib.data.origins.port import OriginFailed
 from lib.data.resource import Resource
 from lib.databases.readers.postgres import Direct
 from lib.databases.resources import TABLE
+from lib.databases.shapes import EXTENSION
 from tests.databases.conftest import AS_ADMIN, Site, blocked, session, watching
 from tests.rig.door import a_name, bill, client
 from tests.rig.guard import Rig
@@ -31,6 +32,8 @@ VIEWS = (
     "/api/tables?schema=pg_catalog&page=2&sizes=1",
     "/api/columns?schema=pg_catalog&table=pg_class",
     "/api/oracle/schemas",
+    "/api/oracle/tables",
+    "/api/oracle/columns?schema=pg_catalog&table=pg_class",
 )
 
 
@@ -69,6 +72,13 @@ async def test_an_unknown_connection(site: Site, rig: Rig, hostile: str) -> None
     assert set(rig.server.keys("*tms*")) == before
 
 
+async def test_an_unknown_connection_in_a_batch(site: Site, rig: Rig) -> None:
+    """404 as well, and what was asked for beside it is neither read nor kept."""
+    before = set(rig.server.keys("*tms*"))
+    assert (await site.get("/api/data?resources=realtime:shop,locks:nobody", "")).status_code == 404
+    assert set(rig.server.keys("*tms*")) == before
+
+
 async def test_a_connection_has_to_be_named(site: Site) -> None:
     """400 without one."""
     reply = await site.get("/api/monitoring/sessions", "")
@@ -93,6 +103,33 @@ async def test_who_blocks_whom(site: Site, counted: Postgres) -> None:
         assert tree["blocks"][0]["waitingS"] >= 0
         listed = {each["pid"]: each for each in (await site.read("/api/monitoring/sessions"))["sessions"]}
         assert (listed[waiter]["blockedBy"], listed[blocker]["blockedBy"]) == ([blocker], [])
+
+
+async def test_a_session_that_was_ended(site: Site, counted: Postgres, rig: Rig) -> None:
+    """Is gone half a minute later: who reads then has it read anew, and is served at once with what was kept."""
+    path = "/api/monitoring/sessions"
+    with session(counted, "doomed"), session(counted, autocommit=True) as killer:
+        assert "doomed" in {each["application"] for each in (await site.read(path))["sessions"]}
+        killer.execute("select pg_terminate_backend(pid, 9000) from pg_stat_activity where application_name = 'doomed'")
+        assert "doomed" in {each["application"] for each in (await site.read(path))["sessions"]}
+        rig.time.later(34)
+        assert (await site.get(path)).headers["x-cache"] == "STALE"
+        assert "doomed" not in {each["application"] for each in (await site.read(path))["sessions"]}
+
+
+async def test_a_table_that_is_locked(site: Site, counted: Postgres) -> None:
+    """Its size is waited for a moment alone; all that needs no lock is shown, and the circuit stays closed."""
+    with session(counted) as changing:
+        changing.execute("create table locked_here (id int)")
+        changing.commit()
+        changing.execute("alter table locked_here add column b int")
+        for _ in range(4):
+            reply = await site.get("/api/tables?sizes=1")
+            assert (reply.status_code, int(reply.headers["retry-after"]) >= 1) == (503, True)
+        for path in ("/api/tables", "/api/columns?table=locked_here", "/api/monitoring/locks"):
+            assert (await site.get(path)).status_code == 200, path
+        changing.rollback()
+        changing.execute("drop table locked_here")
 
 
 async def test_our_own_sessions_are_hidden(site: Site, counted: Postgres) -> None:
@@ -205,24 +242,20 @@ async def test_literals_are_shown_where_that_is_wanted(rig: Rig, counted: Postgr
             assert ("shown-literal" in (await made.get("/api/monitoring/sessions")).text) == shown
 
 
+async def test_a_server_that_counts_no_statements(rig: Rig, postgres: Postgres) -> None:
+    """Says what to install, whatever is asked of statements; all else works."""
+    made = watching(rig, postgres)
+    for path in ("sql-statistics", "sql/1", "sql/1/text"):
+        assert (await made.read(f"/api/monitoring/{path}"))["missing"] == [EXTENSION], path
+    found = (await made.read("/api/connections", ""))["connections"]
+    assert {each["id"]: each["missing"] for each in found}["shop"] == [EXTENSION]
+
+
 async def test_another_address_has_other_values(rig: Rig, counted: Postgres, postgres: Postgres) -> None:
     """A connection whose address changes serves nothing of the server before."""
     first = await watching(rig, counted).read("/api/dashboard/metrics")
     second = await watching(rig, counted, SHOP_URL=postgres.uri).read("/api/dashboard/metrics")
     assert first["version"] != second["version"] or first["upS"] != second["upS"]
-
-
-async def test_a_role_that_may_see_nothing(rig: Rig, counted: Postgres) -> None:
-    """It is told what to grant, instead of an empty table."""
-    role = a_name().replace("-", "_")
-    with session(counted, autocommit=True) as connection, session(counted) as other:
-        connection.execute(f"create role {role} login")
-        other.execute("select 'private'")
-        made = watching(rig, counted, SHOP_URL=counted.uri.replace("postgres:@", f"{role}@"))
-        for path in ("/api/monitoring/sessions", "/api/monitoring/sql-statistics", "/api/monitoring/realtime"):
-            assert any("pg_monitor" in each for each in (await made.read(path))["missing"]), path
-        (shop,) = [each for each in (await made.read("/api/connections", ""))["connections"] if each["id"] == "shop"]
-        assert (shop["health"], shop["missing"]) == ("limited", [f"grant pg_monitor to {role}"])
 
 
 async def test_tables_come_by_the_page(site: Site) -> None:

@@ -76,10 +76,11 @@ class Database:
             raise OriginFailed("rejected", type(e).__name__, "caller") from e
         except asyncpg.TooManyConnectionsError as e:
             raise OriginFailed("throttled", type(e).__name__) from e
+        except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as e:
+            # A lock that was not to be had in time is also one of what follows.
+            raise OriginFailed("timeout", type(e).__name__) from e
         except _not_there() as e:
             raise OriginFailed("missing", type(e).__name__, "ours") from e
-        except asyncpg.QueryCanceledError as e:
-            raise OriginFailed("timeout", type(e).__name__) from e
         except asyncpg.PostgresError as e:
             raise OriginFailed("server", type(e).__name__) from e
         except (OSError, asyncpg.InterfaceError) as e:

@@ -72,6 +72,12 @@ MISSING_STATES = ("42P01", "42883", "42703", "42501", "55000")
 """A table, a function, a column, a right to one of these, or an extension that is not loaded."""
 
 
+_TOO_LATE = ("57014", "55P03")
+"""It took too long, or a lock was not to be had in time."""
+_STATE = 5
+"""Characters of a SQLSTATE; its first two are its class."""
+
+
 def _look_at_state(content: bytes) -> None:
     """Raise OriginFailed for a code of PostgreSQL's that says what the status does not."""
     try:
@@ -79,10 +85,23 @@ def _look_at_state(content: bytes) -> None:
     except ValueError:
         return
     state = failure.get("code") if isinstance(failure, dict) else None
+    if not isinstance(state, str) or len(state) != _STATE:
+        # PostgREST's own, or none.
+        return
     if state in MISSING_STATES:
         raise OriginFailed("missing", f"SQLSTATE {state}", "ours")
-    if state == "57014":
+    if state in _TOO_LATE:
         raise OriginFailed("timeout", f"SQLSTATE {state}")
+    match state[:2]:
+        case "22" | "23" | "42" | "P0":
+            # What was asked cannot be: the status says it.
+            return
+        case "28":
+            raise OriginFailed("unauthorized", f"SQLSTATE {state}", "ours")
+        case "53":
+            raise OriginFailed("throttled", f"SQLSTATE {state}")
+        case _:
+            raise OriginFailed("server", f"SQLSTATE {state}")
 
 
 async def is_there(
