@@ -12,7 +12,7 @@ from dev.stack import Stack
 from lib.base.env import Secret
 from lib.databases.postgres import STATEMENTS
 from lib.databases.readers.postgres import Direct
-from tests.databases.test_readers import ARGUMENTS
+from tests.databases.conftest import ARGUMENTS
 
 
 def server(place: Path, version: str, *, counts: bool = True, programs: Sequence[str] = ("initdb", "pg_ctl")) -> Path:
