@@ -31,21 +31,51 @@ class Reply:
     ms: float
 
 
-async def _user(port: int, asks: Sequence[Ask], began: float) -> list[Reply]:
-    """One user's requests, one after the other."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    found = []
-    for ask in asks:
-        await asyncio.sleep(began + ask.due_s - time.perf_counter())
-        writer.write(ask.request)
+class _Line:
+    """A user's connection: a server closes one that was idle for some seconds, and the user opens another."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def send(self, request: bytes) -> Got:
+        """One request, and its whole reply. Raises ConnectionError."""
+        for _ in range(2):
+            if self._open is None:
+                self._open = await asyncio.open_connection("127.0.0.1", self._port)
+            if (got := await self._exchange(*self._open, request)) is not None:
+                return got
+            self.close()
+        raise ConnectionError("the server closed the connection")
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Got | None:
+        writer.write(request)
         data = bytearray()
         while (got := parse(data)) is None:
-            chunk = await reader.read(1 << 18)
+            try:
+                chunk = await reader.read(1 << 18)
+            except ConnectionResetError:
+                chunk = b""
             if not chunk:
-                raise ConnectionError("the server closed the connection")
+                return None
             data += chunk
+        return got
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+
+async def _user(port: int, asks: Sequence[Ask], began: float) -> list[Reply]:
+    """One user's requests, one after the other."""
+    line, found = _Line(port), list[Reply]()
+    for ask in asks:
+        await asyncio.sleep(began + ask.due_s - time.perf_counter())
+        got = await line.send(ask.request)
         found.append(Reply(got, (time.perf_counter() - began - ask.due_s) * 1000))
-    writer.close()
+    line.close()
     return found
 
 

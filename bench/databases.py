@@ -235,6 +235,7 @@ def measured(say: Say, lengths: Lengths, *, instances: int = INSTANCES, texts: i
         for side in (ours, direct):
             say(f"databases: {USERS} users for {lengths.load_s:.0f} s, {side.name}")
             load[side.name] = _measured(parts, side, views(RATE, lengths.load_s, USERS), lengths.load_s)
+            say(f"databases: p95 {load[side.name]['p95']:g} ms, {load[side.name]['queries']:,} queries")
         for watchers in WATCHERS:
             say(f"databases: {watchers} watchers for {lengths.watch_s:.0f} s, and again as it is usually written")
             asks = polls(watchers, lengths.watch_s)

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 PATH = "/api/llm/analyze"
 MAX_BODY_BYTES = 256 * 1024
+MOST_CHARS = 20_000
+"""Of a statement as it comes, and of all that is sent to a model."""
 _ROUTE = PATH.removeprefix("/api/")
 _PLAN_S = 3.0
 
-type Sql = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+type Sql = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARS)]
 
 
 class Analyze(BaseModel):
@@ -97,6 +99,9 @@ async def analyze(request: Request, parts: "Parts") -> Reply:
         except ValueError as e:
             raise Problem("invalid_request", f"plan: {e}.") from None
     question = analysis.question(body.kind, body.dialect, body.language, statement, plan)
+    if (size := len(question.messages[-1].content)) > MOST_CHARS:
+        detail = f"sql, plan: in one spelling they are {size} characters; at most {MOST_CHARS} characters are sent."
+        raise Problem("invalid_request", detail)
     # Another model is another answer, though the same is asked.
     models = ",".join(f"{each.name}:{each.model}" for each in parts.settings.providers)
     names = (*epochs.of_tags(_ROUTE, ("tms:llm", f"tms:llm:{body.kind}")),)
