@@ -209,6 +209,7 @@ async def test_an_instruction_that_is_sent(rig: Rig, counted: Postgres) -> None:
         ({"sql": "x" * 20_001}, 422),
         ({"plan": "Seq Scan on t"}, 422),
         ({"plan": {"Plan": {}}}, 422),
+        ({"plan": {"Node Type": "Result", "Filter": "(" * 21_000}}, 422),
         ({"sql": "select 1", "connectionId": "nobody"}, 404),
     ],
 )
@@ -238,6 +239,9 @@ async def test_it_is_limited_and_streamed(rig: Rig, counted: Postgres, backend: 
 FOUND = {
     "select * from t": "select *",
     "select a from t where lower(b) = 'x'": "lower",
+    "select a from t where b + 1 = 5": "computes or casts a column (b + ?)",
+    "select a from t where t.placed::date = '2026-01-01'": "computes or casts a column (t . placed :: date)",
+    "select a from t where c = 1 and b * 2 > 5": "computes or casts",
     "select a from t where b not in (select c from u)": "not exists",
     "select a.b from a, c": "cartesian",
     "select 1 from a cross join b": "cartesian",
@@ -261,6 +265,10 @@ def test_rules_of_statements(sql: str) -> None:
     assert "None of the rules" in sql_rules.analyse(
         {"statement": "select a . b from a join c on a . id = c . id"}, "en"
     )
+    for plain in ("select a from t where b = c + 1", "select a from t where b = '1'::int", "select a + 1 from t"):
+        assert "None of the rules" in sql_rules.analyse({"statement": canonical(plain)}, "en"), plain
+    shown = canonical("select a from t where b like '%x'", shows_literals=True)
+    assert "trigram" in sql_rules.analyse({"statement": shown}, "en")
     assert "cartesian" not in sql_rules.analyse(
         {"statement": canonical("select x.b from x, c where x.id = c.id")}, "en"
     )
