@@ -63,8 +63,8 @@ RULES: Mapping[str, Rule] = {
             rf"\b(?:where|and|or|on)\s+({_NAME}(?:\s*\.\s*{_NAME})?\s*(?:[-+*/]\s*[\w?]+|::\s*\w+))\s*(?:=|<|>|\bbetween\b)"
         ),
         "조건에서 열을 계산하거나 형을 바꿉니다({}). 인덱스를 쓸 수 있도록 열은 그대로 두고 다른 쪽을 바꾸세요.",
-        "A condition computes or casts a column ({}): its index cannot be used. Leave the column as it is, and change the "
-        "other side.",
+        "A condition computes or casts a column ({}): its index cannot be used. Leave the column as it is, and change "
+        "the other side.",
     ),
     "leading-wildcard": Rule(
         _by(r"\b(i?like)\s+'%"),
