@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench import databases_report
+
 _KINDS = ("blocked", "refused", "hit", "miss", "first sight", "fallback")
 _KIND_WORDS = {
     "blocked": "refused a moment ago",
@@ -25,6 +27,7 @@ def markdown(results: dict[str, Any]) -> str:
         ("network", _network),
         ("accuracy", _accuracy),
         ("throughput", _throughput),
+        ("databases", lambda found: databases_report.sections(found, _table)),
     ):
         if name in results:
             lines += ["", *write(results[name])]
