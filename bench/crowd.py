@@ -8,6 +8,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,7 @@ class _Line:
                 self._open = await asyncio.open_connection("127.0.0.1", self._port)
             if (got := await self._exchange(*self._open, request)) is not None:
                 return got
-            self.close()
+            await self.close()
         raise ConnectionError("the server closed the connection")
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Got | None:
@@ -61,11 +62,14 @@ class _Line:
             data += chunk
         return got
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Hang up."""
         if self._open is not None:
-            self._open[1].close()
+            writer = self._open[1]
             self._open = None
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _user(port: int, asks: Sequence[Ask], began: float) -> list[Reply]:
@@ -75,7 +79,7 @@ async def _user(port: int, asks: Sequence[Ask], began: float) -> list[Reply]:
         await asyncio.sleep(began + ask.due_s - time.perf_counter())
         got = await line.send(ask.request)
         found.append(Reply(got, (time.perf_counter() - began - ask.due_s) * 1000))
-    line.close()
+    await line.close()
     return found
 
 

@@ -12,11 +12,11 @@ VIEWS: dict[str, tuple[str, dict[str, str]]] = {
     "/api/columns": ("columns", {"schema": "public", "table": ""}),
 }
 BATCH = {
-    "realtime:shop": "/api/monitoring/realtime",
-    "sessions:shop": "/api/monitoring/sessions",
-    "locks:shop": "/api/monitoring/locks",
-    "wait-events:shop": "/api/monitoring/wait-events",
-    "sql-statistics:shop:100": "/api/monitoring/sql-statistics",
-    "dashboard:shop": "/api/dashboard/metrics",
+    "realtime": "/api/monitoring/realtime",
+    "sessions": "/api/monitoring/sessions",
+    "locks": "/api/monitoring/locks",
+    "wait-events": "/api/monitoring/wait-events",
+    "sql-statistics": "/api/monitoring/sql-statistics",
+    "dashboard": "/api/dashboard/metrics",
 }
 """What a page asks for at once, by its names in ``/api/data``."""
