@@ -40,7 +40,7 @@ select a.pid, a.usename::text as "user", a.datname::text as database, a.applicat
 from pg_stat_activity a
 where {_CLIENTS}
 order by a.state, a.pid
-limit 500
+limit 501
 """
 
 _LOCKS = f"""
@@ -62,7 +62,7 @@ left join lateral (select * from pg_locks where pid = a.pid and not granted limi
 where w.pid is not null or a.pid in (select unnest(blocked_by) from waiting)
   or a.pid = (select min(a.pid) from activity a where a.query = '{HIDDEN}' and {_CLIENTS})
 order by a.pid
-limit 500
+limit 501
 """
 
 _WAITS = f"""
@@ -134,7 +134,7 @@ select n.nspname::text as name, pg_get_userbyid(n.nspowner)::text as owner,
 from pg_namespace n
 where n.nspname !~ '^pg_(toast|temp)'
 order by n.nspname
-limit 1000
+limit 1001
 """
 
 _TABLES = """

@@ -58,10 +58,18 @@ def _session(row: Row, texts: Texts) -> dict[str, Any]:
     }
 
 
+MOST, MOST_SCHEMAS = 500, 1_000
+"""So many rows are shown; statements return one more, by which it is seen that there are more."""
+
+
 def sessions(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
-    """Everybody's session but our own, at most 500."""
+    """Everybody's session but our own."""
     hidden = any(row["query"] == HIDDEN for row in rows)
-    return {"sessions": [_session(row, texts) for row in rows], "missing": [GRANT] if hidden else []}
+    return {
+        "sessions": [_session(row, texts) for row in rows[:MOST]],
+        "more": len(rows) > MOST,
+        "missing": [GRANT] if hidden else [],
+    }
 
 
 def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
@@ -69,6 +77,7 @@ def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
 
     Sessions that wait for each other, until the server ends one of them, have no such root: the first of them is taken.
     """
+    more, rows = len(rows) > MOST, rows[:MOST]
     by_pid = {row["pid"]: row for row in rows}
     blocks: dict[int, list[int]] = {}
     for row in rows:
@@ -87,7 +96,7 @@ def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
     roots += [below(pid) for pid in sorted(by_pid) if pid not in shown and _pids(by_pid[pid]["blocked_by"])]
     hidden = any(row["query"] == HIDDEN for row in rows)
     waiting = sum(bool(_pids(row["blocked_by"])) for row in rows)
-    return {"waiting": waiting, "blockers": roots, "missing": [GRANT] if hidden else []}
+    return {"waiting": waiting, "blockers": roots, "more": more, "missing": [GRANT] if hidden else []}
 
 
 def _lock(row: Row, texts: Texts) -> dict[str, Any]:
@@ -147,7 +156,7 @@ def _statement(row: Row) -> dict[str, Any]:
 
 def schemas(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
     """All schemas but PostgreSQL's temporary ones."""
-    return {"schemas": [dict(row) for row in rows], "missing": []}
+    return {"schemas": [dict(row) for row in rows[:MOST_SCHEMAS]], "more": len(rows) > MOST_SCHEMAS, "missing": []}
 
 
 PAGE = 50

@@ -24,7 +24,7 @@ from pg_stat_activity a
 where coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
   and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater'
 order by a.state, a.pid
-limit 500
+limit 501
 ) each_row
 $watch$;
 revoke all on function public.breakwater_watch_sessions() from public, anon, authenticated;
@@ -56,7 +56,7 @@ where w.pid is not null or a.pid in (select unnest(blocked_by) from waiting)
   or a.pid = (select min(a.pid) from activity a where a.query = '<insufficient privilege>' and coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
   and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater')
 order by a.pid
-limit 500
+limit 501
 ) each_row
 $watch$;
 revoke all on function public.breakwater_watch_locks() from public, anon, authenticated;
@@ -202,7 +202,7 @@ select n.nspname::text as name, pg_get_userbyid(n.nspowner)::text as owner,
 from pg_namespace n
 where n.nspname !~ '^pg_(toast|temp)'
 order by n.nspname
-limit 1000
+limit 1001
 ) each_row
 $watch$;
 revoke all on function public.breakwater_watch_schemas() from public, anon, authenticated;

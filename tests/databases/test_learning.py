@@ -124,7 +124,8 @@ async def test_a_trend_is_kept(rig: Rig, counted: Postgres) -> None:
     found = (await other.read("/api/monitoring/trend?period=1h"))["points"]
     assert [each["reset"] for each in found] == [False, False]
     assert all(each["commitsPerS"] > 0 for each in found)
-    assert rig.server.pttl("tms-samples:shop") > 6 * 86_400_000
+    (key,) = rig.server.keys("tms-samples:shop:*")
+    assert rig.server.pttl(key) > 6 * 86_400_000
 
 
 async def test_a_trend_survives_a_reset(rig: Rig, counted: Postgres) -> None:
@@ -141,6 +142,18 @@ async def test_a_trend_survives_a_reset(rig: Rig, counted: Postgres) -> None:
     found = (await made.read("/api/monitoring/trend?period=1h"))["points"]
     assert [each["reset"] for each in found] == [False, True]
     assert all(value >= 0 for each in found for name, value in each.items() if name.endswith("PerS"))
+
+
+async def test_a_trend_is_one_servers(rig: Rig, counted: Postgres, postgres: Postgres) -> None:
+    """Where a connection points to another one, samples begin anew; with another password, or literals, they go on."""
+    as_other = counted.uri.replace("postgres:@", "postgres:another-password@")
+    shown = {"SHOP_URL": as_other, "DB_SHOW_LITERALS": "true"}
+    found = []
+    for made in (watching(rig, counted), watching(rig, counted, **shown), watching(rig, postgres)):
+        await made.read("/api/dashboard/metrics")
+        found.append(len((await made.read("/api/monitoring/trend?period=1h"))["points"]))
+        rig.time.later(SLOT_MS / 1000)
+    assert found == [0, 1, 0]
 
 
 async def test_a_trend_without_redis(rig: Rig, counted: Postgres) -> None:
