@@ -106,13 +106,13 @@ def figures(replies: Sequence[Reply]) -> dict[str, Any]:
         "replies": len(replies),
         "failed": len(replies) - good,
         "p50": round(statistics.median(took), 2),
-        "p95": round(_rank(took, 0.95), 2),
-        "p99": round(_rank(took, 0.99), 2),
+        "p95": round(rank(took, 0.95), 2),
+        "p99": round(rank(took, 0.99), 2),
         "longest": round(took[-1], 1),
         "by_x_cache": dict(states),
     }
 
 
-def _rank(took: Sequence[float], share: float) -> float:
-    """The least of a sorted list that so large a share does not exceed."""
-    return took[max(0, math.ceil(len(took) * share) - 1)]
+def rank(took: Sequence[float], share: float) -> float:
+    """The least of them that so large a share does not exceed."""
+    return sorted(took)[max(0, math.ceil(len(took) * share) - 1)]

@@ -48,7 +48,7 @@ def sections(found: Mapping[str, Any], table: Table) -> list[str]:
         *table(["watchers", *names], watching),
         "",
         f"The 100 statements that take most time, of a server with {texts['megabytes']:g} MB of texts, read from it each "
-        f"time: p50 {texts['p50']:g} ms, longest {texts['longest']:g} ms of {texts['reads']}. A query for their texts as "
+        f"time: p50 {texts['p50']:g} ms, p95 {texts['p95']:g} ms, longest {texts['longest']:g} ms of {texts['reads']}. A query for their texts as "
         f"well takes {texts['with_texts_p50']:g} ms.",
         "",
         *table(["target", "", "found", "met"], targets),
