@@ -121,7 +121,8 @@ async def _health(watched: Watched) -> dict[str, Any]:
             row = (await watched.rows("health", {}, _HEALTH_S))[0]
     except (OriginFailed, TimeoutError, LookupError) as e:
         reason = e.kind if isinstance(e, OriginFailed) else "timeout"
-        return {**shown, "health": "down", "reason": reason, "missing": []}
+        missing = [shapes.MIGRATIONS] if (reason, connection.kind) == ("missing", "supabase") else []
+        return {**shown, "health": "down", "reason": reason, "missing": missing}
     missing = [] if row["sees_all"] else [f"grant pg_monitor to {row['role']}"]
     missing += [] if row["has_statements"] else [shapes.EXTENSION]
     return {**shown, "health": "limited" if missing else "up", "version": row["version"], "missing": missing}

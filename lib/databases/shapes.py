@@ -15,6 +15,7 @@ EXTENSION = (
     "'create extension pg_stat_statements' in a schema of this role's search_path; through Supabase, apply the "
     "migrations as well."
 )
+MIGRATIONS = "Its functions are not there: apply supabase/migrations."
 
 
 @dataclass(frozen=True, slots=True)

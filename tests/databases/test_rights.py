@@ -10,8 +10,10 @@ import pytest
 
 from dev.postgres import Postgres
 from dev.supabase import sign_user_token
+from lib.data.origins.port import OriginFailed
+from lib.databases.postgres import STATEMENTS
 from lib.databases.resources import TABLE
-from lib.databases.shapes import GRANT
+from lib.databases.shapes import GRANT, MIGRATIONS
 from tests.databases.conftest import Site, blocked, session, watching
 from tests.rig.door import a_name
 from tests.rig.guard import Rig
@@ -81,6 +83,22 @@ async def test_with_the_right_nothing_is_missing(unprivileged: tuple[Site, str],
     async with blocked(counted, "blocked_for_roles") as (blocker, _):
         found = await made.read("/api/monitoring/locks")
     assert (found["missing"], [each["pid"] for each in found["blockers"]]) == ([], [blocker])
+
+
+async def test_without_the_migrations(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection by Supabase's functions says that they are not there."""
+    monkeypatch.setitem(STATEMENTS, "no_such_function", STATEMENTS["health"])
+    watched = site.instance.parts.databases.get().get("prod")
+    with pytest.raises(OriginFailed) as failed:
+        await watched.rows("no_such_function", {}, 9)
+    assert failed.value.kind == "missing"
+
+    async def missing(*_: object) -> None:
+        raise failed.value
+
+    monkeypatch.setattr(type(watched.reader), "rows", missing)
+    (prod,) = [each for each in (await site.read("/api/connections", ""))["connections"] if each["id"] == "prod"]
+    assert (prod["health"], prod["reason"], prod["missing"]) == ("down", "missing", [MIGRATIONS])
 
 
 def test_oracles_driver_is_loaded_for_oracle_alone() -> None:
