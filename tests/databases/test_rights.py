@@ -15,7 +15,7 @@ from lib.databases.postgres import STATEMENTS
 from lib.databases.resources import TABLE
 from lib.databases.shapes import GRANT, MIGRATIONS
 from tests.databases.conftest import Site, blocked, session, watching
-from tests.rig.door import a_name
+from tests.rig.door import a_name, client
 from tests.rig.guard import Rig
 from tests.rig.supabase import SupabaseStandIn
 
@@ -44,6 +44,17 @@ async def test_a_viewer_by_token(site: Site, supabase: SupabaseStandIn) -> None:
         for name, token in tokens.items()
     }
     assert found == {"viewer": 200, "self-made": 401, "nobody": 401}
+
+
+async def test_who_may_invalidate(site: Site, supabase: SupabaseStandIn) -> None:
+    """Admins alone, by their token or their role."""
+    found = {}
+    for role in ("viewer", "admin"):
+        token = sign_user_token(role, supabase.jwt_secret, claims={"app_metadata": {"role": role}})
+        async with client(site.instance.app) as http:
+            headers, wanted = {"authorization": f"Bearer {token}"}, {"connectionId": "shop", "all": True}
+            found[role] = (await http.post("/api/cache/invalidate", json=wanted, headers=headers)).status_code
+    assert found == {"viewer": 401, "admin": 200}
 
 
 @pytest.fixture
