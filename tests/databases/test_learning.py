@@ -162,6 +162,14 @@ async def test_a_trend_without_redis(rig: Rig, counted: Postgres) -> None:
     assert (found["points"], len(found["missing"])) == ([], 1)
 
 
+async def test_the_past_of_a_database_that_is_down(rig: Rig, counted: Postgres) -> None:
+    """It is read from Redis: the database's circuit, which has opened, says nothing of that."""
+    made = watching(rig, counted, SHOP_URL="postgresql://me@127.0.0.1:9/x")
+    for path in ("realtime", "locks", "sessions", "wait-events"):
+        assert (await made.get(f"/api/monitoring/{path}")).status_code == 503
+    assert (await made.get("/api/monitoring/trend")).status_code == 200
+
+
 def counted_at(minutes: int, commits: int) -> Sample:
     """A sample with only one counter that moves."""
     return Sample(minutes * 60_000, 3, (commits, 0, 90, 10, 0, 0, 0, None))
