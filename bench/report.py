@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench import databases_report
 from bench.fleet_figures import sections
 
 _KINDS = ("blocked", "refused", "hit", "miss", "first sight", "fallback")
@@ -28,6 +29,7 @@ def markdown(results: dict[str, Any]) -> str:
         ("accuracy", _accuracy),
         ("throughput", _throughput),
         ("fleet", lambda fleet: sections(fleet, _table)),
+        ("databases", lambda found: databases_report.sections(found, _table)),
     ):
         if name in results:
             lines += ["", *write(results[name])]

@@ -83,9 +83,9 @@ SIMULATION = "simulation"
 """The field of that hash that says which simulation runs."""
 
 
-def samples(connection: str) -> str:
+def samples(connection: str, server: str) -> str:
     """What a watched database counted at certain times, by the slot of each."""
-    return f"tms-samples:{quote(connection, safe='')}"
+    return f"tms-samples:{quote(connection, safe='')}:{server}"
 
 
 def catalogue(connection: str, variant: str) -> str:

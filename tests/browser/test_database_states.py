@@ -33,7 +33,7 @@ def readable(visit: Visit) -> None:
 @pytest.mark.parametrize("visit", GUISES.values(), indirect=True, ids=list(GUISES))
 def test_everybody_can_read_it(visit: Visit, counted: Postgres, request: pytest.FixtureRequest) -> None:
     """With a lock, a past, and an opened statement beside its analysis, in each guise."""
-    databases.past(visit.served.server, "shop")
+    databases.past(visit.served.server, counted)
     databases.heavy(counted, "select * from pg_class where lower(relname) = 'x'")
     with databases.blocked(counted):
         visit.see()
