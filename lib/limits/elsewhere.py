@@ -92,7 +92,8 @@ class Elsewhere:
             raise
         total = covering(windows, spread(windows, places, counted.total), now_ms)
         spent = covering(windows, spread(windows, places, counted.spent), now_ms)
-        remembered.spent, remembered.carried, remembered.layout = spent, less(total, spent), subject.layout
+        remembered.spent, remembered.carried = spent, less(total, spent)
+        self.memory.counted_elsewhere(subject.id, subject.layout)
         return Decided(quota, total, spent, counted.fence)
 
     def _admit_here(self, charge: Charge) -> Quota:
@@ -115,7 +116,8 @@ class Elsewhere:
         if any(usage):
             remembered = self.memory.of(charge.subject.id)
             before = recall(remembered.alone, charge.subject.layout.windows, charge.now_ms)
-            remembered.alone, remembered.layout = plus(usage, before), charge.subject.layout
+            remembered.alone = plus(usage, before)
+            self.memory.counted_elsewhere(charge.subject.id, charge.subject.layout)
 
 
 def _at(places: Sequence[int], usage: Usage) -> Usage:

@@ -51,6 +51,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._subjects: Bounded[str, Remembered] = Bounded(_SUBJECTS)
+        self._elsewhere: Bounded[str, None] = Bounded(_SUBJECTS)
+        """Those that calls were counted of elsewhere, so that nobody has to look for them among all."""
 
     def of(self, subject_id: str) -> Remembered:
         """What is remembered of a subject, to be read and changed."""
@@ -62,9 +64,18 @@ class Memory:
         """What is remembered of a subject, if anything is."""
         return self._subjects.get(subject_id)
 
+    def counted_elsewhere(self, subject_id: str, layout: Layout) -> None:
+        """Note that calls of a subject were counted elsewhere, and where Redis keeps its buckets."""
+        self.of(subject_id).layout = layout
+        self._elsewhere.put(subject_id, None)
+
     def elsewhere(self) -> list[tuple[str, Remembered]]:
         """The subjects that calls were counted of elsewhere since this instance last came back to Redis."""
-        return [(name, found) for name, found in self._subjects.items() if found.layout is not None]
+        noted = [(name, self._subjects.get(name)) for name, _ in self._elsewhere.take()]
+        there = [(name, found) for name, found in noted if found is not None and found.layout is not None]
+        for name, _ in there:
+            self._elsewhere.put(name, None)
+        return there
 
     def forget(self, subject_id: str) -> None:
         """Forget a subject."""

@@ -48,10 +48,10 @@ class _Gift:
         gift = settlement.restore(self.name, self.layout, now_ms, spent=self.spent, carried=nothing, alone=self.alone)
         return settlement.tolerant(gift.commands)
 
-    def keep(self, now_ms: int) -> None:
+    def keep(self, memory: Memory, now_ms: int) -> None:
         """It was not given: remember it, beside what was admitted since."""
         self.found.alone = plus(self.alone, recall(self.found.alone, self.layout.windows, now_ms))
-        self.found.layout = self.layout
+        memory.counted_elsewhere(self.name, self.layout)
 
 
 @dataclass(slots=True)
@@ -183,7 +183,7 @@ class Settling:
                 await self.redis.run(op, "settle", self.clock.left_s(until))
             except RedisDown:
                 for each in gifts[at:]:
-                    each.keep(now_ms)
+                    each.keep(self.memory, now_ms)
                 raise
             for each in some:
                 each.found.noted = highest(recall(each.found.noted, each.layout.windows, now_ms), each.spent)
