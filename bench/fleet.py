@@ -28,7 +28,6 @@ import redis.asyncio
 from starlette.types import ASGIApp, Message
 
 from api.fleet import app as routes
-from bench.data import Built
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
 from lib.app.settings import Settings
@@ -42,6 +41,23 @@ EACH = 1_000
 SECRET = "a-secret-of-the-benchmark"  # noqa: S105 - nothing is behind it
 TOKEN = "an-admin-token-of-the-benchmark"  # noqa: S105 - likewise
 MONTH_S, TABS = 30 * 86_400, 50
+
+
+class Built:
+    """An instance whose parts are made."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    async def __call__(self) -> Parts:
+        """The parts."""
+        return self.parts
+
+    async def goodbye(self) -> None:
+        """Nothing."""
+
+    async def aclose(self) -> None:
+        """Nothing."""
 
 
 def servers(count: int, seed: int = 1) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.data import hits, load, paths
 from bench.data.readers import prepare
+from bench.data.targets import targets
 from bench.rig import rig
 from bench.subjects import Say
 
@@ -23,8 +24,9 @@ def measure(say: Say, *, quick: bool) -> dict[str, Any]:
     """Commands by path, processor time of hits in paired rounds, and 50 users at once."""
     with rig(postgres=True) as parts:
         prepare(parts)
-        return {
+        found = {
             "paths": paths.measure(parts, say),
             "hits": hits.measure(parts, say, quick=quick),
             "load": load.measure(parts, say, quick=quick),
         }
+    return {**found, "targets": targets(found)}

@@ -18,7 +18,7 @@ from bench.processes import Child, StartError
 from bench.rig import Rig
 from bench.subjects import Kind, Say, expect
 
-PEER = "cashews"
+PEER, LIMITED_PEER = "cashews", "cashews, with its limit"
 _PATH = path_of(7, "hits")
 """Of the query that is kept longest."""
 
@@ -46,7 +46,7 @@ def measure(rig: Rig, say: Say, *, quick: bool) -> dict[str, Any]:
     rounds, count = (3, 36) if quick else (15, 100)
     starts: dict[str, Start] = {
         PEER: cashews,
-        "cashews, with its limit": partial(cashews, limit=EACH_MINUTE),
+        LIMITED_PEER: partial(cashews, limit=EACH_MINUTE),
         "GET, query, SETEX": scheme,
         "breakwater, in Redis": partial(breakwater, limit=None, strict=True),
         "breakwater, in Redis, with a limit": partial(breakwater, strict=True),
@@ -79,14 +79,16 @@ def _warm(subject: Hitting) -> None:
 
 
 def _figures(found: Rounds) -> list[dict[str, Any]]:
-    figures, peer = [], found.get((PEER, "hit"))
+    peers = {"peer": found.get((PEER, "hit")), "limited": found.get((LIMITED_PEER, "hit"))}
+    figures = []
     for (name, _), rounds in found.items():
         about: dict[str, Any] = {"name": name}
         for what in ("cpu", "p50", "p95"):
             about[what] = round(statistics.median(each[what] for each in rounds), 3)
-            if peer is not None:
-                ratios = [mine[what] / theirs[what] for mine, theirs in zip(rounds, peer, strict=True)]
-                about[f"{what}_to_peer"] = round(statistics.median(ratios), 3)
-                about[f"{what}_to_peer_spread"] = [round(each, 3) for each in (min(ratios), max(ratios))]
+            for whom, theirs in peers.items():
+                if theirs is not None:
+                    ratios = [mine[what] / other[what] for mine, other in zip(rounds, theirs, strict=True)]
+                    about[f"{what}_to_{whom}"] = round(statistics.median(ratios), 3)
+                    about[f"{what}_to_{whom}_spread"] = [round(each, 3) for each in (min(ratios), max(ratios))]
         figures.append(about)
     return figures

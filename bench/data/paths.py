@@ -65,11 +65,11 @@ def measure(rig: Rig, say: Say) -> dict[str, Costs]:
         say(f"data, counting for breakwater over {transport}")
         found[f"breakwater, {transport.upper()}"] = of_breakwater(rig, transport)
     with scheme(rig, 2) as readers:
-        found[readers.name] = _cached(_Counter(rig, readers), ", no limit")
+        found[readers.name] = of_others(rig, readers, ", no limit")
     try:
         with cashews(rig, 2) as free, cashews(rig, 2, limit=EACH_MINUTE) as limited:
             say("data, counting for cashews")
-            found["cashews"] = _cached(_Counter(rig, free), ", no limit") | _cached(_Counter(rig, limited), "")
+            found["cashews"] = of_others(rig, free, ", no limit") | of_others(rig, limited, "")
     except StartError as error:
         say(f"cashews is left out: {error}")
     return found
@@ -97,8 +97,9 @@ def of_breakwater(rig: Rig, transport: Transport) -> Costs:
         }
 
 
-def _cached(count: _Counter, suffix: str) -> Costs:
+def of_others(rig: Rig, readers: Readers, suffix: str) -> Costs:
     """What everyone has: a value that is in Redis, and one that is not."""
+    count = _Counter(rig, readers)
     count.warm()
     items = count.filled()
     return {
@@ -120,9 +121,9 @@ def _held(count: _Counter, suffix: str) -> Costs:
 def _refusals(count: _Counter) -> Costs:
     """A caller's first call beyond its limit on an instance that has not seen the others, and one a moment later."""
     requests = [read(path_of(_WHICH, "x"), user) for user in range(1, EACH + 1)]
-    _send(count.readers.children[0], requests * (TIGHT - 1))
     # The instance has seen each caller once: who is new costs more.
     _send(count.reader, requests)
+    _send(count.readers.children[0], requests * (TIGHT - 1))
     return {
         "refused": count.of(count.reader, requests, _refused),
         "blocked": count.of(count.reader, requests, _refused),

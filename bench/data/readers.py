@@ -43,11 +43,11 @@ class Readers:
         return sum(child.cpu_s() for child in self.children)
 
 
-def prepare(rig: Rig) -> None:
+def prepare(rig: Rig, tables: int = TABLES) -> None:
     """The tables that are asked about, and the query."""
     with _database(rig) as connection:
         connection.execute(SCHEMA)
-        for number in range(TABLES):
+        for number in range(tables):
             connection.execute(f"create table bench_{number} as select generate_series(1, 20) as n")
 
 
