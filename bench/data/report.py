@@ -103,8 +103,8 @@ def _load(load: dict[str, Any], table: Table) -> list[str]:
     return [
         f"{load['users']} users on {load['instances']} instances for {load['seconds']:g} s, one subject after the other, "
         "over TCP where nothing else is said (REST for half as long, at what its stand-in carries beside everything "
-        f"else). Times count from when a read was due. The first {load['warm_s']:g} s, in which connections are made and "
-        "values are filled, are apart. Breakwater counts each read against a limit; the others count nothing:",
+        f"else). Times count from when a read was due. The first {load['warm_s']:g} s, in which instances load what they need, "
+        "connect, and fill the cache, are apart. Breakwater counts each read against a limit; the others count nothing:",
         "",
         *table(["", *figures], rows),
     ]
