@@ -16,7 +16,7 @@ run: setup ## start the whole local stack on http://127.0.0.1:3000 (PORT=8000: a
 
 test: setup ## run the tests (QUICK=1: those worth running after every edit)
 	@# A place of its own for what it writes: of pytest's own places the oldest are deleted while others still use them.
-	@place=$$(mktemp -d) && $(PYTHON_VENV) -m pytest --basetemp="$$place/tests" $(if $(QUICK),-m "not slow") && rm -rf "$$place"
+	@place=$$(mktemp -d) && $(PYTHON_VENV) -m pytest -n logical --maxprocesses 8 --dist loadfile --basetemp="$$place/tests" $(if $(QUICK),-m "not slow") && rm -rf "$$place"
 
 check: setup ## linters, types, and whether generated files are current
 	.venv/bin/ruff check .

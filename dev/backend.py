@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dev import sql_rules
+from dev import fleet_answers, sql_rules
 from dev.faults import Faults, with_faults
 
 MODEL = "local-supervisor"
@@ -165,7 +165,8 @@ type Topic = Literal["processes", "disk", "memory", "cpu", "load", "uptime", "ne
 type Aspect = Literal["left", "most", "by_memory", "by_cpu"]
 
 # English words match at a word's start ("disk" finds "disks" but "load" not "download"); Korean ones match anywhere,
-# since particles and compounds join them. The order is the order of a summary.
+# since particles and compounds join them. The order is the order of a summary. To `re.ASCII` a word ends where Korean
+# begins: "CPU가".
 TOPICS: dict[Topic, str] = {
     "cpu": r"\bcpus?\b|\bprocessors?\b|\bcores?\b|시피유|프로세서|코어",
     "load": r"\bload(s|ed)?\b|\bload ?avg|부하|(?<!다운)(?<!업)로드",
@@ -212,8 +213,8 @@ class Question:
 def understand(text: str, earlier: Question | None = None) -> Question:
     """Find what `text` asks. `earlier` is the question before it, which a follow-up leans on."""
     text = text.casefold()
-    topics = tuple(topic for topic, words in TOPICS.items() if re.search(words, text))
-    aspects = frozenset(aspect for aspect, words in ASPECTS.items() if re.search(words, text))
+    topics = tuple(topic for topic, words in TOPICS.items() if re.search(words, text, re.ASCII))
+    aspects = frozenset(aspect for aspect, words in ASPECTS.items() if re.search(words, text, re.ASCII))
     number = re.search(r"\btop (\d{1,2})\b|(\d{1,2}) ?개|\b(\d{1,2}) (?:top|busiest|process)", text)
     count = int(next(group for group in number.groups() if group)) if number else None
 
@@ -240,7 +241,7 @@ def understand(text: str, earlier: Question | None = None) -> Question:
 def _language(text: str, earlier: Question | None) -> Language:
     if re.search(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]", text):
         return "ko"
-    if earlier is not None and not re.search(r"[a-z]", re.sub(NEUTRAL, "", text)):
+    if earlier is not None and not re.search(r"[a-z]", re.sub(NEUTRAL, "", text, flags=re.ASCII)):
         return earlier.language
     return "en"
 
@@ -515,6 +516,9 @@ class _Service:
             raise HTTPException(400, _reasons(error)) from error
         system = next((message.content for message in query.messages if message.role == "system"), "")
         text = sql_rules.answer(system, query.query)
+        if text is None and isinstance(fleet := query.parameters.get("fleet"), dict):
+            asked = query.question()
+            text = fleet_answers.answer(query.query, asked.topics, asked.language, fleet)
         if text is None:
             text = await to_thread.run_sync(self._reply_to, query.question())
         self._answers += 1

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 LIB = ROOT / "lib"
 
 PURE = (
+    "ai.attached",
     "ai.budgets",
     "ai.completions",
     "ai.mending",
@@ -41,6 +42,7 @@ PURE = (
     "decide",
     "edge.accept",
     "edge.headers",
+    "fleet.brief",
     "fleet.pace",
     "fleet.scenarios",
     "fleet.signature",

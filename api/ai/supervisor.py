@@ -38,6 +38,11 @@ async def ask(request: Request, parts: "Parts") -> Reply:
     session = body.session or f"s-{owner[:16]}"
     stands_alone = scope == "shared" and body.stands_alone and not only
     kept = shelf(scope, NAME, owner, session, secret, stands_alone=stands_alone)
+    question, supplement = body.question(kept.told), None
+    if body.is_about_servers:
+        from lib.fleet.briefing import informed
+
+        question, supplement = await informed(request, parts, question)
     wanted = directives(request.header("cache-control"))
     if body.trigger == "regenerate-message":
         wanted = replace(wanted, no_cache=True)
@@ -46,12 +51,13 @@ async def ask(request: Request, parts: "Parts") -> Reply:
         parts,
         path=ROUTE,
         caller=caller,
-        question=body.question(kept.told),
+        question=question,
         shelf=kept,
         directives=wanted,
         form=Supervisor(session),
         stream=body.wants_stream(request.header("accept")),
         only=only,
+        supplement=supplement,
     )
 
 

@@ -37,6 +37,8 @@ class Question:
     session: str
     messages: tuple[Message, ...]
     parameters: Mapping[str, Json]
+    attached: Mapping[str, Json] | None = None
+    """Data of this system that goes along, by the parameter that has asked for it (``attached.py``)."""
 
     @property
     def models(self) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..base.caller import Caller
 from ..base.encode import to_json
 from ..base.values import dataclass
-from ..cache.freshness import Directives
+from ..cache.freshness import Directives, shortened
 from ..call import Answered, Call, Failed, Outcome, Progress, Refused, Streaming
 from ..edge import outcomes
 from ..edge.accept import EVENT_STREAM
@@ -20,6 +20,7 @@ from ..pieces import SourceFailed
 from ..redis import keys
 from . import completions, streams
 from .answers import Answer, AnswerCodec
+from .attached import Supplement
 from .completions import Chunk
 from .keep_alive import UNBUFFERED, kept_alive
 from .owners import Shelf
@@ -176,12 +177,14 @@ async def guarded(
     stream: bool,
     failures: "Failures | None" = None,
     only: str = "",
+    supplement: Supplement | None = None,
 ) -> Reply:
     """Have the guard decide a question and carry it out while the client stays; the reply to it. Raises Problem.
 
     ``question`` names the session that the backend is told of, ``shelf`` the one that the answer is kept under.
     ``failures``: where failures are remembered, and found again without asking anybody. ``only``: the one provider that
-    may be called; what it answers is stored apart from the chain's answers.
+    may be called; what it answers is stored apart from the chain's answers. ``supplement``: data that goes along; what
+    answers are found by is the question without it.
     """
     chain = parts.chain.only(only) if only else parts.chain
     if chain is None:
@@ -208,7 +211,7 @@ async def guarded(
         request_id=request.id,
         deadline=request.deadline,
         directives=directives,
-        cache=policy.cache,
+        cache=shortened(policy.cache, supplement.fresh_ms) if supplement is not None else policy.cache,
         stream=stream,
         while_here=request.while_here,
         after=request.after,
@@ -216,7 +219,7 @@ async def guarded(
     )
     if failures is not None and not directives.only_if_cached:
         failures.check(call.key, parts.clock.now_ms())
-    source = Asking(chain, question, caller.id, unable)
+    source = Asking(chain, question, caller.id, unable, supplement)
 
     async def reply(call: Call) -> Reply:
         outcome = await parts.guard.handle(call, source, AnswerCodec(whole=not stream))

@@ -119,7 +119,11 @@ class Ask(BaseModel):
     messages: Conversation | None = None
     session_id: Annotated[SessionId | None, Field(alias="sessionId")] = None
     parameters: Annotated[
-        dict[str, JsonValue], Field(description="Passed on to the backend; part of what makes two questions the same.")
+        dict[str, JsonValue],
+        Field(
+            description="Passed on to the backend; part of what makes two questions the same. fleet: true (or"
+            ' "simulated") has it know how servers are, for those who may see them.'
+        ),
     ] = {}
     stream: bool | None = Field(None, description="Answer as server-sent events; so does Accept: text/event-stream.")
     id: SessionId | None = None
@@ -146,7 +150,15 @@ class Ask(BaseModel):
         elif self.messages:
             check_last(self.messages)
         check_numbers("parameters", self.parameters)
+        about = self.parameters.get("fleet")
+        if not (about is None or isinstance(about, bool) or about == "simulated"):
+            raise PydanticCustomError("fleet", 'parameters.fleet: send true or "simulated", or leave it out')
         return self
+
+    @property
+    def is_about_servers(self) -> bool:
+        """Whether it asks for the servers' figures to go along."""
+        return bool(self.parameters.get("fleet"))
 
     @property
     def session(self) -> str:

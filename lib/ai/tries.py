@@ -18,6 +18,7 @@ from ..redis.op import Op, ignored
 from ..source import Opened, Price
 from . import budgets
 from .answers import Answer
+from .attached import Supplement
 from .chain import Chain, Link, View
 from .completions import Chunk
 from .providers.port import End, ProviderFailed
@@ -40,13 +41,15 @@ class Asking:
     """Who asks, by id; empty where nobody is known."""
     unable: Sequence[str | None] = ()
     """What :meth:`Chain.unable` says of the question; empty where every provider can do it."""
+    supplement: Supplement | None = None
+    """What is added to the question when a provider is about to be called."""
 
     def lookup(self, now_ms: int) -> "Lookup[Tries]":
         """The chain's shared state, and what can be tried with it."""
         found = self.chain.lookup(now_ms)
 
         def tries(view: View) -> Tries:
-            return Tries(self.chain, self.question, self.caller, self.unable, view)
+            return Tries(self.chain, self.question, self.caller, self.unable, view, self.supplement)
 
         return Lookup(found.keys, lambda texts: tries(found.read(texts)), lambda: tries(found.unread()))
 
@@ -75,6 +78,7 @@ class Tries:
     caller: str
     unable: Sequence[str | None]
     view: View
+    supplement: Supplement | None = None
     attempts: list[Attempt] = field(default_factory=list)
     _checking: "asyncio.Future[None] | None" = None
     """The check that a failure of this request has started."""
@@ -92,7 +96,8 @@ class Tries:
         return Price(self.chain.subject(place, self.view), self._tokens())
 
     def _tokens(self) -> int:
-        return budgets.guess_tokens(self.question.chars, self.question.max_tokens)
+        more = self.supplement.most_chars if self.supplement is not None else 0
+        return budgets.guess_tokens(self.question.chars + more, self.question.max_tokens)
 
     async def open(
         self, call: Call, order: Sequence[int], first: Admission, after: Afterwards, *, stream: bool
@@ -102,6 +107,8 @@ class Tries:
         A reply that is not streamed has one piece; whether it is complete is known with its end.
         """
         failure: ProviderFailed | None = None
+        if self.supplement is not None:
+            self.question = await self.supplement.complete()
         self.attempts += without(self.chain, self.unable)
         for number, place in enumerate(order):
             admission = first

@@ -7,6 +7,7 @@ how their texts read is in ``base/env.py``.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
+from functools import lru_cache
 from typing import Any, Literal, Self, overload
 
 from .. import policy
@@ -184,7 +185,7 @@ class Settings:
         """The key of the identity hash: the same on every instance and in every mode, secret where any secret is."""
         for secret in (self.identity_secret, self.supabase_key, self.redis_token, self.redis_tcp_url):
             if secret:
-                return hashlib.sha256(b"breakwater identity\0" + secret.value.encode()).digest()
+                return _identity_key(secret.value)
         return b""
 
     @property
@@ -242,6 +243,11 @@ _OWN: dict[str, Variable[Any]] = {each.name: each.metadata["variable"] for each 
 def variables() -> list[Variable[Any]]:
     """Every variable that is read, those of the providers included."""
     return [*_OWN.values(), *(each for one in registry.PROVIDERS for each in one.variables.values())]
+
+
+@lru_cache(maxsize=4)
+def _identity_key(secret: str) -> bytes:
+    return hashlib.sha256(b"breakwater identity\0" + secret.encode()).digest()
 
 
 def _models(providers: Sequence[ProviderSettings], aliases: Mapping[str, str]) -> Models:

@@ -29,10 +29,6 @@ class Bounded[K, V]:
         """Remove an entry if it is there."""
         self._entries.pop(key, None)
 
-    def items(self) -> list[tuple[K, V]]:
-        """All entries, oldest first."""
-        return list(self._entries.items())
-
     def drop_where(self, concerned: Callable[[K], bool]) -> None:
         """Remove every entry whose key passes a test."""
         for key in [key for key in self._entries if concerned(key)]:

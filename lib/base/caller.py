@@ -4,11 +4,15 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from .values import dataclass
 
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_REMEMBERED = 1_000
+"""So many of those who called last are not parsed and hashed again: who calls once mostly calls again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ def client_address(header: Callable[[str], str], peer: str | None, trust: Trust)
     return _network(address)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _parse(text: str) -> Address | None:
     text = text.strip().split("%")[0]
     if text.startswith("[") and "]" in text:
@@ -79,6 +84,7 @@ class Caller:
     id: str
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def identify(kind: str, value: str, secret: bytes) -> Caller:
     """Hash an identity with a key, so that a leaked key name or log line does not reveal an address or a user."""
     digest = hmac.digest(secret, f"{kind}\0{value}".encode(errors="surrogatepass"), "sha256")

@@ -17,6 +17,7 @@ Everything else is counted as before: whether it was executed is not known.
 
 import asyncio
 import errno
+import select
 import socket
 import ssl
 from collections.abc import Iterable
@@ -25,6 +26,17 @@ from typing import Any
 import httpcore
 
 _REFUSED_WITHIN_S = (0.0, 0.001, 0.004, 0.015, 0.05, 0.1)
+
+
+def _can_be_read(raw: Any) -> bool:
+    """Whether a socket has something to be read, its end included; true of one that is closed."""
+    if raw is None or (number := raw.fileno()) < 0:
+        return True
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(number, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([number], [], [], 0)[0])
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -42,6 +54,8 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
+        self._raw: Any = None
+        """Its socket, once it was looked at."""
         self._head: bytes | None = None
         self._begins = True
         """What is written next is a request's head."""
@@ -68,7 +82,7 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def _is_refused(self) -> bool:
         """Whether the other side, which has ended the connection, refuses what was written: within a round trip."""
-        raw = self._inner.get_extra_info("socket")
+        raw = self._socket()
         for wait_s in _REFUSED_WITHIN_S:
             if raw is None or raw.fileno() < 0:
                 return False
@@ -86,7 +100,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         if self._head is not None:
             buffer, self._head = self._head + buffer, None
             # Nothing is due to be read here: what can be read is the other side's end.
-            if self._kept and self._inner.get_extra_info("is_readable"):
+            if self._kept and _can_be_read(self._socket()):
                 raise httpcore.ConnectionNotAvailable
         await self._inner.write(buffer, timeout)
 
@@ -104,8 +118,16 @@ class _Stream(httpcore.AsyncNetworkStream):
         return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """See httpcore."""
-        return self._inner.get_extra_info(info)
+        """See httpcore, which asks several times a request whether there is something to be read.
+
+        To find the socket costs more than to look at it: anyio collects all that it knows of a connection.
+        """
+        return _can_be_read(self._socket()) if info == "is_readable" else self._inner.get_extra_info(info)
+
+    def _socket(self) -> Any:
+        if self._raw is None:
+            self._raw = self._inner.get_extra_info("socket")
+        return self._raw
 
 
 class Looking(httpcore.AsyncNetworkBackend):

@@ -4,6 +4,8 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import lru_cache
+from typing import Any
 
 from .cost import Cost
 from .events import Event, Listener, Spent
@@ -16,13 +18,19 @@ def log(event: Event) -> None:
     if not _log.isEnabledFor(event.level):
         return
     record: dict[str, object] = {"event": event.event, "level": logging.getLevelName(event.level).lower()}
-    for each in fields(event):
-        if (value := getattr(event, each.name)) is not None:
-            record[each.name] = _short(value)
+    kind: Any = type(event)
+    for name in _names(kind):
+        if (value := getattr(event, name)) is not None:
+            record[name] = value if isinstance(value, str) else _short(value)
     _log.log(event.level, _to_line(record))
 
 
 _to_line = json.JSONEncoder(ensure_ascii=False).encode
+
+
+@lru_cache(maxsize=64)
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
 
 
 def _short(value: object) -> object:

@@ -92,10 +92,13 @@ class Request:
     _headers: dict[bytes, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        headers: dict[bytes, bytes] = {}
+        lines: list[tuple[bytes, bytes]] = list(self.http.scope["headers"])
+        headers = dict(lines)
+        if len(headers) < len(lines):
+            headers.clear()
+            for name, value in lines:
+                headers[name] = headers[name] + b", " + value if name in headers else value
         self._headers = headers
-        for name, value in self.http.scope["headers"]:
-            headers[name] = headers[name] + b", " + value if name in headers else value
 
     def begin(self, parts: "Parts") -> None:
         """Take the platform's name of the request and its deadline, where it says so."""

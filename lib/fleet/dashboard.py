@@ -14,8 +14,8 @@ from ..edge.problems import Problem
 from ..edge.request import Reply, Request
 from .fleet import Origin, read
 from .replies import FleetBody, OneServerBody, ScenarioBody, ServerBody, ShownBody
-from .scenarios import Simulation, load, simulate
-from .state import State, body_of, counts_of, iso, state_of
+from .scenarios import Simulation
+from .state import State, body_of, counts_of, iso
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
@@ -39,13 +39,8 @@ class ReadFleet:
         await limits.count(request, parts, BY_TABLE)
         source = await read(parts)
         now_ms = parts.fleet.looked_ms = parts.clock.now_ms()
-        simulation = load(parts.fleet.simulation)
-        simulation = simulation if simulation is not None and simulation.runs(now_ms) else None
-        # Never both at once: nobody should take one for the other.
-        if simulated := SIMULATED in request.http.query_params:
-            state = state_of([simulate(simulation, now_ms)] if simulation else [], now_ms)
-        else:
-            state = state_of(parts.fleet.snapshots.values(), now_ms)
+        simulated = SIMULATED in request.http.query_params
+        state, simulation = parts.fleet.state(now_ms, simulated=simulated)
         shown = _shown(parts, source, simulated=simulated)
         request.notes.decision, request.notes.reason = "report", source
         body = to_json(_one(state, self.path["id"], shown) if "id" in self.path else _all(state, simulation, shown))

@@ -1,10 +1,11 @@
 """The fleet as one instance knows it: what was read, what was reported to it, and what it has told of."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
+from ..ai.question import Json
 from ..base.server_events import ServerChanged
 from ..base.values import dataclass
 from ..edge.problems import Problem
@@ -12,7 +13,9 @@ from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Op, Reply, as_text, ignored
 from . import pace
+from .scenarios import Simulation, load, simulate
 from .snapshot import Snapshot, pack, unpack
+from .state import State, state_of
 from .watch import Change, Watch
 
 if TYPE_CHECKING:
@@ -44,8 +47,19 @@ class Fleet:
     recorded: dict[str, int] = field(default_factory=dict)
     """The last five minutes of each reporter that this instance has recorded."""
     watches: dict[str, Watch] = field(default_factory=dict)
+    briefs: dict[bool, tuple[int, Mapping[str, Json]]] = field(default_factory=dict)
+    """What models were told last, of real and of simulated servers (True), and of which minute that is."""
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One read serves all who come meanwhile."""
+
+    def state(self, now_ms: int, *, simulated: bool) -> tuple[State, Simulation | None]:
+        """All servers, and the simulation that runs, if any. Never both at once: one might be taken for the other."""
+        simulation = load(self.simulation)
+        if simulation is not None and not simulation.runs(now_ms):
+            simulation = None
+        if not simulated:
+            return state_of(self.snapshots.values(), now_ms), simulation
+        return state_of([simulate(simulation, now_ms)] if simulation else [], now_ms), simulation
 
     def learn(self, snapshot: Snapshot) -> None:
         """Keep a snapshot, unless one of a later time is known."""

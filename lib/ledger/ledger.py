@@ -55,6 +55,8 @@ _REPLY_WITHIN_S = 10.0
 """Longer than any round trip may take: a flush without a reply by then is repeated."""
 _FLUSH_S = 2.0
 FLUSH_AFTER_S = 300.0
+_READ_AFTER_S = 30.0
+"""A flush reads the month back if the last reading is older: some 1,660 numbers, which cost more than the flush."""
 TIME_SHARE = 0.02
 """The part of the month's commands that may go into flushes for which nothing but time is due."""
 _BURST = 200
@@ -97,6 +99,8 @@ class Ledger:
     _requests: int = 0
     _flushed_at: float | None = None
     """When the last flush was sent, on the clock that never jumps; at first, when anything was counted."""
+    _read: tuple[str, float] = ("", 0.0)
+    """Of which month the last reading was, and when, on the clock that never jumps. A new month is read at once."""
     _in_flight: list[_Flush] = field(default_factory=list)
     _follow_ups: list[Op[None]] = field(default_factory=list)
     """What the reply to a flush calls for: TTLs, another step."""
@@ -157,11 +161,11 @@ class Ledger:
             counts.add(each)
         return counts.places().get(month_of(self.clock.now_ms()), {})
 
-    def take(self, least: int | None = None) -> Op[Reading | None] | None:
+    def take(self, least: int | None = None, *, reads: bool = False) -> Op[Reading | None] | None:
         """The command that writes all counts, if enough has been counted; 2 on the last day of a month.
 
-        A batch of ``recent`` may go along, as one more command. Yields the month as it stands then, or None where the
-        key holds something else.
+        A batch of ``recent`` may go along, as one more command. Yields the month as it stands then; None where the key
+        holds something else, or where it was read a moment ago and nobody insists on it (``reads``).
         """
         if self.redis is None or self.redis.gate.rests():
             return None
@@ -178,15 +182,19 @@ class Ledger:
             self._pending.at(now_ms)[0][places.TIME_FLUSHES] += writes + len(more)
         self._flushed_at = now
         flush = _Flush(self._pending, self._commands, self._requests, now, batch)
-        write = reading.write(flush.counts.places(), now_ms)
+        month, at = self._read
+        reads = reads or month != month_of(now_ms) or now - at >= _READ_AFTER_S
+        write = reading.write(flush.counts.places(), now_ms, reads=reads)
         # The commands of a flush are counted like all others, but bring the next flush no nearer.
-        self._pending, self._commands, self._requests = Counts(), -writes - len(more), 0
+        # Counts of the month before may be among them: two strings are written then, whatever the day is.
+        written_to = len(write.commands)
+        self._pending, self._commands, self._requests = Counts(), -written_to - len(more), 0
         self._in_flight.append(flush)
 
         def read(replies: Sequence[Reply]) -> Reading | None:
             try:
-                written = write.read(replies[:writes])
-                pushed = gather(more).read(replies[writes:])
+                written = write.read(replies[:written_to])
+                pushed = gather(more).read(replies[written_to:])
             except UnreadableReply:
                 # The key holds something else. Other commands of the same round trip must not fail because of it.
                 return None
@@ -226,6 +234,8 @@ class Ledger:
         if is_new:
             earlier = upgrade.commands(month)
             self._follow_ups.append(Op(earlier.commands, lambda replies: self._upgrade(earlier.read(replies), month)))
+        else:
+            self._read = month, self.clock.monotonic()
         self.learn(written.reading, lowers=not is_new)
 
     def _upgrade(self, commands: int, month: str) -> None:

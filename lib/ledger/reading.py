@@ -81,7 +81,7 @@ def read(now_ms: int) -> Op[Reading]:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Counts were written: the present month as it stands now, and how often each month's string was written."""
+    """Counts were written: the present month as it stands now if it was read, and how often each string was written."""
 
     reading: Reading | None
     writes: Mapping[str, int]
@@ -92,21 +92,21 @@ class Written:
 _COUNT_THE_WRITE: Command = ("OVERFLOW", "SAT", "INCRBY", *place(WRITES), 1)
 
 
-def write(counts: Mapping[str, Mapping[Place, int]], now_ms: int) -> Op[Written]:
-    """Add counts to each month's string and read the present month's: 1 command for each month written to."""
+def write(counts: Mapping[str, Mapping[Place, int]], now_ms: int, *, reads: bool = True) -> Op[Written]:
+    """Add counts to each month's string, and ``reads`` the present month's: 1 command for each month written to."""
     month, interval = month_of(now_ms), now_ms // FIVE_MINUTES_MS
     places = places_read(interval, month)
     names = sorted(counts)
     commands: list[Command] = []
     for each in names:
         adds = [part for (kind, offset), n in counts[each].items() for part in ("INCRBY", kind, offset, n)]
-        gets = _gets(interval, month) if each == month else ()
+        gets = _gets(interval, month) if reads and each == month else ()
         commands.append(("BITFIELD", keys.ledger(each), *_COUNT_THE_WRITE, *adds, *gets))
 
     def answer(replies: Sequence[Reply]) -> Written:
         reading, writes = None, {}
         for each, reply in zip(names, replies, strict=True):
-            read = len(places) if each == month else 0
+            read = len(places) if reads and each == month else 0
             items = [as_int(item) for item in as_list(reply, 1 + len(counts[each]) + read)]
             writes[each] = items[0]
             if read:

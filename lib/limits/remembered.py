@@ -34,7 +34,8 @@ class Remembered:
     outages: int = 0
     """How many outages this instance had seen when it last compared Redis with ``seen``."""
     layout: Layout | None = None
-    """Where Redis keeps the buckets, if calls were counted elsewhere since this instance last came back."""
+    """Where Redis keeps the buckets, if calls were counted elsewhere since this instance last came back. Set by
+    :meth:`Memory.counted_elsewhere`."""
 
     def own(self, windows: Sequence[Window], now_ms: int) -> Usage:
         """What Redis itself has admitted, as far as its last reply told."""
@@ -51,8 +52,9 @@ class Memory:
 
     def __init__(self) -> None:
         self._subjects: Bounded[str, Remembered] = Bounded(_SUBJECTS)
-        self._elsewhere: Bounded[str, None] = Bounded(_SUBJECTS)
-        """Those that calls were counted of elsewhere, so that nobody has to look for them among all."""
+        self._elsewhere: dict[str, None] = {}
+        """The ids of all that have a layout, and perhaps of some that have none any more; in the order of their coming.
+        Every call asks whether there are any: looking through all subjects would cost each call their number."""
 
     def of(self, subject_id: str) -> Remembered:
         """What is remembered of a subject, to be read and changed."""
@@ -65,17 +67,16 @@ class Memory:
         return self._subjects.get(subject_id)
 
     def counted_elsewhere(self, subject_id: str, layout: Layout) -> None:
-        """Note that calls of a subject were counted elsewhere, and where Redis keeps its buckets."""
+        """Remember that a subject's calls were counted elsewhere, and where Redis keeps its buckets."""
         self.of(subject_id).layout = layout
-        self._elsewhere.put(subject_id, None)
+        self._elsewhere[subject_id] = None
 
     def elsewhere(self) -> list[tuple[str, Remembered]]:
         """The subjects that calls were counted of elsewhere since this instance last came back to Redis."""
-        noted = [(name, self._subjects.get(name)) for name, _ in self._elsewhere.take()]
-        there = [(name, found) for name, found in noted if found is not None and found.layout is not None]
-        for name, _ in there:
-            self._elsewhere.put(name, None)
-        return there
+        found = [(name, each) for name in self._elsewhere if (each := self.seen(name)) is not None and each.layout]
+        if len(found) < len(self._elsewhere):
+            self._elsewhere = dict.fromkeys(name for name, _ in found)
+        return found
 
     def forget(self, subject_id: str) -> None:
         """Forget a subject."""

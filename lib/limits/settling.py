@@ -50,7 +50,8 @@ class _Gift:
 
     def keep(self, memory: Memory, now_ms: int) -> None:
         """It was not given: remember it, beside what was admitted since."""
-        self.found.alone = plus(self.alone, recall(self.found.alone, self.layout.windows, now_ms))
+        remembered = memory.of(self.name)
+        remembered.alone = plus(self.alone, recall(remembered.alone, self.layout.windows, now_ms))
         memory.counted_elsewhere(self.name, self.layout)
 
 

@@ -125,7 +125,7 @@ class Overview:
             return
         step = Lookup((keys.thrift(month_of(now_ms)),), lambda texts: texts[0], lambda: None)
         # What is counted here is written with the same command that reads.
-        flush = self.counts.take(1) or readings.read(now_ms)
+        flush = self.counts.take(1, reads=True) or readings.read(now_ms)
         wanted = join(flush, both(step, self.chain.lookup(now_ms)).op())
         try:
             reading, (thrift, view) = await redis.run(wanted, "read", _READ_S)

@@ -6,6 +6,7 @@ import { ago, moment, speak, spoken, word } from "./language.js";
 import { Confirm } from "./panels/actions.js";
 import { About, Enter } from "./panels/about.js";
 import { inWords, titleOf, Verdict } from "./panels/verdict.js";
+import { Nav, viewNow, viewOf } from "./views.js";
 
 const EVERY_S = 30, LONGEST_S = 300, ACTIVITY_EVERY_S = 300, HISTORY_EVERY_S = 900;
 
@@ -33,7 +34,7 @@ const worded = (error) => (error instanceof TypeError || error.name === "Timeout
   : /^status \d+$/.test(error.message) ? word("server", { status: error.message.slice(7) }) : error.message);
 
 async function refresh() {
-  if (!state.token || asking) return;
+  if (!state.token || asking || viewNow()) return;
   asking = true;
   clearTimeout(timer);
   const { token } = state;
@@ -42,7 +43,7 @@ async function refresh() {
     if (state.token !== token) return; // forgotten meanwhile
     Object.assign(state, { data, trouble: null, failed: 0 });
   } catch (error) {
-    if (error instanceof Refused) return leave(error.status === 401 ? "tokenRefused" : "tokenClosed");
+    if (error instanceof Refused) return refused(error);
     Object.assign(state, { trouble: worded(error), failed: state.failed + 1 });
   } finally {
     asking = false;
@@ -113,6 +114,8 @@ function leave(why = null) {
   document.getElementById("token").focus();
 }
 
+const refused = ({ status }) => leave(status === 401 ? "tokenRefused" : "tokenClosed");
+
 function change() {
   speak(spoken() === "ko" ? "en" : "ko");
   save(localStorage, "language", spoken());
@@ -133,33 +136,54 @@ function troubleOf({ data, trouble, activityTrouble }) {
   return activityTrouble ? word("activityFailed", { why: activityTrouble }) : "";
 }
 
-function Page() {
-  const { token, data, trouble } = state, other = spoken() === "ko" ? "en" : "ko", said = inWords(data);
-  return html`<a class="skip" href="#main">${word("skip")}</a>
-    <header><h1>Breakwater</h1><p class="age" id="age">${ageOf(state)}</p>
+function Overview() {
+  const { data, trouble } = state, text = troubleOf(state);
+  return html`${(data || trouble) && html`<${Verdict} said=${inWords(data)} />`}
+    <p class="trouble" role="alert" hidden=${!text}>${text}</p>
+    <p class="done" role="status" hidden=${!state.done}>${state.done}</p>
+    ${data && html`<${Board} state=${state} pick=${pick} sure=${sure} />`}`;
+}
+
+function Page({ view }) {
+  const { token, data } = state, other = spoken() === "ko" ? "en" : "ko", overview = token && !view;
+  return html`<a class="skip" href="#main" onClick=${skip}>${word("skip")}</a>
+    <header><h1>Breakwater</h1><p class="age" id="age">${overview ? ageOf(state) : ""}</p>
       <div class="tools">
         <button type="button" lang=${other} onClick=${change}>${other === "ko" ? "한국어" : "English"}</button>
-        ${token && html`<button type="button" onClick=${refresh}>${word("again")}</button><button type="button" onClick=${() => leave()}>${word("leave")}</button>`}
-      </div></header>
+        ${overview && html`<button type="button" onClick=${refresh}>${word("again")}</button>`}
+        ${token && html`<button type="button" onClick=${() => leave()}>${word("leave")}</button>`}
+      </div>
+      ${token && html`<${Nav} shown=${view} />`}</header>
     <main id="main" tabindex="-1">
-      ${!token && html`<${About} /><${Enter} why=${state.why} enter=${enter} />`}
-      ${token && (data || trouble) && html`<${Verdict} said=${said} />`}
-      <p class="trouble" role="alert" hidden=${!troubleOf(state)}>${troubleOf(state)}</p>
-      <p class="done" role="status" hidden=${!state.done}>${state.done}</p>
-      ${data && html`<${Board} state=${state} pick=${pick} sure=${sure} />`}
+      ${!token ? html`<${About} /><${Enter} why=${state.why} enter=${enter} />`
+        : view ? html`<${viewOf(view)} key=${view} token=${token} refused=${refused} />` : html`<${Overview} />`}
     </main>
-    <footer>${data && html`<p>${word("foot", { commands: data.flush.commands, minutes: data.flush.seconds / 60, seconds: data.freshFor })}</p>`}</footer>
+    <footer>${overview && data && html`<p>${word("foot", { commands: data.flush.commands, minutes: data.flush.seconds / 60, seconds: data.freshFor })}</p>`}</footer>
     <${Confirm} asked=${state.asked} answer=${answer} />`;
 }
 
+// The hash is the view's.
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("main").focus();
+}
+
+function title(view) {
+  if (!state.token) return "Breakwater";
+  if (view) return `${word(`view ${view}`)} – Breakwater`;
+  return state.data || state.trouble ? titleOf(inWords(state.data)) : "Breakwater";
+}
+
 function show() {
+  const view = viewNow();
   document.documentElement.lang = spoken();
-  document.title = state.token && (state.data || state.trouble) ? titleOf(inWords(state.data)) : "Breakwater";
-  render(html`<${Page} />`, document.getElementById("page"));
+  document.title = title(view);
+  render(html`<${Page} view=${view} />`, document.getElementById("page"));
 }
 
 // A hidden page asks nothing: nobody looks, and every question costs.
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+addEventListener("hashchange", () => { show(); refresh(); });
 setInterval(show, 10_000);
 
 speak(saved(localStorage, "language") ?? (navigator.language.startsWith("ko") ? "ko" : "en"));

@@ -148,8 +148,8 @@ async def test_what_may_have_been_executed_is_not_sent_again(number: int) -> Non
 class Inner(httpcore.AsyncNetworkStream):
     """A connection that a test makes fail."""
 
-    def __init__(self, fails: OSError | None, error: int = 0) -> None:
-        self.fails, self.error, self.replies = fails, error, [b"reply"]
+    def __init__(self, raw: socket.socket, fails: OSError | None, error: int = 0) -> None:
+        self.raw, self.fails, self.error, self.replies = raw, fails, error, [b"reply"]
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's own
         """A reply, and then the failure, or an end."""
@@ -167,13 +167,21 @@ class Inner(httpcore.AsyncNetworkStream):
         return self if info == "socket" else False
 
     def fileno(self) -> int:
-        """An open socket."""
-        return 1
+        """An open socket, on which nothing arrives."""
+        return self.raw.fileno()
 
     def getsockopt(self, level: int, option: int) -> int:
         """SO_ERROR."""
         assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
         return self.error
+
+
+@pytest.fixture
+def raw() -> Iterator[socket.socket]:
+    """A socket that is connected, to one that is silent."""
+    one, other = socket.socketpair()
+    with one, other:
+        yield one
 
 
 @pytest.mark.parametrize(
@@ -187,9 +195,11 @@ class Inner(httpcore.AsyncNetworkStream):
     ],
 )
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "new"])
-async def test_what_a_failure_says(fails: OSError | None, error: int, again: bool, kept: bool) -> None:
+async def test_what_a_failure_says(
+    raw: socket.socket, fails: OSError | None, error: int, again: bool, kept: bool
+) -> None:
     """Only an end that came before what was written, on a connection that was kept, is no failure."""
-    inner = Inner(fails, error)
+    inner = Inner(raw, fails, error)
     stream = _Stream(inner)
     if kept:
         await stream.write(b"head")
@@ -211,9 +221,9 @@ async def test_what_a_failure_says(fails: OSError | None, error: int, again: boo
         assert not (again and kept)
 
 
-async def test_a_failure_in_the_middle_of_a_reply() -> None:
+async def test_a_failure_in_the_middle_of_a_reply(raw: socket.socket) -> None:
     """A byte of a reply: it was executed, whatever the error is."""
-    stream = _Stream(Inner(BrokenPipeError()))
+    stream = _Stream(Inner(raw, BrokenPipeError()))
     await stream.write(b"head")
     await stream.write(b"")
     await stream.read(100)

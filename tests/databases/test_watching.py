@@ -78,7 +78,6 @@ async def test_a_connection_has_to_be_named(site: Site) -> None:
 @pytest.mark.parametrize("path", [*VIEWS, "/api/monitoring/sql/1", "/api/monitoring/sql/1/text", "/api/connections"])
 async def test_nobody_without_a_role(site: Site, path: str) -> None:
     """All of it is for viewers and admins."""
-    assert (await site.get(path, "", **{"x-none": "1"})).status_code in (400, 401)
     joined = "&" if "?" in path else "?"
     address = path if path == "/api/connections" else f"{path}{joined}connectionId=shop"
     assert (await site.get(address, "", **{"x-none": "1"})).status_code == 401

@@ -57,6 +57,8 @@ STACK: Mapping[str, object] = {
         pytest.param("부하가 높아?", "평균 부하는 1분 1.25, 5분 0.75, 15분 0.50입니다", id="load-ko"),
         pytest.param("CPU usage", "CPU use is 12.5 % (4 cores).", id="cpu"),
         pytest.param("프로세서 사용률", "CPU 사용률은 12.5%입니다 (코어 4개).", id="cpu-ko"),
+        pytest.param("CPU가 바빠?", "CPU 사용률은 12.5%입니다 (코어 4개).", id="cpu-with-a-particle"),
+        pytest.param("DB는 괜찮아?", "Supabase: 상태 down", id="db-with-a-particle"),
         pytest.param("how long has it been up?", "Up for 1 d 2 h.", id="uptime"),
         pytest.param("서버 가동 시간은?", "가동 시간은 1일 2시간입니다.", id="uptime-ko"),
         pytest.param(

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from lib.base.calendar import month_ends_ms
+from lib.base.clock import Clock
 from lib.ledger import places, reading
 from lib.ledger.batches import RECENT
 from lib.ledger.counts import Counts
@@ -323,3 +325,59 @@ async def test_two_instances_add_up(world: World) -> None:
     assert world.billed() == {"bitfield_ro": 1}
     decided = {decision: seen.total("requests", "ai/supervisor", decision) for decision in ("serve", "compute")}
     assert decided == {"serve": 4, "compute": 4}
+
+
+async def test_the_month_is_read_back_twice_a_minute(world: World) -> None:
+    """A flush reads the whole month only where the last reading is half a minute old, or somebody looks at it."""
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1")
+    ledger = one.parts.ledger
+    # Durations are set by hand as well: however slow the machine is, none of it passes by itself.
+    ledger.clock = Clock(lambda: world.time.ms, lambda: world.time.ms / 1000, world.time.sleep)
+    for number in range(reading.FIRST_WRITES + 1):
+        await one.ask(f"question {number}")
+    redis, before = ledger.redis, total(world, "rpc_calls")
+    assert redis is not None
+
+    async def flush(*, reads: bool = False) -> Reading | None:
+        ledger.called()
+        ledger.sent([("GET", "a key")] * 2)
+        op = ledger.take(1, reads=reads)
+        assert op is not None
+        return await redis.run(op, "ledger", 2.0)
+
+    assert await flush() is None
+    world.time.ms += 29_000
+    assert await flush() is None
+    read = await flush(reads=True)
+    assert read is not None
+    world.time.ms += 29_000
+    assert await flush() is None
+    world.time.ms += 2_000
+    read = await flush()
+    assert read is not None
+    assert read.total("rpc_calls") == total(world, "rpc_calls") == before + 5
+    # A new month is read at once, whenever the old one was.
+    world.time.ms = month_ends_ms(world.time.ms) + 1
+    assert await flush() is not None
+
+
+async def test_what_was_counted_before_a_month_ends_is_written_after_it(world: World) -> None:
+    """The first flush of a month may write to two strings: it disturbs no request, and nothing counts twice."""
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1")
+    world.time.ms = month_ends_ms(world.time.ms) - 1_000
+    await one.ask("the month's last question")
+    world.time.ms += 2_000
+    flushes = one.parts.ledger.flushes
+    for number in range(4):
+        reply = await one.ask(f"question {number}")
+        assert (reply.status_code, reply.headers["x-guard-mode"]) == (200, "redis")
+    assert one.parts.ledger.flushes > flushes
+    assert one.parts.ledger.pending().get(place(places.COMMANDS), 0) < 5
+    await one.parts.ledger.close()
+    kind, offset = place(places.COMMANDS)
+    november, december = (
+        int(world.server.bitfield(f"ledger:2:{month}").get(kind, offset).execute()[0])
+        for month in ("2025-11", "2025-12")
+    )
+    left = one.parts.ledger.pending().get((kind, offset), 0)
+    assert november + december + left == sum(world.billed().values())

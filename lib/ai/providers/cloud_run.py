@@ -136,7 +136,7 @@ class _Supervisor:
 def _body_of(question: AnyQuestion) -> dict[str, object]:
     if isinstance(question, Question):
         turns = [(turn.role, turn.content) for turn in question.messages]
-        parameters = question.parameters
+        parameters = {**question.parameters, **(question.attached or {})}
     else:
         # Only what is made of texts comes here (`dialects.CLOUD_RUN`); ``developer`` is the newer name for ``system``.
         turns = [

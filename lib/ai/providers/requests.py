@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ..attached import messages_of
 from ..question import AnyQuestion, Question
 from .dialects import EXTRA_CONTENT, Dialect
 from .port import ProviderFailed, Told
@@ -19,7 +20,7 @@ def body_of(
         given = Sampling.of(question).fields(dialect)
         given["messages"] = [
             {"role": turn.role, "content": turn.content}
-            for turn in question.messages
+            for turn in messages_of(question)
             if dialect.blank_turns or not isinstance(turn.content, str) or turn.content.strip()
         ]
     else:

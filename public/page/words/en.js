@@ -1,6 +1,8 @@
 // Every text of the page in English. `{name}` is filled in; a text in two forms is chosen by {count}: one, other.
 export default {
   skip: "Skip to content", again: "Refresh", leave: "Forget the token", none: "none yet", asTable: "As a table", tableOf: "{what}: table", cancel: "Cancel",
+  // Views
+  views: "Views", "view overview": "Overview", "view database": "Databases",
   // Without a token
   about: "A guard in front of whatever costs something",
   aboutText: "It limits callers, answers repeats from a cache, stops calling a backend that is down, and goes on working when its own Redis does not.",

@@ -1,6 +1,7 @@
 // Every text of the page in Korean; see en.js.
 export default {
   skip: "본문으로 건너뛰기", again: "새로 고침", leave: "토큰 지우기", none: "아직 없음", asTable: "표로 보기", tableOf: "{what}: 표", cancel: "취소",
+  views: "화면", "view overview": "개요", "view database": "데이터베이스",
   about: "비용이 드는 모든 호출 앞에 서는 방파제",
   aboutText: "호출 횟수를 제한하고, 같은 질문에는 캐시로 답하며, 백엔드에 장애가 나면 호출을 멈추고, Redis에 장애가 나도 계속 동작합니다.",
   aboutUse: "이 주소는 API입니다. 질문은 POST /api/ai/supervisor로 보내세요.", health: "현재 상태 보기 (JSON)",

@@ -1,5 +1,7 @@
 """The supervisor's backend: what its replies and streams mean."""
 
+from dataclasses import replace
+
 import pytest
 
 from dev.backend import MODEL, backend_app
@@ -46,6 +48,14 @@ async def test_what_is_sent(stage: Stage, make: Making) -> None:
         ],
         "parameters": {"model": "m", "n": [1]},
     }
+
+
+async def test_data_that_goes_along(stage: Stage, make: Making) -> None:
+    """In the place of the parameter that has asked for it; messages are as they were."""
+    stage.reply = json_reply({"answer": "x"})
+    await ask(make(CLOUD_RUN), replace(asking(fleet=7, n=1), attached={"fleet": {"total": 2}}))
+    assert stage.seen[0].body["parameters"] == {"fleet": {"total": 2}, "n": 1}
+    assert stage.seen[0].body["messages"] == [{"role": "user", "content": ASKED}]
 
 
 async def test_a_stream_is_asked_for(stage: Stage, make: Making) -> None:

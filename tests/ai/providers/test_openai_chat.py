@@ -1,9 +1,11 @@
 """Chat completions, with Groq's and OpenAI's limits: what is sent, and what replies, streams and errors mean."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from lib.ai.attached import RULE
 from lib.ai.question import Question
 from lib.pieces import Delta
 from tests.ai.providers.conftest import Making
@@ -56,6 +58,16 @@ USER = {"role": "user", "content": ASKED}
             asking(temperature=0.5, top_p=0.9, maxTokens=64, stop="END", tools=[{}], n=3),
             {"messages": [USER], "temperature": 0.5, "top_p": 0.9, "max_completion_tokens": 64, "stop": ["END"]},
             id="parameters",
+        ),
+        pytest.param(
+            replace(asking(fleet=7), attached={"fleet": {"total": 2}}),
+            {
+                "messages": [
+                    {"role": "system", "content": RULE},
+                    {"role": "user", "content": f'<data>{{"fleet":{{"total":2}}}}</data>\n\n{ASKED}'},
+                ]
+            },
+            id="data-that-goes-along",
         ),
         pytest.param(asking(model="o1-pro"), {"messages": [USER]}, id="a-model-is-the-settings-to-choose"),
     ],
