@@ -1,13 +1,15 @@
 """The benchmark of data routes in its shortest form: what it counts is counted right, and nothing else is asserted."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from bench.data.load import run
+from bench.apps.monitoring import TIERS
+from bench.data.load import offer, run
 from bench.data.paths import Costs, of_breakwater, of_others
-from bench.data.readers import Transport, breakwater, origin, prepare, scheme
+from bench.data.readers import Transport, asked, breakwater, origin, prepare, scheme
 from bench.data.report import sections
 from bench.data.targets import targets
 from bench.rig import Rig, rig
@@ -58,10 +60,18 @@ def test_what_the_customers_scheme_costs(parts: Rig) -> None:
 
 
 def test_queries_are_those_that_reach_the_database(parts: Rig) -> None:
-    """Eight for eight values, however many read them at once on two instances, and none while they are fresh."""
+    """Eight for eight values, however many users read them at once on two instances."""
+    parts.redis.flushall()
+    users, before = 16, asked(parts)
+    at_once = [[(0.0, which) for which in range(len(TIERS))] for _ in range(users)]
     with breakwater(parts, 2) as readers:
-        ours = run(parts, readers, rate=40, seconds=1, warm_s=1)
-    assert (ours["filling_queries"], ours["queries"], ours["hit_ratio"]) == (8, 0, 1)
+        took = asyncio.run(offer(readers, at_once, 60))
+    assert took.answered == users * len(TIERS)
+    assert asked(parts) - before == len(TIERS)
+
+
+def test_the_database_alone_is_asked_each_time(parts: Rig) -> None:
+    """And nothing is asked of Redis."""
     with origin(parts, 2) as readers:
         alone = run(parts, readers, rate=40, seconds=1, warm_s=1)
     assert (alone["queries_a_read"], alone["hit_ratio"], alone["commands_a_read"]) == (1, 0, 0)
