@@ -46,7 +46,7 @@ PARTS: dict[str, Part] = {
 def main() -> int:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Breakwater on this machine.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: about two minutes, and less to rely on")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: about five minutes, and less to rely on")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="where to write (bench/)")
     asked = parser.parse_args()

@@ -23,6 +23,7 @@ _PATHS = {
     "first": "not there, and never was",
 }
 _LOAD = {
+    "seconds": ("seconds", "{:g}"),
     "rate": ("reads asked a second", "{:g}"),
     "answered_share": ("answered in time", "{:.2%}"),
     "p50": ("p50 ms", "{:.1f}"),
@@ -101,9 +102,9 @@ def _load(load: dict[str, Any], table: Table) -> list[str]:
     figures = load["figures"]
     rows = [[words, *(form.format(each[what]) for each in figures.values())] for what, (words, form) in _LOAD.items()]
     return [
-        f"{load['users']} users on {load['instances']} instances for {load['seconds']:g} s, one subject after the other, "
-        "over TCP where nothing else is said (REST for half as long, at what its stand-in carries beside everything "
-        f"else). Times count from when a read was due. The first {load['warm_s']:g} s, in which instances load what they need, "
+        f"{load['users']} users on {load['instances']} instances, one subject after the other, over TCP where nothing else is "
+        "said (REST at what its stand-in carries beside everything else). "
+        f"Times count from when a read was due. The first {load['warm_s']:g} s, in which instances load what they need, "
         "connect, and fill the cache, are apart. Breakwater counts each read against a limit; the others count nothing:",
         "",
         *table(["", *figures], rows),

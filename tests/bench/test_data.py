@@ -78,6 +78,7 @@ def test_the_database_alone_is_asked_each_time(parts: Rig) -> None:
 
 
 FIGURES = {
+    "seconds": 60.0,
     "rate": 200.0,
     "answered_share": 1.0,
     "p50": 2.0,
@@ -115,7 +116,6 @@ def _found(**figures: float) -> dict[str, Any]:
             "users": 50,
             "instances": 3,
             "warm_s": 5.0,
-            "seconds": 60.0,
             "figures": {
                 "origin alone": {**FIGURES, "queries_a_read": 1.0, "hit_ratio": 0.0},
                 "cashews": {**FIGURES, "commands_a_read": 5.0},
