@@ -27,7 +27,8 @@ from dev.backend import backend_app
 from dev.busy import busy
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
-from dev.scripted import MODEL, scripted_app
+from dev.scenes import MODEL
+from dev.scripted import scripted_app
 from dev.serve import serve
 from dev.supabase import supabase_app
 from dev.upstash import upstash_app

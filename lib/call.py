@@ -1,9 +1,9 @@
 """A call of the guard, and its outcome."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from .afterwards import Afterwards
 from .base.events import Mode, Spent
@@ -33,6 +33,10 @@ class Progress:
         """The value is waited for from here on."""
         if not self.waits.done():
             self.waits.set_result(None)
+
+
+def _anything(value: object) -> bool:
+    return True
 
 
 NO_VETO: Lookup[Deny | None] = constant(None)
@@ -66,6 +70,8 @@ class Call:
     """Where the request collects what is sent to Redis when its reply is out."""
     finish_abandoned: bool = False
     """Whether a value is computed to its end, for the cache, although the client has left."""
+    takes: Callable[[Any], bool] = _anything
+    """Whether a value will do that another request of the instance has computed."""
     progress: Progress | None = None
     """Where the call tells how far it has come; None where nobody wants to know."""
 

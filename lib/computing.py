@@ -56,13 +56,18 @@ class Computing:
         if call.wants_own:
             first = await self.claims.price(turn, order[0])
             return await self.leading.lead(turn, codec, Lead(cached, None, None), reason, order, first)
-        while (flight := self.leading.flights.get(call.key, cached.generation, turn.watch.started)) is not None:
+        useless: Flight[V] | None = None
+        while (
+            flight := self.leading.flights.get(call.key, cached.generation, turn.watch.started)
+        ) is not None and flight is not useless:
             turn.to("following")
             turn.call.waiting()
             landed = await self._follow_here(turn, flight)
-            if landed is not None:
+            if isinstance(landed, Answered) and not call.takes(landed.value):
+                useless = flight
+            elif landed is not None:
                 return landed
-            # Given up: one of those who waited begins anew.
+            # Given up, or of no use here: one of those who waited begins anew.
         flight = self.leading.flights.begin(call.key, cached.generation)
         try:
             result = await self._lead_or_follow(turn, codec, flight, reason, order)

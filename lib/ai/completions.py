@@ -129,7 +129,7 @@ def _merge(joined: dict[str, Any], delta: Mapping[str, Any]) -> bool:
         before = joined.get(name)
         if name in _PADDING or (before is not None and value is None):
             continue
-        if before is None:
+        if before is None or before == []:
             joined[name], known_here = _first(value)
         elif isinstance(before, dict) and isinstance(value, dict):
             known_here = _merge(before, value)
@@ -148,7 +148,7 @@ def _first(value: Any) -> tuple[Any, bool]:
     if isinstance(value, dict):
         found: dict[str, Any] = {}
         return found, _merge(found, value)
-    if isinstance(value, list) and all(isinstance(each, dict) and "index" in each for each in value):
+    if isinstance(value, list) and _are_numbered(value):
         items: list[Any] = []
         return items, _merge_lists(items, value)
     return value, True
@@ -156,12 +156,10 @@ def _first(value: Any) -> tuple[Any, bool]:
 
 def _merge_lists(joined: list[Any], more: list[Any]) -> bool:
     """Items with an index are joined by it and by their type; of other lists it is not known whether they go on."""
-    if joined == more:
-        return True
+    if not (_are_numbered(joined) and _are_numbered(more)):
+        return joined == more
     known = True
     for item in more:
-        if not isinstance(item, dict) or "index" not in item:
-            return False
         for before in joined:
             if before.get("index") == item["index"] and _may_be_same(before.get("type"), item.get("type")):
                 known &= _merge(before, item)
@@ -171,6 +169,10 @@ def _merge_lists(joined: list[Any], more: list[Any]) -> bool:
             joined.append(first)
             known &= known_here
     return known
+
+
+def _are_numbered(items: list[Any]) -> bool:
+    return all(isinstance(each, dict) and "index" in each for each in items)
 
 
 def _may_be_same(one: object, other: object) -> bool:

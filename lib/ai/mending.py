@@ -1,6 +1,6 @@
 """What breaks mainstream clients is mended on the way, and nothing else is touched (decision 30 has the list)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
@@ -42,20 +42,50 @@ class Mending:
             return
         known = self._calls.setdefault(index, {})
         for call in _objects(delta["tool_calls"]):
-            name = call.get("id")
             if not isinstance(call.get("index"), int):
-                # The same id is the same call; a fragment without one goes on with the last.
-                call["index"] = _place(known, name)
+                call["index"] = _place(known, call)
             if call["index"] not in known:
-                known[call["index"]] = name
+                known[call["index"]] = call.get("id")
                 call["type"] = call.get("type") or "function"
 
 
-def _place(known: Mapping[int, object], name: object) -> int:
-    last = max(known, default=-1)
-    if name in (None, ""):
-        return max(0, last)
-    return next((place for place, each in known.items() if each == name), last + 1)
+def one_call_each(chunk: Chunk) -> Iterator[Chunk]:
+    """A chunk; where several tools are called in it, a chunk for each call.
+
+    There are clients that read no more than the first call of a delta. Why an answer ended, and its usage, come last.
+    """
+    parts = [_parts(choice) for choice in chunk["choices"]]
+    count = max(map(len, parts), default=1)
+    if count == 1:
+        yield chunk
+        return
+    top = {name: value for name, value in chunk.items() if name not in ("choices", "usage")}
+    for number in range(count):
+        yield {**top, "choices": [each[number] for each in parts if number < len(each)]}
+        if number == count - 2 and "usage" in chunk:
+            top["usage"] = chunk["usage"]
+
+
+def _parts(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    calls = choice["delta"].get("tool_calls") or ()
+    if len(calls) < 2:
+        return [choice]
+    finish = choice.get("finish_reason")
+    found: list[dict[str, Any]] = [
+        {"index": choice["index"], "delta": {"tool_calls": [call]}, "finish_reason": None} for call in calls
+    ]
+    found[0] = {**choice, **found[0], "delta": {**choice["delta"], **found[0]["delta"]}}
+    found[-1]["finish_reason"] = finish
+    return found
+
+
+def _place(known: Mapping[int, object], call: Mapping[str, Any]) -> int:
+    """The same id is the same call. Without one, a function's name begins another, and a fragment goes on."""
+    last, name, function = max(known, default=-1), call.get("id"), call.get("function")
+    if name not in (None, ""):
+        return next((place for place, each in known.items() if each == name), last + 1)
+    begins = isinstance(function, dict) and bool(function.get("name"))
+    return last + 1 if begins else max(0, last)
 
 
 def mend(value: Completion, *, calls_stop: bool = False) -> Completion:

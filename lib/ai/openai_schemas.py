@@ -43,6 +43,9 @@ class ChatCompletion(BaseModel):
         given = {"user": self.user, **(self.model_extra or {})}
         if any(given.get(name) for name in _PERSONAL):
             return False
+        if not all(each.keys() <= {"role", "content"} for each in self.messages):
+            # A name, say, is somebody's.
+            return False
         roles = [each.get("role") for each in self.messages]
         return _is_text(self.messages[-1].get("content")) and roles[-1] == "user" and set(roles[:-1]) <= _INSTRUCTIONS
 

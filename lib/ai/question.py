@@ -69,6 +69,11 @@ class Question:
         return _limit(self.parameters)
 
     @property
+    def beside(self) -> Mapping[str, object]:
+        """What a provider is told that no answer depends on."""
+        return {}
+
+    @property
     def seen(self) -> Mapping[str, object]:
         """What its answer depends on."""
         return {"messages": [[turn.role, turn.content] for turn in self.messages], "parameters": self.parameters}
@@ -120,6 +125,11 @@ class ChatRequest:
         return _limit(self.body)
 
     @property
+    def beside(self) -> Mapping[str, object]:
+        """What a provider is told that no answer depends on."""
+        return {name: self.body[name] for name in ("stream_options", *BESIDE_THE_ANSWER) if name in self.body}
+
+    @property
     def seen(self) -> Mapping[str, object]:
         """What its answer depends on."""
         body = {name: value for name, value in self.forwarded.items() if name not in BESIDE_THE_ANSWER}
@@ -146,8 +156,9 @@ def hash_of(route: str, identity: str, question: AnyQuestion, session: str | Non
     order of an object's members does not count. Canonical JSON through SHA-256, so that instances, processes and
     releases agree (tests hold golden values). ``identity`` is whoever the answer belongs to, ``session`` what it is
     kept under: without it, the session that the provider is told of. Raises ValueError for a number that JSON does not
-    have.
+    have, wherever it is.
     """
+    _encoder.encode(question.beside)
     kept = question.session if session is None else session
     canonical = _encoder.encode({"v": 2, "route": route, "identity": identity, "session": kept, **question.seen})
     return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -216,6 +216,7 @@ async def guarded(
         while_here=request.while_here,
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
+        takes=lambda answer: stream or answer.joined,
     )
     if failures is not None and not directives.only_if_cached:
         failures.check(call.key, parts.clock.now_ms())
@@ -252,10 +253,6 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
             common |= outcomes.answered(request, outcome, answered, answered.value.provider)
             if answered.cache in ("hit", "stale", "collapsed"):
                 request.notes.saved = answered.value.cost
-            if not stream and not answered.value.joined:
-                # The answer to another request, for which this one has waited. To the next one it is a miss.
-                detail = "The answer came in a form that can only be streamed. Ask again."
-                raise Problem("backend_failed", detail, headers=common, after=outcome.after)
             if not stream:
                 return Reply(200, form.whole(request, outcome, answered), common, after=outcome.after)
             pieces = streams.replay(answered.value)

@@ -63,7 +63,7 @@ async def ui_messages(
                 yield event({"type": "finish", "finishReason": finish, "messageMetadata": ended})
                 yield DONE
         except SourceFailed as e:
-            yield event({"type": "error", "errorText": _broken(e)})
+            yield event({"type": "error", "errorText": _words(e)})
 
 
 def _text_of(chunk: Chunk) -> str:
@@ -124,9 +124,13 @@ async def chat_chunks(
             if last is not None:
                 yield event(last)
             told = getattr(e, "told", None)
-            message = told.message if told is not None and told.message else _broken(e)
-            code = told.code if told is not None and told.code else "backend_failed"
-            yield event({"error": {"message": message, "type": "server_error", "param": None, "code": code}})
+            error = {
+                "message": _words(e),
+                "type": "invalid_request_error" if e.fault == "caller" else "server_error",
+                "param": told.param if told is not None else None,
+                "code": told.code if told is not None and told.code else "backend_failed",
+            }
+            yield event({"error": error})
 
 
 def _may_be_last(chunk: Chunk) -> bool:
@@ -139,5 +143,7 @@ def _with_cost(chunk: Chunk, answer: Answer, provenance: Mapping[str, object]) -
     return {**chunk, "x_breakwater": {**chunk.get("x_breakwater", {}), "cost": cost_body(answer.cost)}}
 
 
-def _broken(error: SourceFailed) -> str:
-    return f"The answer broke off ({error.kind}). Ask again."
+def _words(error: SourceFailed) -> str:
+    """What is said of an answer that broke off: the provider's words, where it has any."""
+    told = getattr(error, "told", None)
+    return told.message if told is not None and told.message else f"The answer broke off ({error.kind}). Ask again."

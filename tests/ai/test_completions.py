@@ -1,4 +1,4 @@
-"""Chat completions: chunks joined into a whole reply, a whole reply taken apart, and what is mended on the way."""
+"""Chat completions: chunks joined into a whole reply, a whole reply taken apart."""
 
 import copy
 from typing import Any
@@ -121,6 +121,18 @@ def _cut(chunk: dict[str, Any], random: Any) -> list[dict[str, Any]]:
     return [{**chunk, "choices": [{**chunk["choices"][0], "delta": {names[0]: half}}]} for half in halves]
 
 
+def test_a_piece_like_the_one_before() -> None:
+    """It goes on where pieces go on; a list that is said again as it was is said once, and none at first is none."""
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "1"}}
+    said_again = [delta(tool_calls=[call], annotations=[]), delta(tool_calls=[copy.deepcopy(call)])]
+    noted = [delta(annotations=[{"type": "x"}]), delta(annotations=[{"type": "x"}])]
+    whole = join([*said_again, *noted])
+    assert whole is not None
+    message = whole["choices"][0]["message"]
+    assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": "11"}
+    assert message["annotations"] == [{"type": "x"}]
+
+
 def delta(**fields: Any) -> dict[str, Any]:
     """A chunk of one choice."""
     return {"id": "c-1", "model": "m", "choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
@@ -133,6 +145,8 @@ def delta(**fields: Any) -> dict[str, Any]:
         pytest.param([delta(note="a"), delta(note="b")], id="an unknown text that changes"),
         pytest.param([delta(score=1), delta(score=2)], id="a number that changes"),
         pytest.param([delta(images=[1]), delta(images=[2])], id="a list without index"),
+        pytest.param([delta(images=[1]), delta(images=[{"index": 0}])], id="a list without index, then with one"),
+        pytest.param([delta(images=[{"index": 0}]), delta(images=[1])], id="a list with index, then without one"),
         pytest.param(
             [
                 delta(tool_calls=[{"index": 0, "function": {"name": "wea"}}]),
@@ -162,69 +176,6 @@ def test_what_is_said_again(chunks: list[dict[str, Any]], expected: str) -> None
     assert whole is not None
     assert (whole["id"], whole["model"], whole["choices"][0]["message"]["role"]) == ("c-1", "m", expected)
     assert "obfuscation" not in whole["choices"][0]["message"]
-
-
-@pytest.mark.parametrize(
-    ("sent", "mended"),
-    [
-        pytest.param({}, None, id="nothing"),
-        pytest.param({"type": "ping"}, None, id="a foreign event"),
-        pytest.param({"choices": None, "usage": {}}, {"choices": [], "usage": {}}, id="choices null"),
-        pytest.param({"choices": [{}]}, {"choices": [{"index": 0, "delta": {}}]}, id="no delta, no index"),
-        pytest.param(
-            {"choices": [{"delta": None}, {"delta": None}]},
-            {"choices": [{"index": 0, "delta": {}}, {"index": 1, "delta": {}}]},
-            id="two without index",
-        ),
-        pytest.param(
-            {"choices": [{"index": 0, "message": {"content": "x"}}]},
-            {"choices": [{"index": 0, "delta": {"content": "x"}}]},
-            id="a message for a delta",
-        ),
-        pytest.param(
-            {"choices": [{"index": 0, "delta": {}, "finish_reason": "eos", "note": 1}], "extra": 2},
-            {"choices": [{"index": 0, "delta": {}, "finish_reason": "eos", "note": 1}], "extra": 2},
-            id="what is unknown stays",
-        ),
-    ],
-)
-def test_a_chunk_is_mended(sent: dict[str, Any], mended: dict[str, Any] | None) -> None:
-    """What breaks clients, and nothing else."""
-    assert Mending().chunk(sent) == mended
-
-
-def test_tool_calls_are_numbered() -> None:
-    """Without index: the same id is the same call, and what has no id goes on with the last."""
-    mending = Mending()
-    ids = ["a", None, "b", "b", "a", ""]
-    chunks = [mending.chunk(delta(tool_calls=[{"id": each, "function": {}}])) for each in ids]
-    calls = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in chunks if chunk is not None]
-    assert [call["index"] for call in calls] == [0, 0, 1, 1, 0, 1]
-    assert [call.get("type") for call in calls] == ["function", None, "function", None, None, None]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"choices": "x"},
-        {"choices": [None]},
-        {"choices": [{"delta": "x"}]},
-        {"choices": [{"delta": {"tool_calls": "x"}}]},
-        {"choices": [{"delta": {"tool_calls": [1]}}]},
-    ],
-    ids=["choices", "a choice", "a delta", "calls", "a call"],
-)
-def test_what_is_no_chunk(value: dict[str, Any]) -> None:
-    """What is of another form altogether is not passed on."""
-    with pytest.raises(NoReply):
-        Mending().chunk(value)
-
-
-@pytest.mark.parametrize("value", [{}, {"choices": []}, {"choices": [{}]}, {"choices": [{"message": "x"}]}])
-def test_what_is_no_reply(value: dict[str, Any]) -> None:
-    """It has no message."""
-    with pytest.raises(NoReply):
-        mend(value)
 
 
 @pytest.mark.parametrize(

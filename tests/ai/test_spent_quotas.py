@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.ai.providers.port import ProviderFailed
+from lib.ai.providers.port import Kind, ProviderFailed
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
@@ -18,25 +18,31 @@ def question(number: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("failure", "status"),
+    ("kind", "said_s", "status", "told_s"),
     [
-        pytest.param(ProviderFailed("throttled", "429", status=429, rests_s=37), 429, id="throttled, frees soon"),
-        pytest.param(ProviderFailed("quota", "429", status=429, rests_s=500), 429, id="quota, frees soon"),
-        pytest.param(ProviderFailed("quota", "429", status=429, rests_s=7_200), 402, id="quota, frees later"),
+        pytest.param("throttled", 37, 429, 37, id="throttled, frees soon"),
+        pytest.param("throttled", 601, 429, 600, id="throttled, longer than is believed"),
+        pytest.param("throttled", 9_999_999, 429, 600, id="throttled for ever"),
+        pytest.param("quota", 500, 429, 500, id="quota, frees soon"),
+        pytest.param("quota", 7_200, 402, 7_200, id="quota, frees later"),
+        pytest.param("quota", 9_999_999, 402, 86_400, id="a daily quota for ever"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
 async def test_who_comes_after_a_429_is_told_the_same(
-    k: Kit, failure: ProviderFailed, status: int, stream: bool
+    k: Kit, kind: Kind, said_s: int, status: int, told_s: int, stream: bool
 ) -> None:
-    """The first one is told by the provider's failure, the next one by its circuit; the provider is asked once."""
-    provider = FakeProvider(fails=failure)
+    """The first one is told by the provider's failure, the next one by its circuit; the provider is asked once.
+
+    Its word is believed for ten minutes at most, and for a day where it names a day's quota.
+    """
+    provider = FakeProvider(fails=ProviderFailed(kind, "429", status=429, rests_s=said_s))
     made = k.instance(provider)
     for number in range(2):
         reply = await made.http.post(CHAT, json={**question(number), "stream": stream})
         assert (reply.status_code, reply.json()["error"]["code"]) == (status, "backend_throttled")
         assert reply.headers["x-should-retry"] == "false"
-        assert int(reply.headers["retry-after"]) == failure.rests_s
+        assert int(reply.headers["retry-after"]) == told_s
     assert "has no capacity left" in reply.json()["error"]["message"]
     told = await made.http.post(SUPERVISOR, json={"query": "another"})
     assert (told.status_code, told.json()["code"]) == (503, "circuit_open")

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dev.scripted import MODEL, SCENES
+from dev.scenes import MODEL, SCENES
 from dev.stack import Stack
 
 pytestmark = pytest.mark.anyio

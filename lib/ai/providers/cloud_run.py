@@ -15,7 +15,7 @@ import httpx
 from ...base.values import dataclass
 from .. import answers, completions
 from ..completions import Chunk, Completion
-from ..question import AnyQuestion, Question
+from ..question import BESIDE_THE_ANSWER, AnyQuestion, Question
 from . import refusals
 from .port import End, Piece, ProviderFailed
 from .registry import ProviderSettings
@@ -59,8 +59,12 @@ class _Supervisor:
         self._last: Mapping[str, Any] | None = None
         self._top = {"id": f"chatcmpl-{request_id}", "created": int(time.time())}
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._backend.secret or "",)
+
     def request(self, *, stream: bool) -> Request:
-        body, secret = _body_of(self._question), self._backend.secret
+        body, secret = body_for(self._question), self._backend.secret
         if stream:
             body["stream"] = True
         headers = {
@@ -133,17 +137,20 @@ class _Supervisor:
         return End(answers.whole(reply, "unknown"), keeps and completions.may_be_kept(choice, limited=limited))
 
 
-def _body_of(question: AnyQuestion) -> dict[str, object]:
+def body_for(question: AnyQuestion) -> dict[str, object]:
+    """What the backend is sent."""
     if isinstance(question, Question):
         turns = [(turn.role, turn.content) for turn in question.messages]
         parameters = {**question.parameters, **(question.attached or {})}
     else:
         # Only what is made of texts comes here (`dialects.CLOUD_RUN`); ``developer`` is the newer name for ``system``.
         turns = [
-            ("system" if each.get("role") == "developer" else each.get("role"), completions.text_in(each))
+            ("system" if each.get("role") == "developer" else each.get("role"), _words_in(each))
             for each in question.body["messages"]
         ]
-        parameters = {name: value for name, value in question.forwarded.items() if name != "messages"}
+        # What makes no key is OpenAI's own: a backend that read it would answer one caller's request for another's.
+        left_out = ("messages", *BESIDE_THE_ANSWER)
+        parameters = {name: value for name, value in question.forwarded.items() if name not in left_out}
         if question.named:
             parameters = {"model": question.named, **parameters}
     return {
@@ -152,6 +159,14 @@ def _body_of(question: AnyQuestion) -> dict[str, object]:
         "messages": [{"role": role, "content": content} for role, content in turns],
         "parameters": parameters,
     }
+
+
+def _words_in(message: Mapping[str, Any]) -> str:
+    """What a turn says: an answer that was refused says its refusal."""
+    content, refusal = message.get("content"), message.get("refusal")
+    parts = content if isinstance(content, list) else []
+    refused = [part["refusal"] for part in parts if isinstance(part, dict) and isinstance(part.get("refusal"), str)]
+    return completions.text_in(message) + "".join([*refused, refusal] if isinstance(refusal, str) else refused)
 
 
 def _text_in(value: Mapping[str, Any]) -> str | None:

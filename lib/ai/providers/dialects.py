@@ -43,7 +43,7 @@ CLOUD_RUN = Dialect(
     # Its questions and answers are texts, and its answers are one.
     cannot=_ANY_AUDIO
     | {"tools", "functions", "response_format", "n", "logprobs", "top_logprobs", "web_search_options"}
-    | {needs.FILES, needs.LAST_IS_NOT_THE_USERS},
+    | {needs.FILES, needs.LAST_IS_NOT_THE_USERS, needs.NAMES},
 )
 DIALECTS: Mapping[str, Dialect] = {
     "openai": PLAIN,

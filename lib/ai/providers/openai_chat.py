@@ -13,7 +13,7 @@ import httpx
 from ...base.values import dataclass
 from .. import answers, completions
 from ..completions import Chunk
-from ..mending import Mending, NoReply, carries, mend
+from ..mending import Mending, NoReply, carries, mend, one_call_each
 from ..question import AnyQuestion, Question
 from . import dialects, refusals
 from .dialects import PLAIN, Dialect
@@ -74,6 +74,10 @@ class _Completion:
         self._joining = completions.Joining()
         self._model = question.models.get(api.name, api.model)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return (self._api.api_key,)
+
     def request(self, *, stream: bool) -> Request:
         question, api = self._question, self._api
         body = body_of(question, self._model, api.dialect, api.omit, stream=stream)
@@ -91,12 +95,17 @@ class _Completion:
             raise ProviderFailed("protocol", f"a chunk: {e}") from e
         if chunk is None:
             return [], False
-        self._joining.add(chunk)
-        return [chunk], any(self._shows(choice["delta"]) for choice in chunk["choices"])
+        come = list(one_call_each(chunk))
+        for each in come:
+            self._joining.add(each)
+        return come, any(self._shows(choice["delta"]) for choice in chunk["choices"])
 
     def _shows(self, delta: Mapping[str, Any]) -> bool:
-        # White space alone is no answer yet: it waits for the first word.
-        return bool(completions.text_in(delta).strip()) if self._needs_text else carries(delta)
+        if self._needs_text:
+            # White space alone is no answer yet: it waits for the first word.
+            return bool(completions.text_in(delta).strip())
+        # Where another provider is asked after a refusal, none is shown before it is known to be all that comes.
+        return carries({**delta, "refusal": None} if self._api.safety_failover else delta)
 
     def ended(self, headers: httpx.Headers, *, done: bool) -> End:
         if not done and self._api.says_done:
@@ -124,7 +133,7 @@ class _Completion:
         except NoReply as e:
             raise ProviderFailed("protocol", str(e)) from e
         choices = reply["choices"]
-        if not all(choice.get("finish_reason") for choice in choices):
+        if self._needs_text and not all(choice.get("finish_reason") for choice in choices):
             raise ProviderFailed("protocol", "the reply does not say that it is complete")
         speaks = len(choices) >= self._wanted() and all(completions.speaks(choice["message"]) for choice in choices)
         return self._end(choices, answers.whole(reply, self._model), headers, speaks=speaks)

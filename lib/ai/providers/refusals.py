@@ -18,6 +18,8 @@ _KINDS: dict[int, Kind] = {
     422: "rejected",
     429: "throttled",
 }
+_STATUSES = {"invalid_request_error": 400, "rate_limit_exceeded": 429, "insufficient_quota": 429}
+"""OpenAI's and Groq's names of errors, where one comes without its status."""
 _SHOWN_CHARS = 1_000
 _CODE = re.compile(r"[A-Za-z]+(?:[_.-][A-Za-z]+)*")
 _PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,199}")
@@ -45,26 +47,46 @@ def refused(response: httpx.Response, body: bytes, *secrets: str) -> ProviderFai
     """The failure that a reply means; ``body`` may be cut off, empty or anything. ``secrets`` are never told on."""
     status, said = response.status_code, _said(body)
     error = said if isinstance(said, dict) else {}
-    code = next((each for each in (error.get("code"), error.get("type"), error.get("status")) if _is_code(each)), None)
-    told = _told(said, code, secrets)
+    code, told = _code_and_words(said, secrets)
     kind = _kind(status, error, told)
     shown = f" {code}" if code is not None and re.fullmatch(r"[A-Za-z_]+", code) and kind != "unauthorized" else ""
     return ProviderFailed(
         kind,
         f"HTTP {status}{shown[:60]}",
         status=status,
-        rests_s=_rests_s(response, error, told.message),
+        rests_s=_rests_s(status, response.headers, error, told.message),
         told=told if kind in ("rejected", "unsupported", "blocked", "no_model") else None,
     )
 
 
-def error_in_reply(value: Mapping[str, Any]) -> ProviderFailed:
-    """The failure that an error in a reply of status 200 means; the words of one may be shown to the caller."""
+def error_in_reply(value: Mapping[str, Any], *secrets: str) -> ProviderFailed:
+    """The failure that an error in a reply of status 200, or in a stream, means: what it means with its own status.
+
+    The words of one may be shown to the caller, without the ``secrets``.
+    """
     error = value["error"]
-    said = error if isinstance(error, dict) else {"message": error}
-    code = next((each for each in (said.get("code"), said.get("type")) if _is_code(each)), None)
-    told = _told(said, code, ())
-    return ProviderFailed("server", "the reply carries an error", told=told if told.message else None)
+    said = error if isinstance(error, dict) else {**value, "message": error}
+    _, told = _code_and_words(said, secrets)
+    status = _status_in(said)
+    kind = "server" if status is None else _kind(status, said, told)
+    rests_s = None if status is None else _rests_s(status, httpx.Headers(), said, told.message)
+    shown = told if told.message and kind != "unauthorized" else None
+    return ProviderFailed(kind, "the reply carries an error", rests_s=rests_s, told=shown)
+
+
+def _status_in(error: Mapping[str, Any]) -> int | None:
+    """The status that an error in a reply would have had: Google and OpenRouter number it, others name its kind."""
+    code = error.get("code")
+    if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:
+        return code
+    names = [name for name in (code, error.get("type")) if isinstance(name, str)]
+    return next((_STATUSES[name] for name in names if name in _STATUSES), None)
+
+
+def _code_and_words(said: object, secrets: tuple[str, ...]) -> tuple[str | None, Told]:
+    error = said if isinstance(said, dict) else {}
+    code = next((each for each in (error.get("code"), error.get("type"), error.get("status")) if _is_code(each)), None)
+    return code, _told(error, code, secrets)
 
 
 def _kind(status: int, error: Mapping[str, Any], told: Told) -> Kind:
@@ -111,8 +133,7 @@ def _said(body: bytes) -> object:
     return {**value, "message": error} if isinstance(error, str) else value
 
 
-def _told(said: object, code: str | None, secrets: tuple[str, ...]) -> Told:
-    error = said if isinstance(said, dict) else {}
+def _told(error: Mapping[str, Any], code: str | None, secrets: tuple[str, ...]) -> Told:
     message, param = _words(error.get("message") or error.get("detail") or "")
     param = error["param"] if isinstance(error.get("param"), str) and error["param"] else param
     if not param and (named := _NAMED.search(message)) and _UNSUPPORTED.search(message):
@@ -159,15 +180,15 @@ def _quotas(details: list[Mapping[str, Any]]) -> Iterator[str]:
                 yield str(violation.get("quotaId", ""))
 
 
-def _rests_s(response: httpx.Response, error: Mapping[str, Any], message: str) -> float | None:
+def _rests_s(status: int, headers: httpx.Headers, error: Mapping[str, Any], message: str) -> float | None:
     """For how long the provider says that it will refuse: by a header, by Google's details, or in words."""
     delays = [duration_s(detail.get("retryDelay")) for detail in _details(error)]
     again = re.search(r"(?:try again|retry) in ([0-9][0-9a-z.]*[a-z])", message)
     found = (
-        retry_after_s(response.headers),
+        retry_after_s(headers),
         max((delay for delay in delays if delay is not None), default=None),
-        duration_s(again[1]) if again and response.status_code == 429 else None,
-        exhausted_for_s(response.headers) if response.status_code == 429 else None,
+        duration_s(again[1]) if again and status == 429 else None,
+        exhausted_for_s(headers) if status == 429 else None,
     )
     return next((wait_s for wait_s in found if wait_s is not None), None)
 
@@ -201,7 +222,12 @@ def _count(text: str) -> int | None:
 
 
 def retry_after_s(headers: httpx.Headers) -> float | None:
-    """``Retry-After`` in seconds or as a date (RFC 9110, section 10.2.3), measured against the reply's own clock."""
+    """``Retry-After`` in seconds or as a date (RFC 9110, section 10.2.3), measured against the reply's own clock.
+
+    Azure says it in milliseconds as well, which is more exact.
+    """
+    if re.fullmatch(r"[0-9]{1,10}", exact_ms := headers.get("retry-after-ms", "").strip()):
+        return int(exact_ms) / 1000
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,7}(?:\.[0-9]{1,9})?", value):
         return float(value)

@@ -11,6 +11,7 @@ from dataclasses import field
 from typing import Any, Protocol
 
 import httpx
+from httpx_sse import ServerSentEvent
 from pydantic_core import from_json
 
 from ...base.connecting import why
@@ -37,6 +38,10 @@ class Request:
 
 class Reading(Protocol):
     """How a question is put to one provider, and how its reply is read. New for each question."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody is told, whoever quotes it."""
 
     def request(self, *, stream: bool) -> Request:
         """The question in the provider's terms. Raises ProviderFailed ``rejected`` if it cannot be put."""
@@ -114,7 +119,10 @@ async def _pieces(
 
 
 async def _at_once(response: httpx.Response, reading: Reading, *, stream: bool) -> AsyncGenerator[Piece]:
-    end = reading.whole(_object(await _read(response, MAX_REPLY_BYTES)), response.headers)
+    value = _without_error(_json_in(await _read(response, MAX_REPLY_BYTES)), reading)
+    if not isinstance(value, dict):
+        raise ProviderFailed("protocol", "the reply is not a JSON object")
+    end = reading.whole(value, response.headers)
     for chunk in end.answer.chunks() if stream else ():
         yield Delta(chunk)
     yield end
@@ -129,9 +137,9 @@ async def _streamed(response: httpx.Response, reading: Reading) -> AsyncGenerato
                     done = True
                     await _finish(events)
                     break
-                if event.event == "error":
-                    raise _error_in(event.data)
-                come, shows = reading.chunks(_object(event.data))
+                if (value := _carried(event, reading)) is None:
+                    continue
+                come, shows = reading.chunks(value)
                 held += come
                 # Until something is shown another provider can still be asked.
                 if shown := shown or shows:
@@ -179,7 +187,24 @@ _MAY_BE_BEYOND = re.compile(r"[eE]\+?\d{3}|\d{309}")
 """How a number begins that no float can hold; pydantic reads it as an infinity."""
 
 
-def _object(data: str | bytes) -> dict[str, Any]:
+def _carried(event: ServerSentEvent, reading: Reading) -> dict[str, Any] | None:
+    """The object in an event; None where there is none: such events only keep a connection alive.
+
+    Raises ProviderFailed for an error, and for what should be JSON and is not.
+    """
+    try:
+        value = _json_in(event.data)
+    except ProviderFailed:
+        if event.event == "message":
+            raise
+        value = event.data
+    if event.event == "error" and not (isinstance(value, dict) and value.get("error")):
+        value = {"error": value or True}
+    value = _without_error(value, reading)
+    return value if isinstance(value, dict) else None
+
+
+def _json_in(data: str | bytes) -> Any:
     try:
         text = data.decode() if isinstance(data, bytes) else data
         value = from_json(text, allow_inf_nan=False)
@@ -187,18 +212,12 @@ def _object(data: str | bytes) -> dict[str, Any]:
             to_json(value)
     except ValueError as e:
         raise ProviderFailed("protocol", "the reply is not JSON") from e
-    if not isinstance(value, dict):
-        raise ProviderFailed("protocol", "the reply is not a JSON object")
-    if value.get("error"):
-        raise refusals.error_in_reply(value)
     return value
 
 
-def _error_in(data: str) -> ProviderFailed:
-    """What an event says that is named an error."""
-    try:
-        _object(data)
-    except ProviderFailed as e:
-        if e.kind == "server":
-            return e
-    return ProviderFailed("server", "the stream carries an error event")
+def _without_error(value: Any, reading: Reading) -> Any:
+    """The same value. Raises ProviderFailed where it is an error, which Google puts into a list."""
+    found = value[0] if isinstance(value, list) and value else value
+    if isinstance(found, dict) and found.get("error"):
+        raise refusals.error_in_reply(found, *reading.secrets)
+    return value

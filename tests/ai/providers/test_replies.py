@@ -47,6 +47,9 @@ def test_duration(text: object, expected: float | None) -> None:
     [
         pytest.param({"retry-after": "7"}, 7.0, id="seconds"),
         pytest.param({"retry-after": " 7 "}, 7.0, id="spaces"),
+        pytest.param({"retry-after-ms": "1500"}, 1.5, id="milliseconds"),
+        pytest.param({"retry-after": "2", "retry-after-ms": "1500"}, 1.5, id="both"),
+        pytest.param({"retry-after": "2", "retry-after-ms": "-1"}, 2.0, id="no-milliseconds"),
         pytest.param({"retry-after": "0.5"}, 0.5, id="a-fraction"),
         pytest.param({"retry-after": "Wed, 19 Nov 2025 12:02:00 GMT", "date": NOON}, 120.0, id="date"),
         pytest.param({"retry-after": "Wed, 19 Nov 2025 11:00:00 GMT", "date": NOON}, 0.0, id="past"),

@@ -3,7 +3,7 @@ import { z } from "zod";
 
 const [version, url, apiKey, kind] = process.argv.slice(2);
 const suffix = version === "6" ? "-6" : "";
-const { generateObject, generateText, stepCountIs, streamObject, streamText, tool } = await import(`ai${suffix}`);
+const { generateObject, generateText, Output, stepCountIs, streamObject, streamText, tool } = await import(`ai${suffix}`);
 const { createOpenAICompatible } = await import(`@ai-sdk/openai-compatible${suffix}`);
 const { createOpenAI } = await import(`@ai-sdk/openai${suffix}`);
 
@@ -70,6 +70,15 @@ async function object(streamed) {
   return { whole: await result.object, last };
 }
 
+async function output(streamed) {
+  const ask = { ...asked, output: Output.object({ schema }), prompt: "scene: weather" };
+  if (!streamed) return (await generateText(ask)).output;
+  const result = streamText(ask);
+  let last;
+  for await (const partial of result.partialOutputStream) last = partial;
+  return { whole: await result.output, last };
+}
+
 async function image() {
   const content = [
     { type: "text", text: "scene: text" },
@@ -95,6 +104,8 @@ for (const when of ["first", "again"]) {
     streamedTools: await toolLoop(true),
     object: await object(false),
     streamedObject: await object(true),
+    output: await output(false),
+    streamedOutput: await output(true),
     image: await image(),
   };
 }

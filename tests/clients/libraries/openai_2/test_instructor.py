@@ -70,6 +70,16 @@ def test_parallel_tools(gateway: Gateway) -> None:
     assert [each["function"]["name"] for each in sent["tools"]] == ["weather", "time"]
 
 
+@pytest.mark.parametrize("mode", [Mode.RESPONSES_TOOLS, Mode.RESPONSES_TOOLS_WITH_INBUILT_TOOLS], ids=lambda m: m.name)
+def test_the_modes_of_another_protocol(gateway: Gateway, mode: Mode) -> None:
+    """What the Responses API would do is refused, in words that say what to use."""
+    with OpenAI(base_url=gateway.v1, api_key=gateway.key, max_retries=0) as plain:
+        client = instructor.from_openai(plain, mode=mode)
+        with pytest.raises(Exception, match="The Responses API is not served"):
+            client.create(model="m", messages=asked("weather"), response_model=Weather, max_retries=0)
+    assert gateway.sent() == []
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("mode", "scene"), [(Mode.TOOLS, "weather call"), (Mode.JSON, "weather"), (Mode.JSON_SCHEMA, "weather")]

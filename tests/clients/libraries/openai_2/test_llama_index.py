@@ -66,6 +66,17 @@ def test_tools(gateway: Gateway) -> None:
     assert sent["tools"][0]["function"]["name"] == "weather"
 
 
+@pytest.mark.parametrize("scene", ["tools at once", "tools without index or type"])
+def test_tools_that_a_provider_calls_in_one_chunk(gateway: Gateway, scene: str) -> None:
+    """It reads the first call of a chunk only: each comes in one of its own, from the provider and from the cache."""
+    llm, tool = model(gateway), FunctionTool.from_defaults(weather)
+    for _ in range(2):
+        last = list(llm.stream_chat_with_tools([tool], user_msg=f"scene: {scene}", allow_parallel_tool_calls=True))[-1]
+        calls = llm.get_tool_calls_from_response(last)
+        assert [(each.tool_name, each.tool_kwargs) for each in calls] == [("weather", {"city": "Seoul"}), ("time", {})]
+    assert len(gateway.sent()) == 1
+
+
 @pytest.mark.parametrize("structured", [True, False], ids=["schema", "tool"])
 def test_an_object(gateway: Gateway, structured: bool) -> None:
     """By the provider's schema, or by a tool."""

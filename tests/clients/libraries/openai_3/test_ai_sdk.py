@@ -54,6 +54,8 @@ def test_over_v1(gateway: Gateway, version: str, kind: str) -> None:
             "streamedTools": looped,
             "object": SEOUL,
             "streamedObject": {"whole": SEOUL, "last": SEOUL},
+            "output": SEOUL,
+            "streamedOutput": {"whole": SEOUL, "last": SEOUL},
             "image": "Hello.",
         }
     assert found["cut"]["text"] == "Hel"
@@ -75,6 +77,35 @@ def test_over_v1(gateway: Gateway, version: str, kind: str) -> None:
     assert [each["tool_call_id"] for each in results["messages"][2:]] == ["call_a", "call_b"]
     assert thing["response_format"]["json_schema"]["schema"]["required"] == ["city", "degrees"]
     assert image["messages"][0]["content"][1] == IMAGE
+
+
+def test_openai_for_javascript(gateway: Gateway) -> None:
+    """``parse``, ``stream``, ``runTools``, from the provider and from the cache; images, refusals, models, errors."""
+    found = javascript("openai.mjs", gateway.url, gateway.key)
+    called = [
+        [name, "function", *rest]
+        for name, *rest in (("call_a", "weather", '{"city":"Seoul"}'), ("call_b", "time", "{}"))
+    ]
+    for when in ("first", "again"):
+        tools = found[when]["tools"]
+        assert found[when]["parsed"] == {"object": SEOUL, "usage": 18}
+        assert found[when]["streamed"]["object"] == SEOUL
+        assert (tools["text"], tools["finish_reason"], tools["calls"]) == ("Let me look.", "tool_calls", called)
+        assert (found[when]["atOnce"]["finish_reason"], found[when]["atOnce"]["calls"]) == ("tool_calls", called)
+        assert tools["system_fingerprint"] == "fp_1"
+        assert found[when]["run"] == {"text": "Hello.", "seen": [{"city": "Seoul"}, {}]}
+    assert (found["image"], found["refusal"]) == ("Hello.", "I cannot help with that.")
+    assert found["models"][0] == "supervisor"
+    errors = {name: (each["name"], each["code"], each["param"]) for name, each in found["errors"].items()}
+    assert errors == {
+        "value": ("BadRequestError", "invalid_type", "temperature"),
+        "failure": ("InternalServerError", "backend_failed", None),
+        "cut": ("APIError", "backend_failed", None),
+        "responses": ("NotFoundError", "unsupported_endpoint", None),
+    }
+    assert "chat.completions.create" in found["errors"]["responses"]["message"]
+    # One call for each question, whole or streamed, first or again, and for each error.
+    assert len(gateway.sent()) == 10
 
 
 @pytest.mark.parametrize("version", ["6", "7"])
