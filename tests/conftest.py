@@ -27,6 +27,7 @@ SLOW = (
     "tests/ai/providers/test_contract.py",
     "tests/ai/test_budgets.py::test_processes_share_a_budget",
     "tests/ai/test_changed_budgets.py::test_any_sequence_of_changes",
+    "tests/bench/test_data.py",
     "tests/blackbox",
     "tests/breaker/test_scenarios.py",
     "tests/breaker/test_shared.py::test_failures_at_once_from_several_processes",
