@@ -7,7 +7,7 @@ another form under another key.
 import json
 from collections.abc import Sequence
 
-from ..redis.op import Op, Reply, as_int, as_list, as_text
+from ..redis.op import Op, Reply, Script, as_int, as_list, as_text
 from .circuit import Circuit
 
 _VERSION = 2
@@ -66,12 +66,15 @@ def ttl_ms(circuit: Circuit, now_ms: int) -> int:
 
 # Compare and swap. Redis has no such command before 8.4, and a script is billed for what it runs inside as well; but
 # it runs only when a circuit changes, never for a healthy call. A value of another type counts as absent.
-_SWAP = """\
+_SWAP = Script(
+    2,
+    """\
 local v = redis.pcall('GET', KEYS[1])
 if type(v) ~= 'string' then v = '' end
 if v ~= ARGV[1] then return {0, v} end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
-return {1, ARGV[2]}"""
+return {1, ARGV[2]}""",
+)
 
 
 def swap(key: str, read: str | None, new: Circuit, now_ms: int) -> Op[tuple[bool, str]]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..base.values import dataclass
 from ..redis import keys
-from ..redis.op import Op, Reply, as_int, as_text
+from ..redis.op import Op, Reply, Script, as_int, as_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,13 @@ def claim(key: str, me: str, rules: LockRules) -> Op[bool]:
     return Op((command,), lambda replies: as_text(replies[0]) == "OK")
 
 
-_REPLACE = """\
+_REPLACE = Script(
+    2,
+    """\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1"""
+return 1""",
+)
 
 
 def replace(key: str, held: str, me: str, rules: LockRules) -> Op[bool]:
@@ -61,7 +64,7 @@ def renew(key: str, me: str, rules: LockRules) -> Op[bool]:
 
 
 # Compare and delete: a lock that ran out meanwhile belongs to somebody else.
-_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+_RELEASE = Script(2, "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0")
 
 
 def release(key: str, me: str) -> Op[int]:

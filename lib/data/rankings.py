@@ -12,7 +12,7 @@ from ..base.values import dataclass
 from ..edge.problems import Problem
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Op, Reply, as_int, as_list, as_text, join
+from ..redis.op import Op, Reply, Script, as_int, as_list, as_text, join
 from .body import Body
 from .invalidation import invalidate_tags
 from .origins.port import OriginFailed, Values
@@ -31,7 +31,9 @@ _WAIT_S = 2.0
 
 type Keep = Literal["best", "last"]
 
-_WRITE = """\
+_WRITE = Script(
+    6,
+    """\
 local had = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local before = redis.call('ZREVRANK', KEYS[1], ARGV[1])
 if ARGV[3] == 'best' then redis.call('ZADD', KEYS[1], 'GT', ARGV[2], ARGV[1])
@@ -39,7 +41,8 @@ else redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1]) end
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[4]))
 local has = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local after = redis.call('ZREVRANK', KEYS[1], ARGV[1])
-return {before or -1, after or -1, had == has and 0 or 1, has or ''}"""
+return {before or -1, after or -1, had == has and 0 or 1, has or ''}""",
+)
 
 
 @dataclass(frozen=True, slots=True)

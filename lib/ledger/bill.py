@@ -2,28 +2,25 @@
 
 from collections.abc import Sequence
 
-from ..redis.op import Command
+from ..redis.op import Command, Script
 
 _FREE = frozenset({"AUTH", "HELLO", "SELECT", "COMMAND", "CONFIG", "INFO", "PING", "RESET", "QUIT"})
-_SCRIPTS = {
-    # A circuit's swap, a lock's release or takeover: the script, its GET, and the write where there is one.
-    ("EVAL", 1): 3,
-    # Adding what was admitted elsewhere: the script, two reads, two writes, two TTLs.
-    ("EVAL", 2): 7,
-    # The sliding window of upstash_ratelimit: the script, two GETs, INCRBY and PEXPIRE.
-    ("EVALSHA", 2): 5,
-}
-"""The most that a script costs, by how many keys it takes. Whether it writes is not known beforehand, and an estimate
-is better too high."""
+_STOCK_SCRIPT = 5
+"""The sliding window of upstash_ratelimit: the script, two GETs, INCRBY and PEXPIRE."""
 
 
 def billed(commands: Sequence[Command]) -> int:
-    """How many commands Upstash counts for these; a script's is an upper bound."""
+    """How many commands Upstash counts for these.
+
+    A script's are an upper bound: which way it goes is not known beforehand, and an estimate is better too high.
+    """
     return sum(_cost(each) for each in commands)
 
 
 def _cost(command: Command) -> int:
     name = str(command[0]).upper()
-    if name.startswith("EVAL"):
-        return _SCRIPTS.get((name, int(command[2])), max(_SCRIPTS.values()))
+    if name == "EVAL":
+        return 1 + command[1].inside if isinstance(command[1], Script) else _STOCK_SCRIPT
+    if name == "EVALSHA":
+        return _STOCK_SCRIPT
     return 0 if name in _FREE else 1

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..base.values import dataclass
 from ..redis import keys
-from ..redis.op import Op, Reply, as_int, as_list, as_text
+from ..redis.op import Op, Reply, Script, as_int, as_list, as_text
 from .window import DAY_MS
 
 LEASE_MS = 15_000
@@ -85,10 +85,13 @@ def _number(text: str, otherwise: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else otherwise
 
 
-_SWAP = """\
+_SWAP = Script(
+    2,
+    """\
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return {0, redis.call('GET', KEYS[1]) or ''} end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return {1, ARGV[2]}"""
+return {1, ARGV[2]}""",
+)
 
 
 def swap(read: str | None, new: Marker) -> Op[tuple[bool, str]]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from ..base.values import dataclass
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import Op, as_text, ignored
+from ..redis.op import Op, Script, as_text, ignored
 from ..redis.store import RedisStore
 
 KEPT = 8
@@ -27,7 +27,9 @@ _TAG = 12
 """So many characters name a subject; who is taken for another is asked about once more."""
 
 # The number begins with the time, so that a mark that was lost does not begin with one that has been seen.
-_REPORT = """\
+_REPORT = Script(
+    2,
+    """\
 local number, tags = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (.*)$')
 number = math.max(tonumber(number) or 0, tonumber(ARGV[1]))
 local kept = {}
@@ -36,7 +38,8 @@ for i = 4, #ARGV do kept[#kept + 1] = ARGV[i]; number = number + 1 end
 local from = math.max(1, #kept - tonumber(ARGV[2]) + 1)
 local text = string.format('%d ', number) .. table.concat(kept, ',', from)
 redis.call('SET', KEYS[1], text, 'PX', ARGV[3])
-return text"""
+return text""",
+)
 
 
 def report(subjects: Sequence[str], now_ms: int) -> Op[None]:

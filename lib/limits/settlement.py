@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..base.values import dataclass
 from ..redis import keys
-from ..redis.op import Command, CommandError, Op, Reply, UnreadableReply, as_list, as_text, ignored
+from ..redis.op import Command, CommandError, Op, Reply, Script, UnreadableReply, as_list, as_text, ignored
 from .bitfield import set_ttl
 from .window import DAY_MS, SKEW_AHEAD_MS, Buckets, Layout, Usage
 
@@ -92,7 +92,9 @@ def read(subject: str, layout: Layout, now_ms: int) -> Op[Usage]:
 
 # Redis' own share of a bucket is at least what was carried, and more by what this instance alone admitted; Supabase's
 # share is what Supabase says, never less than before.
-_RESTORE = """\
+_RESTORE = Script(
+    6,
+    """\
 local get, names = {'BITFIELD', KEYS[1]}, {'HMGET', KEYS[2]}
 for i = 2, #ARGV, 6 do
   get[#get + 1] = 'GET'; get[#get + 1] = ARGV[i]; get[#get + 1] = ARGV[i + 1]; names[#names + 1] = ARGV[i + 2]
@@ -110,7 +112,8 @@ for k = 1, #have do
 end
 redis.call(unpack(add)); redis.call(unpack(note))
 redis.call('EXPIRE', KEYS[1], ARGV[1]); redis.call('EXPIRE', KEYS[2], ARGV[1])
-return #have"""
+return #have""",
+)
 
 
 def restore(

@@ -15,7 +15,7 @@ from functools import reduce
 
 from ..base.values import dataclass
 from ..redis import keys
-from ..redis.op import Command, Op, gather, ignored
+from ..redis.op import Command, Op, Script, gather, ignored
 from . import bitfield
 from .bitfield import Known, set_ttl
 from .window import DAY_MS, HALF_HOUR_MS, SKEW_AHEAD_MS, TAGS, Buckets, Layout, Unit, Usage, Window, empty, highest
@@ -136,7 +136,9 @@ def highest_of(usages: Sequence[Usage], layout: Layout) -> Usage:
     return reduce(highest, usages, empty(layout.windows))
 
 
-_RAISE = """\
+_RAISE = Script(
+    3,
+    """\
 local get, add = {'BITFIELD', KEYS[1]}, {'BITFIELD', KEYS[1], 'OVERFLOW', 'SAT'}
 for i = 2, #ARGV, 3 do get[#get + 1] = 'GET'; get[#get + 1] = ARGV[i]; get[#get + 1] = ARGV[i + 1] end
 local have = redis.call(unpack(get))
@@ -148,7 +150,8 @@ for k = 1, #have do
   end
 end
 if #add > 4 then redis.call(unpack(add)) end
-return redis.call('EXPIRE', KEYS[1], ARGV[1])"""
+return redis.call('EXPIRE', KEYS[1], ARGV[1])""",
+)
 
 
 def raised(subject: str, layout: Layout, now_ms: int, usage: Usage) -> Op[None]:

@@ -12,6 +12,20 @@ type Command = tuple[str | int, ...]
 type Reply = str | int | list[Reply] | CommandError | None
 
 
+class Script(str):
+    """A script for ``EVAL``. ``inside``: the most commands that it runs, each of which is billed beside the script."""
+
+    __slots__ = ("inside",)
+
+    def __new__(cls, inside: int, text: str) -> "Script":
+        """The same text, with that number."""
+        made = super().__new__(cls, text)
+        made.inside = inside
+        return made
+
+    inside: int
+
+
 @dataclass(frozen=True, slots=True)
 class CommandError:
     """One command of a round trip that Redis refused; its neighbours may have been executed."""
