@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import accuracy, counts, data, latency, throughput
+from bench import accuracy, counts, data, databases, fleet, latency, throughput
 from bench.data.readers import CASHEWS
 from bench.peers import litellm, node, portkey
 from bench.processes import ROOT, as_deployed
@@ -40,13 +40,15 @@ PARTS: dict[str, Part] = {
     "accuracy": accuracy.measure,
     "throughput": throughput.measure,
     "data": data.measure,
+    "fleet": fleet.measure,
+    "databases": databases.measure,
 }
 
 
 def main() -> int:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Breakwater on this machine.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: about five minutes, and less to rely on")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: some six minutes, and less to rely on")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="where to write (bench/)")
     asked = parser.parse_args()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.data.report import sections
+from bench import databases_report, fleet_figures
+from bench.data import report as data_report
 
 _KINDS = ("blocked", "refused", "hit", "miss", "first sight", "fallback")
 _KIND_WORDS = {
@@ -27,7 +28,9 @@ def markdown(results: dict[str, Any]) -> str:
         ("network", _network),
         ("accuracy", _accuracy),
         ("throughput", _throughput),
-        ("data", lambda data: sections(data, _table)),
+        ("data", lambda data: data_report.sections(data, _table)),
+        ("fleet", lambda fleet: fleet_figures.sections(fleet, _table)),
+        ("databases", lambda found: databases_report.sections(found, _table)),
     ):
         if name in results:
             lines += ["", *write(results[name])]

@@ -1,24 +1,48 @@
 // What the page asks the deployment. Figures are asked for with the day's key, which opens nothing else; actions and
 // questions to a chosen provider carry the token itself.
+import { word } from "./language.js";
 
-export class Refused extends Error {
-  constructor(status) {
-    super(String(status));
-    this.status = status;
+// What the API refused or could not do: its status, and the code and detail of its problem.
+export class Failed extends Error {
+  constructor(status, { code = "", detail = "" } = {}) {
+    super(`status ${status}`);
+    Object.assign(this, { status, code, detail });
   }
 }
 
-// Times out, and throws Refused for 401 and 403.
+// The token opens nothing: 401 and 403.
+export class Refused extends Failed {}
+
+// What went wrong, in words.
+export function worded(error) {
+  if (error instanceof TypeError || error.name === "TimeoutError") return word("offline");
+  if (!(error instanceof Failed)) return error.message;
+  return error.status === 429 ? word("tooMany") : word("server", { status: error.status });
+}
+
+// Whether a token is a signed-in user's, whose roles are in it. It opens what its roles open, and never the overview.
+export const isUsers = (token) => /^ey[\w-]+\.[\w-]+\.[\w-]+$/.test(token ?? "");
+
+// How a request shows that it may read: by the day's key in the address, so that an edge can answer. A user's token has
+// no such key, and neither has a page without https.
+async function access(token) {
+  const byHeader = isUsers(token) || !globalThis.crypto?.subtle;
+  return byHeader ? { query: {}, headers: { authorization: `Bearer ${token}` } } : { query: { view: await viewKey(token) }, headers: {} };
+}
+
+// Times out, and throws Refused for 401 and 403, Failed for every other error.
 export async function figures(path, token, values = {}) {
-  const secure = globalThis.crypto?.subtle;
-  const query = new URLSearchParams(secure ? { view: await viewKey(token), ...values } : values);
-  const reply = await fetch(`${path}?${query}`, {
-    headers: secure ? {} : { authorization: `Bearer ${token}` },
-    signal: AbortSignal.timeout(10_000), cache: "no-cache",
+  const { query, headers } = await access(token);
+  const reply = await fetch(`${path}?${new URLSearchParams({ ...query, ...values })}`, {
+    headers, signal: AbortSignal.timeout(10_000), cache: "no-cache",
   });
-  if (reply.status === 401 || reply.status === 403) throw new Refused(reply.status);
-  if (!reply.ok) throw new Error(`status ${reply.status}`);
+  if (!reply.ok) throw await failureOf(reply);
   return reply.json();
+}
+
+async function failureOf(reply) {
+  const problem = await reply.json().catch(() => ({})), kind = reply.status === 401 || reply.status === 403 ? Refused : Failed;
+  return new kind(reply.status, problem);
 }
 
 async function viewKey(token) {
@@ -35,18 +59,30 @@ export async function act(token, action) {
     body: JSON.stringify(action), signal: AbortSignal.timeout(15_000),
   });
   const found = await reply.json();
-  if (!reply.ok) throw new Error(found.detail ?? `status ${reply.status}`);
+  if (!reply.ok) throw found.detail ? new Error(found.detail) : new Failed(reply.status);
   return found.done;
 }
 
+// Has a statement explained; `heard` gets the text so far. Yields the whole text, and what is told of it. Throws Failed.
+export async function analyze(token, asked, heard) {
+  const { query, headers } = await access(token);
+  const reply = await fetch(`/api/llm/analyze?${new URLSearchParams(query)}`, {
+    method: "POST", headers: { ...headers, "content-type": "application/json" }, body: JSON.stringify({ ...asked, stream: true }),
+  });
+  if (!reply.ok) throw await failureOf(reply);
+  return readStream(reply.body, heard);
+}
+
 // Asks a question; `heard` gets the text so far. Yields the reply's status, headers and body as far as they are known.
-export async function ask(token, { query, provider, stream, noCache }, heard) {
-  const headers = { "content-type": "application/json" };
+// `fleet`: true, or "simulated", has the figures of servers go along, which only those who may see them can ask for.
+export async function ask(token, { query, provider, stream, noCache, fleet }, heard) {
+  const opened = fleet ? await access(token) : { query: {}, headers: {} }, headers = { ...opened.headers, "content-type": "application/json" };
   if (provider) Object.assign(headers, { "x-guard-provider": provider, authorization: `Bearer ${token}` });
   if (noCache) headers["cache-control"] = "no-cache";
   const began = performance.now();
-  const reply = await fetch("/api/ai/supervisor", {
-    method: "POST", headers, body: JSON.stringify({ query, sessionId: "playground", stream }),
+  const asked = { query, sessionId: fleet ? "fleet" : "playground", stream, ...(fleet ? { parameters: { fleet } } : {}) };
+  const reply = await fetch(`/api/ai/supervisor${fleet ? `?${new URLSearchParams(opened.query)}` : ""}`, {
+    method: "POST", headers, body: JSON.stringify(asked),
   });
   const streamed = reply.headers.get("content-type")?.startsWith("text/event-stream");
   const body = streamed ? await readStream(reply.body, heard) : await reply.json();

@@ -1,29 +1,37 @@
-// Bars over time: uPlot draws them; this adds the stacking, the gaps, the mark of the last, part-filled bar, the axis'
-// dates, and values by pointer and keyboard. Several charts of the same times share one choice of a time.
+// Figures over time: uPlot draws them; this adds the axis' dates, and values by pointer and keyboard. Several charts of
+// the same times share one choice of a time. Of bars also the stacking, the gaps, and the mark of the last one, which is
+// part-filled.
 import { html, useEffect, useLayoutEffect, useRef } from "./html.js";
 import { clock, date, number, sameDay } from "./language.js";
 
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7];
 
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+export const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 // series: [{ name, counts, paint }], the lowest of a stack first. paint: { fill, stroke }, names of colours.
-export function Bars({ times, ends, series, height, axis, chosen, choose, top }) {
+export function Bars({ series, height, axis, top, ...shared }) {
+  const { times, ends } = shared;
+  return html`<${Plot} ...${shared} figures=${[series, height, axis]} draw=${(box) => paint(box, { times, ends, series, height, axis, top })} />`;
+}
+
+// One chart of the times from times[n] to ends[n], of which one may be chosen. `draw` makes it in a box; it is drawn
+// anew with other `figures`, another language, theme or width.
+export function Plot({ times, ends, figures, chosen, choose, draw }) {
   const box = useRef(), plot = useRef(), mark = useRef();
-  const key = JSON.stringify([times, series, height, axis, document.documentElement.lang]);
+  const key = JSON.stringify([times, figures, document.documentElement.lang]);
   useLayoutEffect(() => {
-    const draw = () => {
+    const anew = () => {
       plot.current?.destroy();
-      plot.current = paint(box.current, { times, ends, series, height, axis, top });
+      plot.current = draw(box.current);
       plot.current.over.append(mark.current);
     };
-    draw();
+    anew();
     const dark = matchMedia("(prefers-color-scheme: dark)"), seen = new ResizeObserver(() => {
-      if (Math.abs(box.current.clientWidth - plot.current.width) > 1) draw();
+      if (Math.abs(box.current.clientWidth - plot.current.width) > 1) anew();
     });
-    dark.addEventListener("change", draw);
+    dark.addEventListener("change", anew);
     seen.observe(box.current);
-    return () => { dark.removeEventListener("change", draw); seen.disconnect(); plot.current.destroy(); };
+    return () => { dark.removeEventListener("change", anew); seen.disconnect(); plot.current.destroy(); };
   }, [key]);
   useEffect(() => {
     const shown = chosen !== null && chosen < times.length;
@@ -59,20 +67,26 @@ function paint(box, { times, ends, series, height, axis, top }) {
   const heights = series.map((_, place) => times.map((_, at) => (series[place].counts[at] ? sumTo(series, place, at) : null)));
   const most = Math.max(top ?? 0, ...heights.flat().map((each) => each ?? 0));
   const bars = uPlot.paths.bars({ size: [0.86, 48], align: 1 });
-  const font = "12px system-ui", line = { stroke: color("quiet"), ticks: { show: false }, font };
-  const across = (u, found) => found.map((at, place) => (startsDay(at, found[place - 1]) ? date(at) : clock(at)));
   return new uPlot({
     width: Math.max(120, box.clientWidth), height, padding: [8, 24, axis ? 0 : 4, 0], legend: { show: false }, cursor: { show: false },
     scales: { x: { range: [times[0], ends.at(-1)] }, y: { range: [0, Math.max(2, most * 1.08)] } },
     axes: [
-      { ...line, show: axis, size: 26, space: 58, grid: { show: false }, values: across },
-      { ...line, size: 46, space: height < 90 ? 18 : 40, incrs: STEPS, grid: { stroke: color("line"), width: 1 }, values: (u, found) => found.map(number) },
+      across(axis),
+      { ...axisOf(), size: 46, space: height < 90 ? 18 : 40, incrs: STEPS, grid: { stroke: color("line"), width: 1 }, values: (u, found) => found.map(number) },
     ],
     series: [{}, ...series.toReversed().map(({ paint: { fill, stroke } }) => ({
       fill: color(fill), stroke: color(stroke), width: stroke === "card" ? 2 : 1.5, paths: bars, points: { show: false },
     }))],
     hooks: { drawClear: [(u) => hatch(u, times.at(-1), ends.at(-1))] },
   }, [times, ...heights.toReversed()], box);
+}
+
+export const axisOf = () => ({ stroke: color("quiet"), ticks: { show: false }, font: "12px system-ui" });
+
+// The axis of the times.
+export function across(show) {
+  const values = (u, found) => found.map((at, place) => (startsDay(at, found[place - 1]) ? date(at) : clock(at)));
+  return { ...axisOf(), show, size: 26, space: 58, grid: { show: false }, values };
 }
 
 const sumTo = (series, place, at) => series.slice(0, place + 1).reduce((sum, each) => sum + (each.counts[at] ?? 0), 0);

@@ -32,7 +32,8 @@ export function percent(share) {
 
 export function millis(ms) {
   if (ms === null) return word("none");
-  return ms >= 1000 ? `${number(Math.round(ms / 100) / 10)} s` : `${number(Math.round(ms * 10) / 10)} ms`;
+  if (ms >= 1000) return `${number(Math.round(ms / 100) / 10)} s`;
+  return `${number(Math.round(ms * (ms < 1 ? 100 : 10)) / (ms < 1 ? 100 : 10))} ms`;
 }
 
 export function bytes(size) {
@@ -61,6 +62,14 @@ export function ago(seconds, now = Date.now() / 1000) {
 export function span(seconds) {
   const [unit, size] = seconds >= 86_400 ? ["day", 86_400] : seconds >= 3600 ? ["hour", 3600] : ["minute", 60];
   return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "long" }).format(Math.max(1, Math.floor(seconds / size)));
+}
+
+// How long something has lasted, in the unit that says most: 4 sec, 12 min.
+export function lasting(seconds) {
+  if (seconds === null || seconds === undefined) return word("none");
+  const [unit, size] = seconds >= 172_800 ? ["day", 86_400] : seconds >= 7200 ? ["hour", 3600] : seconds >= 120 ? ["minute", 60] : ["second", 1];
+  const digits = unit === "second" && seconds < 10 ? 1 : 0;
+  return new Intl.NumberFormat(locale, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: digits }).format(seconds / size);
 }
 
 export function zone() {

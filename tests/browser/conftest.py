@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis as redis_py
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dev.backend import backend_app
 from dev.faults import Faults, respond
+from dev.postgres import Postgres
 from dev.redis_server import RedisServer
 from dev.routes import routes_app
 from dev.serve import ThreadedServer
@@ -26,6 +29,7 @@ from tests.browser import seeds
 from tests.rig.instance import routes
 from tests.rig.ledger import Outside, outsides
 from tests.rig.redis import redis_front
+from tests.rig.supabase import SupabaseStandIn
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
@@ -87,15 +91,17 @@ class Served:
     async def _served(self) -> ASGIApp:
         if self._api is None:
             # Here, because connections belong to the event loop that they are made in.
-            await self._close()
-            self._made.append(build(Settings.from_env(self.environ)))
+            before, self._made = self._made, [build(Settings.from_env(self.environ))]
             self._api = routes(self._made[-1])
+            for parts in before:
+                await parts.aclose()
         return self._api
 
     def outdate(self) -> None:
-        """Have the next overview read Redis again."""
+        """Have the next reading of overview and servers come from Redis."""
         for parts in self._made:
             parts.overview.fresh_s = 0
+            parts.fleet.read_ms = None
 
     async def _close(self) -> None:
         while self._made:
@@ -140,6 +146,55 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+CONNECTIONS = "shop=postgres:SHOP_URL,prod=supabase,plain=postgres:PLAIN_URL,gone=postgres:GONE_URL"
+"""Of the databases that `watching` watches: all can be seen; statements are not counted; a role that sees nothing of
+others; one that is not there."""
+
+
+@pytest.fixture(scope="package")
+def analyst() -> Iterator[dict[str, str]]:
+    """The local backend, which explains statements by rules."""
+    with ThreadedServer(backend_app(secret="local-backend-secret-of-this-test")) as server:
+        yield {"CLOUD_RUN_AI_URL": server.url, "CLOUD_RUN_API_SECRET": "local-backend-secret-of-this-test"}
+
+
+@pytest.fixture
+def watching(
+    served: Served, counted: Postgres, supabase: SupabaseStandIn, analyst: dict[str, str]
+) -> Iterator[dict[str, str]]:
+    """Databases that the deployment watches. What it is configured with, which a test may change before its visitor
+    asks for anything."""
+    with psycopg.connect(counted.uri, autocommit=True) as connection:
+        connection.execute("drop role if exists plain; create role plain login")
+        connection.execute("select pg_stat_statements_reset()")
+    before, served.environ = (
+        served.environ,
+        {
+            **{name: value for name, value in served.environ.items() if name not in ("GEMINI_API_KEY", "GROQ_API_KEY")},
+            **supabase.environ,
+            **analyst,
+            "DB_CONNECTIONS": CONNECTIONS,
+            "SHOP_URL": counted.uri,
+            "PLAIN_URL": counted.uri.replace("postgres:@", "plain@"),
+            "GONE_URL": "postgresql://me:hunter2@127.0.0.1:9/x",
+        },
+    )
+    yield served.environ
+    served.environ = before
+
+
+@pytest.fixture
+def owner(served: Served, _supabase: SupabaseStandIn, postgres: Postgres) -> Iterator[psycopg.Connection[Any]]:
+    """The database where servers' past is kept, empty; the deployment knows it, and two reporters."""
+    before = served.environ
+    tokens = ",".join(f"{name}=a-secret-of-{name}-for-tests" for name in ("seoul", "busan"))
+    served.environ = {**before, **_supabase.environ, "FLEET_TOKENS": tokens}
+    with psycopg.connect(postgres.uri, autocommit=True) as connection:
+        connection.execute("truncate public.server_metrics_history, public.server_metrics_hourly")
+        yield connection
+    served.environ = before
+
+
 @dataclass
 class Visit:
     """One visitor's page, and what went wrong in it."""
@@ -157,6 +212,13 @@ class Visit:
         """Type the token, and wait until everything is shown."""
         self.enter()
         expect(self.region("Left", "남은 한도")).to_be_visible()
+        expect(self.page.get_by_text(re.compile("^(Loading…|불러오는 중…)$"))).to_have_count(0)
+
+    def see(self, connection: str = "shop") -> None:
+        """Go to a watched database with the token, and wait until everything is shown."""
+        self.page.goto(f"{self.served.url}/#database/{connection}")
+        self.enter()
+        expect(self.page.locator(".database .connections")).to_be_visible()
         expect(self.page.get_by_text(re.compile("^(Loading…|불러오는 중…)$"))).to_have_count(0)
 
     def region(self, *names: str) -> Locator:

@@ -35,11 +35,11 @@ def faults(visit: Visit) -> list[str]:
 
 @pytest.mark.parametrize("visit", [{"state": state} for state in STATES], indirect=True, ids=list(STATES))
 def test_the_verdict(visit: Visit, request: pytest.FixtureRequest) -> None:
-    """The first thing on the page, in its title, and by its form as well as by its colour."""
+    """The first panel of the page, in its title, and by its form as well as by its colour."""
     state = request.node.callspec.id
     visit.look()
     expect(visit.page).to_have_title(re.compile(f"^{VERDICTS[state]}.* – Breakwater$"))
-    first = visit.page.locator("main > *:visible").first
+    first = visit.page.locator("main > section:visible").first
     expect(first).to_contain_text(re.compile(VERDICTS[state].partition(":")[0]))
     expect(first.locator("svg path")).to_have_count(1)
 
@@ -129,6 +129,6 @@ def test_figures_from_before_an_outage_say_so(visit: Visit) -> None:
 
 
 def test_the_flush_interval_is_the_one_that_holds(visit: Visit) -> None:
-    """The footer names what LEDGER_FLUSH_COMMANDS says, which is 96 here."""
+    """The note at the end names what LEDGER_FLUSH_COMMANDS says, which is 96 here."""
     visit.look()
-    expect(visit.page.locator("footer")).to_contain_text("every 96 commands, or with the first request after 5 minutes")
+    expect(visit.page.locator(".foot")).to_contain_text("every 96 commands, or with the first request after 5 minutes")

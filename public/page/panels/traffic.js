@@ -2,6 +2,7 @@
 import { Bars, Choosing } from "../chart.js";
 import { html, useState } from "../html.js";
 import { clock, date, has, number, sameDay, word, zone } from "../language.js";
+import { Picks } from "../picks.js";
 import { ofParts, ofSlices, OUTCOMES, regroup, sum } from "../series.js";
 import { curl } from "./about.js";
 
@@ -31,12 +32,6 @@ export function Traffic({ state: { data, history, historyTrouble, range, by }, p
     ${historyTrouble && range !== "1h" && range !== "24h" ? html`<p class="trouble" role="alert">${word("historyFailed", { why: historyTrouble })}</p>`
       : shown ? html`<${Shown} key=${range + by} shown=${shown} range=${range} by=${by} unknown=${data.source === "instance"} />` : html`<p role="status">${word("loading")}</p>`}
   </section>`;
-}
-
-function Picks({ name, values, value, pick }) {
-  return html`<fieldset class="pick"><legend>${word(name)}</legend>${values.map((each) => html`<label key=${each}>
-    <input type="radio" name=${name} value=${each} checked=${each === value} onChange=${() => pick(each)} />
-    <span>${word(`${name} ${each}`)}</span></label>`)}</fieldset>`;
 }
 
 function Shown({ shown, range, by, unknown }) {
