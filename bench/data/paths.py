@@ -122,13 +122,13 @@ def _held(count: _Counter, suffix: str) -> Costs:
 
 def _refusals(count: _Counter) -> Costs:
     """A caller's first call beyond its limit on an instance that has not seen the others, and one a moment later."""
-    requests = [read(path_of(_WHICH, "x"), user) for user in range(1, EACH + 1)]
+    first, beyond = ([read(path_of(_WHICH, item), user) for user in range(1, EACH + 1)] for item in ("known", "new"))
     # The instance has seen each caller once: who is new costs more.
-    _send(count.reader, requests)
-    _send(count.readers.children[0], requests * (TIGHT - 1))
+    _send(count.reader, first)
+    _send(count.readers.children[0], first * (TIGHT - 1))
     return {
-        "refused": count.of(count.reader, requests, _refused),
-        "blocked": count.of(count.reader, requests, _refused),
+        "refused": count.of(count.reader, beyond, _refused),
+        "blocked": count.of(count.reader, beyond, _refused),
     }
 
 

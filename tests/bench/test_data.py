@@ -40,7 +40,7 @@ def test_what_each_path_costs(parts: Rig, transport: Transport) -> None:
     assert costs == {
         "blocked": (0, 0),
         "refused": (3, 2),
-        "memory": (2, 1),
+        "memory": (1, 1),
         "memory, no limit": (0, 0),
         "redis": (2, 1),
         "redis, no limit": (1, 1),
