@@ -34,7 +34,7 @@ GROUPS = (
     Group("ai", r"/api/llm/.+", "RATELIMIT_AI", "10/minute,100/day", CacheRules(86_400_000, 3_600_000, 86_400_000)),
     # A list of models costs nobody's money: it is no question.
     Group("ai", r"/api/(ai/.+|v1/(?!models(/|$)).+)", "RATELIMIT_AI", "10/minute,100/day"),
-    Group("servers", r"/api/(dashboard|servers(/.+)?)", "RATELIMIT_SERVERS", "30/minute"),
+    Group("servers", r"/api/(dashboard(/history)?|servers(/.+)?)", "RATELIMIT_SERVERS", "30/minute"),
     Group(
         "data",
         r"/api/(data|connections|schemas|tables|columns|dashboard/metrics|(cache|rankings|monitoring|oracle)/.+)",
