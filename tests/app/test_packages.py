@@ -20,7 +20,7 @@ REST = {"KV_REST_API_URL": "https://x.upstash.io", "KV_REST_API_TOKEN": "t"}
 SUPABASE = {"SUPABASE_URL": "https://s", "SUPABASE_SECRET_KEY": "k"}
 TCP = {"REDIS_URL": "redis://127.0.0.1:1"}
 BOTH = {**REST, **TCP}
-DATABASES = {**OFF, "ONE_URL": "postgres://h/d"}
+DATABASES = {**OFF, "ONE_URL": "postgres://u:p@h/d", "TWO_URL": "oracle://u:p@h/d"}
 ELSEWHERE = {"prometheus_client"}
 """The metrics' page alone needs it, which is a function of a deployment."""
 
@@ -65,7 +65,7 @@ def faults(environ: Mapping[str, str]) -> list[str]:
             id="watched PostgreSQL",
         ),
         pytest.param(
-            {**DATABASES, "DB_CONNECTIONS": "a=oracle:ONE_URL"}, "oracledb", "DB_CONNECTIONS", "oracle", id="Oracle"
+            {**DATABASES, "DB_CONNECTIONS": "a=oracle:TWO_URL"}, "oracledb", "DB_CONNECTIONS", "oracle", id="Oracle"
         ),
     ],
 )

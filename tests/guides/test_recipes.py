@@ -9,6 +9,7 @@ from dotenv import dotenv_values
 from dev.postgres import Postgres
 from lib import Breakwater
 from lib.ai.providers import registry
+from lib.base import env
 from lib.limits.grammar import parse_budget
 from tests.guides.pages import ROOT, python_of
 from tests.rig.data import read
@@ -57,7 +58,7 @@ def test_a_provider() -> None:
     assert declared.ledger_id not in {each.ledger_id for each in registry.PROVIDERS}
     assert declared.name not in registry.BY_NAME
     assert declared.dialect in registry.DIALECTS
-    values, faults = registry.env.read(declared.variables, {"MISTRAL_API_KEY": "k"})
+    values, faults = env.read(declared.variables, {"MISTRAL_API_KEY": "k"})
     assert (faults, values["limits"]) == ([], parse_budget("60/minute"))
     assert all(f"`{each.name}`" in TEXT for each in declared.variables.values())
 
