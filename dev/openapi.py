@@ -2,7 +2,7 @@
 
 Writes ``docs/openapi.json``; with ``--check`` it only compares, for CI. A path that ``api/`` and the rewrites of
 ``vercel.json`` serve and that is not described here, or the other way round, is an error. A function that is a route by
-``bw.route`` is described by itself: its docstring, its methods, and what the guard may reply.
+``bw.route`` is described by itself: its docstring, its methods, and what the guard may reply; so is a data route.
 """
 
 import inspect
@@ -25,6 +25,7 @@ from lib.ai.openai_schemas import ChatCompletion
 from lib.ai.schemas import Ask
 from lib.data.ranking_routes import Score
 from lib.data.routes import GuardedFunction
+from lib.data.table import DataRoutes
 from lib.databases.analyzing import Analyze
 from lib.edge.app import Endpoint
 from lib.edge.data_replies import BatchBody, CacheStatsBody, InvalidatedBody, RankedBody, RankingBody
@@ -358,19 +359,26 @@ OPERATIONS = (
 
 
 def operations_of(path: str, file: Path) -> Iterator[Operation]:
-    """What a file says of its route, where that is a function that ``bw.route`` guards."""
+    """What a file says of its route, where that is a function that ``bw.route`` guards, or a data route."""
     spec = spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} cannot be imported")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
+    if isinstance(module.app, DataRoutes) and module.app.has(path):
+        said = inspect.getdoc(module) or path
+        yield Operation(path, "get", _first_line(said), None, {200: ("The resource's value", Any)}, _DATA)
     handlers = module.app.handlers if isinstance(module.app, Endpoint) else {}
     for method, handler in handlers.items():
         if isinstance(handler, GuardedFunction) and method != "HEAD":
             said = inspect.getdoc(handler.function) or inspect.getdoc(module) or path
             problems = ("rate_limited", *(_CACHED if handler.cache else ()), *_EVERYWHERE)
             replies = {200: ("What the function returns", Any)}
-            yield Operation(path, method.lower(), said.partition("\n")[0].rstrip("."), None, replies, problems)
+            yield Operation(path, method.lower(), _first_line(said), None, replies, problems)
+
+
+def _first_line(said: str) -> str:
+    return said.partition("\n")[0].rstrip(".")
 
 
 def describe(root: Path = ROOT) -> dict[str, Any]:

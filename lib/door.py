@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from .afterwards import Afterwards
 from .app.instance import Instance as ProcessInstance
+from .app.work import working
 from .base import caller as callers
 from .base.events import WouldRefuse
 from .base.values import dataclass
 from .cache import epochs
 from .cache.freshness import CacheRules
-from .call import Answered, Call, Failed, Finish
+from .call import Answered, Call, Failed
 from .data.circuits import CircuitOpen, guarded
 from .data.functions import Function, Raised, run
 from .data.options import RouteOptions, Scope, check, names, rules
@@ -26,10 +26,8 @@ from .data.pages import Held, HeldCodec
 from .data.routes import WORDING, Asked, RouteFunction, name_of, route
 from .edge import headers
 from .edge.app import Endpoint, Instance
-from .edge.current import current
 from .edge.limits import RouteLimit, route_limit
 from .edge.problems import Problem
-from .edge.request import Request
 from .limits.admission import Subject
 from .limits.grammar import parse_limits
 from .limits.window import Layout
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Breakwater", "CircuitOpen", "Verdict"]
 
-_PATIENCE_S = 30.0
-"""How long a guarded call outside of a request may take, beside what it computes."""
 _CODEC = HeldCodec()
 
 
@@ -69,6 +65,8 @@ class Breakwater:
     """Guards whatever costs something, with the stores and settings of one environment."""
 
     instance: Instance
+    _counted: dict[str, tuple[RouteLimit, set[str]]] = field(default_factory=dict, init=False, repr=False)
+    """The tables of data routes that have a limit: it and their paths, by the limit's name."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Breakwater":
@@ -121,14 +119,19 @@ class Breakwater:
             name=name,
         )
 
-    def resources(self, table: Mapping[str, "Resource"], *, limit: str | None = None) -> "DataRoutes":
+    def resources(
+        self, table: Mapping[str, "Resource"], *, limit: str | None = None, name: str = "resources"
+    ) -> "DataRoutes":
         """Data routes, as an ASGI application: a resource for each path, ``{"/api/menus/{id}": MENU}``.
 
-        ``limit`` counts a caller's reads of all of them. Raises ValueError for a table that cannot be.
+        ``limit`` counts a caller's reads of all of them under ``name``, which no other table has. Raises ValueError.
         """
         from .data.table import data_routes
 
-        return data_routes(self.instance, table, limit=route_limit(limit, "resources"))
+        counted = route_limit(limit, name)
+        if limit is not None and self._counted.setdefault(name, (counted, set(table))) != (counted, set(table)):
+            raise ValueError(f"name: another table counts under {name!r}; give this one a name of its own")
+        return data_routes(self.instance, table, limit=counted)
 
     async def limit(self, who: str, limits: str, *, cost: int = 1, dry_run: bool = False) -> Verdict:
         """Count a call of ``who`` against ``limits`` (``"10/minute,100/day"``). Raises ValueError for what is no limit.
@@ -142,7 +145,7 @@ class Breakwater:
         parts = await self.instance()
         caller = callers.identify("key", who, parts.settings.identity_key)
         subject = Subject(callers.subject(caller, "limit", layout.tag), layout, "limit", caller.id)
-        async with _work(parts) as work:
+        async with working(parts) as work:
             counted = await parts.guard.count(subject, cost, work.deadline, work.after)
         quota, now_ms = counted.quota, counted.now_ms
         if not quota.allowed and dry_run:
@@ -196,7 +199,7 @@ class Breakwater:
         """
         cache = rules(fresh, stale)
         parts = await self.instance()
-        async with _work(parts) as work:
+        async with working(parts) as work:
             owner = ""
             if scope == "caller":
                 if work.request is None:
@@ -236,7 +239,7 @@ class Breakwater:
         CircuitOpen.
         """
         parts = await self.instance()
-        async with _work(parts) as work, guarded(parts, name, caller, check, work.deadline, work.after):
+        async with working(parts) as work, guarded(parts, name, caller, check, work.deadline, work.after):
             yield
 
     async def invalidate(self, *tags: str) -> None:
@@ -258,38 +261,6 @@ class Breakwater:
         from .data.writing import write
 
         return await write(await self.instance(), resource, values, commit)
-
-
-@asynccontextmanager
-async def _work(parts: "Parts") -> AsyncIterator["_Work"]:
-    """What a guarded call takes from its request. Outside of one, what it leaves is sent when the block ends."""
-    request, longest = current(), parts.clock.monotonic() + parts.settings.max_duration_ms / 1000
-    if request is None:
-        work = _Work(os.urandom(16).hex(), longest, Afterwards(), None)
-    else:
-        # Off Vercel a request may stream for hours.
-        deadline = request.deadline if parts.settings.on_vercel else longest
-        work = _Work(request.id, deadline, request.after, request)
-    try:
-        yield work
-    finally:
-        if request is not None and current() is request:
-            request.later += work.later
-        else:
-            # There is no request, or it was over before this was: a task may outlive it.
-            for each in work.later:
-                await each(send=False)
-            await parts.guard.outbox.try_send(work.after, _PATIENCE_S)
-            await parts.settle()
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    request_id: str
-    deadline: float
-    after: Afterwards
-    request: Request | None
-    later: list[Finish] = field(default_factory=list)
 
 
 def _held(fill: Callable[[], Any]) -> Callable[[], Awaitable[Held]]:

@@ -15,6 +15,7 @@ from ..base.absent import hidden, spare_searching
 from ..base.values import dataclass
 
 if TYPE_CHECKING:
+    from .settings import Settings
     from .wiring import Parts
 
 
@@ -76,6 +77,7 @@ def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Part
         from .settings import Settings
 
         settings = Settings.from_env(environ)
+        _require_packages(settings)
         start(on_vercel=settings.on_vercel)
         from .wiring import build
 
@@ -87,6 +89,39 @@ def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Part
     _built[:] = [each for each in _built if not each.loop.is_closed()]
     _built.append(_Built(loop, environ, made))
     return made
+
+
+def _require_packages(settings: "Settings") -> None:
+    """Raises BadSettings where an optional package that a variable calls for is not installed."""
+    if not (wanted := _wanted(settings)):
+        return
+    # Most cold starts need none of them.
+    from ..base.extras import EXTRAS
+    from ..edge.problems import BadSettings
+
+    if lacking := [line for variable, extra in wanted for line in EXTRAS[extra].missing(variable)]:
+        raise BadSettings(lacking)
+
+
+def _wanted(settings: "Settings") -> list[tuple[str, str]]:
+    """The extras that are called for, each with the variable that does so."""
+    wanted = list[tuple[str, str]]()
+    if settings.supabase_url is not None:
+        # With a key limits are counted there; without one, tokens of users are checked all the same.
+        wanted += [("SUPABASE_URL", "supabase")] if settings.supabase_key is not None else []
+        wanted.append(("SUPABASE_URL", "signin"))
+    elif settings.supabase_jwt_secret is not None:
+        wanted.append(("SUPABASE_JWT_SECRET", "signin"))
+    if settings.uses_tcp:
+        wanted.append(("REDIS_URL", "tcp"))
+    if settings.redis_enabled and settings.ratelimit_algorithm == "upstash":
+        wanted.append(("RATELIMIT_ALGORITHM", "upstash"))
+    kinds = {each.kind for each in settings.connections}
+    if "postgres" in kinds:
+        wanted.append(("DB_CONNECTIONS", "postgres"))
+    if "oracle" in kinds:
+        wanted.append(("DB_CONNECTIONS", "oracle"))
+    return wanted
 
 
 @contextmanager

@@ -148,6 +148,12 @@ class Settings:
         return cls(**values, providers=providers, connections=databases, limits_by_name=_named_limits(given))
 
     @property
+    def uses_tcp(self) -> bool:
+        """Whether Redis is spoken to over TCP: where that is asked for, or where there is no other address."""
+        over_tcp = self.redis_transport == "tcp" or self.redis_url is None
+        return self.redis_enabled and self.redis_tcp_url is not None and over_tcp
+
+    @property
     def warnings(self) -> list[str]:
         """What is set but not used as it is: a line each, with the variable's name and never its value."""
         closes = {"ADMIN_TOKEN": self.admin_token, "CRON_SECRET": self.cron_secret}

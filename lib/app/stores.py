@@ -74,7 +74,7 @@ def _transport(
     """The way to Redis: the settings see to it that there is one."""
     timeout_s, connect_s = settings.redis_timeout_ms / 1000, settings.redis_connect_timeout_ms / 1000
     token, tcp_url = opened(settings.redis_token), opened(settings.redis_tcp_url)
-    if tcp_url is not None and (settings.redis_transport == "tcp" or settings.redis_url is None):
+    if tcp_url is not None and settings.uses_tcp:
         # Imported only where it is configured.
         from ..redis.tcp import Tcp
 

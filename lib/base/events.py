@@ -286,7 +286,7 @@ class SignInKeysUnavailable(Event):
 
 @dataclass(frozen=True, slots=True)
 class Crashed(Event):
-    """An unexpected exception reached the edge: a bug of ours."""
+    """An unexpected exception reached the edge: a bug of ours, or of the application's function."""
 
     event: ClassVar[str] = "crashed"
     level: ClassVar[int] = ERROR

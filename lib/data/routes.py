@@ -3,7 +3,8 @@
 import hashlib
 import inspect
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from ..base.caller import Caller
@@ -24,6 +26,7 @@ from ..edge.errors import problem_json
 from ..edge.limits import RouteLimit, subject_of
 from ..edge.outcomes import Wording
 from ..edge.paths import segments
+from ..edge.problems import BadSettings, FunctionFailed, Problem
 from ..edge.request import Reply, Request
 from ..limits.admission import Subject
 from ..limits.window import Layout
@@ -74,7 +77,7 @@ class GuardedFunction:
     tags: Sequence[str]
 
     async def __call__(self, request: Request, parts: "Parts") -> Reply:
-        """Answer one request. Raises Problem, and whatever the function raises."""
+        """Answer one request. Raises Problem, and FunctionFailed from whatever else the function raises."""
         if self.cache is None:
             return await self._call_anew(request, parts)
         subject = await self._subject(request, parts)
@@ -87,7 +90,8 @@ class GuardedFunction:
         match outcome.result:
             case Failed(Raised() as raised, _):
                 await outcome.after()
-                raise raised.error
+                with _of_the_application(self.name):
+                    raise raised.error
             case Refused() | Failed() as refused:
                 raise outcomes.problem(request, outcome, refused, WORDING, common)
             case Answered() as answered:
@@ -100,18 +104,20 @@ class GuardedFunction:
     async def _call_anew(self, request: Request, parts: "Parts") -> Reply:
         """Call the function for this request alone. It may stream, and leave something to be done after the reply."""
         started = parts.clock.monotonic()
-        found = await run(self.function, request.http)
+        with _of_the_application(self.name):
+            found = await run(self.function, request.http)
         notes = request.notes
         notes.reason = "uncached"
         notes.spent = replace(notes.spent, backend=(parts.clock.monotonic() - started) * 1000)
-        if not isinstance(found, Response):
-            return _reply(page_of(found), {}, None)
         if isinstance(found, StreamingResponse):
             headers, cookies = headers_of(found)
             media = found.headers.get("content-type", "application/octet-stream")
             return Reply(found.status_code, _chunks(found), headers, media, found.background, cookies)
-        after, found.background = found.background, None
-        return _reply(page_of(found), {}, after)
+        after = None
+        if isinstance(found, Response):
+            after, found.background = found.background, None
+        with _of_the_application(self.name):
+            return _reply(page_of(found), {}, after)
 
     async def _subject(self, request: Request, parts: "Parts") -> Subject:
         """The subject that the guard counts; none where the edge has counted, or where there is no limit."""
@@ -145,6 +151,17 @@ class GuardedFunction:
             return page_of(await run(self.function, asked))
 
         return compute
+
+
+@contextmanager
+def _of_the_application(route: str) -> Iterator[None]:
+    """What leaves the block is the application's failure, but for errors that say themselves what to reply."""
+    try:
+        yield
+    except (Problem, BadSettings, ClientDisconnect):
+        raise
+    except Exception as e:
+        raise FunctionFailed(route) from e
 
 
 def _may_be_stored(page: Page) -> bool:

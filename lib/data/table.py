@@ -32,6 +32,10 @@ class DataRoutes:
     """Paths by segment, and what makes the handler of each method."""
     limit: RouteLimit
 
+    def has(self, path: str) -> bool:
+        """Whether a resource has this path."""
+        return any(own == segments({"path": path}) for own, _ in self.rows)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the start and end of a process."""
         wanted = segments(scope) if scope["type"] != "lifespan" else ()

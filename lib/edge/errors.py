@@ -1,15 +1,30 @@
 """From an error to a reply: RFC 9457's problem details, or a route's own wording."""
 
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..base.encode import to_json
-from ..base.events import Crashed, Listener
-from .problems import TYPE_BASE, BadSettings, Problem, decided
+from ..base.events import ERROR, Crashed, Event, Listener
+from ..base.values import dataclass
+from .problems import TYPE_BASE, BadSettings, FunctionFailed, Problem, decided
 from .request import ErrorReply, Reply, Request
 
 if TYPE_CHECKING:
     from .replies import ProblemBody
+
+
+@dataclass(frozen=True, slots=True)
+class Misconfigured(Event):
+    """Requests fail for what the environment lacks: logged once a process, however many do."""
+
+    event: ClassVar[str] = "misconfigured"
+    level: ClassVar[int] = ERROR
+    faults: str
+    """What to set or to install, without a value."""
+
+
+_told = set[str]()
+"""The faults of the settings that this process has logged: every request would log them again."""
 
 
 def problem_json(problem: "ProblemBody") -> ErrorReply:
@@ -22,9 +37,16 @@ def as_problem(request: Request, error: Exception, emit: Listener) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, BadSettings):
-        return Problem("misconfigured", "Set these variables and deploy again: " + "; ".join(error.faults))
+        faults = "; ".join(error.faults)
+        if faults not in _told:
+            _told.add(faults)
+            emit(Misconfigured(faults))
+        return Problem("misconfigured", "Set or install this, and deploy again: " + faults)
     emit(Crashed(request.id, "".join(traceback.format_exception(error))))
-    return Problem("internal_error", f"Report this with the id {request.id}.")
+    if isinstance(error, FunctionFailed):
+        detail = f"The application's function of the route {error.route!r} failed. Its log says why under {request.id}."
+        return Problem("internal_error", detail, source="application")
+    return Problem("internal_error", f"This is a bug in Breakwater. Report this with the id {request.id}.")
 
 
 def reply_to(request: Request, problem: Problem) -> Reply:
@@ -36,7 +58,7 @@ def reply_to(request: Request, problem: Problem) -> Reply:
         "status": kind.status,
         "detail": problem.detail,
         "code": kind.code,
-        "source": kind.source,
+        "source": problem.source or kind.source,
         "requestId": request.id,
     }
     headers = dict(problem.headers)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .replies import AttemptBody, FieldError
 
-type Source = Literal["client", "guard", "upstream", "store"]
+type Source = Literal["client", "guard", "upstream", "store", "application"]
 
 TYPE_BASE = "urn:breakwater:problem:"
 
@@ -63,7 +63,7 @@ KINDS = {
         Kind("backend_unauthorized", 502, "The backend does not accept our secret", "guard"),
         Kind("store_unavailable", 503, "Redis cannot be reached", "store"),
         Kind("misconfigured", 500, "The deployment is not configured", "guard"),
-        Kind("internal_error", 500, "Something broke in Breakwater", "guard"),
+        Kind("internal_error", 500, "Something broke", "guard"),
     )
 }
 
@@ -85,6 +85,8 @@ class Problem(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
     after: Callable[[], Awaitable[None]] | None = None
     """What is left to do when the reply has gone out."""
+    source: Source | None = None
+    """Where it went wrong, if not where errors of its kind do."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"
@@ -101,6 +103,14 @@ class BadSettings(Exception):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
         self.faults = faults
+
+
+class FunctionFailed(Exception):
+    """A route's own function raised, or returned what is no reply. Its cause is what it raised."""
+
+    def __init__(self, route: str) -> None:
+        super().__init__(route)
+        self.route = route
 
 
 def invalid(error: "ValidationError") -> Problem:

@@ -96,7 +96,7 @@ class ProblemBody(TypedDict):
     status: int
     detail: Annotated[str, Text("What happened, and what to change.")]
     code: Annotated[str, Text("Stable, for programs.")]
-    source: Annotated[Literal["client", "guard", "upstream", "store"], Text("Where it went wrong.")]
+    source: Annotated[Literal["client", "guard", "upstream", "store", "application"], Text("Where it went wrong.")]
     requestId: str
     retryAfter: NotRequired[Annotated[int, Text("Seconds until the same request may succeed.")]]
     errors: NotRequired[list[FieldError]]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -12,13 +13,15 @@ from lib.cache import epochs
 from lib.data.origins.function import Python
 from lib.data.origins.port import OriginFailed
 from lib.data.resource import FRESH_S, Query, Resource, Tier, may_meet
+from lib.data.table import DataRoutes
 from lib.edge.limits import route_limit
 from lib.redis import keys
 from tests.rig.callers import a_caller
 from tests.rig.clock import until
 from tests.rig.data import menu, read, site
-from tests.rig.door import Counted, Gate, a_name, an_instance, bill, client
+from tests.rig.door import Counted, Gate, a_name, an_instance, bill, client, door
 from tests.rig.guard import Rig
+from tests.rig.instance import Instance
 
 pytestmark = pytest.mark.anyio
 
@@ -496,3 +499,45 @@ async def test_callers_that_leave_end_nothing_for_others(rig: Rig) -> None:
     first.cancel()
     gate.open()
     assert (await second).json() == "v"
+
+
+# ---------------------------------------------------------------- limits of tables
+
+
+MORE: Mapping[str, Any] = {"limit": "1/minute", "name": "others"}
+
+
+def tables(instance: Instance, **first: Any) -> tuple[DataRoutes, DataRoutes]:
+    """Two tables of one Breakwater, each with a limit of one read a minute."""
+    bw, (one, other) = door(instance), (menu(Counted()) for _ in range(2))
+    path = "/api/menus/{id}"
+    return bw.resources({path: one}, limit="1/minute", **first), bw.resources({path: other}, **MORE)
+
+
+@pytest.mark.parametrize("first", [{}, {"name": "prices"}], ids=["the usual name", "a name of its own"])
+async def test_tables_have_limits_of_their_own(rig: Rig, first: dict[str, str]) -> None:
+    """What a caller read of one table does not count for another one that has the same limit."""
+    both, caller = tables(an_instance(rig), **first), a_caller()
+    replies = [await read(app, caller=caller) for app in (*both, *both)]
+    assert [each.status_code for each in replies] == [200, 200, 429, 429]
+
+
+async def test_a_tables_name_is_that_of_its_variable(rig: Rig) -> None:
+    """``RATELIMIT_OTHERS`` sets the limit of that table alone."""
+    both, caller = tables(an_instance(rig, RATELIMIT_OTHERS="2/minute")), a_caller()
+    replies = [await read(app, caller=caller) for app in (*both, *both)]
+    assert [each.status_code for each in replies] == [200, 200, 429, 200]
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"), [("/api/menus/{id}", "2/minute"), ("/api/dishes/{id}", "1/minute")], ids=["limit", "table"]
+)
+async def test_two_tables_of_one_name(rig: Rig, path: str, limit: str) -> None:
+    """They would share a count without saying so. The same table again, as a factory of applications makes it, may."""
+    bw, wanted = door(an_instance(rig)), menu(Counted())
+    for _ in range(2):
+        bw.resources({"/api/menus/{id}": wanted}, limit="1/minute")
+    with pytest.raises(ValueError, match="another table counts under 'resources'; give this one a name of its own"):
+        bw.resources({path: wanted}, limit=limit)
+    # What has no limit counts nowhere.
+    bw.resources({path: wanted})

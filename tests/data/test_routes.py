@@ -144,13 +144,29 @@ async def test_an_error_reaches_all_who_wait(rig: Rig) -> None:
     gate.open()
     replies = await asks
     assert function.calls == 1
-    assert {(reply.status_code, reply.json()["code"]) for reply in replies} == {(500, "internal_error")}
+    errors = [(reply.status_code, reply.json()["code"], reply.json()["source"]) for reply in replies]
+    assert set(errors) == {(500, "internal_error", "application")}
     assert len({reply.json()["requestId"] for reply in replies}) == 10
     assert all("secret" not in reply.text and "x-ratelimit-limit" in reply.headers for reply in replies)
     assert all("ZeroDivisionError: secret" in each.traceback for each in instance.seen(Crashed))
     # The next one tries again.
     await get(app)
     assert function.calls == 2
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("broken", [Counted(error=KeyError("secret")), Counted({1, 2})], ids=["raises", "no JSON"])
+async def test_a_function_that_fails_is_named(rig: Rig, broken: Counted, *, cached: bool) -> None:
+    """Its reply does not say that Breakwater broke: it names the route; the log has the exception under that id."""
+    instance = an_instance(rig)
+    options: Any = {"cache": 30} if cached else {}
+    reply = await get(door(instance).route(broken, name="prices", **options))
+    body = reply.json()
+    assert (reply.status_code, body["code"], body["source"]) == (500, "internal_error", "application")
+    assert ("'prices'" in body["detail"], "Breakwater" in reply.text, "secret" in reply.text) == (True, False, False)
+    (crashed,) = instance.seen(Crashed)
+    assert (crashed.request_id in body["detail"], crashed.request_id) == (True, body["requestId"])
+    assert ("KeyError" if broken.error else "TypeError") in crashed.traceback
 
 
 async def test_a_problem_is_a_reply(rig: Rig) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from dev.openapi import describe, operations_of
 from dev.routes import served
+from tests.guides.pages import python_of
 
 ROOT = Path(__file__).parents[2]
 FILE = '''"""GET /api/inventory: what is in stock."""
@@ -40,6 +41,17 @@ def test_a_guarded_function_describes_itself(tmp_path: Path, options: str, metho
     assert (found.path, found.method, found.summary) == ("/api/inventory", method, "What is in stock, by shelf")
     assert "rate_limited" in found.problems
     assert ("backend_failed" in found.problems) is may_fail
+
+
+def test_a_data_route_describes_itself(tmp_path: Path) -> None:
+    """By its file's docstring, where its table has the file's path."""
+    (code,) = [each for each in python_of(ROOT / "docs" / "architecture.md") if "bw.resources(" in each]
+    file = tmp_path / "inventory.py"
+    file.write_text(code)
+    (found,) = operations_of("/api/inventory", file)
+    assert (found.method, found.summary) == ("get", "GET /api/inventory: what is in stock")
+    assert {"rate_limited", "origin_unavailable"} <= set(found.problems)
+    assert list(operations_of("/api/elsewhere", file)) == []
 
 
 def test_what_is_described_is_what_is_served() -> None:

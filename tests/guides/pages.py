@@ -55,6 +55,11 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
+def python_of(page: Path) -> list[str]:
+    """All Python that a page shows."""
+    return [each.text for each in blocks(page.read_text()) if each.language == "python"]
+
+
 def _kind(note: str | None, language: str) -> tuple[Kind, str]:
     if note is None:
         return ("run", "") if language in ("sh", "python") else ("shown", "")

@@ -203,6 +203,25 @@ def test_nothing_is_configured(installed: Installed) -> None:
     assert ([status for status, _ in guarded], status) == ([500] * 4, 200)
 
 
+def test_an_extra_that_is_called_for(installed: Installed) -> None:
+    """Without it the first request says what to install, and not the first outage."""
+    script = """
+        import asyncio, breakwater
+        async def faults():
+            try:
+                await breakwater.Breakwater.from_env().parts()
+            except breakwater.BadSettings as e:
+                return e.faults
+        found = asyncio.run(faults())
+    """
+    environ = {"REDIS_URL": "redis://127.0.0.1:1", "SUPABASE_URL": "https://s.example", "SUPABASE_SECRET_KEY": "k"}
+    assert installed(script, **environ) == [
+        "SUPABASE_URL: needs postgrest: pip install 'breakwater-guard[supabase]'",
+        "SUPABASE_URL: needs PyJWT[crypto]: pip install 'breakwater-guard[signin]'",
+        "REDIS_URL: needs redis: pip install 'breakwater-guard[tcp]'",
+    ]
+
+
 def test_extras_are_optional(installed: Installed) -> None:
     """Without extras every module can be imported, but for those that are about an extra."""
     script = """

@@ -9,7 +9,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...base.extras import EXTRAS
 from ...base.values import dataclass
+from ...edge.problems import BadSettings
 from ..body import Body
 from .port import OriginFailed, Values
 from .sqlstate import failure
@@ -36,6 +38,11 @@ class Sql:
     name: str = "postgres"
     timeout_s: float = 5.0
     has_check: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises BadSettings where asyncpg is not installed."""
+        if lacking := EXTRAS["postgres"].missing("Sql"):
+            raise BadSettings(lacking)
 
     async def fetch(self, parts: "Parts", values: Values, left_s: float) -> Body:
         """Run the query."""
