@@ -182,7 +182,7 @@ class Guard:
                 if send:
                     # No longer than the platform allows: sources have reserved a second for this. A failure was
                     # logged where it happened; at most this request's own refund, TTL or entry is lost.
-                    await self.outbox.try_send(turn.after, self.limits.left_s(turn.call.deadline))
+                    await self.outbox.try_send(turn.after, self.clock.left_s(turn.call.deadline))
             finally:
                 self.computing.leading.land(turn, None)
 

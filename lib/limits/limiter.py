@@ -132,11 +132,7 @@ class Limits:
     async def hear_news(self, now_ms: int, deadline: float) -> None:
         """Read what was changed by hand, if nothing was read for a while: before a caller is refused from memory."""
         if self.redis is not None and self.spares(now_ms) is None:
-            await self.news.pull(self.redis, now_ms, self.left_s(deadline))
-
-    def left_s(self, deadline: float) -> float:
-        """Seconds until a deadline on the monotonic clock; never negative."""
-        return self.clock.left_s(deadline)
+            await self.news.pull(self.redis, now_ms, self.clock.left_s(deadline))
 
     async def _count[T](
         self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards

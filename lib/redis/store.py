@@ -65,7 +65,7 @@ class RedisStore:
         try:
             async with self.gate.call() as passage:
                 try:
-                    return await call()
+                    reply = await call()
                 except RedisDown as e:
                     # Neither says anything about the server: what one key holds, and a time that was too short.
                     if e.kind == "command" or (hurried and e.kind == "timeout"):
@@ -77,8 +77,10 @@ class RedisStore:
                     raise
         except Resting as e:
             raise RedisDown("resting", str(e)) from None
-        finally:
+        else:
             ms = (self.clock.monotonic() - started) * 1000
             if ms > self.slow_ms:
                 self.emit(RedisSlow(ms))
+            return reply
+        finally:
             report_switch("redis", self.gate, self.emit)
