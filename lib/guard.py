@@ -64,6 +64,8 @@ class Guard:
     async def handle[P, V](self, call: Call, source: Source[P, V], codec: Codec[V]) -> Outcome[P, V]:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
+        # For all who call this. A route that prepares much has looked before; but while it waited, another of the
+        # caller's requests may have been refused.
         if (refused := await self.refusal(call.subject, call.deadline, call.cost)) is not None:
             return refused
         return await self._carry_out(await self.looking.look(call, source, codec, watch, now_ms), codec)

@@ -31,7 +31,7 @@ from .outage import Outage
 from .remembered import Memory
 from .settling import Settling
 from .supabase_store import SupabaseStore
-from .window import Layout
+from .window import Layout, Usage
 
 
 @dataclass(slots=True)
@@ -119,6 +119,11 @@ class Limits:
     def is_out(self) -> bool:
         """Whether Redis did not answer the last call."""
         return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
+
+    def seen(self, subject_id: str) -> Usage | None:
+        """What Redis held of a subject's windows at this instance's last call of it; None where there was none."""
+        remembered = self._memory.seen(subject_id)
+        return None if remembered is None else remembered.seen
 
     def forget(self, subject_id: str) -> None:
         """Forget a subject."""
