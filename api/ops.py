@@ -89,9 +89,11 @@ def _shown(request: Request, found: object, source: str, fresh_s: int) -> Reply:
 
 
 async def invalidate(request: Request, parts: "Parts") -> Reply:
-    """Invalidate values of data routes by their names."""
-    require(request, parts.settings.admin_token, "ADMIN_TOKEN")
+    """Invalidate values of data routes by their names, for ADMIN_TOKEN and for users with the role."""
+    from lib.data.access import require_role
     from lib.ops.cache import Invalidation, act
+
+    await require_role(request, parts, ("admin",))
 
     wanted = await request.json(Invalidation, _MAX_BODY_BYTES)
     done = await act(parts, wanted, request.id)

@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import accuracy, counts, latency, throughput
-from bench.peers import litellm, portkey
+from bench import accuracy, counts, data, databases, fleet, latency, throughput
+from bench.data.readers import CASHEWS
+from bench.peers import litellm, node, portkey
 from bench.processes import ROOT, as_deployed
 from bench.report import markdown
 from dev.redis_server import available
@@ -38,13 +39,16 @@ PARTS: dict[str, Part] = {
     "network": latency.measure_network,
     "accuracy": accuracy.measure,
     "throughput": throughput.measure,
+    "data": data.measure,
+    "fleet": fleet.measure,
+    "databases": databases.measure,
 }
 
 
 def main() -> int:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Breakwater on this machine.")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: about two minutes, and less to rely on")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: some six minutes, and less to rely on")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="where to write (bench/)")
     asked = parser.parse_args()
@@ -91,11 +95,14 @@ def _made(quick: bool, load: float, seconds: float) -> dict[str, Any]:
 
 def _peer_versions() -> dict[str, str]:
     found: dict[str, str] = {}
-    for each in litellm.PROGRAM.parent.parent.glob("lib/python*/site-packages/litellm-*.dist-info"):
-        found["litellm"] = each.name.removeprefix("litellm-").removesuffix(".dist-info")
-    package = portkey.PROGRAM.parent.parent / "package.json"
-    if package.exists():
-        found["@portkey-ai/gateway"] = str(json.loads(package.read_text())["version"])
+    for name, program in (("litellm", litellm.PROGRAM), ("cashews", CASHEWS)):
+        for each in program.parent.parent.glob(f"lib/python*/site-packages/{name}-*.dist-info"):
+            found[name] = each.name.removeprefix(f"{name}-").removesuffix(".dist-info")
+    packages = {"@portkey-ai/gateway": portkey.PROGRAM.parent.parent}
+    packages |= {name: node.MODULES / name for name in node.PACKAGES}
+    for name, directory in packages.items():
+        if (package := directory / "package.json").exists():
+            found[name] = str(json.loads(package.read_text())["version"])
     return found
 
 

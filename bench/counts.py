@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from bench.calling import Connection, Got
+from bench.peers import node
+from bench.processes import StartError
 from bench.rig import Rig, rig
 from bench.subjects import Guarded, Kind, Say, a_caller, ask, ours, stock
 
@@ -47,7 +50,11 @@ def measure(say: Say, *, quick: bool) -> dict[str, Any]:
     del quick  # counts are exact: few requests say as much as many
     found: dict[str, Any] = {}
     with rig(supabase=True) as parts:
-        for subject in (ours(parts), stock(parts, pipelined=False), stock(parts, pipelined=True)):
+        subjects = [ours(parts), stock(parts, pipelined=False), stock(parts, pipelined=True)]
+        for at_once in (False, True):
+            with suppress(StartError):
+                subjects.append(node.start(parts, wired=False, at_once=at_once))
+        for subject in subjects:
             say(f"counting for {subject.name}")
             with subject.child:
                 found[subject.name] = {name: cost.as_json() for name, cost in _kinds(parts, subject)}
@@ -73,11 +80,10 @@ def _kinds(parts: Rig, subject: Guarded) -> Iterable[tuple[str, Cost]]:
 
 def _without_redis(parts: Rig, subject: Guarded) -> Cost:
     """Once it is known that Redis is out, here since the month's commands are used up."""
-    has_one = "blocked" in subject.kinds
     parts.fault({"kind": "status", "status": 429})
     try:
         connection = Connection(subject.child.port)
-        if has_one:
+        if subject.has_fallback:
             for _ in range(20):
                 connection.send(ask("which disk is fullest?", a_caller()))
         return _count(parts, subject, [ask("which disk is fullest?", a_caller()) for _ in range(_REQUESTS)])

@@ -1,12 +1,14 @@
-"""Servers: `python -m bench.fleet [--rounds 50]` prints what a report and a read cost, and how large histories become.
+"""Servers: what a report and a read cost, and how large histories become: the part ``fleet`` of `make bench`.
+
+`python -m bench.fleet [--rounds 50]` prints the figures of this part alone.
 
 Side by side in one run, over a real Redis by TCP, at 10, 100, 1,000 and 5,000 servers:
 
     customers' scheme   a report is 3 HSETs a server, a read SMEMBERS and 3 HGETALLs a server in one pipeline
     breakwater          a report and a read over the routes, signature, limit and JSON included; 1,000 a reporter
 
-Sizes are those of a real PostgreSQL after a day of rows; months are arithmetic. Times are those of a busy machine:
-trust counts and bytes.
+"Read anew" is a read of a report that this instance has not seen. Sizes are those of a real PostgreSQL after a day of
+rows; months are arithmetic (``fleet_figures.py``). Times are those of a busy machine: trust counts, bytes and CPU time.
 """
 
 from __future__ import annotations
@@ -23,25 +25,41 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import redis.asyncio
 from starlette.types import ASGIApp, Message
 
 from api.fleet import app as routes
-from bench.data import Built
+from bench.fleet_figures import month, sizes
+from bench.subjects import Say
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
 from lib.app.settings import Settings
 from lib.app.wiring import Parts, build
-from lib.fleet.dashboard import EDGE_S
-from lib.fleet.pace import LOOKED_AT_S
+from lib.base.env import Secret
+from lib.edge.tokens import view_of
 from lib.fleet.signature import header_of
 
 COUNTS = (10, 100, 1_000, 5_000)
 EACH = 1_000
 SECRET = "a-secret-of-the-benchmark"  # noqa: S105 - nothing is behind it
 TOKEN = "an-admin-token-of-the-benchmark"  # noqa: S105 - likewise
-MONTH_S, TABS = 30 * 86_400, 50
+
+
+class Built:
+    """An instance whose parts are made."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    async def __call__(self) -> Parts:
+        """The parts."""
+        return self.parts
+
+    async def goodbye(self) -> None:
+        """Nothing."""
+
+    async def aclose(self) -> None:
+        """Nothing."""
 
 
 def servers(count: int, seed: int = 1) -> list[dict[str, Any]]:
@@ -59,9 +77,11 @@ def servers(count: int, seed: int = 1) -> list[dict[str, Any]]:
     ]
 
 
-async def call(app: ASGIApp, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-    """One request in this process; its body. Fails where it is not 200."""
-    status, found = list[int](), bytearray()
+async def call(
+    app: ASGIApp, method: str, path: str, headers: dict[str, str], body: bytes = b"", query: str = ""
+) -> tuple[dict[str, str], bytes]:
+    """One request in this process; the headers and body of its reply. Fails where it is not 200."""
+    status, found, told = list[int](), bytearray(), dict[str, str]()
     waiting = [{"type": "http.request", "body": body}]
 
     async def receive() -> Message:
@@ -73,6 +93,7 @@ async def call(app: ASGIApp, method: str, path: str, headers: dict[str, str], bo
     async def send(message: Message) -> None:
         if message["type"] == "http.response.start":
             status.append(message["status"])
+            told.update((name.decode(), value.decode()) for name, value in message["headers"])
         found.extend(message.get("body", b""))
 
     scope = {
@@ -80,25 +101,26 @@ async def call(app: ASGIApp, method: str, path: str, headers: dict[str, str], bo
         "method": method,
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         "client": ("10.0.0.1", 1),
     }
     await app(scope, receive, send)
     if status != [200]:
         raise AssertionError(f"HTTP {status}: {bytes(found[:300])!r}")
-    return bytes(found)
+    return told, bytes(found)
 
 
 async def measured(server: redis.asyncio.Redis, rounds: int, do: Callable[[], Awaitable[Any]]) -> dict[str, float]:
-    """Commands, bytes and milliseconds of one."""
+    """Commands, bytes and milliseconds of one; ``cpu ms``: of this process alone."""
     took = list[float]()
     await do()
-    before = await _stats(server)
+    before, worked = await _stats(server), time.process_time()
     for _ in range(rounds):
         began = time.perf_counter()
         await do()
         took.append((time.perf_counter() - began) * 1000)
+    worked = time.process_time() - worked
     after = await _stats(server)
     # The second look itself is among them.
     commands, sent, received = ((b - a) / rounds for a, b in zip(before, after, strict=True))
@@ -108,6 +130,7 @@ async def measured(server: redis.asyncio.Redis, rounds: int, do: Callable[[], Aw
         "bytes to redis": round(received),
         "p50 ms": round(statistics.median(took), 2),
         "p95 ms": round(statistics.quantiles(took, n=20)[18], 2),
+        "cpu ms": round(worked * 1000 / rounds, 2),
     }
 
 
@@ -158,63 +181,22 @@ async def ours(server: redis.asyncio.Redis, parts: Parts, count: int, rounds: in
     async def read() -> bytes:
         # A reader who finds nothing in memory.
         parts.fleet.read_ms = None
-        return await call(app, "GET", "/api/dashboard", {"authorization": f"Bearer {TOKEN}"})
+        return (await call(app, "GET", "/api/dashboard", {"authorization": f"Bearer {TOKEN}"}))[1]
+
+    async def read_anew() -> None:
+        parts.fleet.texts.clear()
+        await read()
 
     body = await read()
+    view = view_of(Secret(TOKEN), time.strftime("%Y-%m-%d", time.gmtime()))
+    headers, _ = await call(app, "GET", "/api/dashboard", {}, query=f"view={view}")
     return {
-        "report of one reporter": await measured(server, rounds, lambda: report(0)),
+        "report": await measured(server, rounds, lambda: report(0)),
         "read": await measured(server, rounds, read),
+        "read anew": await measured(server, rounds, read_anew),
         "body bytes": len(body),
         "body bytes, gzip": len(gzip.compress(body)),
-    }
-
-
-def sizes(uri: str) -> dict[str, float]:
-    """What 1,000 servers of one reporter take in Supabase: a day of rows, the rest by multiplication."""
-    with psycopg.connect(uri, autocommit=True) as owner:
-        owner.execute("truncate public.server_metrics_history, public.server_metrics_hourly")
-        for slot in range(288):
-            metrics = {e["id"]: [e["cpu"], e["memory"], e["disk"], e["network"]] for e in servers(1_000, slot)}
-            owner.execute("select public.breakwater_fleet_record('r0', %s, %s)", (slot * 300_000, json.dumps(metrics)))
-        began = time.perf_counter()
-        owner.execute("select public.breakwater_fleet_sweep(86400000)")
-        rolled_ms = (time.perf_counter() - began) * 1000
-        # A history of a day, as the database's now would have it.
-        owner.execute("update public.server_metrics_history set slot = slot + (now() - to_timestamp(86400))")
-        owner.execute("vacuum full public.server_metrics_history")
-        began = time.perf_counter()
-        owner.execute("select public.breakwater_fleet_history('server-0001', '24h')")
-        read_ms = (time.perf_counter() - began) * 1000
-        raw, hourly = (
-            _number(owner, f"select pg_total_relation_size('public.server_metrics_{name}')")
-            for name in ("history", "hourly")
-        )
-    return {
-        "bytes a server and five minutes": round(raw / 288_000, 1),
-        "bytes a server and hour": round(hourly / 24_000, 1),
-        "7 days of five minutes, MB": round(raw * 7 / 1e6, 1),
-        "90 days of hours, MB": round(hourly * 90 / 1e6, 1),
-        "rolling a day up, ms": round(rolled_ms),
-        "reading a day of one server, ms": round(read_ms, 1),
-    }
-
-
-def _number(owner: psycopg.Connection[Any], query: str) -> int:
-    row = owner.execute(query.encode()).fetchone()
-    return int(row[0]) if row else 0
-
-
-def month() -> dict[str, float]:
-    """50 tabs that poll each minute, and one reporter, for 30 days; the edge keeps a reply as its header says."""
-    polls = TABS * MONTH_S // 60
-    runs = MONTH_S // EDGE_S
-    return {
-        "polls": polls,
-        "function runs at most": runs,
-        "function runs, percent of polls": round(runs * 100 / polls, 1),
-        "edge requests, tabs always visible": polls,
-        "edge requests, visible 8 hours on 22 days": TABS * 22 * 8 * 60,
-        "commands of a reporter while somebody looks": MONTH_S // LOOKED_AT_S,
+        "cache-control with a view key": headers["cache-control"],
     }
 
 
@@ -240,17 +222,28 @@ async def _all(redis_url: str, rounds: int) -> dict[str, Any]:
     return found
 
 
+def figures(rounds: int, say: Say) -> dict[str, Any]:
+    """Everything, in one run."""
+    say(f"servers: a report and a read of {', '.join(map(str, COUNTS))}")
+    with RedisServer.start() as server:
+        found = asyncio.run(_all(server.url, rounds))
+    say("servers: how large histories become")
+    with tempfile.TemporaryDirectory() as directory, Postgres.start(Path(directory)) as postgres:
+        found["Supabase, 1,000 servers"] = sizes(postgres.uri, servers)
+    found["a month"] = month(found[f"{EACH} servers"]["breakwater"]["cache-control with a view key"])
+    return found
+
+
+def measure(say: Say, *, quick: bool) -> dict[str, Any]:
+    """The part of `make bench`."""
+    return figures(20 if quick else 100, say)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
-    rounds = parser.parse_args().rounds
-    with RedisServer.start() as server:
-        found = asyncio.run(_all(server.url, rounds))
-    with tempfile.TemporaryDirectory() as directory, Postgres.start(Path(directory)) as postgres:
-        found["Supabase, 1,000 servers"] = sizes(postgres.uri)
-    found["a month"] = month()
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    print(json.dumps(figures(parser.parse_args().rounds, print), indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ COLOURS = {
     "stock libraries": "#c0392b",
     "stock sliding window": "#c0392b",
     "stock, one pipeline": "#e69f00",
+    "Node, @upstash": "#1e8449",
+    "Node, at once": "#82c99a",
     "LiteLLM proxy": "#6c3483",
     "floor": "#888888",
 }

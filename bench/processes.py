@@ -163,8 +163,11 @@ def as_deployed() -> bool:
     return _AS_DEPLOYED.exists()
 
 
-def function(name: str, file: str, environ: Mapping[str, str], root: Path = ROOT) -> Child:
-    """A Python function as Vercel runs it: ``file``, of the checkout ``root``, holds ``app``. Raises StartError."""
+def function(name: str, file: str, environ: Mapping[str, str], root: Path = ROOT, python: Path | None = None) -> Child:
+    """A Python function as Vercel runs it: ``file``, of the checkout ``root``, holds ``app``. Raises StartError.
+
+    ``python``: of an environment of its own, for what others have made.
+    """
     home = Path(tempfile.mkdtemp(prefix="bench-"))
     path = home / "ipc"
     announced: list[int] = []
@@ -191,7 +194,7 @@ def function(name: str, file: str, environ: Mapping[str, str], root: Path = ROOT
     module = file.removesuffix(".py").replace("/", ".")
     process, output = _spawn(
         name,
-        [str(_AS_DEPLOYED) if as_deployed() else PYTHON, "-c", "import vercel_runtime.vc_init"],
+        [str(python or (_AS_DEPLOYED if as_deployed() else PYTHON)), "-c", "import vercel_runtime.vc_init"],
         {
             "VERCEL": "1",
             "VERCEL_IPC_PATH": str(path),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench import databases_report, fleet_figures
+from bench.data import report as data_report
+
 _KINDS = ("blocked", "refused", "hit", "miss", "first sight", "fallback")
 _KIND_WORDS = {
     "blocked": "refused a moment ago",
@@ -25,6 +28,9 @@ def markdown(results: dict[str, Any]) -> str:
         ("network", _network),
         ("accuracy", _accuracy),
         ("throughput", _throughput),
+        ("data", lambda data: data_report.sections(data, _table)),
+        ("fleet", lambda fleet: fleet_figures.sections(fleet, _table)),
+        ("databases", lambda found: databases_report.sections(found, _table)),
     ):
         if name in results:
             lines += ["", *write(results[name])]
@@ -42,7 +48,8 @@ def _head(made: dict[str, Any]) -> list[str]:
         f"Redis: {made['redis']}; {versions}. Every figure is from this one run; run it on your machine for yours.",
         "",
         "Who is compared: **Breakwater**; the **stock libraries**, composed as their documentation has it (two "
-        "`SlidingWindow`s, a cached answer, a breaker, each call awaited); the **same in one pipeline**; the **LiteLLM "
+        "`SlidingWindow`s, a cached answer, a breaker, each call awaited); the **same in one pipeline**; the same on **Node** "
+        "with `@upstash/ratelimit`, `@upstash/redis` and opossum behind a plain server, and its calls *at once*; the **LiteLLM "
         "proxy** with Redis cache and a limit a key; the **Portkey gateway** (its open edition has no limits, and the "
         "build on npm no cache); and the **floor**, a bare function that makes one call on a kept connection (*spared*: "
         "without looking for modules that are not there, and through httpcore, as Breakwater does). All Python functions run "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,7 @@ class Rig:
     backend: Child
     control: httpx.Client
     supabase: Child | None = None
+    postgres: Postgres | None = None
     wires: dict[str, Child] = field(default_factory=dict)
 
     def environ(self, *, wired: bool = False) -> dict[str, str]:
@@ -93,6 +95,12 @@ class Rig:
         """HTTP requests that the stand-in for Upstash has had since then."""
         return int(self._stats(self.upstash)["http_requests"])
 
+    def exchanges(self) -> int:
+        """Round trips since then to Redis itself, by the replies that it has sent."""
+        stats: Any = self.redis.info("stats")
+        # One was to the order to forget.
+        return int(stats["total_writes_processed"]) - 1
+
     def rpc_calls(self) -> int:
         """HTTP requests that the stand-in for Supabase has had since then."""
         return 0 if self.supabase is None else int(self._stats(self.supabase)["http_requests"])
@@ -117,7 +125,7 @@ class Rig:
         return op.read(together.execute())
 
     def spend_all(self, address: str) -> None:
-        """Use up a caller's minute at Breakwater and at the stock windows, without 10 requests each."""
+        """Use up a caller's minute at Breakwater and at the windows of others, without 10 requests each."""
         settings, now_ms = Settings.from_env({**self.environ(), "VERCEL": "1"}), time.time_ns() // 1_000_000
         policy = settings.policy_for("/api/ai/supervisor")
         who = caller.identify("address", address, settings.identity_key)
@@ -128,12 +136,13 @@ class Rig:
         self.redis.expire(key, 7_200)
         for ahead in (0, 1):
             # Also of the next minute: a round may begin in this one and end there.
-            self.redis.set(f"stock:minute:{address}:{now_ms // 60_000 + ahead}", 10, ex=180)
+            for name in ("stock", "node"):
+                self.redis.set(f"{name}:minute:{address}:{now_ms // 60_000 + ahead}", 10, ex=180)
 
 
 @contextmanager
-def rig(*, supabase: bool = False, wires: bool = False) -> Iterator[Rig]:
-    """Start the parts. Raises RedisServerError or StartError."""
+def rig(*, supabase: bool = False, postgres: bool = False, wires: bool = False) -> Iterator[Rig]:
+    """Start the parts; Supabase's stand-in has a PostgreSQL. Raises what starting a server raises."""
     with ExitStack() as stack:
         server = stack.enter_context(RedisServer.start())
         client = stack.enter_context(
@@ -144,12 +153,11 @@ def rig(*, supabase: bool = False, wires: bool = False) -> Iterator[Rig]:
         control = stack.enter_context(httpx.Client(trust_env=False, timeout=10))
         found = Rig(server, client, upstash, backend, control)
         client.set("floor", json.dumps({"t": "x" * 300}))
-        if supabase:
-            import tempfile
-
-            home = Path(tempfile.mkdtemp(prefix="bench-postgres-"))
-            postgres = stack.enter_context(Postgres.start(home))
-            found.supabase = stack.enter_context(stand_in("supabase", postgres.uri))
+        if supabase or postgres:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-postgres-")))
+            found.postgres = stack.enter_context(Postgres.start(home))
+            if supabase:
+                found.supabase = stack.enter_context(stand_in("supabase", found.postgres.uri))
         if wires:
             found.wires["upstash"] = stack.enter_context(stand_in("delay", str(upstash.port)))
             found.wires["redis"] = stack.enter_context(stand_in("delay", str(server.port)))

@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 from bench.calling import Connection, Got, post
-from bench.peers import litellm, portkey
+from bench.peers import litellm, node, portkey
 from bench.processes import Child, StartError, function
 from bench.rig import Rig
 
@@ -82,6 +83,8 @@ class Guarded:
     question: str = "which disk is fullest?"
     by_asking: bool = False
     """Whether a caller's minute is used up by requests, as with release 0.1, which has counters of its own."""
+    has_fallback: bool = False
+    """Whether it answers without Redis."""
 
     def requests(self, kind: Kind, count: int) -> list[bytes]:
         """Requests of callers who have been seen before."""
@@ -129,7 +132,8 @@ def ours(rig: Rig, *, wired: bool = False, environ: dict[str, str] | None = None
     """Breakwater as deployed."""
     made = {**rig.environ(wired=wired), "REDIS_TIMEOUT_MS": "2000", **(environ or {})}
     kinds: Sequence[Kind] = ("hit", "miss", "refused", "blocked")
-    return Guarded("breakwater", function("breakwater", "api/ai/supervisor.py", made), rig, kinds)
+    child = function("breakwater", "api/ai/supervisor.py", made)
+    return Guarded("breakwater", child, rig, kinds, has_fallback=True)
 
 
 def stock(rig: Rig, *, pipelined: bool, wired: bool = False) -> Guarded:
@@ -155,7 +159,12 @@ def everyone(rig: Rig, stack: ExitStack, say: Say, *, wired: bool = False) -> li
         stock(rig, pipelined=False, wired=wired),
         stock(rig, pipelined=True, wired=wired),
     ]
-    peers: list[tuple[str, Callable[..., Subject]]] = [("LiteLLM", litellm.start), ("Portkey", portkey.start)]
+    peers: list[tuple[str, Callable[..., Subject]]] = [
+        ("@upstash/ratelimit on Node", node.start),
+        ("the same at once", partial(node.start, at_once=True)),
+        ("LiteLLM", litellm.start),
+        ("Portkey", portkey.start),
+    ]
     for name, start in peers:
         try:
             found.append(start(rig, wired=wired))

@@ -26,7 +26,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 
 log = logging.getLogger("breakwater-collector")
@@ -75,7 +77,7 @@ class _Rate:
 
 
 def this_machine() -> Measure:
-    """What psutil says of the machine that this runs on; of its disks the fullest."""
+    """What psutil says of the machine that this runs on: its fullest disk, its network but for what stays within it."""
     import psutil  # type: ignore[import-untyped]  # it ships no types; and whoever only scrapes does not need it
 
     # psutil's own percentage is since the last call of the same thread, and 0 for a thread's first.
@@ -83,17 +85,27 @@ def this_machine() -> Measure:
 
     def measure() -> Figures:
         working = busy.of(_cpu_seconds(psutil)[0])
-        counters = psutil.net_io_counters()
-        rate = network.of(counters.bytes_sent + counters.bytes_recv) if counters else None
-        mounts = [each.mountpoint for each in psutil.disk_partitions()] or ["/"]
+        counters = psutil.net_io_counters(pernic=True) or {}
+        carried = [each for name, each in counters.items() if not _NO_NETWORKS.fullmatch(name)]
+        rate = network.of(sum(each.bytes_sent + each.bytes_recv for each in carried)) if carried else None
         return Figures(
             cpu=None if working is None else _percent(working),
             memory=psutil.virtual_memory().percent,
-            disk=max(psutil.disk_usage(each).percent for each in mounts),
+            disk=_fullest_disk(psutil),
             network=None if rate is None else rate * 8 / 1e6,
         )
 
     return measure
+
+
+def _fullest_disk(psutil: Any) -> float | None:
+    """Images, which are always full, are no disks; a mount that may not be read, or has gone, says nothing."""
+    mounts = [each.mountpoint for each in psutil.disk_partitions() if each.fstype not in _NO_DISKS] or ["/"]
+    found = list[float]()
+    for mount in mounts:
+        with suppress(OSError):
+            found.append(psutil.disk_usage(mount).percent)
+    return max(found, default=None)
 
 
 def _cpu_seconds(psutil: Any) -> tuple[float, float]:
@@ -112,7 +124,7 @@ def node_exporter(url: str, clock: Callable[[], float] = time.monotonic) -> Meas
         try:
             with urllib.request.urlopen(url, timeout=_WAIT_S) as reply:  # noqa: S310 - http and https only, see _target
                 text = reply.read(_MOST_BYTES).decode(errors="replace")
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, HTTPException) as e:
             raise NotMeasured(f"{type(e).__name__}: {e}") from e
         return figures_of(text, busy, network)
 
@@ -242,13 +254,11 @@ class Collector:
                 told = json.loads(reply.read(_MOST_BYTES))
             self._told(told["nextInS"])
         except urllib.error.HTTPError as e:
-            with e:
-                said = e.read(2_000).decode(errors="replace")
-            log.warning("the report was refused: %s %s", e.code, said)
+            log.warning("the report was refused: %s %s", e.code, _said(e))
             if wait := e.headers.get("retry-after"):
                 self._told(wait)
             return False
-        except (OSError, ValueError, KeyError, TypeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, HTTPException) as e:
             log.warning("the report was not delivered (%s: %s); the next one will be tried", type(e).__name__, e)
             return False
         if not told.get("stored"):
@@ -270,6 +280,13 @@ class Collector:
             self.measure()
             self.report()
             stop.wait(self.pause_s())
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """What a refusal says, as far as it comes."""
+    with error, suppress(OSError, HTTPException):
+        return error.read(2_000).decode(errors="replace")
+    return "(without a word)"
 
 
 def _target(text: str) -> str:

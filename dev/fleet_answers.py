@@ -107,11 +107,12 @@ def _troubles(fleet: Mapping[str, Any], language: Language) -> list[str]:
     if language == "ko":
         head = f"문제가 있는 서버는 {count}대입니다." if count else "문제가 있는 서버는 없습니다."
         tail = [f"그 밖에 {more}대에도 문제가 있습니다."] * (more > 0)
-        rest = [f"나머지 {well}대는 정상입니다 (평균 {mean})."] * (well > 0)
+        rest = [f"{f'나머지 {well}대는' if count else '모두'} 정상입니다 (평균 {mean})."] * (well > 0)
     else:
         head = f"{count} in trouble, the worst first:" if count else "None is in trouble."
         tail = [f"{more} more are in trouble."] * (more > 0)
-        rest = [f"The other {well} are well (on average {mean})."] * (well > 0)
+        others = "All are" if not count else "The other one is" if well == 1 else f"The other {well} are"
+        rest = [f"{others} well (on average {mean})."] * (well > 0)
     return [head, *lines, *tail, *rest]
 
 

@@ -42,6 +42,7 @@ async def _run(uri: str, queries: list[dict[str, Any]], *, read_only: bool) -> l
         async with connection.transaction():
             for each in queries:
                 cursor = psycopg.AsyncRawCursor(connection, row_factory=dict_row)
-                await cursor.execute(each["query"], each["params"])
+                # As Neon does: prepared, so that a text with two statements is refused.
+                await cursor.execute(each["query"], each["params"], prepare=True)
                 found.append({"rows": await cursor.fetchall(), "rowCount": cursor.rowcount})
     return found

@@ -39,8 +39,10 @@ from lib.edge.replies import (
     OpenAIError,
     ProblemBody,
 )
-from lib.fleet.replies import FleetBody, OneServerBody, ReportedBody
+from lib.fleet.otlp import Export
+from lib.fleet.replies import ExportedBody, FleetBody, HourBody, OneServerBody, ReportedBody
 from lib.fleet.report import Report
+from lib.fleet.telegraf import Batch
 from lib.ops.admin import Action
 from lib.ops.cache import Invalidation
 
@@ -75,6 +77,10 @@ _SECURED = ("unauthorized", "closed", *_EVERYWHERE)
 _DATA = (
     *("invalid_parameter", "not_found", "unauthorized", "rate_limited", "not_cached", "circuit_open"),
     *("backend_rejected", "backend_throttled", "backend_unauthorized", "origin_unavailable", *_EVERYWHERE),
+)
+_AGENTS = (
+    *("invalid_json", "body_too_large", "unsupported_media_type", "invalid_request", "rate_limited", "report_expired"),
+    *_SECURED,
 )
 _DATABASES = {
     "/api/connections": "The watched databases, with their health",
@@ -284,6 +290,27 @@ OPERATIONS = (
         ),
         secret="FLEET_TOKENS",  # noqa: S106 - its name
     ),
+    Operation(
+        "/api/servers/report/v1/metrics",
+        "post",
+        "OpenTelemetry's metrics of hosts (OTLP/HTTP in JSON), with a reporter's secret as the bearer token",
+        Export,
+        {200: ("Taken, or why not", ExportedBody)},
+        _AGENTS,
+        secret="FLEET_TOKENS",  # noqa: S106 - its name
+    ),
+    Operation(
+        "/api/servers/report/telegraf",
+        "post",
+        "A batch of Telegraf's metrics in JSON, with a reporter's secret as the bearer token",
+        Batch,
+        {
+            200: ("Taken", ReportedBody),
+            202: ("Taken by this instance alone, or too old to be stored", ReportedBody),
+        },
+        _AGENTS,
+        secret="FLEET_TOKENS",  # noqa: S106 - its name
+    ),
     *(
         Operation(
             path,
@@ -299,6 +326,15 @@ OPERATIONS = (
             ("/api/servers", "The same", FleetBody),
             ("/api/servers/[id]", "One server", OneServerBody),
         )
+    ),
+    Operation(
+        "/api/dashboard/history",
+        "get",
+        "The CPU of all servers in the last hour; with `simulated=1` of simulated ones",
+        None,
+        {200: ("As far as it was recorded", HourBody)},
+        _DATA,
+        secret="ADMIN_TOKEN",  # noqa: S106 - its name
     ),
     Operation(
         "/api/servers/[id]/history",

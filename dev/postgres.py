@@ -113,6 +113,23 @@ class Postgres:
             raise _start_error(directory, error) from error
         return postgres
 
+    @classmethod
+    def of(cls, programs: Path, directory: Path) -> Self:
+        """A server of other programs than the wheel's, with its data in `directory`; it is not running yet.
+
+        Raises:
+            PostgresStartError: its data cannot be made.
+
+        """
+        server = PostgresServer(directory, cleanup_mode=None)
+        server.bin_path = programs
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            server.ensure_pgdata_inited()
+        except (OSError, AssertionError, subprocess.SubprocessError) as error:
+            raise _start_error(directory, error) from error
+        return cls(server)
+
     @property
     def uri(self) -> str:
         """The superuser's connection string; it stays the same over `stop`, `kill` and `restart`."""

@@ -125,7 +125,7 @@ class Proxy:
                     each.close()
 
     async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, OSError):
+        try:
             while data := await reader.read(65_536):
                 if self._fault == "lose":
                     self._reset(writer)
@@ -139,6 +139,10 @@ class Proxy:
                     writer.write(data[at : at + 1])
                     await writer.drain()
                     await asyncio.sleep(_TRICKLE_S)
+        except (ConnectionError, OSError):
+            # What was reset behind the proxy is closed before it: nobody waits for a server that is gone.
+            pass
+        finally:
             writer.close()
 
     @staticmethod

@@ -58,6 +58,14 @@ RULES: Mapping[str, Rule] = {
         "조건에서 열에 함수를 씁니다({}). 그 열의 인덱스를 쓸 수 없으니 범위 조건이나 표현식 인덱스로 바꾸세요.",
         "A condition calls a function on a column ({}): its index cannot be used. Use a range, or an expression index.",
     ),
+    "expression-on-column": Rule(
+        _by(
+            rf"\b(?:where|and|or|on)\s+({_NAME}(?:\s*\.\s*{_NAME})?\s*(?:[-+*/]\s*[\w?]+|::\s*\w+))\s*(?:=|<|>|\bbetween\b)"
+        ),
+        "조건에서 열을 계산하거나 형을 바꿉니다({}). 인덱스를 쓸 수 있도록 열은 그대로 두고 다른 쪽을 바꾸세요.",
+        "A condition computes or casts a column ({}): its index cannot be used. Leave the column as it is, and change "
+        "the other side.",
+    ),
     "leading-wildcard": Rule(
         _by(r"\b(i?like)\s+'%"),
         "like 패턴이 %로 시작합니다. B-트리 인덱스를 쓸 수 없으니 트라이그램 인덱스(pg_trgm)를 고려하세요.",

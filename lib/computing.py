@@ -58,7 +58,7 @@ class Computing:
             return await self.leading.lead(turn, codec, Lead(cached, None, None), reason, order, first)
         useless: Flight[V] | None = None
         while (
-            flight := self.leading.flights.get(call.key, cached.generation, turn.watch.started)
+            flight := self.leading.flights.get(call.key, cached.epochs, turn.watch.started)
         ) is not None and flight is not useless:
             turn.to("following")
             turn.call.waiting()
@@ -68,7 +68,7 @@ class Computing:
             elif landed is not None:
                 return landed
             # Given up, or of no use here: one of those who waited begins anew.
-        flight = self.leading.flights.begin(call.key, cached.generation)
+        flight = self.leading.flights.begin(call.key, cached.epochs)
         try:
             result = await self._lead_or_follow(turn, codec, flight, reason, order)
         except BaseException:
@@ -122,8 +122,8 @@ class Computing:
             if not cached.computing or cached.lock == over:
                 claimed = await self.claims.claim(turn, cached, order[0])
                 if claimed is not None:
-                    if claimed.cached.generation != cached.generation:
-                        flight.created(claimed.cached.generation, self.clock.monotonic())
+                    if None in cached.epochs:
+                        flight.created(claimed.cached.epochs, self.clock.monotonic())
                     lead: Lead[P, V] = Lead(claimed.cached, flight, claimed.lease)
                     return await self.leading.lead(turn, codec, lead, reason, order, claimed.admission)
             turn.to("following")

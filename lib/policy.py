@@ -40,7 +40,7 @@ GROUPS = (
     ),
     # A list of models costs nobody's money: it is no question.
     Group("ai", r"/api/(ai/.+|v1/(?!models(/|$)).+)", "RATELIMIT_AI", "10/minute,100/day"),
-    Group("servers", r"/api/(dashboard|servers(/.+)?)", "RATELIMIT_SERVERS", "30/minute"),
+    Group("servers", r"/api/(dashboard(/history)?|servers(/.+)?)", "RATELIMIT_SERVERS", "30/minute"),
     Group(
         "data",
         r"/api/(data|connections|schemas|tables|columns|dashboard/metrics|(cache|rankings|monitoring|oracle)/.+)",

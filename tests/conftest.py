@@ -14,8 +14,6 @@ import pytest
 
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
-from lib.base.http import new_pool
-from lib.redis.rest import Upstash
 from tests.rig.redis import RedisFront, Store, redis_front
 from tests.rig.supabase import SupabaseStandIn, supabase_stand_in
 
@@ -29,6 +27,7 @@ SLOW = (
     "tests/ai/providers/test_contract.py",
     "tests/ai/test_budgets.py::test_processes_share_a_budget",
     "tests/ai/test_changed_budgets.py::test_any_sequence_of_changes",
+    "tests/bench/test_data.py",
     "tests/blackbox",
     "tests/breaker/test_scenarios.py",
     "tests/breaker/test_shared.py::test_failures_at_once_from_several_processes",
@@ -39,7 +38,9 @@ SLOW = (
     "tests/clients",
     "tests/collector",
     "tests/data/test_routes.py::test_invalidated_while_it_is_computed",
+    "tests/bench/test_databases.py",
     "tests/databases/test_readers.py",
+    "tests/dev/test_watched.py",
     "tests/dev/test_redis_server.py",
     "tests/dev/test_rollback.py",
     "tests/dev/test_stack.py",
@@ -111,18 +112,20 @@ def upstash(_upstash: RedisFront) -> Iterator[RedisFront]:
 
 
 @pytest.fixture(scope="session")
-def _store(_upstash: RedisFront) -> Iterator[Store]:
+def _stores(_upstash: RedisFront) -> Iterator[dict[str, Store]]:
     with asyncio.Runner() as runner:
-        pool = new_pool()
-        yield Store(_upstash, runner, Upstash(pool, _upstash.url, _upstash.token, 10, 10))
-        runner.run(pool.aclose())
+        ways = {transport: _upstash.way(transport) for transport in ("rest", "tcp")}
+        yield {transport: Store(_upstash, runner, way) for transport, way in ways.items()}
+        for way in ways.values():
+            runner.run(way.aclose())
 
 
 @pytest.fixture
-def redis(_store: Store, upstash: RedisFront) -> Store:
+def redis(_stores: dict[str, Store], upstash: RedisFront, transport: str) -> Store:
     """Runs operations on the real Redis by the real wire: `run(op)`, `command(...)`, `count()`."""
-    assert upstash is _store.upstash
-    return _store
+    store = _stores[transport]
+    assert upstash is store.upstash
+    return store
 
 
 @pytest.fixture(scope="session")

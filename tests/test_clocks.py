@@ -23,6 +23,12 @@ OFF_MS = [
 ]
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 def error_ms(instance: Instance) -> int:
     """How far an instance's time is from this machine's, which is Redis' as well."""
     return instance.parts.clock.now_ms() - time.time_ns() // 1_000_000

@@ -36,6 +36,12 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 def handler(bw: Breakwater, work: Callable[[], Awaitable[object]]) -> Endpoint:
     """A route without a limit or a cache of its own, which does this."""
 
@@ -289,8 +295,13 @@ async def test_a_value_is_the_same_the_first_time(rig: Rig, value: Any, as_json:
 @pytest.mark.parametrize("value", [b"bytes", {1, 2}, Ellipsis, float("nan"), {("a", 1): 2}], ids=str)
 async def test_what_json_cannot_hold(rig: Rig, value: Any) -> None:
     """It is an error of fill's, raised to all who wait: ten at once call it once."""
-    bw, fill = door(an_instance(rig)), Counted(value)
-    found = await asyncio.gather(*(bw.cached("x", fill, fresh=30) for _ in range(10)), return_exceptions=True)
+    made, gate = an_instance(rig), Gate()
+    bw, fill = door(made), Counted(value, gate=gate)
+    asks = asyncio.gather(*(bw.cached("x", fill, fresh=30) for _ in range(10)), return_exceptions=True)
+    flying = made.parts.guard.computing.leading.flights._flying
+    await until(lambda: [each.followers for each in flying.values()] == [9])
+    gate.open()
+    found = await asks
     assert {type(each) for each in found} <= {TypeError, ValueError}
     assert fill.calls == 1
 

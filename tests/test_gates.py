@@ -56,9 +56,9 @@ class Gate(OnRedis):
 
 
 @pytest.fixture
-def environ(front: RedisFront, script: Script) -> dict[str, str]:
+def environ(front: RedisFront, script: Script, transport: str) -> dict[str, str]:
     """What an instance is told."""
-    return {**front.environ, "CLOUD_RUN_AI_URL": script.url, "VERCEL": "1"}
+    return {**front.environ_over(transport), "CLOUD_RUN_AI_URL": script.url, "VERCEL": "1"}
 
 
 @asynccontextmanager
@@ -99,6 +99,7 @@ async def _prepare(gate: Gate, kind: str, caller: str) -> str:
     return "which disk is fullest?"
 
 
+@pytest.mark.parametrize("transport", ["rest", "tcp"])
 @pytest.mark.parametrize("kind", COMMANDS_AND_ROUND_TRIPS)
 def test_commands_and_round_trips(front: RedisFront, environ: dict[str, str], kind: str) -> None:
     """A request costs as many billed commands and round trips as the documents say of its kind."""

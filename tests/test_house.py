@@ -199,7 +199,7 @@ LAYERS = (
     # Redis' language, without a connection.
     "redis.op redis.keys redis.errors redis.thrift redis.offset redis.store_time lookup",
     "breaker.circuit breaker.calls breaker.checks breaker.stored breaker.vitals breaker.gate",
-    "redis.rest redis.tcp redis.store",
+    "redis.rest redis.tcp redis.store redis.prefixed",
     "afterwards",
     "breaker.shared breaker.breaker cache.freshness cache.lock cache.lease cache.epochs cache.entry limits",
     "cache.memory",

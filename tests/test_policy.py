@@ -70,6 +70,7 @@ def test_no_limits(text: str) -> None:
         ("/api/ai", "api"),
         ("/api/ai/", "api"),
         ("/api/servers", "servers"),
+        ("/api/dashboard/history", "servers"),
         ("/api/servers/1/restart", "servers"),
         ("/api/serversx", "api"),
         ("/api/data", "data"),

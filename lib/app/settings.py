@@ -52,6 +52,7 @@ class Settings:
     redis_tcp_url: Secret | None = setting("REDIS_URL", env.redis_url)
     redis_ca: str | None = setting("REDIS_CA", str)
     redis_transport: str = setting("REDIS_TRANSPORT", env.one_of("rest", "tcp"), "rest")
+    key_prefix: str = setting("KEY_PREFIX", env.key_prefix, "")
     redis_billed: bool = setting("REDIS_BILLED", env.flag, "true")
     redis_timeout_ms: int = setting("REDIS_TIMEOUT_MS", _MILLIS, "300")
     redis_connect_timeout_ms: int = setting("REDIS_CONNECT_TIMEOUT_MS", _MILLIS, "1000")

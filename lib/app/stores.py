@@ -56,6 +56,11 @@ def redis(
         return None
     timeout_ms = settings.redis_timeout_ms
     redis = _transport(settings, pool, ledger, time)
+    if settings.key_prefix:
+        # Imported only where it is configured.
+        from ..redis.prefixed import Prefixed
+
+        redis = Prefixed(redis, settings.key_prefix)
     # Replies that use up half of their time are as good as an outage when they do not stop. Its cool-down is a length
     # of time: it must not change when the clock is corrected.
     gate = Gate(VitalsPolicy(settings.redis_cooldown_ms), local, timeout_ms / 2)

@@ -1,8 +1,9 @@
 """Which databases are watched: ``DB_CONNECTIONS=prod=supabase,shop=postgres:SHOP_URL``."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from .env import Secret, items
 from .values import dataclass
@@ -36,10 +37,26 @@ class Connection:
         """The name of its circuit, as an origin."""
         return f"db-{self.id}"
 
+    @property
+    def server(self) -> str:
+        """A part of keys that says which database it is: a hash of its kind and its address, without any password."""
+        at = urlsplit(self.url.value)
+        who, _, where = at.netloc.rpartition("@")
+        options = [each for each in parse_qsl(at.query) if "password" not in each[0].lower()]
+        return _hashed(self.kind, who.partition(":")[0], where, at.path, options)
+
     def variant(self, *, shows_literals: bool) -> str:
-        """A part of keys that is another one where the address is, or what is shown of texts."""
-        exactly = f"{self.kind}\0{self.url.value}\0{shows_literals}"
-        return hashlib.sha256(exactly.encode()).hexdigest()[:12]
+        """A part of keys that is another one where the database is, or what is shown of texts."""
+        return _hashed(self.server, shows_literals)
+
+
+def variant_of_all(connections: Iterable[Connection]) -> str:
+    """A part of keys that is another one where any of them is."""
+    return _hashed(*((each.id, each.server) for each in connections))
+
+
+def _hashed(*values: object) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
 
 
 def parse(text: str) -> tuple[Named, ...]:
@@ -55,6 +72,20 @@ def parse(text: str) -> tuple[Named, ...]:
     return tuple(found.values())
 
 
+_SCHEMES: Mapping[Kind, tuple[str, ...]] = {
+    "postgres": ("postgresql", "postgres"),
+    "neon": ("postgresql", "postgres"),
+    "oracle": ("oracle",),
+}
+
+
+def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        return urlsplit(text).scheme in schemes
+    except ValueError:
+        return False
+
+
 _KINDS: Mapping[str, Kind] = {"supabase": "supabase", "postgres": "postgres", "neon": "neon", "oracle": "oracle"}
 
 
@@ -65,6 +96,8 @@ def resolved(named: tuple[Named, ...], given: Mapping[str, str]) -> tuple[tuple[
         variable = each.variable or "SUPABASE_URL"
         if variable not in given:
             faults.append(f"{variable}: missing, while DB_CONNECTIONS names it for {each.id!r}")
+        elif each.kind in _SCHEMES and not _is_address(given[variable], _SCHEMES[each.kind]):
+            faults.append(f"{variable}: must be an address like {_SCHEMES[each.kind][0]}://user:password@host/name")
         elif each.kind == "supabase" and not given.keys() & {"SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"}:
             faults.append(f"SUPABASE_SECRET_KEY: missing, while DB_CONNECTIONS names supabase for {each.id!r}")
         else:

@@ -171,6 +171,16 @@ def redis_url(text: str) -> Secret:
     return Secret(text)
 
 
+_PREFIX = re.compile(r"[A-Za-z0-9._:-]{0,64}")
+
+
+def key_prefix(text: str) -> str:
+    """What keys begin with; without braces, which would put all of them into one slot of a cluster."""
+    if not _PREFIX.fullmatch(text):
+        raise ValueError("must be at most 64 letters, digits, dots, colons, hyphens and underscores, such as 'shop:'")
+    return text
+
+
 def token(text: str) -> Secret:
     """A secret that is sent in a header."""
     if not _is_word(text):

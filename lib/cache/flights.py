@@ -6,6 +6,9 @@ from dataclasses import field
 from ..base.values import dataclass
 from ..call import Answered, Failed, Refused
 
+type Epochs = tuple[str | None, ...]
+"""The words of a value's epochs, as they were read; None for one that is missing."""
+
 type Landed[V] = Answered[V] | Failed | Refused | None
 """The result of a flight; None: it was given up, and one of those who wait has to compute the value."""
 
@@ -14,23 +17,36 @@ type Landed[V] = Answered[V] | Failed | Refused | None
 class Flight[V]:
     """A value that this instance computes, or waits for another instance to compute."""
 
-    generation: str
-    """The epochs that it computes under: requests that come after an invalidation do not follow it."""
+    epochs: Epochs
+    """What it computes under: requests that come after an invalidation do not follow it."""
     result: asyncio.Future[Landed[V]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     followers: int = 0
-    _before: str = ""
-    _created_at: float = 0.0
+    _before: Epochs = ()
+    _created_at: float | None = None
 
-    def created(self, generation: str, at: float) -> None:
-        """Epochs that were missing are created: it computes under these. ``at`` is monotonic, in seconds."""
-        self.generation, self._before, self._created_at = generation, self.generation, at
+    def created(self, epochs: Epochs, at: float) -> None:
+        """Epochs that were missing are created, as far as Redis says: it computes under these from ``at`` on.
 
-    def is_for(self, generation: str, began_at: float) -> bool:
+        ``at`` is monotonic, in seconds.
+        """
+        self.epochs, self._before, self._created_at = epochs, self.epochs, at
+
+    def is_for(self, epochs: Epochs, began_at: float) -> bool:
         """Whether a request may follow that began then and read these epochs.
 
-        One that began before missing epochs were created may have read that they are missing.
+        Epochs are created one after the other, so that a request may read some of them between two. As long as they
+        are not created, nothing is computed: whatever it read of them, it comes in time. One that began before they
+        were may have read of each that it is missing.
         """
-        return generation == self.generation or (generation == self._before and began_at <= self._created_at)
+        if len(epochs) != len(self.epochs):
+            # The same key with other tags.
+            return False
+        if self._created_at is None:
+            return all(mine in (None, theirs) for mine, theirs in zip(self.epochs, epochs, strict=True))
+        if epochs == self.epochs:
+            return True
+        three = zip(self._before, self.epochs, epochs, strict=True)
+        return began_at <= self._created_at and all(theirs in (before, mine) for before, mine, theirs in three)
 
     def is_followed(self) -> bool:
         """Whether another request waits for it."""
@@ -56,14 +72,14 @@ class Flights[V]:
     def __len__(self) -> int:
         return len(self._flying)
 
-    def get(self, key: str, generation: str, began_at: float) -> Flight[V] | None:
+    def get(self, key: str, epochs: Epochs, began_at: float) -> Flight[V] | None:
         """The flight that a request may follow (:meth:`Flight.is_for`)."""
         flight = self._flying.get(key)
-        return flight if flight is not None and flight.is_for(generation, began_at) else None
+        return flight if flight is not None and flight.is_for(epochs, began_at) else None
 
-    def begin(self, key: str, generation: str) -> Flight[V]:
+    def begin(self, key: str, epochs: Epochs) -> Flight[V]:
         """A new flight, which other requests find from now on."""
-        flight: Flight[V] = Flight(generation)
+        flight: Flight[V] = Flight(epochs)
         self._flying[key] = flight
         return flight
 

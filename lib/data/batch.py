@@ -105,14 +105,18 @@ class Batch:
 
 def _body(request: Request, found: Mapping[str, Outcome[Any, Body]]) -> bytes:
     """Bodies as they are stored, put together without being parsed."""
-    values, errors = list[bytes](), dict[str, Any]()
+    values, errors, stale = list[bytes](), dict[str, Any](), dict[str, Any]()
     for name, outcome in found.items():
         match outcome.result:
             case Answered(body) if body.kind == "absent":
                 errors[name] = {"status": 404, "code": "not_found", "detail": "There is no such thing."}
-            case Answered(body):
+            case Answered(body) as answered:
                 values.append(to_json(name) + b":" + body.content)
+                if answered.cache == "stale":
+                    age_ms = max(0, outcome.now_ms - answered.stored_at_ms)
+                    stale[name] = {"ageS": age_ms // 1000, "why": answered.reason}
             case Refused() | Failed() as refused:
                 problem = problem_of(request, outcome, refused, {})
                 errors[name] = {"status": problem.kind.status, "code": problem.code, "detail": problem.detail}
-    return b'{"values":{' + b",".join(values) + b'},"errors":' + to_json(errors) + b"}"
+    told = b',"stale":' + to_json(stale) if stale else b""
+    return b'{"values":{' + b",".join(values) + b'},"errors":' + to_json(errors) + told + b"}"

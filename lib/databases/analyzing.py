@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from ..ai import completions
 from ..ai.answers import Answer
 from ..ai.owners import Shelf
-from ..ai.respond import AnswerOutcome, Supervisor, guarded, provenance
+from ..ai.respond import AnswerOutcome, Supervisor, guarded, provenance, respond
 from ..base.encode import to_json
 from ..base.values import dataclass
 from ..cache import epochs
@@ -16,6 +16,7 @@ from ..cache.freshness import directives
 from ..call import Answered
 from ..data.access import require_role
 from ..data.origins.port import OriginFailed
+from ..edge.limits import subject_of
 from ..edge.problems import Problem
 from ..edge.replies import AnalysisBody
 from ..edge.request import Reply, Request
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 PATH = "/api/llm/analyze"
 MAX_BODY_BYTES = 256 * 1024
+MOST_CHARS = 20_000
+"""Of a statement as it comes, and of all that is sent to a model."""
 _ROUTE = PATH.removeprefix("/api/")
 _PLAN_S = 3.0
 
-type Sql = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+type Sql = Annotated[str, StringConstraints(min_length=1, max_length=MOST_CHARS)]
 
 
 class Analyze(BaseModel):
@@ -83,7 +86,12 @@ async def analyze(request: Request, parts: "Parts") -> Reply:
     if body.sql is not None and not statement:
         raise Problem("invalid_request", "sql: there is nothing in it but white space and comments.")
     plan: Any = body.plan
+    caller = await request.identify(parts)
     if body.sql is not None and body.connection_id is not None:
+        subject = subject_of(caller, parts.settings.policy_for(PATH))
+        # Nobody who has used up the limit has the database asked meanwhile.
+        if (refused := await parts.guard.refusal(subject, request.deadline)) is not None:
+            return respond(request, refused, Analysis("", body.kind), stream=body.stream)
         plan = await _plan_from(parts, body.connection_id, body.sql)
     if plan is not None:
         try:
@@ -91,6 +99,9 @@ async def analyze(request: Request, parts: "Parts") -> Reply:
         except ValueError as e:
             raise Problem("invalid_request", f"plan: {e}.") from None
     question = analysis.question(body.kind, body.dialect, body.language, statement, plan)
+    if (size := len(question.messages[-1].content)) > MOST_CHARS:
+        detail = f"sql, plan: in one spelling they are {size} characters; at most {MOST_CHARS} characters are sent."
+        raise Problem("invalid_request", detail)
     # Another model is another answer, though the same is asked.
     models = ",".join(f"{each.name}:{each.model}" for each in parts.settings.providers)
     names = (*epochs.of_tags(_ROUTE, ("tms:llm", f"tms:llm:{body.kind}")),)
@@ -98,7 +109,7 @@ async def analyze(request: Request, parts: "Parts") -> Reply:
         request,
         parts,
         path=PATH,
-        caller=await request.identify(parts),
+        caller=caller,
         question=question,
         shelf=Shelf(models, body.kind, question.session, names),
         directives=directives(request.header("cache-control")),
@@ -120,7 +131,7 @@ async def _plan_from(parts: "Parts", connection: str, sql: str) -> object:
             "invalid_request", "sql: a plan is fetched for one SELECT that neither writes nor is followed by others."
         )
     if has_parameters(sql):
-        raise Problem("invalid_request", "sql: there is no plan without values; send them in place of ? and $1.")
+        raise Problem("invalid_request", "sql: there is no plan without values; send them in place of ?, $1 and :name.")
     try:
         return await watched.reader.explain(sql, _PLAN_S)
     except OriginFailed as e:

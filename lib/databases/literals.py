@@ -6,6 +6,7 @@ the end of the text, which PostgreSQL itself cuts at 1,024 bytes in ``pg_stat_ac
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 from ..base.values import dataclass
@@ -18,6 +19,9 @@ HIDDEN = "<insufficient privilege>"
 """What PostgreSQL shows instead of another role's statement."""
 _QUERIES = {"select", "insert", "update", "delete", "merge", "with", "values", "table"}
 """The first words of statements that are shown. All others can hold secrets outside of literals as well."""
+_WRITING = {"insert", "update", "delete", "merge", "into"}
+_LOCKING = {("for", "share"), ("for", "key"), ("for", "no")}
+"""The beginnings of the clauses that lock rows; ``for update`` has a word that writes."""
 
 _POSTGRES = (
     r"(?P<string>[eE]'(?:[^'\\]|\\.|'')*(?:'|\\?\Z)|(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z)"
@@ -29,12 +33,12 @@ _ORACLE = (
 )
 
 
-def _pattern(strings: str) -> re.Pattern[str]:
+def _pattern(hints: str, strings: str) -> re.Pattern[str]:
     return re.compile(
         "|".join(
             (
                 r"(?P<space>\s+)",
-                r"(?P<hint>/\*\+.*?(?:\*/|\Z)|--\+[^\n]*)",
+                hints,
                 r"(?P<comment>--[^\n]*)",
                 r"(?P<open>/\*)",
                 strings,
@@ -49,7 +53,11 @@ def _pattern(strings: str) -> re.Pattern[str]:
     )
 
 
-_PATTERNS: dict[Dialect, re.Pattern[str]] = {"postgres": _pattern(_POSTGRES), "oracle": _pattern(_ORACLE)}
+_HINTS = r"(?P<hint>/\*\+.*?(?:\*/|\Z){})"
+_PATTERNS: dict[Dialect, re.Pattern[str]] = {
+    "postgres": _pattern(_HINTS.format(""), _POSTGRES),
+    "oracle": _pattern(_HINTS.format(r"|--\+[^\n]*"), _ORACLE),
+}
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
@@ -166,12 +174,18 @@ def canonical(text: str, dialect: Dialect = "postgres", *, shows_literals: bool 
 
 
 def has_parameters(text: str, dialect: Dialect = "postgres") -> bool:
-    """Whether a statement has places for values (``$1``), or such as we have masked."""
-    return any(each.text == MASK or re.fullmatch(r"\$\d+", each.text) for each in tokens(text, dialect))
+    """Whether a statement has places for values (``$1``, psql's and Oracle's ``:name``), or such as we have masked."""
+    return any(
+        each.text == MASK or (each.sort == "other" and re.fullmatch(r"[$:]\w+", each.text))
+        for each in tokens(text, dialect)
+    )
 
 
 def is_one_query(text: str, dialect: Dialect = "postgres") -> bool:
-    """Whether a text is one ``select`` (or ``with``, ``values``, ``table``) and holds no word that writes or locks."""
+    """Whether a text is one ``select`` (or ``with``, ``values``, ``table``) and holds no word that writes or locks.
+
+    A name that is such a word is taken for the word, unless it is quoted.
+    """
     statements = [
         [each for each in statement if each.sort not in ("space", "comment", "hint")]
         for statement in _statements(text, dialect)
@@ -184,5 +198,6 @@ def is_one_query(text: str, dialect: Dialect = "postgres") -> bool:
     return (
         first is not None
         and first.text.lower() in {"select", "with", "values", "table"}
-        and not set(words) & {"insert", "update", "delete", "merge", "into"}
+        and not _WRITING & set(words)
+        and not _LOCKING & set(pairwise(words))
     )

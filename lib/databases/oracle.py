@@ -27,7 +27,7 @@ STATEMENTS: Mapping[str, Statement] = {
     "sessions": Statement(
         f"select {_SESSION}, s.wait_class as wait_kind, s.event as wait, s.blocking_session as blocked_by, "
         f"q.sql_text as query from v$session s left join v$sqlarea q on q.sql_id = s.sql_id "
-        f"where {_OTHERS} order by s.status, s.sid fetch first 500 rows only"
+        f"where {_OTHERS} order by s.status, s.sid fetch first 501 rows only"
     ),
     "locks": Statement(
         f"select {_SESSION}, case when s.blocking_session is not null then s.seconds_in_wait end as waiting_s, "
@@ -35,7 +35,7 @@ STATEMENTS: Mapping[str, Statement] = {
         f"q.sql_text as query from v$session s left join v$sqlarea q on q.sql_id = s.sql_id "
         f"where s.blocking_session is not null or s.sid in "
         f"(select blocking_session from v$session where blocking_session is not null) "
-        f"order by s.sid fetch first 500 rows only"
+        f"order by s.sid fetch first 501 rows only"
     ),
     "waits": Statement(
         "select e.wait_class as kind, e.event as wait, e.total_waits as waits, e.time_waited / 100 as waited_s "
@@ -57,7 +57,7 @@ STATEMENTS: Mapping[str, Statement] = {
         "(select version from v$instance) as version, "
         "(select to_number(value) from v$parameter where name = 'sessions') as most_sessions, "
         f"(select count(*) from v$session s where {_OTHERS}) as sessions, "
-        f"(select count(*) from v$session s where s.status = 'ACTIVE' and {_OTHERS}) as active from dual"
+        f"(select count(*) from v$session s where s.status = 'ACTIVE' and {_OTHERS}) as active, 0 as hidden from dual"
     ),
     "top": Statement(
         f"select * from ({_NUMBERS}) numbers order by total_ms desc fetch first to_number(:p_limit) rows only",
@@ -72,7 +72,7 @@ STATEMENTS: Mapping[str, Statement] = {
     "schemas": Statement(
         "select u.username as name, u.username as owner, "
         "(select count(*) from all_tables t where t.owner = u.username) as tables from all_users u "
-        "order by u.username fetch first 1000 rows only"
+        "order by u.username fetch first 1001 rows only"
     ),
     "tables": Statement(
         "select t.table_name as name, 'r' as kind, t.num_rows as \"ROWS\", count(*) over () as found, "

@@ -6,6 +6,7 @@ The functions of ``supabase/migrations`` have the same statements word for word;
 from collections.abc import Mapping, Sequence
 
 from ..base.values import dataclass
+from .literals import HIDDEN
 
 PREAMBLE = (
     "begin read only; set local statement_timeout = '2s'; set local lock_timeout = '200ms'; "
@@ -24,7 +25,10 @@ class Statement:
 
 _CLIENTS = """coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
   and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater'"""
-"""Everybody's sessions but ours. To a role that may not see them, their columns are null."""
+"""Everybody's sessions but ours. To a role that may not see them, their columns are null.
+
+Where a view shows nothing of such sessions, a row of one of them comes all the same, so that the role can be told.
+"""
 
 _SESSIONS = f"""
 select a.pid, a.usename::text as "user", a.datname::text as database, a.application_name as application, a.state,
@@ -36,12 +40,13 @@ select a.pid, a.usename::text as "user", a.datname::text as database, a.applicat
 from pg_stat_activity a
 where {_CLIENTS}
 order by a.state, a.pid
-limit 500
+limit 501
 """
 
-_LOCKS = """
+_LOCKS = f"""
 with activity as materialized (
-  select pid, usename, application_name, state, wait_event_type, query_start, xact_start, query from pg_stat_activity
+  select pid, usename, usesysid, backend_type, application_name, state, wait_event_type, query_start, xact_start, query
+  from pg_stat_activity
 ), waiting as materialized (
   select pid, pg_blocking_pids(pid) as blocked_by from activity where wait_event_type = 'Lock'
 )
@@ -49,21 +54,23 @@ select a.pid, a.usename::text as "user", a.application_name as application, a.st
   extract(epoch from clock_timestamp() - a.xact_start)::float8 as transaction_s,
   case when w.pid is not null then
     extract(epoch from clock_timestamp() - coalesce(l.waitstart, a.query_start))::float8 end as waiting_s,
-  coalesce(w.blocked_by, '{}') as blocked_by, l.mode, l.locktype as kind, l.relation::regclass::text as relation,
-  a.query
+  coalesce(w.blocked_by, array[]::int[]) as blocked_by, l.mode, l.locktype as kind,
+  l.relation::regclass::text as relation, a.query
 from activity a
 left join waiting w using (pid)
 left join lateral (select * from pg_locks where pid = a.pid and not granted limit 1) l on w.pid is not null
 where w.pid is not null or a.pid in (select unnest(blocked_by) from waiting)
+  or a.pid = (select min(a.pid) from activity a where a.query = '{HIDDEN}' and {_CLIENTS})
 order by a.pid
-limit 500
+limit 501
 """
 
 _WAITS = f"""
-select coalesce(wait_event_type, 'CPU') as kind, coalesce(wait_event, '') as wait, count(*)::int as sessions,
+select case when a.state is not null then coalesce(wait_event_type, 'CPU') end as kind,
+  coalesce(wait_event, '') as wait, count(*)::int as sessions,
   max(extract(epoch from clock_timestamp() - query_start))::float8 as longest_s
 from pg_stat_activity a
-where a.state = 'active' and {_CLIENTS}
+where (a.state = 'active' or a.state is null) and {_CLIENTS}
 group by 1, 2
 order by 3 desc, 1, 2
 """
@@ -86,7 +93,8 @@ select d.xact_commit as commits, d.xact_rollback as rollbacks, d.blks_hit as blo
   extract(epoch from clock_timestamp() - pg_postmaster_start_time())::float8 as up_s,
   current_setting('server_version') as version, current_setting('max_connections')::int as most_sessions,
   (select count(*) from pg_stat_activity a where {_CLIENTS})::int as sessions,
-  (select count(*) from pg_stat_activity a where a.state = 'active' and {_CLIENTS})::int as active
+  (select count(*) from pg_stat_activity a where a.state = 'active' and {_CLIENTS})::int as active,
+  (select count(*) from pg_stat_activity a where a.state is null and {_CLIENTS})::int as hidden
 from pg_stat_database d
 where d.datname = current_database()
 """
@@ -112,11 +120,11 @@ select * from ({_NUMBERS}) numbers
 where id = $1::text
 """
 
-_TEXTS = """
+_TEXTS = f"""
 select distinct on (s.queryid) s.queryid::text as id, s.query
 from pg_stat_statements s
 where s.queryid::text = any(string_to_array($1::text, ','))
-order by s.queryid, s.query = '<insufficient privilege>'
+order by s.queryid, s.query = '{HIDDEN}'
 """
 
 _SCHEMAS = """
@@ -126,7 +134,7 @@ select n.nspname::text as name, pg_get_userbyid(n.nspowner)::text as owner,
 from pg_namespace n
 where n.nspname !~ '^pg_(toast|temp)'
 order by n.nspname
-limit 1000
+limit 1001
 """
 
 _TABLES = """

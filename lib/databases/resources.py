@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..base.connections import variant_of_all
 from ..base.values import dataclass
 from ..data.body import Body
 from ..data.origins.function import Python
@@ -86,7 +87,7 @@ class Trend(View):
 
     async def fetch(self, parts: "Parts", values: Values, left_s: float) -> Body:
         """Read the samples."""
-        found = trend.points(await samples(parts, values["connectionId"], values["period"]))
+        found = trend.points(await samples(parts, self.watched.connection, values["period"]))
         missing = [] if parts.guard.limits.redis else ["Samples are kept in Redis, which is not configured."]
         return _body(parts, values, {"points": found, "everyS": trend.SLOT_MS // 1000, "missing": missing})
 
@@ -127,7 +128,8 @@ async def _health(watched: Watched) -> dict[str, Any]:
             row = (await watched.rows("health", {}, _HEALTH_S))[0]
     except (OriginFailed, TimeoutError, LookupError) as e:
         reason = e.kind if isinstance(e, OriginFailed) else "timeout"
-        return {**shown, "health": "down", "reason": reason, "missing": []}
+        missing = [shapes.MIGRATIONS] if (reason, connection.kind) == ("missing", "supabase") else []
+        return {**shown, "health": "down", "reason": reason, "missing": missing}
     missing = [] if row["sees_all"] else [f"grant pg_monitor to {row['role']}"]
     missing += [] if row["has_statements"] else [shapes.EXTENSION]
     return {**shown, "health": "limited" if missing else "up", "version": row["version"], "missing": missing}
@@ -140,8 +142,7 @@ def _all(parts: "Parts", values: Values) -> Chosen:
         watched = [databases.get(name) for name in databases.connections]
         return {"connections": await asyncio.gather(*map(_health, watched))}
 
-    variants = "".join(databases.get(name).variant[:4] for name in databases.connections)
-    return Chosen(Python(read, "connections"), variants or "none")
+    return Chosen(Python(read, "connections"), variant_of_all(databases.connections.values()))
 
 
 CONNECTIONS = Resource("connections", key="tms:connections", tier="1m", origin=Choice(_all), roles=_VIEWER)

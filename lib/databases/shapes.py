@@ -12,8 +12,10 @@ type Values = Mapping[str, str]
 GRANT = "This role does not see what others do: grant pg_monitor (or pg_read_all_stats) to it."
 EXTENSION = (
     "Statements are not counted there: list pg_stat_statements in shared_preload_libraries, restart, and run "
-    "'create extension pg_stat_statements'; through Supabase, apply the migrations as well."
+    "'create extension pg_stat_statements' in a schema of this role's search_path; through Supabase, apply the "
+    "migrations as well."
 )
+MIGRATIONS = "Its functions are not there: apply supabase/migrations."
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +59,18 @@ def _session(row: Row, texts: Texts) -> dict[str, Any]:
     }
 
 
+MOST, MOST_SCHEMAS = 500, 1_000
+"""So many rows are shown; statements return one more, by which it is seen that there are more."""
+
+
 def sessions(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
-    """Everybody's session but our own, at most 500."""
+    """Everybody's session but our own."""
     hidden = any(row["query"] == HIDDEN for row in rows)
-    return {"sessions": [_session(row, texts) for row in rows], "missing": [GRANT] if hidden else []}
+    return {
+        "sessions": [_session(row, texts) for row in rows[:MOST]],
+        "more": len(rows) > MOST,
+        "missing": [GRANT] if hidden else [],
+    }
 
 
 def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
@@ -68,6 +78,7 @@ def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
 
     Sessions that wait for each other, until the server ends one of them, have no such root: the first of them is taken.
     """
+    more, rows = len(rows) > MOST, rows[:MOST]
     by_pid = {row["pid"]: row for row in rows}
     blocks: dict[int, list[int]] = {}
     for row in rows:
@@ -83,10 +94,10 @@ def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
 
     free = [pid for pid in blocks if not _pids(by_pid[pid]["blocked_by"] if pid in by_pid else None)]
     roots = [below(pid) for pid in sorted(free)]
-    roots += [below(pid) for pid in sorted(by_pid) if pid not in shown]
+    roots += [below(pid) for pid in sorted(by_pid) if pid not in shown and _pids(by_pid[pid]["blocked_by"])]
     hidden = any(row["query"] == HIDDEN for row in rows)
     waiting = sum(bool(_pids(row["blocked_by"])) for row in rows)
-    return {"waiting": waiting, "blockers": roots, "missing": [GRANT] if hidden else []}
+    return {"waiting": waiting, "blockers": roots, "more": more, "missing": [GRANT] if hidden else []}
 
 
 def _lock(row: Row, texts: Texts) -> dict[str, Any]:
@@ -98,8 +109,10 @@ def _lock(row: Row, texts: Texts) -> dict[str, Any]:
 def waits(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
     """What sessions wait for. PostgreSQL tells what is so now, Oracle what was since it started."""
     since_start = any("waits" in row for row in rows)
-    found = [{_camel(name): _rounded(value) for name, value in row.items()} for row in rows]
-    return {"waits": found, "of": "start" if since_start else "now", "missing": []}
+    known = [row for row in rows if row["kind"] is not None]
+    found = [{_camel(name): _rounded(value) for name, value in row.items()} for row in known]
+    missing = [GRANT] if len(known) < len(rows) else []
+    return {"waits": found, "of": "start" if since_start else "now", "missing": missing}
 
 
 def numbers(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any] | None:
@@ -144,7 +157,7 @@ def _statement(row: Row) -> dict[str, Any]:
 
 def schemas(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
     """All schemas but PostgreSQL's temporary ones."""
-    return {"schemas": [dict(row) for row in rows], "missing": []}
+    return {"schemas": [dict(row) for row in rows[:MOST_SCHEMAS]], "more": len(rows) > MOST_SCHEMAS, "missing": []}
 
 
 PAGE = 50

@@ -105,7 +105,7 @@ class Watched:
             await self._look(parts)
 
     async def _keep(self, parts: "Parts", sample: trend.Sample) -> None:
-        key = keys.samples(self.connection.id)
+        key = keys.samples(self.connection.id, self.connection.server)
         write = ("HSET", key, str(trend.place(sample.at_ms)), trend.dump(sample))
         await _on_redis(parts, Op((write, ("PEXPIRE", key, _SAMPLES_LAST_MS)), ignored))
 
@@ -146,12 +146,12 @@ async def _on_redis[T](parts: "Parts", op: Op[T]) -> T | None:
         return None
 
 
-async def samples(parts: "Parts", connection: str, period: str) -> list[trend.Sample]:
+async def samples(parts: "Parts", connection: Connection, period: str) -> list[trend.Sample]:
     """What is kept of a period, the oldest first. Raises OriginFailed where Redis gives no reply."""
     redis, now_ms = parts.guard.limits.redis, parts.clock.now_ms()
     if redis is None:
         return []
-    fields = trend.places(now_ms, period)
+    key, fields = keys.samples(connection.id, connection.server), trend.places(now_ms, period)
 
     def read(replies: Sequence[Reply]) -> list[trend.Sample]:
         texts: Any = replies[0] if isinstance(replies[0], list) else []
@@ -159,7 +159,7 @@ async def samples(parts: "Parts", connection: str, period: str) -> list[trend.Sa
         return sorted(filter(None, found), key=lambda each: each.at_ms)
 
     try:
-        return await redis.run(Op((("HMGET", keys.samples(connection), *fields),), read), "read", _REDIS_S)
+        return await redis.run(Op((("HMGET", key, *fields),), read), "read", _REDIS_S)
     except RedisDown as e:
         raise OriginFailed("connection", f"Redis: {e.kind}") from e
 

@@ -1,6 +1,6 @@
 """What replies about data routes look like; see ``replies.py``."""
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from .replies import Text
 
@@ -46,6 +46,7 @@ class BatchBody(TypedDict):
 
     values: dict[str, Any]
     errors: Annotated[dict[str, dict[str, Any]], Text("`status`, `code` and `detail` of those that have no value.")]
+    stale: NotRequired[Annotated[dict[str, dict[str, Any]], Text("`ageS` and `why` of those past their time.")]]
 
 
 class RankingBody(TypedDict):

@@ -103,12 +103,21 @@ class ProblemBody(TypedDict):
     attempts: NotRequired[list[AttemptBody]]
 
 
+class StoreErrorBody(TypedDict):
+    """How a store failed."""
+
+    kind: Annotated[str, Text("`timeout`, `connection`, `unauthorized`, `throttled`, `quota`, `server`, ...")]
+    at: Annotated[int, Text("Unix seconds.")]
+
+
 class RedisHealth(TypedDict):
     """Redis as this instance sees it."""
 
-    state: Literal["up", "down", "disabled"]
-    roundTripMs: NotRequired[float]
-    reason: NotRequired[str]
+    state: Annotated[Literal["up", "down", "unknown", "disabled"], Text("`unknown`: it was not asked yet.")]
+    since: Annotated[NotRequired[int], Text("When this instance saw that begin; Unix seconds.")]
+    roundTripMs: Annotated[NotRequired[float], Text("What the last round trip took.")]
+    reason: Annotated[NotRequired[str], Text("Why it is down.")]
+    lastError: Annotated[NotRequired[StoreErrorBody], Text("The last one that this instance saw.")]
 
 
 class SupabaseHealth(TypedDict):

@@ -130,12 +130,18 @@ class Request:
         """The body, read up to ``limit`` bytes and validated. Raises Problem."""
         return parsed(model, await self.json_body(limit))
 
-    async def json_body(self, limit: int) -> bytes:
-        """A body that is declared as JSON, read up to ``limit`` bytes. Raises Problem."""
+    async def json_body(self, limit: int, unpacked: int = 0) -> bytes:
+        """A body that is declared as JSON, read up to ``limit`` bytes. Raises Problem.
+
+        With ``unpacked`` it may come as gzip, of so many bytes without.
+        """
         media = self.header("content-type").partition(";")[0].strip().lower()
         if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
             raise Problem("unsupported_media_type", "Send the header Content-Type: application/json.")
-        if self.header("content-encoding").lower() not in ("", "identity"):
+        encoding = self.header("content-encoding").lower()
+        if encoding == "gzip" and unpacked:
+            return _unpacked(await self.body(limit), unpacked)
+        if encoding not in ("", "identity"):
             raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
         return await self.body(limit)
 
@@ -189,6 +195,22 @@ def parsed[M: "BaseModel"](model: type[M], body: bytes) -> M:
         return model.model_validate_json(body)
     except ValidationError as e:
         raise invalid(e) from None
+
+
+def _unpacked(body: bytes, limit: int) -> bytes:
+    """A gzip body without its compression: never more than ``limit`` bytes of it. Raises Problem."""
+    import zlib
+
+    packed = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        found = packed.decompress(body, limit + 1)
+    except zlib.error:
+        raise Problem("invalid_request", "The body is declared as gzip, and is none.") from None
+    if len(found) > limit:
+        raise Problem("body_too_large", f"Send at most {limit} bytes, counted before compression.")
+    if not packed.eof:
+        raise Problem("invalid_request", "The gzip body is cut.")
+    return found
 
 
 def _seconds_left(configured_s: float) -> float:

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from ..base.env import LEAST_SECRET, Secret
@@ -33,6 +33,21 @@ def require_one(request: Request, secrets: Sequence[Secret | None], variables: s
     if scheme.lower() != "bearer" or not matching:
         detail = f"Send Authorization: Bearer with the value of {variables}."
         raise Problem("unauthorized", detail, headers={"www-authenticate": "Bearer"})
+
+
+def named_by(request: Request, secrets: Mapping[str, Secret], variable: str) -> str:
+    """The name of the secret that a request has as its bearer token. Raises Problem."""
+    if not secrets:
+        raise Problem("closed", f"Set {variable} and deploy again to open this route.")
+    scheme, _, token = request.header("authorization").partition(" ")
+    # All are compared, whichever matches.
+    matching = [name for name, secret in secrets.items() if _same(token.strip(), secret.value)]
+    if scheme.lower() != "bearer" or not matching:
+        detail = f"Send Authorization: Bearer with a secret of {variable}."
+        raise Problem("unauthorized", detail, headers={"www-authenticate": "Bearer"})
+    if len(matching) > 1:
+        raise Problem("closed", f"{' and '.join(matching)} have one secret in {variable}: give each its own.")
+    return matching[0]
 
 
 def view_of(secret: Secret, day: str) -> str:

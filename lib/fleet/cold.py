@@ -7,7 +7,10 @@ from ..data.body import parsed
 from ..data.origins.port import OriginFailed
 from ..data.origins.supabase import address_of
 from ..data.origins.wire import json_of
+from .fleet import tell
 from .snapshot import Snapshot
+from .state import status_of
+from .watch import SILENT, Change
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
@@ -18,10 +21,11 @@ _SWEEPS = 20
 """So many times old rows are rolled up at most: what is left goes the next day."""
 
 
-async def record(parts: "Parts", snapshot: Snapshot) -> None:
+async def record(parts: "Parts", snapshot: Snapshot, *, new: bool) -> None:
     """Record a report, the first of its five minutes that this instance sees. Another instance's changes nothing.
 
-    A server that was not measured in these five minutes is left out: its history has a gap.
+    A server that was not measured in these five minutes is left out: its history has a gap. ``new``: this instance knew
+    nothing of the reporter. Then only the record shows whether it has been silent.
     """
     fleet, slot_ms = parts.fleet, snapshot.at_ms // SLOT_MS * SLOT_MS
     if parts.settings.supabase_key is None or fleet.recorded.get(snapshot.reporter) == slot_ms:
@@ -30,11 +34,16 @@ async def record(parts: "Parts", snapshot: Snapshot) -> None:
     rows = {each.id: each.metrics for each in snapshot.servers if each.at_ms > snapshot.at_ms - SLOT_MS}
     arguments = {"p_reporter": snapshot.reporter, "p_slot_ms": slot_ms, "p_metrics": rows}
     try:
-        await call(parts, "breakwater_fleet_record", arguments)
+        before_ms = await call(parts, "breakwater_fleet_record", arguments)
     except OriginFailed as e:
         # The next report tries again.
         fleet.recorded.pop(snapshot.reporter, None)
         parts.emit(StoreFailed("supabase", "report", str(e)))
+        return
+    if new and isinstance(before_ms, int):
+        # At the latest it was heard of when those five minutes ended.
+        status = status_of(before_ms + SLOT_MS, snapshot.interval_s, snapshot.at_ms)
+        tell(parts, snapshot.reporter, [Change("", SILENT, began=False)] if status == SILENT else ())
 
 
 async def sweep(parts: "Parts") -> int:

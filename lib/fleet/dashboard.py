@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ..base.encode import to_json
 from ..base.values import dataclass
@@ -11,11 +11,12 @@ from ..edge import limits
 from ..edge.limits import BY_TABLE
 from ..edge.paths import asked
 from ..edge.problems import Problem
+from ..edge.redis_health import redis_health
 from ..edge.request import Reply, Request
 from .fleet import Origin, read
-from .replies import FleetBody, OneServerBody, ScenarioBody, ServerBody, ShownBody
+from .replies import AboutFleetBody, ScenarioBody, ShownBody
 from .scenarios import Simulation
-from .state import State, body_of, counts_of, iso
+from .state import State, counts_of, iso, text_of
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
@@ -34,7 +35,7 @@ class ReadFleet:
 
     async def __call__(self, request: Request, parts: "Parts") -> Reply:
         """Answer one request. Raises Problem."""
-        _known_parameters(request, self.path)
+        known_parameters(request, self.path)
         viewed = await require_role(request, parts, ("viewer", "admin"))
         await limits.count(request, parts, BY_TABLE)
         source = await read(parts)
@@ -43,13 +44,13 @@ class ReadFleet:
         state, simulation = parts.fleet.state(now_ms, simulated=simulated)
         shown = _shown(parts, source, simulated=simulated)
         request.notes.decision, request.notes.reason = "report", source
-        body = to_json(_one(state, self.path["id"], shown) if "id" in self.path else _all(state, simulation, shown))
+        body = _one(state, self.path["id"], shown) if "id" in self.path else _all(parts, state, simulation, shown)
         return Reply(
             200, body, _headers(request, parts, source, viewed=viewed), for_all=_for_all(request, parts, viewed)
         )
 
 
-def _known_parameters(request: Request, path: Mapping[str, str]) -> None:
+def known_parameters(request: Request, path: Mapping[str, str]) -> None:
     """Raise Problem for any parameter but these two: each other address would be another entry at the edge."""
     for name, value in asked(request.http.query_params, path):
         if name not in (SIMULATED, VIEW):
@@ -70,26 +71,35 @@ def _shown(parts: "Parts", source: Origin, *, simulated: bool) -> ShownBody:
     }
 
 
-def _all(state: State, simulation: Simulation | None, shown: ShownBody) -> FleetBody:
+def _all(parts: "Parts", state: State, simulation: Simulation | None, shown: ShownBody) -> bytes:
+    """The body of all servers (``FleetBody``)."""
     scenario: ScenarioBody | None = None
     if simulation is not None:
         times = iso(simulation.started_ms), iso(simulation.ends_ms)
         scenario = {"name": simulation.scenario, "startedAt": times[0], "endsAt": times[1]}
-    return {
-        "servers": [cast("ServerBody", body_of(each)) for each in state.servers],
+    about: AboutFleetBody = {
         "total": len(state.servers),
         "counts": counts_of(state.servers),
         "conflicts": [{"id": each.id, "reporters": list(each.reporters)} for each in state.conflicts],
+        "highPercent": parts.fleet.alert_percent,
+        "redis": redis_health(parts.guard.limits.redis),
         "scenario": scenario,
         **shown,
     }
+    return _joined("servers", f"[{','.join(map(text_of, state.servers))}]", about)
 
 
-def _one(state: State, name: str, shown: ShownBody) -> OneServerBody:
+def _one(state: State, name: str, shown: ShownBody) -> bytes:
+    """The body of one server (``OneServerBody``)."""
     for each in state.servers:
         if each.measured.id == name:
-            return {"server": cast("ServerBody", body_of(each)), **shown}
+            return _joined("server", text_of(each), shown)
     raise Problem("not_found", f"No reporter names a server {name[:64]!r}.")
+
+
+def _joined(name: str, text: str, others: Mapping[str, object]) -> bytes:
+    """An object whose first member is written already."""
+    return f'{{"{name}":{text},'.encode(errors="replace") + to_json(others)[1:]
 
 
 def _for_all(request: Request, parts: "Parts", viewed: bool) -> bool:

@@ -36,6 +36,8 @@ class Fleet:
     alert_reports: int
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     """The latest of each reporter."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """What Redis held of each when it was read last."""
     simulation: str | None = None
     """The text that says which simulation runs."""
     read_ms: int | None = None
@@ -91,8 +93,12 @@ async def read(parts: "Parts") -> Origin:
             return "last"
         for name in fleet.reporters:
             text = found.get(keys.reporter(name))
-            if text is not None and (snapshot := unpack(name, text)) is not None:
+            # Read again and again between two reports: what is as it was need not be unpacked.
+            if text is None or text == fleet.texts.get(name):
+                continue
+            if (snapshot := unpack(name, text)) is not None:
                 fleet.learn(snapshot)
+                fleet.texts[name] = text
         fleet.simulation, fleet.read_ms = found.get(keys.SIMULATION), now_ms
     for snapshot in list(fleet.snapshots.values()):
         tell(parts, snapshot.reporter, fleet.watch(snapshot.reporter).looked(snapshot, now_ms))

@@ -1,8 +1,8 @@
 """What the fleet's replies look like."""
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
-from ..edge.replies import Text
+from ..edge.replies import RedisHealth, Text
 
 
 class ReportedBody(TypedDict):
@@ -12,6 +12,20 @@ class ReportedBody(TypedDict):
     servers: int
     nextInS: Annotated[int, Text("Report again after so many seconds.")]
     requestId: str
+    detail: NotRequired[Annotated[str, Text("Why nothing was stored, where that is no error.")]]
+
+
+class PartialSuccessBody(TypedDict):
+    """What was not stored, and why."""
+
+    rejectedDataPoints: NotRequired[Annotated[str, Text("An integer, as a text.")]]
+    errorMessage: str
+
+
+class ExportedBody(TypedDict):
+    """OTLP's ``ExportMetricsServiceResponse``: empty where everything was stored."""
+
+    partialSuccess: NotRequired[PartialSuccessBody]
 
 
 class MetricsBody(TypedDict):
@@ -61,14 +75,31 @@ class ScenarioBody(TypedDict):
     endsAt: str
 
 
-class FleetBody(ShownBody):
-    """All servers."""
+class AboutFleetBody(ShownBody):
+    """What is said of all servers together."""
 
-    servers: list[ServerBody]
     total: int
     counts: dict[str, int]
     conflicts: list[ConflictBody]
+    highPercent: Annotated[float, Text("From so many percent on a metric is called high: `ALERT_SERVER_PERCENT`.")]
+    redis: Annotated[RedisHealth, Text("As the instance that answered sees it; nothing was sent to find out.")]
     scenario: Annotated[ScenarioBody | None, Text("Its servers are shown with `simulated=1`, and never otherwise.")]
+
+
+class FleetBody(AboutFleetBody):
+    """All servers."""
+
+    servers: list[ServerBody]
+
+
+class HourBody(TypedDict):
+    """The last hour of all servers, in steps of five minutes."""
+
+    at: Annotated[int, Text("When the first step begins; Unix seconds.")]
+    step: Annotated[int, Text("Seconds.")]
+    cpu: Annotated[
+        dict[str, list[int | None]], Text("By server id: whole percents, a mean a step; null: not recorded.")
+    ]
 
 
 class OneServerBody(ShownBody):

@@ -93,23 +93,34 @@ class TakeReport:
         request.limit_headers = {}
         reporter, at_s, body = await _proved(request, parts)
         report = parsed(Report, body)
-        now_ms, fleet = parts.clock.now_ms(), parts.fleet
-        thrift_step = parts.guard.limits.thrift.number(now_ms)
-        looked_ms = None if fleet.looked_ms is None else now_ms - fleet.looked_ms
-        interval_s = pace.interval_s(looked_ms, thrift_step)
-        snapshot = report.snapshot(reporter, at_s * 1000, interval_s)
-        _in_order(parts, snapshot, now_ms)
-        fleet.accepted_ms[reporter] = now_ms
-        stored = await store(parts, snapshot)
-        tell(parts, reporter, fleet.watch(reporter).reported(snapshot, now_ms))
-        request.notes.decision, request.notes.reason = "report", "stored" if stored else "not_stored"
-        reply: ReportedBody = {
-            "stored": stored,
-            "servers": len(snapshot.servers),
-            "nextInS": interval_s,
-            "requestId": request.id,
-        }
-        return Reply(200 if stored else 202, to_json(reply), after=lambda: cold.record(parts, snapshot))
+        snapshot = report.snapshot(reporter, at_s * 1000, interval_s(parts))
+        _in_order(parts, snapshot)
+        return await taken(request, parts, snapshot)
+
+
+def interval_s(parts: "Parts") -> int:
+    """When a reporter is to report again."""
+    now_ms, looked_ms = parts.clock.now_ms(), parts.fleet.looked_ms
+    since_ms = None if looked_ms is None else now_ms - looked_ms
+    return pace.interval_s(since_ms, parts.guard.limits.thrift.number(now_ms))
+
+
+async def taken(request: Request, parts: "Parts", snapshot: Snapshot) -> Reply:
+    """Take a report that is in order: 1 command. Raises Problem where it comes too soon."""
+    not_too_often(parts, snapshot.reporter)
+    now_ms, fleet = parts.clock.now_ms(), parts.fleet
+    new = snapshot.reporter not in fleet.snapshots
+    fleet.accepted_ms[snapshot.reporter] = now_ms
+    stored = await store(parts, snapshot)
+    tell(parts, snapshot.reporter, fleet.watch(snapshot.reporter).reported(snapshot, now_ms))
+    request.notes.decision, request.notes.reason = "report", "stored" if stored else "not_stored"
+    reply: ReportedBody = {
+        "stored": stored,
+        "servers": len(snapshot.servers),
+        "nextInS": snapshot.interval_s,
+        "requestId": request.id,
+    }
+    return Reply(200 if stored else 202, to_json(reply), after=lambda: cold.record(parts, snapshot, new=new))
 
 
 async def _proved(request: Request, parts: "Parts") -> tuple[str, int, bytes]:
@@ -137,14 +148,19 @@ def _unproved() -> Problem:
     return Problem("unauthorized", detail, headers={"www-authenticate": SCHEME})
 
 
-def _in_order(parts: "Parts", snapshot: Snapshot, now_ms: int) -> None:
-    """Raise Problem for what this instance knows to be old, or comes too soon."""
+def _in_order(parts: "Parts", snapshot: Snapshot) -> None:
+    """Raise Problem for what this instance knows to be old."""
+    now_ms = parts.clock.now_ms()
     known = parts.fleet.snapshots.get(snapshot.reporter)
     # Of one that was signed so long ago no copy passes any more: a reporter may then begin its numbers anew.
     fresh = known is not None and now_ms - known.at_ms <= 2 * MOST_OFF_S * 1000
     if known is not None and fresh and snapshot.sequence <= known.sequence:
         raise Problem("report_replayed", f"Report {known.sequence} is known already: sequence has to grow.")
-    accepted_ms = parts.fleet.accepted_ms.get(snapshot.reporter)
+
+
+def not_too_often(parts: "Parts", reporter: str) -> None:
+    """Raise Problem where this instance has taken a report of it a moment ago."""
+    now_ms, accepted_ms = parts.clock.now_ms(), parts.fleet.accepted_ms.get(reporter)
     if accepted_ms is not None and now_ms - accepted_ms < LEAST_GAP_MS:
         wait_s = -((now_ms - accepted_ms - LEAST_GAP_MS) // 1000)
         raise Problem("rate_limited", f"Report at most every {LEAST_GAP_MS // 1000} s.", wait_s)

@@ -17,6 +17,8 @@ type Scenario = Literal["baseline", "cpu-storm", "disk-fill", "cascade", "silent
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario.__value__)
 REPORTER = "simulation"
 INTERVAL_S = 30
+STEP_MS = 300_000
+"""What is recorded of real servers is as far apart; so is what is computed of the past of simulated ones."""
 _MINUTE_MS, _DAY_MS = 60_000, 86_400_000
 _CASCADE: Mapping[str, int] = {"database": 0, "cache": 3, "app": 6, "web": 10}
 """After how many minutes a kind of server is drawn in."""
@@ -105,6 +107,20 @@ def simulate(simulation: Simulation, now_ms: int) -> Snapshot:
     chosen = _chosen(simulation.templates, simulation.seed)
     servers = tuple(_server(each, simulation, at_ms, hit=each.id in chosen) for each in simulation.templates)
     return Snapshot(REPORTER, at_ms, at_ms, INTERVAL_S, servers)
+
+
+def hour(simulation: Simulation, now_ms: int) -> tuple[int, dict[str, list[int | None]]]:
+    """When the last hour began, and the CPU of all servers in each five minutes of it, in whole percents.
+
+    None: it was silent. Before the scenario began nothing was wrong with them.
+    """
+    began_ms = now_ms // STEP_MS * STEP_MS - 12 * STEP_MS
+    found: dict[str, list[int | None]] = {each.id: [] for each in simulation.templates}
+    for step in range(13):
+        at_ms = began_ms + step * STEP_MS
+        for each in simulate(simulation, min(at_ms + STEP_MS // 2, now_ms)).servers:
+            found[each.id].append(None if each.cpu is None or each.at_ms < at_ms else round(each.cpu))
+    return began_ms, found
 
 
 def _chosen(templates: Sequence[Template], seed: int) -> set[str]:

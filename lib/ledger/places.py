@@ -124,6 +124,7 @@ FAMILIES: Mapping[str, int] = {
     "setting": 4,
     "generators": 5,
     "server-history": 32,
+    "fleet-hour": 33,
     # 16 to 31: watched databases.
     "connections": 16,
     "sessions": 17,

@@ -1,7 +1,8 @@
 """Calls of one caller at once on one instance pay together: one count for all that came while another was under way.
 
 The first call goes at once. What comes meanwhile waits for it, and is then counted as one call of so much cost: strict,
-for nothing is paid ahead of the call it is for. If all of them do not fit, each is counted on its own.
+for nothing is paid ahead of the call it is for. If all of them do not fit, each is counted on its own. Where nothing is
+to be read, the count alone is sent, as long as the marks were read within the last second.
 """
 
 import asyncio
@@ -48,7 +49,7 @@ class Together:
             return await call.counted
         self._waiting[subject.id] = []
         try:
-            return await self.limits.admit(charge, wanted, after)
+            return await self.limits.admit(charge, wanted, after, marks_may_be_old=True)
         finally:
             self._go_on(subject.id)
 
@@ -91,7 +92,8 @@ class Together:
             cost=sum(call.charge.cost for call in group),
         )
         after = Afterwards()
-        admission, found = await self.limits.admit(charge, every([call.wanted for call in group]), after)
+        wanted = every([call.wanted for call in group])
+        admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=True)
         if not admission.quota.allowed:
             # Taken back at once: each of them would be refused for what all of them together do not get.
             await self.outbox.try_send(after, self.limits.clock.left_s(charge.deadline))
@@ -111,7 +113,7 @@ class Together:
         if call.counted.done():
             return
         try:
-            counted = await self.limits.admit(call.charge, call.wanted, call.after)
+            counted = await self.limits.admit(call.charge, call.wanted, call.after, marks_may_be_old=True)
         except BaseException as e:
             if not call.counted.done():
                 call.counted.set_exception(e)

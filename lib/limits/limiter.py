@@ -33,6 +33,9 @@ from .settling import Settling
 from .supabase_store import SupabaseStore
 from .window import Layout, Usage
 
+MARKS_LAST_MS = 1_000
+"""So old the marks may be where a call is counted and nothing else is read."""
+
 
 @dataclass(slots=True)
 class Limits:
@@ -56,6 +59,8 @@ class Limits:
     _elsewhere: Elsewhere = field(init=False)
     _in_redis: InRedis | None = field(init=False)
     _longest_s: float = field(init=False)
+    _marks_read_ms: int = -MARKS_LAST_MS
+    """When the marks were last read."""
 
     def __post_init__(self) -> None:
         redis, supabase = self.redis, self.supabase
@@ -67,15 +72,22 @@ class Limits:
         self._elsewhere = Elsewhere(supabase, self.local, self._memory, self.clock)
         self._in_redis = _in_redis(self, redis) if redis is not None else None
 
-    async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
+    async def admit[T](
+        self, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool = False
+    ) -> tuple[Admission, T]:
         """Admit a call or refuse it, and read the request's lookup in the same round trip. Raises nothing.
 
-        Takes no longer than the stores' own times together, nor than there is until the deadline.
+        Takes no longer than the stores' own times together, nor than there is until the deadline. ``marks_may_be_old``:
+        where nothing is to be read, marks of the last second will do, and the call is one command.
         """
+        if marks_may_be_old and not wanted.keys and self._knows_marks(charge.now_ms):
+            admission, counted = await self._count(charge, _with_marks(wanted.op(), self._outage.text), after)
+            return admission, counted[1] if counted is not None else wanted.unread()
         op = both(marks(charge.now_ms), wanted).op()
         admission, found = await self._count(charge, op, after)
         if found is None:
             return admission, wanted.unread()
+        self._marks_read_ms = charge.now_ms
         self.thrift.seen(found[0].thrift, charge.now_ms)
         changed = self.news.heard(found[0].news, charge.now_ms)
         if admission.quota.allowed or not changed(charge.subject.id):
@@ -138,6 +150,13 @@ class Limits:
         """Read what was changed by hand, if nothing was read for a while: before a caller is refused from memory."""
         if self.redis is not None and self.spares(now_ms) is None:
             await self.news.pull(self.redis, now_ms, self.clock.left_s(deadline))
+
+    def _knows_marks(self, now_ms: int) -> bool:
+        """Whether this instance has read the marks within the last second, and they ask nothing of it."""
+        if self.redis is None or self._in_redis is None:
+            return False
+        self._outage.failed(self.redis.failures)
+        return abs(now_ms - self._marks_read_ms) < MARKS_LAST_MS and not self._in_redis.coming_back.expects(now_ms)
 
     async def _count[T](
         self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards

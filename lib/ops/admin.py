@@ -14,8 +14,10 @@ from ..data.invalidation import invalidate
 from ..edge.problems import Problem
 from ..fleet.scenarios import Scenario
 from ..limits import bitfield, news
+from ..limits.grammar import parse_limits
 from ..limits.shapes import Shapes
 from ..limits.supabase import SupabaseDown
+from ..policy import Policy
 from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Command, Op, as_text, gather, ignored
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _WAIT_S = 2.0
 
 _SHOWS = "; shows within 10 s to who was refused in the last 7 minutes, within 80 s to others"
-_ONE = "send one of user, address, caller and provider"
+_ONE = "send one of user, address, caller, key and provider"
 
 type Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 type Route = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9/_-]{0,80}$")]
@@ -48,7 +50,8 @@ class Invalidate(BaseModel):
 class Reset(BaseModel):
     """Give a whole allowance back: to a ``user``, a network ``address``, the ``caller`` of a log, or a ``provider``.
 
-    Of a caller every group of routes is reset; of a provider the counts of its budget.
+    Of a caller every group of routes is reset, or the ``route`` that has this ``limit`` of its own; of a provider the
+    counts of its budget. ``key`` and ``limit`` are what ``bw.limit`` was given.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -58,6 +61,9 @@ class Reset(BaseModel):
     address: Text | None = None
     caller: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
     provider: Text | None = None
+    key: Text | None = None
+    route: Text | None = None
+    limit: Text | None = None
 
 
 class Turn(BaseModel):
@@ -134,10 +140,10 @@ async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
     """Forget all counts of a caller or provider, in both stores; a mark tells the other instances."""
     if wanted.provider is None:
         who = _caller(parts, wanted)
-        policies = [each for each in parts.settings.policies() if each.layout.windows]
+        policies = [each for each in _policies(parts, wanted) if each.layout.windows]
         done = await _forget(parts, [caller.subject(who, each.group, each.layout.tag) for each in policies])
         return who.id, f"{done}{_SHOWS}" if parts.guard.limits.redis is not None else done
-    if any((wanted.user, wanted.address, wanted.caller)):
+    if any((wanted.user, wanted.address, wanted.caller, wanted.key, wanted.route, wanted.limit)):
         raise Problem("invalid_request", _ONE)
     link = _link(parts, wanted.provider)
     if not link.budget.layout.windows:
@@ -147,6 +153,28 @@ async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
     # What it was counted in before would be carried over again.
     tags = dict.fromkeys((link.budget.layout.tag, *listed))
     return link.name, await _forget(parts, [keys.budget(link.name, tag) for tag in tags])
+
+
+def _policies(parts: "Parts", wanted: Reset) -> Sequence[Policy]:
+    """Whose counts are meant: the table's, unless a route with a limit of its own or a key of ``bw.limit`` is named.
+
+    This function of a deployment does not know the files of the others; so the limit has to be told.
+    """
+    if wanted.key is None and wanted.route is None and wanted.limit is None:
+        return parts.settings.policies()
+    if wanted.limit is None or (wanted.key is None) == (wanted.route is None):
+        raise Problem(
+            "invalid_request", "limit: send it with the route, or the key of bw.limit, that it is the limit of"
+        )
+    try:
+        layout = parse_limits(wanted.limit)
+    except ValueError as e:
+        raise Problem("invalid_request", f"limit: {e}") from e
+    if not layout.windows:
+        raise Problem("invalid_request", "limit: 'off' counts nothing")
+    if wanted.route is not None:
+        return [parts.settings.policy_named(wanted.route, layout)]
+    return [Policy("limit", layout)]
 
 
 async def _listed(parts: "Parts", provider: str) -> tuple[str, ...]:
@@ -186,14 +214,16 @@ async def _forget(parts: "Parts", subjects: Sequence[str]) -> str:
 def _caller(parts: "Parts", wanted: Reset) -> Caller:
     secret = parts.settings.identity_key
     match wanted:
-        case Reset(user=str(user), address=None, caller=None):
+        case Reset(user=None, address=None, caller=None, key=str(key)):
+            return caller.identify("key", key, secret)
+        case Reset(user=str(user), address=None, caller=None, key=None):
             return caller.identify("user", user, secret)
-        case Reset(user=None, address=str(address), caller=None):
+        case Reset(user=None, address=str(address), caller=None, key=None):
             network = caller.client_address(lambda name: "", address, Trust())
             if network == "unknown" and address != "unknown":
                 raise Problem("invalid_request", "address: not an IP address")
             return caller.identify("address", network, secret)
-        case Reset(user=None, address=None, caller=str(found)):
+        case Reset(user=None, address=None, caller=str(found), key=None):
             return Caller("hash", found)
     raise Problem("invalid_request", _ONE)
 

@@ -15,6 +15,7 @@ from ..base.clock import Clock
 from ..base.events import Listener, Mode, StoreFailed
 from ..base.values import dataclass
 from ..breaker import circuit as breaker
+from ..edge.redis_health import redis_health
 from ..edge.replies import HealthBody, ProviderHealth, RedisHealth, SupabaseHealth
 from ..limits.limiter import Limits
 from ..limits.supabase import SupabaseDown
@@ -106,9 +107,10 @@ class Health:
             await store.redis.run(wanted, math.inf)
         except RedisDown as e:
             self.emit(StoreFailed("redis", "health", str(e)))
-            self._redis = {"state": "down", "reason": e.kind}
-            return
-        self._redis = {"state": "up", "roundTripMs": round((self.clock.monotonic() - started) * 1000, 2)}
+            store.contact.failed(e.kind, self.clock.now_ms(), down=True)
+        else:
+            store.contact.answered((self.clock.monotonic() - started) * 1000, self.clock.now_ms())
+        self._redis = redis_health(store)
 
     async def _check_supabase(self) -> None:
         store, now_ms = self.limits.supabase, self.clock.now_ms()

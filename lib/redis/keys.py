@@ -8,6 +8,25 @@ from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import quote, unquote
 
+from .op import Command
+
+
+def under(prefix: str, command: Command) -> Command:
+    """The same command on keys that begin with ``KEY_PREFIX``.
+
+    The first argument is the key, but for these few; scripts get all of their keys as arguments. A test compares this
+    with what Redis says of each command that is used.
+    """
+    match command:
+        case ("DEL" | "MGET" as name, *named):
+            return (name, *(f"{prefix}{each}" for each in named))
+        case ("EVAL", script, int(count), *given):
+            return ("EVAL", script, count, *(f"{prefix}{each}" for each in given[:count]), *given[count:])
+        case (name, key, *rest):
+            return (name, f"{prefix}{key}", *rest)
+    # As PING.
+    return command
+
 
 def windows(subject: str, day: int) -> str:
     """The buckets of one subject (hash of route group and caller, and the layout's tag) on one UTC day.
@@ -64,9 +83,9 @@ SIMULATION = "simulation"
 """The field of that hash that says which simulation runs."""
 
 
-def samples(connection: str) -> str:
+def samples(connection: str, server: str) -> str:
     """What a watched database counted at certain times, by the slot of each."""
-    return f"tms-samples:{quote(connection, safe='')}"
+    return f"tms-samples:{quote(connection, safe='')}:{server}"
 
 
 def catalogue(connection: str, variant: str) -> str:

@@ -8,7 +8,7 @@ from ..base.clock import Clock
 from ..base.events import Listener, RedisSlow, StoreFailed, StorePhase
 from ..base.values import dataclass
 from ..breaker.gate import AT_ONCE, Gate, Resting, report_switch
-from .errors import RedisDown
+from .errors import Kind, RedisDown
 from .offset import Offset
 from .op import Op
 
@@ -32,6 +32,37 @@ class Redis(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class Contact:
+    """How Redis answered this instance last, as its calls showed. Nothing is asked for its sake."""
+
+    up: bool | None = None
+    """None: nothing was asked yet."""
+    since_ms: int = 0
+    """When that began, as this instance saw it."""
+    trip_ms: float | None = None
+    """What the last round trip took."""
+    error: Kind | None = None
+    """How it failed last, however long ago."""
+    error_ms: int = 0
+
+    def answered(self, trip_ms: float, now_ms: int) -> None:
+        """It gave a usable reply."""
+        self.trip_ms = trip_ms
+        self._is(up=True, now_ms=now_ms)
+
+    def failed(self, kind: Kind, now_ms: int, *, down: bool) -> None:
+        """It gave none; ``down``: that says that it is away."""
+        self.error, self.error_ms = kind, now_ms
+        if down:
+            self.trip_ms = None
+            self._is(up=False, now_ms=now_ms)
+
+    def _is(self, *, up: bool, now_ms: int) -> None:
+        if self.up != up:
+            self.up, self.since_ms = up, now_ms
+
+
+@dataclass(slots=True, eq=False)
 class RedisStore:
     """Redis, as long as it works. A slow reply is reported; a failure counts against it, a lack of time does not."""
 
@@ -44,6 +75,8 @@ class RedisStore:
     """How often it has failed, whatever it was asked for: it may have lost what it had counted."""
     offset: Offset = field(default_factory=Offset)
     """How far its clock is from this instance's; stays 0 where nobody measures."""
+    contact: Contact = field(default_factory=Contact)
+    """How it answered this instance last."""
 
     @property
     def longest_s(self) -> float:
@@ -65,10 +98,12 @@ class RedisStore:
         try:
             async with self.gate.call() as passage:
                 try:
-                    reply = await call()
+                    found = await call()
                 except RedisDown as e:
                     # Neither says anything about the server: what one key holds, and a time that was too short.
-                    if e.kind == "command" or (hurried and e.kind == "timeout"):
+                    neutral = e.kind == "command" or (hurried and e.kind == "timeout")
+                    self.contact.failed(e.kind, self.clock.now_ms(), down=not neutral)
+                    if neutral:
                         passage.neutral()
                     else:
                         passage.failed(str(e), at_once=e.kind in AT_ONCE)
@@ -79,8 +114,9 @@ class RedisStore:
             raise RedisDown("resting", str(e)) from None
         else:
             ms = (self.clock.monotonic() - started) * 1000
+            self.contact.answered(ms, self.clock.now_ms())
             if ms > self.slow_ms:
                 self.emit(RedisSlow(ms))
-            return reply
+            return found
         finally:
             report_switch("redis", self.gate, self.emit)

@@ -74,13 +74,15 @@ export async function analyze(token, asked, heard) {
 }
 
 // Asks a question; `heard` gets the text so far. Yields the reply's status, headers and body as far as they are known.
-export async function ask(token, { query, provider, stream, noCache }, heard) {
-  const headers = { "content-type": "application/json" };
+// `fleet`: true, or "simulated", has the figures of servers go along, which only those who may see them can ask for.
+export async function ask(token, { query, provider, stream, noCache, fleet }, heard) {
+  const opened = fleet ? await access(token) : { query: {}, headers: {} }, headers = { ...opened.headers, "content-type": "application/json" };
   if (provider) Object.assign(headers, { "x-guard-provider": provider, authorization: `Bearer ${token}` });
   if (noCache) headers["cache-control"] = "no-cache";
   const began = performance.now();
-  const reply = await fetch("/api/ai/supervisor", {
-    method: "POST", headers, body: JSON.stringify({ query, sessionId: "playground", stream }),
+  const asked = { query, sessionId: fleet ? "fleet" : "playground", stream, ...(fleet ? { parameters: { fleet } } : {}) };
+  const reply = await fetch(`/api/ai/supervisor${fleet ? `?${new URLSearchParams(opened.query)}` : ""}`, {
+    method: "POST", headers, body: JSON.stringify(asked),
   });
   const streamed = reply.headers.get("content-type")?.startsWith("text/event-stream");
   const body = streamed ? await readStream(reply.body, heard) : await reply.json();

@@ -7,11 +7,12 @@
 // are, and may set the title in a layout effect.
 import { isUsers } from "./api.js";
 import { Database } from "./database/view.js";
+import { Fleet } from "./fleet/view.js";
 import { html } from "./html.js";
 import { word } from "./language.js";
 import { Overview } from "./overview.js";
 
-const VIEWS = { database: Database };
+const VIEWS = { database: Database, fleet: Fleet };
 
 // What the address asks for: the name of a view ("" for the overview), and what of it. The overview is the operator's: a
 // user's token leads to the first of the others.

@@ -24,7 +24,7 @@ from pg_stat_activity a
 where coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
   and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater'
 order by a.state, a.pid
-limit 500
+limit 501
 ) each_row
 $watch$;
 revoke all on function public.breakwater_watch_sessions() from public, anon, authenticated;
@@ -38,7 +38,8 @@ set lock_timeout = '200ms'
 as $watch$
 select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
 with activity as materialized (
-  select pid, usename, application_name, state, wait_event_type, query_start, xact_start, query from pg_stat_activity
+  select pid, usename, usesysid, backend_type, application_name, state, wait_event_type, query_start, xact_start, query
+  from pg_stat_activity
 ), waiting as materialized (
   select pid, pg_blocking_pids(pid) as blocked_by from activity where wait_event_type = 'Lock'
 )
@@ -46,14 +47,16 @@ select a.pid, a.usename::text as "user", a.application_name as application, a.st
   extract(epoch from clock_timestamp() - a.xact_start)::float8 as transaction_s,
   case when w.pid is not null then
     extract(epoch from clock_timestamp() - coalesce(l.waitstart, a.query_start))::float8 end as waiting_s,
-  coalesce(w.blocked_by, '{}') as blocked_by, l.mode, l.locktype as kind, l.relation::regclass::text as relation,
-  a.query
+  coalesce(w.blocked_by, array[]::int[]) as blocked_by, l.mode, l.locktype as kind,
+  l.relation::regclass::text as relation, a.query
 from activity a
 left join waiting w using (pid)
 left join lateral (select * from pg_locks where pid = a.pid and not granted limit 1) l on w.pid is not null
 where w.pid is not null or a.pid in (select unnest(blocked_by) from waiting)
+  or a.pid = (select min(a.pid) from activity a where a.query = '<insufficient privilege>' and coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater')
 order by a.pid
-limit 500
+limit 501
 ) each_row
 $watch$;
 revoke all on function public.breakwater_watch_locks() from public, anon, authenticated;
@@ -66,10 +69,11 @@ set statement_timeout = '2s'
 set lock_timeout = '200ms'
 as $watch$
 select coalesce(jsonb_agg(to_jsonb(each_row)), '[]') as rows from (
-select coalesce(wait_event_type, 'CPU') as kind, coalesce(wait_event, '') as wait, count(*)::int as sessions,
+select case when a.state is not null then coalesce(wait_event_type, 'CPU') end as kind,
+  coalesce(wait_event, '') as wait, count(*)::int as sessions,
   max(extract(epoch from clock_timestamp() - query_start))::float8 as longest_s
 from pg_stat_activity a
-where a.state = 'active' and coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+where (a.state = 'active' or a.state is null) and coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
   and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater'
 group by 1, 2
 order by 3 desc, 1, 2
@@ -114,7 +118,9 @@ select d.xact_commit as commits, d.xact_rollback as rollbacks, d.blks_hit as blo
   (select count(*) from pg_stat_activity a where coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
   and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater')::int as sessions,
   (select count(*) from pg_stat_activity a where a.state = 'active' and coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
-  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater')::int as active
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater')::int as active,
+  (select count(*) from pg_stat_activity a where a.state is null and coalesce(a.backend_type, 'client backend') = 'client backend' and a.usesysid is not null
+  and a.pid <> pg_backend_pid() and coalesce(a.application_name, '') <> 'breakwater')::int as hidden
 from pg_stat_database d
 where d.datname = current_database()
 ) each_row
@@ -196,7 +202,7 @@ select n.nspname::text as name, pg_get_userbyid(n.nspowner)::text as owner,
 from pg_namespace n
 where n.nspname !~ '^pg_(toast|temp)'
 order by n.nspname
-limit 1000
+limit 1001
 ) each_row
 $watch$;
 revoke all on function public.breakwater_watch_schemas() from public, anon, authenticated;

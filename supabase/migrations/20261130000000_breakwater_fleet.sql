@@ -21,9 +21,10 @@ comment on table public.server_metrics_history is
 comment on table public.server_metrics_hourly is
   'By server id: the means of the same in an hour, then the highest cpu and memory.';
 
--- Returns false where these five minutes were recorded before: the first report of several instances stands.
+-- The first report of several instances stands. Returns when the five minutes began that were recorded of this reporter
+-- before; null where there are none, or where these were recorded already, so that one caller alone learns of a gap.
 create or replace function public.breakwater_fleet_record(p_reporter text, p_slot_ms bigint, p_metrics jsonb)
-returns boolean
+returns bigint
 language sql
 security invoker
 set search_path = ''
@@ -32,9 +33,10 @@ as $$
     insert into public.server_metrics_history (reporter, slot, metrics)
     values (p_reporter, pg_catalog.to_timestamp(p_slot_ms / 1000.0), p_metrics)
     on conflict do nothing
-    returning true as done
+    returning slot
   )
-  select coalesce((select done from written), false)
+  select (pg_catalog.date_part('epoch', pg_catalog.max(h.slot)) * 1000)::bigint
+  from written w join public.server_metrics_history h on h.reporter = p_reporter and h.slot < w.slot
 $$;
 
 -- Rolls up at most 48 whole hours and deletes what is too old; returns how many rows were written and deleted.
@@ -65,6 +67,8 @@ begin
       select distinct r.reporter, pg_catalog.date_trunc('hour', r.slot, 'UTC') as hour
       from public.server_metrics_history r
       where r.slot < pg_catalog.date_trunc('hour', v_now, 'UTC')
+        -- Of no server there is nothing to roll up: such hours would come first for ever.
+        and r.metrics <> '{}'
         and not exists (
           select 1 from public.server_metrics_hourly d
           where d.reporter = r.reporter and d.hour = pg_catalog.date_trunc('hour', r.slot, 'UTC'))

@@ -29,6 +29,12 @@ pytestmark = pytest.mark.anyio
 LA = ZoneInfo("America/Los_Angeles")
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 async def used(k: Kit, made: Instance, place: int = 0) -> list[int]:
     """What a provider's windows have counted."""
     link, redis = made.chain.links[place], made.limits.redis

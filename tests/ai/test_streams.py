@@ -283,7 +283,7 @@ async def test_the_connection_to_a_real_provider_is_closed_when_the_client_leave
             async for chunk in response.aiter_text():
                 if "one" in chunk:
                     break
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await slow.left.wait()
         await until(lambda: not parts.guard.computing.leading.flights)
     await served.stop()

@@ -3,7 +3,7 @@
 import pytest
 
 from lib.app.settings import Settings
-from lib.base.connections import parse, resolved
+from lib.base.connections import parse, resolved, variant_of_all
 from lib.edge.problems import BadSettings
 
 GIVEN = {
@@ -49,9 +49,27 @@ def test_an_address_that_is_not_there() -> None:
     assert [each.partition(":")[0] for each in faults] == ["SUPABASE_SECRET_KEY"]
 
 
+@pytest.mark.parametrize("address", ["db.test/shop", "mysql://db.test/shop", "https://db.test", "postgresql://[bad"])
+@pytest.mark.parametrize("kind", ["postgres", "neon", "oracle"])
+def test_what_is_no_address(kind: str, address: str) -> None:
+    """Is found out before anything is asked, and not shown."""
+    found, faults = resolved(parse(f"shop={kind}:SHOP_URL"), {"SHOP_URL": address})
+    (fault,) = faults
+    assert (found, fault.startswith("SHOP_URL: must be an address like ")) == ((), True)
+    assert address not in fault
+
+
 def test_variants() -> None:
-    """Another address, kind or way of showing texts is another one."""
-    (one, other, third), _ = resolved(parse("a=postgres:A,b=postgres:B,c=neon:A"), {"A": "x", "B": "y"})
-    found = [each.variant(shows_literals=shows) for each in (one, other, third) for shows in (False, True)]
-    assert len(set(found)) == 6
-    assert one.variant(shows_literals=False) == found[0]
+    """Another address, kind or way of showing texts is another one; another password is none."""
+    at = {
+        "A": "postgres://me:one@db.test/x?sslmode=require",
+        "B": "postgres://me:one@db.test/y?sslmode=require",
+        "C": "postgres://me:other@db.test/x?sslmode=require&password=third",
+        "D": "postgres://you:one@db.test/x",
+    }
+    connections, _ = resolved(parse("a=postgres:A,b=postgres:B,n=neon:A,d=postgres:D,c=postgres:C"), at)
+    *others, same = [[each.variant(shows_literals=shows) for shows in (False, True)] for each in connections]
+    assert len({each for pair in others for each in pair}) == 8
+    assert same == others[0]
+    assert variant_of_all(connections) != variant_of_all(connections[:4])
+    assert variant_of_all(connections[:1]) != variant_of_all(connections[-1:])

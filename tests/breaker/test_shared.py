@@ -20,6 +20,12 @@ pytestmark = pytest.mark.anyio
 OPEN = Circuit("open", generation=1, until_ms=NOON_MS + 60_000, since_ms=NOON_MS, reason="server")
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 async def test_failures_at_once_from_several_processes(rig: Rig) -> None:
     """CASES 19: of 10 failures that end at the same moment in 3 processes none is lost, and the circuit opens."""
     rig.script.reset(status=500, crowd=10)

@@ -98,9 +98,10 @@ class Served:
         return self._api
 
     def outdate(self) -> None:
-        """Have the next overview read Redis again."""
+        """Have the next reading of overview and servers come from Redis."""
         for parts in self._made:
             parts.overview.fresh_s = 0
+            parts.fleet.read_ms = None
 
     async def _close(self) -> None:
         while self._made:
@@ -179,6 +180,18 @@ def watching(
         },
     )
     yield served.environ
+    served.environ = before
+
+
+@pytest.fixture
+def owner(served: Served, _supabase: SupabaseStandIn, postgres: Postgres) -> Iterator[psycopg.Connection[Any]]:
+    """The database where servers' past is kept, empty; the deployment knows it, and two reporters."""
+    before = served.environ
+    tokens = ",".join(f"{name}=a-secret-of-{name}-for-tests" for name in ("seoul", "busan"))
+    served.environ = {**before, **_supabase.environ, "FLEET_TOKENS": tokens}
+    with psycopg.connect(postgres.uri, autocommit=True) as connection:
+        connection.execute("truncate public.server_metrics_history, public.server_metrics_hourly")
+        yield connection
     served.environ = before
 
 

@@ -10,6 +10,8 @@ import psycopg
 import redis as redis_py
 
 from dev.postgres import Postgres
+from lib.base.connections import Connection
+from lib.base.env import Secret
 from lib.databases import trend
 from lib.redis import keys
 from tests.browser.seeds import now_ms
@@ -45,9 +47,9 @@ def blocked(server: Postgres) -> Iterator[tuple[int, int]]:
             waiting.join()
 
 
-def past(redis: redis_py.Redis, connection: str) -> None:
+def past(redis: redis_py.Redis, server: Postgres) -> None:
     """Samples of the last day; in between the statistics were reset once, and for two hours nobody looked."""
-    last = now_ms() // trend.SLOT_MS
+    last, shop = now_ms() // trend.SLOT_MS, Connection("shop", "postgres", Secret(server.uri))
     for back in range(288):
         if 100 < back < 124:
             continue
@@ -55,4 +57,4 @@ def past(redis: redis_py.Redis, connection: str) -> None:
         counted = (288 - back) * 3_000 if back >= 50 else (50 - back) * 4_500
         numbers = (counted, back // 100, counted * 40, counted, counted * 9, counted // 3, 0, 0)
         sample = trend.Sample(slot * trend.SLOT_MS, 10 + back % 7, numbers)
-        redis.hset(keys.samples(connection), str(trend.place(sample.at_ms)), trend.dump(sample))
+        redis.hset(keys.samples(shop.id, shop.server), str(trend.place(sample.at_ms)), trend.dump(sample))

@@ -131,9 +131,9 @@ def test_nothing_to_wait_for(visit: Visit) -> None:
     expect(visit.region("Waits")).to_contain_text("No session is active.")
 
 
-def test_the_past(visit: Visit) -> None:
+def test_the_past(visit: Visit, counted: Postgres) -> None:
     """A line for each figure, read by arrow keys and as a table; a reset of the statistics is told."""
-    databases.past(visit.served.server, "shop")
+    databases.past(visit.served.server, counted)
     visit.see()
     panel = visit.region("Over time")
     slider = panel.get_by_role("slider")

@@ -33,7 +33,7 @@ def readable(visit: Visit) -> None:
 @pytest.mark.parametrize("visit", GUISES.values(), indirect=True, ids=list(GUISES))
 def test_everybody_can_read_it(visit: Visit, counted: Postgres, request: pytest.FixtureRequest) -> None:
     """With a lock, a past, and an opened statement beside its analysis, in each guise."""
-    databases.past(visit.served.server, "shop")
+    databases.past(visit.served.server, counted)
     databases.heavy(counted, "select * from pg_class where lower(relname) = 'x'")
     with databases.blocked(counted):
         visit.see()
@@ -255,7 +255,7 @@ def test_by_keyboard(visit: Visit, counted: Postgres) -> None:
     with databases.blocked(counted):
         visit.see()
         page, reached = visit.page, []
-        page.get_by_role("link", name="Databases").focus()
+        page.get_by_role("link", name="Servers").focus()
         for _ in range(8):
             page.keyboard.press("Tab")
             reached.append(page.evaluate("document.activeElement.textContent.trim().slice(0, 12)"))

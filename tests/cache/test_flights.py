@@ -135,12 +135,12 @@ async def test_a_follower_whose_time_is_up_says_so(k: Kit) -> None:
 async def test_a_lock_is_renewed_while_its_holder_works(k: Kit) -> None:
     """Longer than its lease: it is still held; it ends with the entry that names its owner."""
     provider = FakeProvider(held=True)
-    made, call = k.instance(provider, rules=LockRules(300)), k.call(cache=CacheRules(60_000, 0, 3_600_000))
+    made, call = k.instance(provider, rules=LockRules(3_000)), k.call(cache=CacheRules(60_000, 0, 3_600_000))
     leader = asyncio.ensure_future(made.whole(call))
     await provider.until_asked()
     owner = k.server.get(keys.lock(call.call.key))
-    # The round trip of the count, that of the lock, and three renewals.
-    await made.until_sent(5)
+    # The round trip of the count, that of the lock, and two renewals: a second of patience with a busy machine.
+    await made.until_sent(4)
     assert k.server.get(keys.lock(call.call.key)) == owner
     provider.go()
     assert answered(await leader).cache == "miss"

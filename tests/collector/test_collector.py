@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import threading
 from collections import namedtuple
@@ -31,6 +32,7 @@ from tests.rig.fleet import SECRETS, a_fleet, look
 from tests.rig.guard import Rig
 from tests.rig.instance import Instance
 
+HERE = Path(__file__).parent
 PROGRAM = Path(__file__).parents[2] / "collector" / "breakwater_collector.py"
 
 # Written by hand in the form of node_exporter 1.8.
@@ -71,6 +73,16 @@ def test_a_node_exporter() -> None:
     assert found == Figures(25.0, 75.0, 90.0, 10.0)
 
 
+def test_a_recorded_node_exporter() -> None:
+    """Two scrapes of node_exporter 1.5.0 of Debian 12, 5 s apart, on a machine of two busy processors."""
+    recorded = [(HERE / f"recorded/node_exporter-1.5.0-{n}.txt").read_text() for n in (1, 2)]
+    times = [float(re.findall(r"^node_time_seconds (.+)$", text, re.M)[0]) for text in recorded]
+    busy, network = _Rate(iter(times).__next__), _Rate(iter(times).__next__)
+    first, second = (figures_of(text, busy, network) for text in recorded)
+    assert (first.cpu, first.network) == (None, None)
+    assert tuple(vars(second).values()) == pytest.approx((99.67, 9.95, 72.53, 0.016), abs=0.005)
+
+
 def test_counters_that_began_anew() -> None:
     """The machine was restarted: a reading says nothing, and is not negative."""
     times = iter(range(4))
@@ -106,6 +118,52 @@ async def test_the_processors_in_any_thread(monkeypatch: pytest.MonkeyPatch) -> 
         found.append((await asyncio.to_thread(measure)).cpu)
     # Of 100 s that were added (the guest's are the user's) 70 were idle or waited for a disk.
     assert found == [None, pytest.approx(30)]
+
+
+@pytest.mark.parametrize(
+    ("mounts", "expected"),
+    [
+        ([("/", "ext4", 40.0), ("/data", "xfs", 70.0)], 70.0),
+        ([("/", "ext4", 40.0), ("/snap/x", "squashfs", 100.0), ("/cd", "iso9660", 100.0)], 40.0),
+        ([("/", "ext4", 40.0), ("/secret", "fuse", None)], 40.0),
+        ([("/gone", "nfs4", None)], None),
+        ([], 12.0),
+    ],
+)
+def test_the_disks(monkeypatch: pytest.MonkeyPatch, mounts: list[Any], expected: float | None) -> None:
+    """The fullest that is one and can be read; where none is listed, as in a container, the root."""
+    partition = namedtuple("partition", "mountpoint fstype")
+    usage = namedtuple("usage", "percent")
+    used = {mount: percent for mount, _, percent in mounts} or {"/": 12.0}
+
+    def measured(mount: str) -> Any:
+        if used[mount] is None:
+            raise PermissionError(mount)
+        return usage(used[mount])
+
+    monkeypatch.setattr(psutil, "disk_partitions", lambda: [partition(mount, kind) for mount, kind, _ in mounts])
+    monkeypatch.setattr(psutil, "disk_usage", measured)
+    assert this_machine()().disk == expected
+
+
+@pytest.mark.parametrize(("devices", "known"), [(("eth0", "lo"), True), (("lo", "docker0"), False), ((), False)])
+def test_the_network(monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], known: bool) -> None:
+    """What leads to others counts; a machine without such a device has no figure, not 0."""
+    counters = namedtuple("counters", "bytes_sent bytes_recv")
+    carried = {"eth0": 0, "lo": 0, "docker0": 0}
+
+    def read(*, pernic: bool) -> dict[str, Any]:
+        assert pernic
+        for name in carried:
+            carried[name] += 1 if name == "eth0" else 10**12
+        return {name: counters(carried[name], 0) for name in devices}
+
+    monkeypatch.setattr(psutil, "net_io_counters", read)
+    measure = this_machine()
+    measure()
+    network = measure().network
+    assert (network is not None) == known
+    assert network is None or 0 < network < 1_000
 
 
 class _Exporter(BaseHTTPRequestHandler):
@@ -198,6 +256,42 @@ async def test_it_goes_on(instance: Instance, rig: Rig, caplog: pytest.LogCaptur
         rig.time.ms += 10_000
         assert await reported(one)
     assert SECRETS["seoul"] not in caplog.text
+
+
+REPLIES = [
+    b"",
+    b"no HTTP at all\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+    b"HTTP/1.1 503 Away\r\ncontent-length: 100\r\n\r\ncut",
+    b"HTTP/1.1 503 Away\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n",
+    b"HTTP/1.1 302 Found\r\nlocation: ftp://example.com\r\ncontent-length: 0\r\n\r\n",
+]
+
+
+@asynccontextmanager
+async def answering(reply: bytes) -> AsyncIterator[str]:
+    """The address of a server that answers these bytes, whatever it is asked, and hangs up."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+async def test_whatever_answers(rig: Rig, reply: bytes) -> None:
+    """A gateway that is broken ends neither a report nor a scrape with more than a line in the log."""
+    async with answering(reply) as url:
+        one = collector(rig, url, servers={"web": node_exporter(url)})
+        assert not await reported(one)
+    assert one.interval_s == FIRST_S
 
 
 async def test_redis_is_out(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

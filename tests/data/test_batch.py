@@ -36,7 +36,7 @@ def url(*wanted: str) -> str:
 
 
 async def test_what_it_costs(rig: Rig) -> None:
-    """CASE 44: as much as one read: one call of the limit, one MGET, one round trip; from memory the limit alone."""
+    """CASE 44: as much as one read: one call of the limit, one MGET, one round trip."""
     wanted = [menu(Counted(n), strict=True) for n in range(5)]
     app = batch(an_instance(rig), *wanted, limit=route_limit("9/minute", a_name()))
     caller, path = a_caller(), url(*(f"{each.name}:1" for each in wanted))
@@ -50,6 +50,20 @@ async def test_what_it_costs(rig: Rig) -> None:
     assert [each.headers["x-ratelimit-remaining"] for each in (first, second)] == ["8", "7"]
 
 
+async def test_what_it_costs_from_memory(rig: Rig) -> None:
+    """CASE 44: the limit alone, where all of them are held here and the marks were read within a second."""
+    wanted = [menu(Counted(n)) for n in range(5)]
+    app = batch(an_instance(rig), *wanted, limit=route_limit("9/minute", a_name()))
+    caller, path = a_caller(), url(*(f"{each.name}:1" for each in wanted))
+    # The first read creates what all share, the second looks at what was computed here.
+    for _ in range(3):
+        await read(app, path, caller)
+    async with bill(rig) as spent:
+        body = (await read(app, path, caller)).json()
+    assert spent == [1, 1]
+    assert body["values"] == {f"{each.name}:1": n for n, each in enumerate(wanted)}
+
+
 async def test_each_has_its_own_result(rig: Rig) -> None:
     """One that fails, or is not there, leaves the others as they are."""
     good, none, bad = menu(Counted({"a": 1})), menu(Counted(None)), menu(Counted(error=OriginFailed("server", "500")))
@@ -60,6 +74,20 @@ async def test_each_has_its_own_result(rig: Rig) -> None:
         f"{none.name}:2": (404, "not_found"),
         f"{bad.name}:3": (503, "origin_unavailable"),
     }
+
+
+async def test_an_older_value_is_named(rig: Rig) -> None:
+    """Where an origin is down, its value of before is there, with its age and why; the others say nothing of theirs."""
+    failing = Counted("old")
+    one, other = menu(failing, strict=True), menu(Counted("v"), strict=True, tier="24h")
+    app = batch(an_instance(rig), one, other)
+    path = url(f"{one.name}:1", f"{other.name}:1")
+    assert "stale" not in (await read(app, path)).json()
+    failing.error = OriginFailed("server", "500")
+    rig.time.ms += 150_000
+    body = (await read(app, path)).json()
+    assert body["values"] == {f"{one.name}:1": "old", f"{other.name}:1": "v"}
+    assert (body["errors"], body["stale"]) == ({}, {f"{one.name}:1": {"ageS": 150, "why": "server"}})
 
 
 async def test_it_shares_values_with_the_single_routes(rig: Rig) -> None:

@@ -17,6 +17,12 @@ pytestmark = pytest.mark.anyio
 COOLDOWN_MS = 60_000
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 async def ask(bw: Breakwater, call: Counted, name: str = "weather") -> str:
     """`ok`, `failed` or `open`."""
     try:

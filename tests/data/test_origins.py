@@ -1,12 +1,15 @@
 """Where data come from: what each kind of origin reads, how it fails, and that its circuit is its own."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 import pytest
 
+from dev.faults import Fault
 from dev.postgres import Postgres
 from lib.base.events import OriginFailure
 from lib.data.body import Body
@@ -90,6 +93,47 @@ async def test_a_parameter_of_the_wrong_type(instance: Instance, kind: str) -> N
     assert (failed.value.kind, failed.value.fault) == ("rejected", "caller")
 
 
+FAILS = """
+create or replace function public.tests_fail(how text) returns int language plpgsql as $$
+begin
+  case how
+    when 'raises' then raise exception 'hunter2';
+    when 'divides' then return 1 / 0;
+    when 'violates' then raise unique_violation;
+    when 'refuses' then raise exception 'hunter2' using errcode = '22023';
+    when 'forbids' then raise insufficient_privilege;
+    when 'breaks' then raise internal_error;
+  end case;
+end $$;
+grant execute on function public.tests_fail to service_role;
+"""
+
+
+@pytest.mark.parametrize("origin", [Rpc("tests_fail", {"how": "how"}), Sql("select tests_fail($1)", ("how",))])
+@pytest.mark.parametrize(
+    ("how", "kind", "fault"),
+    [
+        ("raises", "raised", "theirs"),
+        ("divides", "raised", "theirs"),
+        ("violates", "raised", "theirs"),
+        ("nothing that it knows", "raised", "theirs"),
+        ("breaks", "server", "theirs"),
+        ("refuses", "rejected", "caller"),
+        ("forbids", "missing", "ours"),
+    ],
+)
+async def test_a_function_that_fails(
+    instance: Instance, postgres: Postgres, origin: Origin, how: str, kind: str, fault: str
+) -> None:
+    """A fault of the function is nobody's request; it refuses a value by saying so, as its own casts do."""
+    with psycopg.connect(postgres.uri, autocommit=True) as connection:
+        connection.execute(FAILS)
+    with pytest.raises(OriginFailed) as failed:
+        await origin.fetch(instance.parts, {"how": how}, 9)
+    assert (failed.value.kind, failed.value.fault) == (kind, fault)
+    assert "hunter2" not in str(failed.value)
+
+
 @pytest.mark.parametrize("origin", [Table("no_such"), Rpc("no_such"), Sql("select * from no_such")])
 async def test_what_is_missing_in_the_database(instance: Instance, origin: Origin) -> None:
     """A table or function that is not there is a fault of ours, not an absent value."""
@@ -146,6 +190,24 @@ async def test_a_connection_is_used_again_after_an_error(instance: Instance) -> 
         await Sql("select pg_sleep(60)").fetch(instance.parts, {}, 0.05)
     assert failed.value.kind == "timeout"
     assert value(await pid.fetch(instance.parts, {}, 9)) != first
+
+
+async def test_one_connection_and_nothing_prepared(instance: Instance) -> None:
+    """Ten queries at once share it; a pooler in transaction mode would not keep what is prepared under a name."""
+    text = "select pg_backend_pid() as pid, (select count(*)::int from pg_prepared_statements where name <> '') as kept"
+    found = await asyncio.gather(*(Sql(text, one=True).fetch(instance.parts, {}, 9) for _ in range(10)))
+    assert len({value(each)["pid"] for each in found}) == 1
+    assert {value(each)["kept"] for each in found} == {0}
+
+
+@pytest.mark.parametrize("origin", [ONE["supabase"], Rpc("breakwater_size")], ids=["table", "function"])
+async def test_supabase_is_asked_once(instance: Instance, supabase: SupabaseStandIn, origin: Origin) -> None:
+    """A failure is a failure: the vendor's client would ask again for as long as the caller waits."""
+    supabase.faults.set(Fault(kind="status", status=503))
+    before = supabase.control.requests()
+    with pytest.raises(OriginFailed) as failed:
+        await origin.fetch(instance.parts, {"id": "1"}, 9)
+    assert (failed.value.kind, supabase.control.requests() - before) == ("server", 1)
 
 
 # ---------------------------------------------------------------- HTTP
@@ -221,6 +283,7 @@ def test_what_is_no_address(url: str) -> None:
         (OriginFailed("throttled", "HTTP 429"), 503, "backend_throttled"),
         (OriginFailed("server", "HTTP 500"), 503, "origin_unavailable"),
         (OriginFailed("timeout", "x"), 503, "origin_unavailable"),
+        (OriginFailed("raised", "SQLSTATE P0001"), 503, "origin_unavailable"),
         (ZeroDivisionError("hunter2"), 503, "origin_unavailable"),
         (OriginFailed("connection", "x", sent=False), 503, "origin_unavailable"),
     ],

@@ -11,7 +11,7 @@ from lib.base.events import DataRead
 from lib.cache import epochs
 from lib.data.origins.function import Python
 from lib.data.origins.port import OriginFailed
-from lib.data.resource import Query, Resource, may_meet
+from lib.data.resource import FRESH_S, Query, Resource, Tier, may_meet
 from lib.edge.limits import route_limit
 from lib.redis import keys
 from tests.rig.callers import a_caller
@@ -38,7 +38,7 @@ def down() -> OriginFailed:
 
 
 async def test_what_a_read_costs(rig: Rig) -> None:
-    """CASE 44: a miss is 2 commands and the lock, and the entry after the reply; a hit in Redis or here 2."""
+    """CASE 44: a miss is 2 commands and the lock, and the entry after the reply; a hit in Redis 2, one here 1."""
     limit, caller = route_limit("9/minute", a_name()), a_caller()
     wanted, found = menu(Counted()), list[list[int]]()
     first, second = (site(an_instance(rig), wanted, limit) for _ in range(2))
@@ -49,12 +49,27 @@ async def test_what_a_read_costs(rig: Rig) -> None:
             await read(app, caller=caller)
         found.append(spent)
     # The epoch of the value's own key is created before the claim, once: 2 commands in a round trip of their own.
-    assert found == [[4 + 2, 3 + 1], [2, 1], [2, 1]]
+    assert found == [[4 + 2, 3 + 1], [2, 1], [1, 1]]
     rig.server.delete(wanted.filled({"id": "1"}), keys.lock(wanted.filled({"id": "1"})))
     async with bill(rig) as spent:
         await read(first, caller=caller)
     assert spent == [4, 3]
     assert rig.without_ttl() == []
+
+
+async def test_a_hit_here_reads_the_marks_once_a_second(rig: Rig) -> None:
+    """CASE 44: the limit alone, 1 command, while this instance has read the marks within a second; else 2."""
+    app, caller = site(an_instance(rig), menu(Counted()), route_limit("9/minute", a_name())), a_caller()
+    costs, began = list[list[int]](), rig.time.ms
+    for _ in range(2):
+        await read(app, caller=caller)
+    for after_ms in (0, 999, 1_000, 1_999, 2_000):
+        rig.time.ms = began + after_ms
+        async with bill(rig) as spent:
+            reply = await read(app, caller=caller)
+        assert "detail=memory" in reply.headers["cache-status"]
+        costs.append(spent)
+    assert costs == [[1, 1], [1, 1], [2, 1], [1, 1], [2, 1]]
 
 
 async def test_without_a_limit_a_hit_here_costs_nothing(rig: Rig) -> None:
@@ -181,6 +196,18 @@ async def test_early_in_the_last_tenth(rig: Rig) -> None:
     found = [await read(app) for _ in range(3)]
     assert [(each.json(), each.headers["x-cache"]) for each in found] == [(1, "HIT"), (2, "HIT"), (2, "HIT")]
     assert function.calls == 2
+
+
+@pytest.mark.parametrize(("tier", "fresh_s"), FRESH_S.items(), ids=FRESH_S)
+async def test_a_tier(rig: Rig, tier: Tier, fresh_s: int) -> None:
+    """Fresh for its time, a tenth more or less; Redis keeps it for as long as it may still be served, and no longer."""
+    wanted = menu(Counted("v"), tier=tier)
+    key = wanted.filled({"id": "1"})
+    rules = wanted.rules(key)
+    assert fresh_s * 900 <= rules.fresh_ms <= fresh_s * 1_100
+    assert rules.stale_ms == min(max(600, 10 * fresh_s), 86_400) * 1000
+    await read(site(an_instance(rig), wanted))
+    assert rules.ends_ms - 60_000 < rig.front.direct.pttl(key) <= rules.ends_ms
 
 
 async def test_instances_agree_on_a_keys_time() -> None:

@@ -29,6 +29,12 @@ from tests.rig.supabase import SupabaseStandIn
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 def counting(bw: Breakwater, function: Any = None, **options: Any) -> tuple[Endpoint, Counted]:
     """A cached route of a function that counts its calls and returns its call's number."""
     function = function or Counted()

@@ -21,6 +21,16 @@ from tests.rig.instance import Instance
 
 TOKEN = "admin-token-of-this-test"
 AS_ADMIN = {"authorization": f"Bearer {TOKEN}"}
+ARGUMENTS = {
+    "limit": "5",
+    "id": "1",
+    "ids": "1,2",
+    "schema": "pg_catalog",
+    "table": "pg_class",
+    "page": "1",
+    "sizes": "1",
+}
+"""For every statement."""
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,36 @@ async def test_a_trend_is_kept(rig: Rig, counted: Postgres) -> None:
     found = (await other.read("/api/monitoring/trend?period=1h"))["points"]
     assert [each["reset"] for each in found] == [False, False]
     assert all(each["commitsPerS"] > 0 for each in found)
-    assert rig.server.pttl("tms-samples:shop") > 6 * 86_400_000
+    (key,) = rig.server.keys("tms-samples:shop:*")
+    assert rig.server.pttl(key) > 6 * 86_400_000
+
+
+async def test_a_trend_survives_a_reset(rig: Rig, counted: Postgres) -> None:
+    """What was kept stays, the point after the reset says so, and nothing is negative."""
+    made = watching(rig, counted)
+    for number in range(3):
+        with session(counted, autocommit=True) as connection:
+            for _ in range(60 - 20 * number):
+                connection.execute("select 1")
+            if number == 2:
+                connection.execute("select pg_stat_reset()")
+        await made.read("/api/dashboard/metrics")
+        rig.time.later(SLOT_MS / 1000)
+    found = (await made.read("/api/monitoring/trend?period=1h"))["points"]
+    assert [each["reset"] for each in found] == [False, True]
+    assert all(value >= 0 for each in found for name, value in each.items() if name.endswith("PerS"))
+
+
+async def test_a_trend_is_one_servers(rig: Rig, counted: Postgres, postgres: Postgres) -> None:
+    """Where a connection points to another one, samples begin anew; with another password, or literals, they go on."""
+    as_other = counted.uri.replace("postgres:@", "postgres:another-password@")
+    shown = {"SHOP_URL": as_other, "DB_SHOW_LITERALS": "true"}
+    found = []
+    for made in (watching(rig, counted), watching(rig, counted, **shown), watching(rig, postgres)):
+        await made.read("/api/dashboard/metrics")
+        found.append(len((await made.read("/api/monitoring/trend?period=1h"))["points"]))
+        rig.time.later(SLOT_MS / 1000)
+    assert found == [0, 1, 0]
 
 
 async def test_a_trend_without_redis(rig: Rig, counted: Postgres) -> None:
@@ -167,6 +196,18 @@ def test_samples_are_stored_by_their_time() -> None:
 
 # ---------------------------------------------------------------- what people are told
 
+_NAMES = (
+    "commits",
+    "rollbacks",
+    "blocks_hit",
+    "blocks_read",
+    "rows_fetched",
+    "rows_written",
+    "deadlocks",
+    "temp_bytes",
+)
+COUNTED: dict[str, object] = dict.fromkeys(_NAMES, 0)
+
 
 def lock(pid: int, blocked_by: list[int] | int | None, waiting_s: float | None) -> dict[str, object]:
     """A row of the locks."""
@@ -207,6 +248,32 @@ def test_sessions_near_the_most(sessions: int, most: int | None, told: int) -> N
 def test_a_statement_became_slower(before: tuple[int, float], after: tuple[int, float], told: bool) -> None:
     """Five times, over enough calls on both sides."""
     assert bool(noticing.of_statements("shop", {"1": before}, {"1": after, "2": (99, 99.0)})) == told
+
+
+READ: dict[str, tuple[str, list[list[dict[str, object]]], str]] = {
+    "a lock": (
+        "locks",
+        [[{"pid": 7, "blocked_by": [], "waiting_s": None}, {"pid": 8, "blocked_by": [7], "waiting_s": 31.0}]],
+        "7",
+    ),
+    "sessions": ("realtime", [[{"sessions": 95, "most_sessions": 100}]], ""),
+    "sessions, by the dashboard": ("dashboard", [[{"sessions": 95, "most_sessions": 100, **COUNTED}]], ""),
+    "a slower statement": (
+        "top",
+        [[{"id": "5", "calls": 100, "total_ms": 1_000.0}], [{"id": "5", "calls": 120, "total_ms": 2_000.0}]],
+        "5",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+async def test_it_is_noticed_in_what_is_read(rig: Rig, counted: Postgres, name: str) -> None:
+    """Nothing is asked for it: each follows from the rows of a view."""
+    made = watching(rig, counted)
+    statement, readings, about = READ[name]
+    for rows in readings:
+        await made.instance.parts.databases.get().get("shop").learn(made.instance.parts, statement, rows)
+    assert [(each.connection, each.about) for each in made.instance.seen(DatabaseNoticed)] == [("shop", about)]
 
 
 async def test_it_is_told_once(rig: Rig, counted: Postgres) -> None:

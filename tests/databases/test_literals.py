@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.databases.literals import Dialect, canonical, is_one_query, masked, tokens
+from lib.databases.literals import Dialect, canonical, has_parameters, is_one_query, masked, tokens
 
 SECRET = "hunter2"
 
@@ -16,6 +16,7 @@ SHOWN = {
     "select t1.c2, 1.5e-3, .5, 0x1F, 1_000 from t1": "select t1.c2, ?, ?, ?, ? from t1",
     "select 1 -- for kim@example.com\n, 2": "select ?  \n, ?",
     "select /* a /* b */ 3 */ 1": "select   ?",
+    "select 1 --+ for kim@example.com\n, 2": "select ?  \n, ?",
     "/*+ IndexScan(t) */ select 1": "/*+ IndexScan(t) */ select ?",
     "create role u2 password 'hunter2'": "create role ...",
     "ALTER SYSTEM SET x = hunter2": "ALTER SYSTEM ...",
@@ -23,6 +24,8 @@ SHOWN = {
     "copy t from program 'curl -u hunter2'": "copy t ...",
     "do $$ begin perform 'hunter2'; end $$": "do ...",
     "(select 1) union (select 2)": "(select ?) union (select ?)",
+    "\\connect shop kim hunter2": "connect ...",
+    "merge into t using s on a = 7 when matched then delete": "merge into t using s on a = ? when matched then delete",
     "<insufficient privilege>": "<insufficient privilege>",
     "": "",
     " ; -- nothing\n;": "",
@@ -42,6 +45,7 @@ def test_oracle_literals(quoted: str) -> None:
     """Oracle's own quotes; its comments do not nest, and its names hold $ and #."""
     assert masked(f"select {quoted}, v$session.sid x", "oracle") == "select ?, v$session.sid x"
     assert masked("select /* a /* b */ 1 from dual", "oracle") == "select   ? from dual"
+    assert masked("select --+ full(t)\n 1 from dual", "oracle") == "select --+ full(t)\n ? from dual"
 
 
 HOLDERS = (
@@ -134,6 +138,15 @@ def test_what_else_stays_apart() -> None:
         ("with a as (select 1) select * from a", True),
         ("select 'delete; drop'", True),
         ("with a as (delete from t returning *) select * from a", False),
+        ("with a as (insert into t values (1) returning *) select * from a", False),
+        ("select * from t for update of t skip locked", False),
+        ("select * from t FOR SHARE", False),
+        ("select * from t for no key update", False),
+        ("select * from t for -- x\n key share", False),
+        ("select share, key from t as for_share", True),
+        ('select "update" from t', True),
+        ("select lo_unlink(1)", True),
+        ("select 1;;; -- nothing more", True),
         ("select * into x from t", False),
         ("select 1; select 2", False),
         ("explain select 1", False),
@@ -144,3 +157,17 @@ def test_what_else_stays_apart() -> None:
 def test_one_query(text: str, is_one: bool) -> None:
     """What alone may be explained."""
     assert is_one_query(text) == is_one
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("select $1", True),
+        ("select * from t where a = ?", True),
+        ("select * from t where a = :id", True),
+        ("select a::text, 'at :noon', $$ $1 ? $$, \":x\" from t -- $1", False),
+    ],
+)
+def test_places_for_values(text: str, has: bool) -> None:
+    """In whichever way they are written; not in literals, names and comments."""
+    assert has_parameters(text) == has

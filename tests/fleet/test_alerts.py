@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 
+from dev.postgres import Postgres
 from lib.base.events import Alerted
 from tests.rig.fleet import a_fleet, look, report, server
 from tests.rig.guard import Rig
 from tests.rig.instance import Instance
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -15,6 +18,13 @@ pytestmark = pytest.mark.anyio
 def alerted(*instances: Instance) -> list[tuple[str, str]]:
     """Kind and subject of what was sent."""
     return [(each.kind, each.about) for one in instances for each in one.seen(Alerted)]
+
+
+@pytest.fixture
+def owner(postgres: Postgres, supabase: SupabaseStandIn) -> None:
+    """A database in which nothing is recorded."""
+    with psycopg.connect(postgres.uri, autocommit=True) as connection:
+        connection.execute("truncate public.server_metrics_history, public.server_metrics_hourly")
 
 
 @pytest.fixture
@@ -62,6 +72,19 @@ async def test_silence_is_told_once_by_all_instances(instance: Instance, rig: Ri
     for each in readers:
         await look(each)
     assert alerted(instance, *readers)[1:] == [("server_back", "reporter seoul")]
+
+
+@pytest.mark.parametrize(("silent_s", "expected"), [(590, []), (900, [("server_back", "reporter seoul")])])
+async def test_who_knows_nothing_of_a_silence_tells_its_end(
+    rig: Rig, owner: None, silent_s: int, expected: list[tuple[str, str]]
+) -> None:
+    """The first report after it comes to an instance that has just started: what was recorded shows the gap."""
+    await report(a_fleet(rig), rig, [server("web")])
+    rig.time.ms += silent_s * 1000
+    new = [a_fleet(rig) for _ in range(2)]
+    for each in new:
+        await report(each, rig, [server("web")])
+    assert alerted(*new) == expected
 
 
 async def test_the_alert_says_what_it_is_about(instance: Instance, rig: Rig) -> None:

@@ -117,6 +117,61 @@ async def test_a_history(instance: Instance, owner: psycopg.Connection[Any]) -> 
     assert await history(instance, name="nobody") == []
 
 
+async def hour(instance: Instance) -> Any:
+    """The last hour of all servers."""
+    reply = await look(instance, "/api/dashboard/history")
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+async def test_the_last_hour_of_all(instance: Instance, owner: psycopg.Connection[Any]) -> None:
+    """Thirteen steps of five minutes, as whole percents; gaps are null; the mean where two reporters name a server."""
+    for age_s, cpu in ((2 * HOUR_S, 99), (1800, 10), (1500, 20.4), (0, 30)):
+        record(owner, age_s, {"web": [cpu, 50, None, 1], "db": [None, 99, 99, 99]})
+    record(owner, 1800, {"web": [30, 50, 7, 1], "재고": [7, 1, 1, 1]}, reporter="busan")
+    found = await hour(instance)
+    now_s: Any = owner.execute("select current_setting('test.now_s')::bigint").fetchone()
+
+    def points(by_age: dict[int, int]) -> list[int | None]:
+        steps = {((now_s[0] - age_s) // 300 * 300 - found["at"]) // 300: cpu for age_s, cpu in by_age.items()}
+        return [steps.get(step) for step in range(13)]
+
+    assert found["step"] == 300
+    assert found["cpu"] == {
+        "web": points({1800: 20, 1500: 20, 0: 30}),
+        "db": points({}),
+        "재고": points({1800: 7}),
+    }
+
+
+async def test_the_last_hour_of_nobody(instance: Instance) -> None:
+    """Nothing was recorded: there is no server, and it is remembered as any value is."""
+    assert (await hour(instance))["cpu"] == {}
+
+
+async def test_the_last_hour_is_one_read_however_many_servers(
+    instance: Instance, rig: Rig, owner: psycopg.Connection[Any]
+) -> None:
+    """Of 1,000 servers it is one call of Supabase, is kept, and is read for the caller's limit and one command."""
+    for age_s in range(0, HOUR_S, 300):
+        record(owner, age_s, {f"server-{n:04}": [n % 100, 1, 1, 1] for n in range(1_000)})
+    before = await hour(instance)
+    assert len(before["cpu"]) == 1_000
+    other = a_fleet(rig)
+    rig.forget_counts()
+    assert await hour(other) == before
+    spent = rig.commands()
+    assert spent.pop("mget") == 1
+    assert set(spent) <= {"bitfield", "expire"}
+    assert rig.supabase.stats()["rpc_calls"]["breakwater_fleet_hour"] == 1
+
+
+async def test_the_last_hour_is_for_viewers(instance: Instance) -> None:
+    """As the dashboard is."""
+    reply = await instance.http.get("/api/dashboard/history", headers={"x-forwarded-for": a_caller()})
+    assert reply.status_code == 401
+
+
 @pytest.mark.parametrize("query", ["?range=2h", "?range=", "?since=1"])
 async def test_an_unknown_range(instance: Instance, query: str) -> None:
     """Is refused."""
@@ -167,6 +222,16 @@ async def test_an_hour_is_not_deleted_before_it_is_rolled_up(owner: psycopg.Conn
     assert row == (60, sum(range(60)))
 
 
+async def test_a_reporter_of_no_servers_holds_nobody_up(owner: psycopg.Connection[Any]) -> None:
+    """However many hours it has reported none: what others have recorded is rolled up with the first call."""
+    for hour in range(60):
+        record(owner, 6 * DAY_S + hour * HOUR_S, {}, reporter="idle")
+    record(owner, DAY_S, {"web": [1, 2, 3, 4]})
+    await sweep(owner)
+    rolled = owner.execute("select reporter from server_metrics_hourly").fetchall()
+    assert rolled == [("seoul",)]
+
+
 async def test_the_daily_job_sweeps_and_notices(instance: Instance, rig: Rig, owner: psycopg.Connection[Any]) -> None:
     """Even where nobody looks: rows are rolled up, and a reporter that has stopped is alerted to."""
     owner.execute("select set_config('test.now_s', %s, false)", (str(NOON_MS // 1000),))
@@ -189,6 +254,7 @@ async def test_only_the_service_role_may(supabase: SupabaseStandIn, owner: psyco
             "select public.breakwater_fleet_record('x', 1, '{}')",
             "select public.breakwater_fleet_sweep(1)",
             "select public.breakwater_fleet_history('x', '1h')",
+            "select public.breakwater_fleet_hour()",
         ):
             with owner.transaction(force_rollback=True):
                 owner.execute(psycopg.sql.SQL("set local role {}").format(psycopg.sql.Identifier(role)))

@@ -1,6 +1,7 @@
 """The pure rules: the packed layout, freshness, the pace, signatures, and troubles that are told once."""
 
 import base64
+import json
 import zlib
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from lib.fleet import pace
 from lib.fleet.signature import claim_of, header_of, proves, sign
 from lib.fleet.snapshot import Measured, Snapshot, pack, unpack
-from lib.fleet.state import Conflict, state_of, status_of
+from lib.fleet.state import Conflict, Server, state_of, status_of, text_of
 from lib.fleet.watch import MOST_AT_ONCE, Change, Watch
 
 NOW_MS = 1_763_553_601_000
@@ -39,7 +40,7 @@ def test_a_packed_snapshot_is_the_same(servers: list[Measured]) -> None:
 
 
 def _packed(text: str) -> str:
-    return base64.b85encode(zlib.compress(text.encode())).decode()
+    return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 @pytest.mark.parametrize(
@@ -49,13 +50,15 @@ def _packed(text: str) -> str:
         "1|2|3",
         "2|1|1|40|" + _packed("[]"),
         "1|x|1|40|" + _packed("[]"),
-        "1|1|1|40|not base 85 \x00",
-        "1|1|1|40|" + base64.b85encode(b"not zlib").decode(),
+        "1|1|1|40|not base 64 \x00",
+        "1|1|1|40|" + base64.b64encode(b"not zlib").decode(),
         "1|1|1|40|" + _packed("{"),
         "1|1|1|40|" + _packed("7"),
         "1|1|1|40|" + _packed('[["a","a",0,1,2,3]]'),
         "1|1|1|40|" + _packed('[["a","a",0,1,2,3,"x"]]'),
         "1|1|1|40|" + _packed('[["a","a","0",1,2,3,4]]'),
+        "1|1|1|40|" + _packed('[["a","a",0,NaN,2,3,4]]'),
+        "1|1|1|40|" + _packed('[["a","a",0,true,2,3,4]]'),
         "1|1|1|40|" + _packed('["' + "a" * 3_000_000 + '"]'),
     ],
 )
@@ -95,6 +98,20 @@ def test_two_reporters_of_one_server() -> None:
             ("web", 2.0, "busan"),
         ]
         assert state.conflicts == (Conflict("web", ("busan", "seoul")),)
+
+
+@given(NAMES, NAMES, NAMES, PERCENTS, PERCENTS)
+def test_a_server_as_text(name: str, label: str, reporter: str, cpu: float | None, network: float | None) -> None:
+    """JSON, whatever it is called: the members of ``ServerBody``."""
+    one = Server(measured(name, cpu=cpu, network=network)._replace(name=label), "late", reporter)
+    assert json.loads(text_of(one)) == {
+        "id": name,
+        "name": label,
+        "status": "late",
+        "metrics": {"cpu": cpu, "memory": 20, "disk": 30, "network": network},
+        "lastUpdated": "2025-11-19T12:00:01.000Z",
+        "reporter": reporter,
+    }
 
 
 @pytest.mark.parametrize(

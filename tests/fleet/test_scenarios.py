@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from dev.postgres import Postgres
-from lib.fleet.scenarios import SCENARIOS, Scenario, Simulation, Template, dump, load, simulate, template_of
+from lib.fleet.scenarios import SCENARIOS, Scenario, Simulation, Template, dump, hour, load, simulate, template_of
 from lib.fleet.snapshot import Measured
 from lib.fleet.state import status_of
 from tests.rig.fleet import a_fleet, look, report, server
@@ -66,6 +66,19 @@ def test_a_third_is_hit(scenario: Scenario, what: str, minutes: int) -> None:
     assert len(hit) == len(TEMPLATES) // 3
     assert hit != {name for name, each in after(scenario, minutes, seed=3).items() if getattr(each, what) > 90}
     assert not [name for name, each in after(scenario, 0).items() if getattr(each, what) > 90]
+
+
+def test_the_last_hour_of_a_scenario() -> None:
+    """Thirteen steps that end now: quiet before it began, then what it does; nothing of those that are silent."""
+    one = simulation("cascade")
+    began_ms, cpu = hour(one, one.started_ms + 30 * 60_000)
+    assert began_ms == one.started_ms - 30 * 60_000
+    assert cpu.keys() == {each.id for each in TEMPLATES}
+    assert {len(each) for each in cpu.values()} == {13}
+    database, web = cpu["database-0"], cpu["web-0"]
+    assert max(each or 0 for each in (*database[:6], *web[:6])) < 60
+    assert database[7:] == [98, 98, 98, None, None, None]
+    assert [each for each in web[9:] if (each or 0) < 98] == []
 
 
 def test_a_cascade() -> None:
@@ -147,10 +160,16 @@ async def test_a_scenario_from_start_to_stop(rig: Rig, log: psycopg.Connection[A
     one = (await look(other, "/api/servers/db-1?simulated=1")).json()
     assert (one["server"]["id"], one["simulated"]) == ("db-1", True)
     assert (await look(other, "/api/servers/db-1")).status_code == 404
+    hours = [(await look(other, f"/api/dashboard/history{each}")).json()["cpu"] for each in ("", "?simulated=1")]
+    assert "db-1" not in hours[0]
+    assert hours[1].keys() == {each["id"] for each in simulated["servers"]}
+    assert (await look(other, "/api/dashboard/history?simulated=2")).status_code == 400
+    assert (await look(other, "/api/dashboard/history?simulated=1", authorization="Bearer x")).status_code == 401
     assert (await act(other, state="started", scenario="silent"))[1] == "invalid_request"
     assert (await act(other, state="stopped"))[1] == "cpu-storm is stopped"
     assert (await shown(other))["scenario"] is None
     assert (await shown(other, "?simulated=1"))["servers"] == []
+    assert (await look(other, "/api/dashboard/history?simulated=1")).json()["cpu"] == {}
     assert (await act(other, state="stopped"))[1] == "nothing was running"
     assert logged(log) == [("cpu-storm", 5, 30, True)]
 

@@ -8,6 +8,7 @@ from lib.base.http import new_pool
 from lib.limits import bitfield
 from lib.limits.judge import judge
 from lib.redis.rest import Upstash
+from lib.redis.tcp import Tcp
 from tests.limits.instance import NOON_MS, TEN_HUNDRED
 
 
@@ -15,8 +16,8 @@ def burst(url: str, token: str, subject: str, calls: int, barrier: Barrier, resu
     """A process with a connection of its own: all its calls at once, when everybody is ready."""
 
     async def run() -> int:
-        async with new_pool() as pool:
-            redis = Upstash(pool, url, token, 10, 10)
+        redis = Tcp(url, 10, 10) if url.startswith("redis://") else Upstash(new_pool(), url, token, 10, 10)
+        try:
             await redis.run(bitfield.peek(subject, TEN_HUNDRED, NOON_MS))
             barrier.wait(30)
             spends = [bitfield.spend(subject, TEN_HUNDRED, 1, NOON_MS) for _ in range(calls)]
@@ -27,5 +28,7 @@ def burst(url: str, token: str, subject: str, calls: int, barrier: Barrier, resu
                 else:
                     await redis.run(bitfield.refund(subject, TEN_HUNDRED, 1, NOON_MS, tally.added))
             return passed
+        finally:
+            await redis.aclose()
 
     results.put(asyncio.run(run()))

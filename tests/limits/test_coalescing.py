@@ -31,6 +31,19 @@ async def test_eight_at_once_cost_as_much_as_two(rig: Rig) -> None:
     assert (await read(app, caller=caller)).headers["x-ratelimit-remaining"] == "90"
 
 
+async def test_eight_at_once_from_memory(rig: Rig) -> None:
+    """CASE 44: 2 commands for all of them, where the marks were read within a second."""
+    app = site(an_instance(rig), menu(Counted("v"), scope="caller"), route_limit("100/minute", a_name()))
+    caller = a_caller()
+    for _ in range(2):
+        await read(app, caller=caller)
+    async with bill(rig) as spent:
+        replies = await asyncio.gather(*(read(app, caller=caller) for _ in range(8)))
+    assert spent == [2, 2]
+    assert {reply.status_code for reply in replies} == {200}
+    assert (await read(app, caller=caller)).headers["x-ratelimit-remaining"] == "89"
+
+
 async def test_callers_do_not_wait_for_each_other(rig: Rig) -> None:
     """Each pays for itself."""
     app = site(an_instance(rig), menu(Counted("v"), strict=True), route_limit("100/minute", a_name()))

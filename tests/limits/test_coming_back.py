@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-import httpx
 import pytest
 
 from lib.limits import marker as markers
@@ -30,9 +29,15 @@ def running() -> Iterator[Servers]:
         yield found
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def stores(running: Servers) -> AsyncIterator[Fleet]:
-    async with fleet(running) as made:
+async def stores(running: Servers, transport: str) -> AsyncIterator[Fleet]:
+    async with fleet(running, transport) as made:
         yield made
 
 
@@ -42,18 +47,11 @@ def cut(stores: Fleet, redis: str, supabase: str = "up") -> None:
         each.to_redis.state, each.to_supabase.state = redis, supabase  # type: ignore[assignment]
 
 
-async def billed(stores: Fleet) -> int:
-    """What Upstash would have billed so far."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(stores.redis_app), base_url="http://redis") as client:
-        stats: dict[str, Any] = (await client.get("/_control/stats")).json()
-    return int(stats["billed_commands"])
-
-
 async def costs(stores: Fleet, who: Member, subject: Subject) -> tuple[int, int]:
     """Billed commands and RPCs of one call, everything after its reply included."""
-    before, asked = await billed(stores), who.to_supabase.answered
+    before, asked = stores.billed(), who.to_supabase.answered
     await who.call(subject)
-    return await billed(stores) - before, who.to_supabase.answered - asked
+    return stores.billed() - before, who.to_supabase.answered - asked
 
 
 # What it costs

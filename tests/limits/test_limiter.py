@@ -10,9 +10,10 @@ import pytest
 from lib.base.events import Mode, ModeSwitched
 from lib.limits.admission import Subject
 from lib.limits.grammar import parse_limits
+from lib.limits.marker import LEASE_MS, Marker
 from lib.limits.window import DAY_MS, Layout
 from lib.redis import keys
-from tests.faults.fleet import COOLDOWN_MS, Fleet, Line, Member, Servers, fleet, servers
+from tests.faults.fleet import COOLDOWN_MS, Fleet, Line, Member, Servers, State, fleet, servers
 from tests.rig.clock import NOON_MS
 
 MINUTE = 60_000
@@ -28,9 +29,15 @@ def running() -> Iterator[Servers]:
         yield found
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def stores(running: Servers) -> AsyncIterator[Fleet]:
-    async with fleet(running) as made:
+async def stores(running: Servers, transport: str) -> AsyncIterator[Fleet]:
+    async with fleet(running, transport) as made:
         yield made
 
 
@@ -395,6 +402,49 @@ async def test_a_clock_an_hour_ahead_locks_nobody_out(stores: Fleet) -> None:
     await wrong.call(Subject("b", TEN))
     stores.time.ms = NOON_MS
     assert sum([(await here.call(caller)).quota.allowed for _ in range(12)]) == 10
+
+
+# Marks of the last second
+
+
+async def test_a_settlement_is_noticed_within_a_second(stores: Fleet) -> None:
+    """Where nothing is read but the marks, those of the last second will do: 1 command. Then they are read anew."""
+    here, caller = stores.join(), Subject("a", TEN)
+    await here.call(caller)
+    stores.server.set(keys.OUTAGE, Marker("another", NOON_MS + LEASE_MS, "g").text)
+    found = list[tuple[int, int]]()
+    for stores.time.ms in (NOON_MS, NOON_MS + 999, NOON_MS + 1_000):
+        billed, asked = stores.billed(), here.to_supabase.answered
+        await here.call(caller, marks_may_be_old=True)
+        found.append((stores.billed() - billed, here.to_supabase.answered - asked))
+    # Counted, taken back, and looked at as whoever reads the marker does; Supabase decides.
+    assert found[:2] == [(1, 0), (1, 0)]
+    assert found[2][1] == 1
+
+
+@pytest.mark.parametrize(("fault", "left"), [("refuse", 1), ("drop", 0)])
+async def test_who_has_failed_reads_the_marks(stores: Fleet, fault: State, left: int) -> None:
+    """A call that was counted elsewhere is given to Redis before Redis alone counts again, in the same second too.
+
+    One that was cut after it was counted stays counted there as well.
+    """
+    here, caller = stores.join(), Subject("a", TEN)
+    await here.call(caller)
+    here.to_redis.state = fault
+    assert (await here.call(caller, 8, marks_may_be_old=True)).mode == "supabase"
+    here.to_redis.state = "up"
+    replies = [await here.call(caller, marks_may_be_old=True) for _ in range(2)]
+    assert [each.quota.allowed for each in replies] == [True] * left + [False] * (2 - left)
+    assert {each.mode for each in replies} == {"redis"}
+
+
+@pytest.mark.parametrize("stores_of", [("supabase",), ("local",)])
+async def test_without_redis_there_are_no_marks(stores: Fleet, stores_of: tuple[Mode, ...]) -> None:
+    """Where Redis is switched off the call is counted as any other."""
+    here, caller = stores.join(stores_of, share=1.0), Subject("a", TEN)
+    replies = [await here.call(caller, marks_may_be_old=True) for _ in range(11)]
+    assert [each.quota.allowed for each in replies] == [True] * 10 + [False]
+    assert {each.mode for each in replies} == set(stores_of)
 
 
 # Any order of events

@@ -14,8 +14,10 @@ from lib.guard import Counted
 from lib.limits import bitfield, news
 from lib.limits.admission import Subject
 from lib.limits.grammar import parse_limits
+from lib.redis import keys
 from lib.redis.op import Command, gather
 from lib.redis.rest import Upstash
+from lib.redis.tcp import Tcp
 from tests.rig.clock import PatientLoop, Time
 from tests.rig.redis import RedisFront
 
@@ -27,6 +29,12 @@ HOUR_MS = 3_600_000
 def anyio_backend() -> tuple[str, dict[str, object]]:
     """A loop on which no busy machine runs into a timeout."""
     return "asyncio", {"loop_factory": PatientLoop}
+
+
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
 
 
 @dataclass
@@ -77,12 +85,12 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(upstash: RedisFront, size: int) -> AsyncIterator[Fleet]:
+async def fleet(upstash: RedisFront, transport: str, size: int) -> AsyncIterator[Fleet]:
     """Instances on one Redis, which nobody else uses meanwhile."""
-    upstash.direct.delete("news", "outage")
+    upstash.direct.delete(keys.NEWS, keys.OUTAGE)
     time = Time()
     environ = {
-        **upstash.environ,
+        **upstash.environ_over(transport),
         "LEDGER_FLUSH_COMMANDS": "10000",
     }
     made = Fleet(time, [build(Settings.from_env(environ), time.clock, ()) for _ in range(size)])
@@ -90,7 +98,7 @@ async def fleet(upstash: RedisFront, size: int) -> AsyncIterator[Fleet]:
     for which, parts in enumerate(made.parts):
         redis = parts.guard.limits.redis
         assert redis is not None
-        assert isinstance(redis.redis, Upstash)
+        assert isinstance(redis.redis, Upstash | Tcp)
         redis.redis = replace(redis.redis, sent=counting(made, which))
     try:
         yield made
@@ -125,10 +133,10 @@ def counting(made: Fleet, which: int) -> Callable[[Sequence[Command]], None]:
     ],
 )
 async def test_what_a_caller_that_never_stops_costs(
-    upstash: RedisFront, subject: str, limits: str, instances: int, first: int, later: int
+    upstash: RedisFront, transport: str, subject: str, limits: str, instances: int, first: int, later: int
 ) -> None:
     """CASE 34: refusals and pulls of one caller who never pauses, for two hours."""
-    async with fleet(upstash, instances) as made:
+    async with fleet(upstash, transport, instances) as made:
         caller = Subject(subject, parse_limits(limits))
         await made.hammer(caller, HOUR_MS)
         one = made.spent()
@@ -147,9 +155,11 @@ async def test_what_a_caller_that_never_stops_costs(
         pytest.param(60 * 60_000, 80_000, id="for an hour"),
     ],
 )
-async def test_a_reset_shows(upstash: RedisFront, subject: str, hammered_ms: int, within_ms: int) -> None:
+async def test_a_reset_shows(
+    upstash: RedisFront, transport: str, subject: str, hammered_ms: int, within_ms: int
+) -> None:
     """CASE 34: on every instance, to a caller who is refused by the day."""
-    async with fleet(upstash, 2) as made:
+    async with fleet(upstash, transport, 2) as made:
         caller = Subject(subject, parse_limits("3/day"))
         assert await made.hammer(caller, hammered_ms) == 3
         await made.reset(caller)
@@ -163,9 +173,9 @@ async def test_a_reset_shows(upstash: RedisFront, subject: str, hammered_ms: int
         assert max(shown.values()) <= within_ms
 
 
-async def test_a_reset_shows_to_whoever_comes_back(upstash: RedisFront, subject: str) -> None:
+async def test_a_reset_shows_to_whoever_comes_back(upstash: RedisFront, transport: str, subject: str) -> None:
     """A caller who asks once a minute gets in with its first attempt: the mark is pulled before it is refused."""
-    async with fleet(upstash, 1) as made:
+    async with fleet(upstash, transport, 1) as made:
         caller = Subject(subject, parse_limits("3/day"))
         assert await made.hammer(caller, 2_000) == 3
         made.time.ms += 60_000
@@ -175,9 +185,9 @@ async def test_a_reset_shows_to_whoever_comes_back(upstash: RedisFront, subject:
         assert (await made.ask(0, caller)).quota.allowed
 
 
-async def test_others_stay_blocked(upstash: RedisFront, subject: str) -> None:
+async def test_others_stay_blocked(upstash: RedisFront, transport: str, subject: str) -> None:
     """The mark names whom it concerns; who has missed more than it names forgets everybody, which costs a question."""
-    async with fleet(upstash, 1) as made:
+    async with fleet(upstash, transport, 1) as made:
         one, other = (Subject(f"{n}-{subject}", parse_limits("3/day")) for n in "ab")
         for each in (one, other):
             assert await made.hammer(each, 2_000) == 3
@@ -194,9 +204,9 @@ async def test_others_stay_blocked(upstash: RedisFront, subject: str) -> None:
         assert made.spent() == 1 + 4
 
 
-async def test_blocked_from_the_call_that_left_nothing(upstash: RedisFront, subject: str) -> None:
+async def test_blocked_from_the_call_that_left_nothing(upstash: RedisFront, transport: str, subject: str) -> None:
     """The tally of the last admitted call says when the next fits: nobody is asked in between."""
-    async with fleet(upstash, 1) as made:
+    async with fleet(upstash, transport, 1) as made:
         caller = Subject(subject, parse_limits("3/minute"))
         counted = [await made.ask(0, caller) for _ in range(4)]
         assert [(each.quota.allowed, each.reason) for each in counted[2:]] == [(True, "admitted"), (False, "blocked")]
@@ -209,9 +219,9 @@ async def test_blocked_from_the_call_that_left_nothing(upstash: RedisFront, subj
         assert (await made.ask(0, caller)).quota.allowed
 
 
-async def test_a_cheaper_call_is_asked(upstash: RedisFront, subject: str) -> None:
+async def test_a_cheaper_call_is_asked(upstash: RedisFront, transport: str, subject: str) -> None:
     """A refusal because of its cost stands against calls at least as costly, however long it lasts."""
-    async with fleet(upstash, 1) as made:
+    async with fleet(upstash, transport, 1) as made:
         caller = Subject(subject, parse_limits("10/day"))
         assert (await made.ask(0, caller, 8)).quota.allowed
         assert (await made.ask(0, caller, 5)).reason == "day"

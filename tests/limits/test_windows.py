@@ -27,6 +27,12 @@ SMALL = parse_limits("3/minute,7/day")
 FEW = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 
 
+@pytest.fixture(params=["rest", "tcp"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Redis over both."""
+    return str(request.param)
+
+
 def ttls(redis: Store, subject: str, now_ms: int) -> dict[int, int]:
     """The TTL in seconds of every key of a subject, by its day relative to now; -1 for none."""
     today = now_ms // DAY_MS
@@ -268,7 +274,7 @@ def test_eight_processes(redis: Store, subject: str) -> None:
     barrier, results = context.Barrier(8), context.Queue()
     shares = [13] * 4 + [12] * 4
     processes = [
-        context.Process(target=burst, args=(redis.upstash.url, redis.upstash.token, subject, share, barrier, results))
+        context.Process(target=burst, args=(redis.url, redis.upstash.token, subject, share, barrier, results))
         for share in shares
     ]
     for process in processes:

@@ -8,7 +8,7 @@ from lib import CircuitOpen
 from lib.base.events import AdminActed, RequestDone
 from lib.data.origins.function import Python
 from tests.rig.data import menu, read, site
-from tests.rig.door import Counted, a_name, door
+from tests.rig.door import Counted, a_name, door, get
 from tests.rig.instance import ADMIN, Instance
 from tests.rig.ledger import World
 from tests.rig.supabase import SupabaseStandIn
@@ -64,6 +64,30 @@ async def test_reset_gives_the_allowance_back(world: World, supabase: SupabaseSt
     assert (await two.ask("the third", "10.5.5.5")).status_code == 200
     assert (await two.ask("the fourth", "10.5.5.5")).status_code == 429
     assert (await two.ask("another", "10.5.5.6")).status_code == 429
+
+
+@pytest.mark.parametrize("set_by", ["code", "environment"])
+async def test_reset_reaches_a_route_with_a_limit_of_its_own(world: World, set_by: str) -> None:
+    """Where the route and its limit are named; the table's limits and other routes' stay as they are."""
+    given = {"RATELIMIT_INVENTORY": "2/hour"} if set_by == "environment" else {}
+    made = world.instance(**given)
+    bw = door(made)
+    routes = [bw.route(lambda asked: 1, limit="2/minute", name=name) for name in ("inventory", "other")]
+    for app in routes:
+        assert [(await get(app, caller="10.4.4.4")).status_code for _ in range(3)] == [200, 200, 429]
+    reply = await made.act(action="reset", address="10.4.4.4", route="inventory", limit="2/minute")
+    assert reply.status_code == 200, reply.text
+    assert [(await get(app, caller="10.4.4.4")).status_code for app in routes] == [200, 429]
+
+
+async def test_reset_reaches_a_key_of_the_library(world: World) -> None:
+    """What `bw.limit` was given, as it was given."""
+    made = world.instance()
+    bw = door(made)
+    for who in ("login:42", "login:43"):
+        assert [(await bw.limit(who, "2/hour,5/day")).allowed for _ in range(3)] == [True, True, False]
+    assert (await made.act(action="reset", key="login:42", limit="2/hour,5/day")).status_code == 200
+    assert [(await bw.limit(who, "2/hour,5/day")).allowed for who in ("login:42", "login:43")] == [True, False]
 
 
 async def test_reset_reaches_what_others_remember_of_yesterday(world: World) -> None:
@@ -185,6 +209,14 @@ async def test_the_circuit_of_an_origin_by_hand(world: World) -> None:
         {"action": "reset", "provider": "nobody"},
         {"action": "reset", "provider": "cloud-run"},
         {"action": "reset", "provider": "cloud-run", "user": "a"},
+        {"action": "reset", "provider": "cloud-run", "route": "x", "limit": "1/day"},
+        {"action": "reset", "address": "10.0.0.1", "route": "x"},
+        {"action": "reset", "address": "10.0.0.1", "limit": "1/day"},
+        {"action": "reset", "address": "10.0.0.1", "route": "x", "limit": "often"},
+        {"action": "reset", "address": "10.0.0.1", "route": "x", "limit": "off"},
+        {"action": "reset", "address": "10.0.0.1", "key": "a", "limit": "1/day"},
+        {"action": "reset", "key": "a"},
+        {"action": "reset", "key": "a", "route": "x", "limit": "1/day"},
         {"action": "circuit", "provider": "nobody", "state": "open"},
         {"action": "circuit", "state": "open"},
         {"action": "circuit", "circuit": "", "state": "open"},

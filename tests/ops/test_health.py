@@ -95,7 +95,8 @@ async def test_reasons(rig: Rig, store: str, fault: dict[str, Any], reason: str)
     # Both are asked at one time, and the timer that comes next is that of the one that hangs.
     patience = {"redis": "FALLBACK_TIMEOUT_MS", "supabase": "REDIS_TIMEOUT_MS"}[store]
     report = (await rig.instance(**{patience: "20000"}).health()).json()
-    assert report[store] == {"state": "down", "reason": reason}
+    since = {"since": NOON_MS // 1000, "lastError": {"kind": reason, "at": NOON_MS // 1000}} if store == "redis" else {}
+    assert report[store] == {"state": "down", "reason": reason, **since}
 
 
 async def test_cost(rig: Rig) -> None:

@@ -1,4 +1,4 @@
-"""What the instance is told of a round trip to Redis: that a reply was slow, or that there was none."""
+"""How Redis answered an instance last, and what is told of one round trip: a slow reply, or none."""
 
 from dataclasses import dataclass, field
 
@@ -7,14 +7,12 @@ import pytest
 from lib.base.events import Event, RedisSlow, StoreFailed
 from lib.breaker.gate import Gate
 from lib.breaker.vitals import VitalsPolicy
-from lib.redis.errors import RedisDown
+from lib.redis.errors import Kind, RedisDown
 from lib.redis.op import Op, as_text
-from lib.redis.store import RedisStore
+from lib.redis.store import Contact, RedisStore
 from lib.redis.tcp import Tcp
 from tests.rig.clock import Time
 from tests.rig.redis import RedisFront
-
-pytestmark = pytest.mark.anyio
 
 SLOW_MS = 60_000
 GET = Op((("GET", "k"),), lambda replies: as_text(replies[0]))
@@ -50,6 +48,7 @@ class Told:
         return [type(each) for each in self.events]
 
 
+@pytest.mark.anyio
 async def test_a_slow_reply_is_told(upstash: RedisFront) -> None:
     """Connecting counts: a caller waits for it as well."""
     told = Told(upstash.wire.url, takes_s=61)
@@ -59,6 +58,7 @@ async def test_a_slow_reply_is_told(upstash: RedisFront) -> None:
     assert slow.ms >= 61_000
 
 
+@pytest.mark.anyio
 async def test_a_quick_reply_is_not_told(upstash: RedisFront) -> None:
     """Nothing is said of what is as it should be."""
     told = Told(upstash.wire.url, takes_s=0)
@@ -66,6 +66,7 @@ async def test_a_quick_reply_is_not_told(upstash: RedisFront) -> None:
     assert told.events == []
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("op", "reaches"),
     [pytest.param(GET, False, id="no connection"), pytest.param(WRONG, True, id="a command that Redis refuses")],
@@ -77,3 +78,33 @@ async def test_a_failure_is_no_slow_reply(upstash: RedisFront, op: Op[str | None
     with pytest.raises(RedisDown):
         await told.ask(op)
     assert told.kinds() == [StoreFailed]
+
+
+def test_nothing_was_asked() -> None:
+    """Then nothing is known."""
+    assert Contact().up is None
+
+
+def test_a_state_begins_once() -> None:
+    """Further calls that show the same do not move its beginning; the round trip is the last one's."""
+    contact = Contact()
+    contact.answered(1.5, 1_000)
+    contact.answered(2.5, 2_000)
+    assert (contact.up, contact.since_ms, contact.trip_ms) == (True, 1_000, 2.5)
+    contact.failed("timeout", 3_000, down=True)
+    contact.failed("connection", 4_000, down=True)
+    assert (contact.up, contact.since_ms, contact.trip_ms) == (False, 3_000, None)
+    assert (contact.error, contact.error_ms) == ("connection", 4_000)
+    contact.answered(3.5, 5_000)
+    assert (contact.up, contact.since_ms, contact.error, contact.error_ms) == (True, 5_000, "connection", 4_000)
+
+
+@pytest.mark.parametrize("kind", ["command", "timeout"])
+def test_what_says_nothing_of_the_server(kind: Kind) -> None:
+    """Is the last error, and changes no state."""
+    contact = Contact()
+    contact.failed(kind, 500, down=False)
+    assert (contact.up, contact.error) == (None, kind)
+    contact.answered(1.5, 1_000)
+    contact.failed(kind, 2_000, down=False)
+    assert (contact.up, contact.since_ms, contact.trip_ms, contact.error_ms) == (True, 1_000, 1.5, 2_000)

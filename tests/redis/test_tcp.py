@@ -11,13 +11,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio.connection import Connection
 
 from dev.redis_server import RedisServer
 from lib.app.settings import Settings
 from lib.edge.problems import BadSettings
 from lib.redis.errors import RedisDown
 from lib.redis.op import CommandError, Op, as_text
-from lib.redis.tcp import Tcp
+from lib.redis.tcp import Tcp, packed
 from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio
@@ -102,6 +105,14 @@ async def test_replies(redis_server: RedisServer) -> None:
     assert isinstance(number, CommandError)
     assert isinstance(wrong, CommandError)
     assert wrong.message.startswith("WRONGTYPE")
+
+
+@given(st.lists(st.lists(st.text() | st.integers(), min_size=1).map(tuple), min_size=1))
+def test_commands_are_packed_as_redis_py_packs_them(commands: list[tuple[str | int, ...]]) -> None:
+    """Any texts and numbers, lone surrogates, line breaks and nothing among them; its commands are one word."""
+    words = [("X", *command) for command in commands]
+    theirs = Connection(encoding_errors="replace", driver_info=None).pack_commands(words)
+    assert packed(words) == b"".join(theirs)
 
 
 async def test_a_refused_command_by_its_kind(redis_server: RedisServer) -> None:

@@ -146,8 +146,8 @@ class FakeProvider:
             self._changed.notify_all()
 
     async def until_asked(self, times: int = 1) -> None:
-        """Until it has been asked so often; 10 s at most."""
-        async with asyncio.timeout(10), self._changed:
+        """Until it has been asked so often; a minute at most."""
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(lambda: self.asked >= times)
 
 
@@ -289,5 +289,5 @@ async def lifespan(receive: Any, send: Any) -> None:
 
 
 async def over(made: Instance, requests: int) -> None:
-    """Until so many requests are over, write-back included; 10 s at most."""
+    """Until so many requests are over, write-back included; a minute at most."""
     await until(lambda: len(made.seen(RequestDone)) >= requests and not made.guard.computing.leading.flights)

@@ -242,8 +242,8 @@ class Instance:
         return found
 
     async def until_sent(self, round_trips: int) -> None:
-        """Until so many round trips were begun since the last look; 10 s at most."""
-        async with asyncio.timeout(10):
+        """Until so many round trips were begun since the last look; a minute at most."""
+        async with asyncio.timeout(60):
             while len(self.sent) < round_trips:
                 self._changed.clear()
                 await self._changed.wait()

@@ -15,6 +15,7 @@ from dev.faults import Faults
 from dev.redis_server import RedisServer
 from dev.serve import GatheringProtocol, ThreadedServer
 from dev.upstash import upstash_app
+from lib.base.http import new_pool
 from lib.redis.op import Op, Reply
 from lib.redis.rest import Upstash
 from lib.redis.tcp import Tcp
@@ -43,6 +44,13 @@ class Spent:
     """What Redis itself says it ran, by lower-case name (`INFO commandstats`); empty where it has no INFO."""
 
 
+def executed(server: redis.Redis) -> dict[str, int]:
+    """The commands that a Redis has run and that Upstash would bill, by lower-case name."""
+    stats: Any = server.info("commandstats")
+    calls = {str(name).removeprefix("cmdstat_").lower(): each["calls"] for name, each in stats.items()}
+    return {name: count for name, count in calls.items() if name.split("|")[0] not in NOT_BILLED}
+
+
 @dataclass(frozen=True)
 class RedisFront:
     """The served stand-in, and the Redis behind it."""
@@ -66,6 +74,10 @@ class RedisFront:
         """The same, by ``rest`` or by ``tcp``, past the stand-in."""
         return self.environ if transport == "rest" else {"REDIS_URL": self.wire.url, **PATIENT}
 
+    def way(self, transport: str) -> Upstash | Tcp:
+        """A connection of its own, patient."""
+        return Tcp(self.wire.url, 10, 10) if transport == "tcp" else Upstash(new_pool(), self.url, self.token, 10, 10)
+
     def empty(self) -> None:
         """No key, no fault, no bill."""
         self.direct.flushall()
@@ -80,22 +92,19 @@ class RedisFront:
 
     def executed(self) -> dict[str, int]:
         """Billed commands by lower-case name, by Redis' own account, those inside scripts too; none without INFO."""
-        if self.server.kind == "fakeredis":
-            return {}
-        stats: Any = self.direct.info("commandstats")
-        calls = {name.removeprefix("cmdstat_").lower(): each["calls"] for name, each in stats.items()}
-        return {name: count for name, count in calls.items() if name.split("|")[0] not in NOT_BILLED}
+        return {} if self.server.kind == "fakeredis" else executed(self.direct)
 
     @contextmanager
     def count(self) -> Iterator[Spent]:
         """What the block costs; the value is filled in when it ends."""
-        spent, before, ran = Spent(), self.control.stats(), self.executed()
+        spent, before, ran, passed = Spent(), self.control.stats(), self.executed(), self.wire.round_trips
         yield spent
         after = self.control.stats()
-        spent.commands = after["billed_commands"] - before["billed_commands"]
-        spent.round_trips = after["http_requests"] - before["http_requests"]
+        spent.round_trips = after["http_requests"] - before["http_requests"] + self.wire.round_trips - passed
         grown = {name: calls - ran.get(name, 0) for name, calls in self.executed().items()}
         spent.executed = {name: calls for name, calls in grown.items() if calls}
+        # What went past the stand-in only Redis itself knows of.
+        spent.commands = sum(spent.executed.values()) or after["billed_commands"] - before["billed_commands"]
 
 
 @dataclass
@@ -133,6 +142,7 @@ class Store:
     def __init__(self, upstash: RedisFront, runner: asyncio.Runner, wire: Upstash | Tcp) -> None:
         self.upstash = upstash
         self.count = upstash.count
+        self.url = wire.url
         self._runner = runner
         self._wire = wire
 

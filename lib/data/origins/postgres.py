@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...base.values import dataclass
 from ..body import Body
 from .port import OriginFailed, Values
+from .sqlstate import failure
 
 if TYPE_CHECKING:
     import asyncpg
@@ -69,19 +70,8 @@ class Database:
                 return [dict(row) for row in found]
         except TimeoutError as e:
             raise OriginFailed("timeout", f"no answer within {left_s:.1f} s") from e
-        except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as e:
-            raise OriginFailed("unauthorized", type(e).__name__, "ours", sent=False) from e
-        except (asyncpg.DataError, asyncpg.exceptions.RaiseError) as e:
-            # What a parameter holds is no value of its type.
-            raise OriginFailed("rejected", type(e).__name__, "caller") from e
-        except asyncpg.TooManyConnectionsError as e:
-            raise OriginFailed("throttled", type(e).__name__) from e
-        except _not_there() as e:
-            raise OriginFailed("missing", type(e).__name__, "ours") from e
-        except asyncpg.QueryCanceledError as e:
-            raise OriginFailed("timeout", type(e).__name__) from e
         except asyncpg.PostgresError as e:
-            raise OriginFailed("server", type(e).__name__) from e
+            raise failure(e.sqlstate or "") from e
         except (OSError, asyncpg.InterfaceError) as e:
             raise OriginFailed("connection", type(e).__name__, sent=not isinstance(e, ConnectionRefusedError)) from e
 
@@ -130,20 +120,6 @@ async def _connected(url: str) -> "asyncpg.Connection[Any]":
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
     return connection
-
-
-def _not_there() -> tuple[type[Exception], ...]:
-    """What says that a table, a function or an extension is missing, or a right to it."""
-    import asyncpg
-
-    return (
-        asyncpg.UndefinedTableError,
-        asyncpg.UndefinedColumnError,
-        asyncpg.UndefinedFunctionError,
-        asyncpg.InsufficientPrivilegeError,
-        # An extension that was created, but not loaded when the server started.
-        asyncpg.ObjectNotInPrerequisiteStateError,
-    )
 
 
 def _leaves_it_usable(error: BaseException) -> bool:

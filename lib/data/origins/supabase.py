@@ -33,7 +33,14 @@ class Rpc:
         body = {argument: values[name] for argument, name in self.arguments.items()}
         client = parts.client.get()
         return await json_of(
-            client, "POST", f"{url}/rest/v1/rpc/{self.function}", left_s, headers=headers, body=body, secret=True
+            client,
+            "POST",
+            f"{url}/rest/v1/rpc/{self.function}",
+            left_s,
+            headers=headers,
+            body=body,
+            secret=True,
+            sql=True,
         )
 
     async def check(self, parts: "Parts") -> None:
@@ -71,7 +78,7 @@ class Table:
             query["order"] = self.order
         client = parts.client.get()
         found = await json_of(
-            client, "GET", f"{url}/rest/v1/{self.table}", left_s, headers=headers, query=query, secret=True
+            client, "GET", f"{url}/rest/v1/{self.table}", left_s, headers=headers, query=query, secret=True, sql=True
         )
         if not self.one:
             return found

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ...redis.keys import MOST_BYTES
 from ..body import Body, parsed
 from .port import OriginFailed
+from .sqlstate import failure
 
 if TYPE_CHECKING:
     import httpx
@@ -37,7 +38,7 @@ async def json_of(
             if reply.status_code in absent:
                 return Body.of(None)
             if sql and reply.status_code >= 400:
-                _look_at_state(await _content(reply))
+                _look_at_state(reply.status_code, await _content(reply))
             _look_at(reply.status_code, secret=secret)
             content = await _content(reply)
     except (httpx.ConnectError, httpx.ConnectTimeout) as e:
@@ -68,21 +69,16 @@ def _look_at(status: int, *, secret: bool) -> None:
     raise OriginFailed("server", f"HTTP {status}")
 
 
-MISSING_STATES = ("42P01", "42883", "42703", "42501", "55000")
-"""A table, a function, a column, a right to one of these, or an extension that is not loaded."""
-
-
-def _look_at_state(content: bytes) -> None:
-    """Raise OriginFailed for a code of PostgreSQL's that says what the status does not."""
+def _look_at_state(status: int, content: bytes) -> None:
+    """Raise OriginFailed for a code of PostgreSQL's, which says more than the status; PostgREST's own are longer."""
     try:
-        failure = parsed(content)
+        told = parsed(content)
     except ValueError:
         return
-    state = failure.get("code") if isinstance(failure, dict) else None
-    if state in MISSING_STATES:
-        raise OriginFailed("missing", f"SQLSTATE {state}", "ours")
-    if state == "57014":
-        raise OriginFailed("timeout", f"SQLSTATE {state}")
+    state = told.get("code") if isinstance(told, dict) else None
+    # With 401 it is about the secret. A function that raises 'PT422' chooses the status itself.
+    if status != 401 and isinstance(state, str) and len(state) == 5 and not state.startswith("PT"):
+        raise failure(state)
 
 
 async def is_there(

@@ -16,7 +16,7 @@ from ..oracle import STATEMENTS
 from .port import Row
 
 _CALL_MS = 2_000
-_MOST_ROWS = 1_000
+_MOST_ROWS = 1_001
 _MISSING = ("ORA-00942", "ORA-01031")
 """No such view, or no right to it: Oracle says the first for both."""
 _REFUSED = ("ORA-01017", "ORA-28000", "ORA-01045")

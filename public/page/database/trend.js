@@ -2,9 +2,9 @@
 import { Choosing } from "../chart.js";
 import { html, useState } from "../html.js";
 import { clock, date, number, percent, sameDay, word, zone } from "../language.js";
+import { Line } from "../line.js";
 import { Picks } from "../picks.js";
 import { usePolling } from "../polling.js";
-import { Line } from "./line.js";
 import { Panel } from "./panel.js";
 import { readTrend } from "./reading.js";
 

@@ -1,6 +1,6 @@
-// A line over time, in steps: each value holds from its time to its end.
-import { across, axisOf, color, Plot } from "../chart.js";
-import { html } from "../html.js";
+// A line over time, in steps: each value holds from its time to its end. It is broken where there is none (null).
+import { across, axisOf, color, Plot } from "./chart.js";
+import { html } from "./html.js";
 
 const HEIGHT = 66, WITH_AXIS = 88;
 

@@ -1,0 +1,30 @@
+"""What a failure of PostgreSQL says, by its code (SQLSTATE): the same whether it came by asyncpg or over HTTP."""
+
+from .port import OriginFailed
+
+_OF_A_VALUE = frozenset(
+    ("22000", "22001", "22003", "22007", "22008", "22018", "22021", "22023", "22P02", "22P03", "22P05")
+)
+"""A parameter holds no value of its type. Functions say so themselves by ``raise ... using errcode = '22023'``."""
+_MISSING = frozenset(("42P01", "42883", "42703", "42501", "55000"))
+"""A table, a function, a column, a right to one of these, or an extension that is not loaded."""
+_TOO_LATE = frozenset(("57014", "55P03"))
+"""It took too long, or a lock was not to be had in time."""
+_RAISED = ("20", "21", "22", "23", "P0")
+"""Classes of what a query or function runs into: a case that it lacks, a division by zero, ``raise exception``."""
+
+
+def failure(state: str) -> OriginFailed:
+    """The failure that a code stands for."""
+    detail = f"SQLSTATE {state}"
+    if state in _OF_A_VALUE:
+        return OriginFailed("rejected", detail, "caller")
+    if state in _MISSING:
+        return OriginFailed("missing", detail, "ours")
+    if state in _TOO_LATE:
+        return OriginFailed("timeout", detail)
+    if state.startswith("53"):
+        return OriginFailed("throttled", detail)
+    if state.startswith("28"):
+        return OriginFailed("unauthorized", detail, "ours", sent=False)
+    return OriginFailed("raised" if state.startswith(_RAISED) else "server", detail)
