@@ -57,7 +57,7 @@ class Claims:
             # Whatever was invalidated meanwhile: nothing has been asked of the source yet.
             complete = epochs.complete(call.epochs, cached.epochs)
             with suppress(RedisDown):
-                words = await redis.run(complete, "claim", self.limits.left_s(call.deadline))
+                words = await redis.run(complete, "claim", self.clock.left_s(call.deadline))
                 cached = replace(cached, epochs=words)
         owner = lock.owner(cached.generation, call.request_id)
         claim = lock.claim(call.key, owner, self.rules)
@@ -75,7 +75,7 @@ class Claims:
         if won is False:
             # At once, not after the wait: meanwhile others would be refused for a call that does not take place.
             self.limits.give_back(admission, own)
-            await self.outbox.try_send(own, self.limits.left_s(call.deadline))
+            await self.outbox.try_send(own, self.clock.left_s(call.deadline))
             return None
         turn.after.steps += own.take()
         if won:

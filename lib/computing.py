@@ -104,7 +104,7 @@ class Computing:
         """What another request of this instance gets for the same value."""
         computed = flight.result.done()
         try:
-            landed = await turn.call.while_here(flight.follow(self.limits.left_s(turn.call.deadline)))
+            landed = await turn.call.while_here(flight.follow(self.clock.left_s(turn.call.deadline)))
         except TimeoutError:
             return _still_computing()
         if isinstance(landed, Answered) and landed.cache != "stale":
@@ -134,12 +134,12 @@ class Computing:
             if over is None:
                 wait_s = lock.wait_s(looks, self.leading.rules, self.clock.jitter())
                 looks += 1
-                if wait_s + _RESERVE_S >= self.limits.left_s(call.deadline):
+                if wait_s + _RESERVE_S >= self.clock.left_s(call.deadline):
                     return _still_computing()
                 await call.while_here(self.clock.sleep(wait_s), flight.is_followed)
             try:
                 lookup = entries.lookup(call.key, call.epochs, codec)
-                cached = await self.redis.run(lookup.op(), "poll", self.limits.left_s(call.deadline))
+                cached = await self.redis.run(lookup.op(), "poll", self.clock.left_s(call.deadline))
             except RedisDown:
                 break
             if (found := self._fresh(turn, cached)) is not None:

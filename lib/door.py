@@ -216,7 +216,7 @@ class Breakwater:
                 cache=cache,
                 after=work.after,
             )
-            outcome = await parts.guard.handle(call, Function(_held(fill), parts.guard.limits.left_s), _CODEC)
+            outcome = await parts.guard.handle(call, Function(_held(fill), parts.clock.left_s), _CODEC)
             work.later.append(outcome.after)
         match outcome.result:
             case Answered(Held(value)):

@@ -64,6 +64,8 @@ class Guard:
     async def handle[P, V](self, call: Call, source: Source[P, V], codec: Codec[V]) -> Outcome[P, V]:
         """Decide one request and carry it out. Raises what ``call.while_here`` raises when the client leaves."""
         watch, now_ms = Stopwatch(self.clock, self.clock.monotonic()), self.clock.now_ms()
+        # For all who call this. A route that prepares much has looked before; but while it waited, another of the
+        # caller's requests may have been refused.
         if (refused := await self.refusal(call.subject, call.deadline, call.cost)) is not None:
             return refused
         return await self._carry_out(await self.looking.look(call, source, codec, watch, now_ms), codec)
@@ -182,7 +184,7 @@ class Guard:
                 if send:
                     # No longer than the platform allows: sources have reserved a second for this. A failure was
                     # logged where it happened; at most this request's own refund, TTL or entry is lost.
-                    await self.outbox.try_send(turn.after, self.limits.left_s(turn.call.deadline))
+                    await self.outbox.try_send(turn.after, self.clock.left_s(turn.call.deadline))
             finally:
                 self.computing.leading.land(turn, None)
 

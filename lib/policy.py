@@ -9,7 +9,7 @@ from typing import Literal
 from .base.values import dataclass
 from .cache.freshness import CacheRules
 from .limits.grammar import parse_limits
-from .limits.window import Layout
+from .limits.window import DAY_MS, Layout
 
 type Scope = Literal["session", "caller", "shared"]
 """Who is served an answer again: the session that it was computed for, all sessions of its caller, or everybody."""
@@ -31,7 +31,13 @@ class Group:
 GROUPS = (
     Group("ai/supervisor", r"/api/ai/supervisor", "RATELIMIT_AI_SUPERVISOR", "10/minute,100/day"),
     # Counted with the others that ask a model, and kept for a day.
-    Group("ai", r"/api/llm/.+", "RATELIMIT_AI", "10/minute,100/day", CacheRules(86_400_000, 3_600_000, 86_400_000)),
+    Group(
+        "ai",
+        r"/api/llm/.+",
+        "RATELIMIT_AI",
+        "10/minute,100/day",
+        CacheRules(fresh_ms=DAY_MS, refresh_ms=3_600_000, stale_ms=DAY_MS),
+    ),
     # A list of models costs nobody's money: it is no question.
     Group("ai", r"/api/(ai/.+|v1/(?!models(/|$)).+)", "RATELIMIT_AI", "10/minute,100/day"),
     Group("servers", r"/api/(dashboard(/history)?|servers(/.+)?)", "RATELIMIT_SERVERS", "30/minute"),

@@ -87,6 +87,20 @@ def test_example_names_only_settings() -> None:
     assert {"ADMIN_TOKEN", "CRON_SECRET", "ALLOWED_ORIGINS"} <= EXAMPLE
 
 
+def test_the_configuration_names_every_provider() -> None:
+    """The row of AI_PROVIDERS lists all of them, in the order in which they are called without it."""
+    (row,) = re.findall(r"^\| `AI_PROVIDERS` \|.*? in this order: (.*?) \|$", CONFIGURATION, re.M)
+    assert re.findall(r"`([^`]+)`", row) == [each.name for each in PROVIDERS]
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_page_names_what_every_provider_needs(language: str) -> None:
+    """Where no provider is configured, the page lists a variable for each of them, and no other."""
+    words = (ROOT / "public" / "page" / "words" / f"{language}.js").read_text()
+    (text,) = re.findall(r'\bnoCircuits: "([^"]+)"', words)
+    assert sorted(re.findall(r"[A-Z][A-Z_]+_[A-Z_]+", text)) == sorted(each.needed.name for each in PROVIDERS)
+
+
 def test_the_deploy_button() -> None:
     """Its address is one of Vercel's, asks for variables of .env.example only, and for none that Gemini alone lacks."""
     (address,) = re.findall(r"\]\((https://vercel\.com/new/clone\?[^)\s]+)\)", README)
@@ -150,6 +164,15 @@ def test_operations_names_events_that_exist() -> None:
     (named,) = re.findall(r"^These events.*?\.$|^Logs are.*?\.$", OPERATIONS, re.M | re.S)
     logged = {each.event for each in vars(events).values() if isinstance(each, type) and hasattr(each, "event")}
     assert set(re.findall(r"`(\w+)`", named)) <= logged
+
+
+def test_no_two_decisions_have_one_number() -> None:
+    """A decision's number is its file's and its heading's, and nobody else's."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers)
+    headings = [re.findall(r"\A# 0*(\d+)[.:] ", page.read_text()) for page in pages]
+    assert headings == [[str(int(number))] for number in numbers]
 
 
 def test_every_page_is_in_the_index() -> None:

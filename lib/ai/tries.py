@@ -159,7 +159,7 @@ class Tries:
         return None if may else "circuit_open"
 
     def _left_s(self, call: Call) -> float:
-        return self.chain.limits.left_s(call.deadline) - _RESERVE_S
+        return self.chain.clock.left_s(call.deadline) - _RESERVE_S
 
     async def _begin(
         self, call: Call, place: int, admission: Admission, after: Afterwards, *, stream: bool, more: bool

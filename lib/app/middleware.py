@@ -101,7 +101,7 @@ class GuardMiddleware:
                     await sending.finish(request, parts.emit)
         finally:
             try:
-                left_s = max(_LEAST_S, parts.guard.limits.left_s(request.deadline))
+                left_s = max(_LEAST_S, parts.clock.left_s(request.deadline))
                 await parts.guard.outbox.try_send(request.after, left_s)
                 await parts.settle()
             except Exception:  # noqa: BLE001 - the reply is out; a bug here must not be taken for a failed request

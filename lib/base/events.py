@@ -111,7 +111,7 @@ class StoreSwitched(Event):
 
 @dataclass(frozen=True, slots=True)
 class RedisSlow(Event):
-    """A round trip to Redis took longer than ``REDIS_SLOW_MS``."""
+    """A reply of Redis took longer than ``REDIS_SLOW_MS``, connecting included; what fails is a StoreFailed instead."""
 
     event: ClassVar[str] = "redis_slow"
     level: ClassVar[int] = WARNING

@@ -62,7 +62,7 @@ async def guarded(
     key = keys.circuit_of_app(name)
     breaker, circuits = _breaker(parts, key, check), parts.circuits
     caller = identify("key", who, parts.settings.identity_key).id if who else ""
-    left_s = parts.guard.limits.left_s(deadline)
+    left_s = parts.clock.left_s(deadline)
     try:
         reading = await circuits.read(key, "circuit")
     except RedisDown:

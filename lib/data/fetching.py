@@ -102,7 +102,7 @@ class Fetch:
             if failure is None:
                 self.breaker.ended(self.circuit, passage, e.kind, after)
                 raise Exhausted(e) from e
-            left_s = wanted.parts.guard.limits.left_s(call.deadline) - _RESERVE_S
+            left_s = wanted.parts.clock.left_s(call.deadline) - _RESERVE_S
             quick = e.kind != "timeout" and left_s > self.breaker.policy.check_ms / 1000
             checking = await self.breaker.failed(self.circuit, passage, failure, e.kind, after, quick=quick)
             await self.breaker.wait_for(checking)
@@ -119,7 +119,7 @@ class Fetch:
 
 def _time_for(wanted: Fetching, call: Call) -> float:
     """How long the origin may take."""
-    left_s = wanted.parts.guard.limits.left_s(call.deadline) - _RESERVE_S
+    left_s = wanted.parts.clock.left_s(call.deadline) - _RESERVE_S
     return max(0.0, min(wanted.origin.timeout_s, left_s))
 
 

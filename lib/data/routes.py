@@ -84,7 +84,7 @@ class GuardedFunction:
         outcome = await parts.guard.refusal(subject, request.deadline)
         if outcome is None:
             call, asked = self._call(request, subject, self.cache)
-            source: Function[Page] = Function(self._compute(asked), parts.guard.limits.left_s, _may_be_stored)
+            source: Function[Page] = Function(self._compute(asked), parts.clock.left_s, _may_be_stored)
             outcome = await parts.guard.handle(call, source, _CODEC)
         common = outcomes.common(request, outcome)
         match outcome.result:

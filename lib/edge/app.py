@@ -128,7 +128,7 @@ async def _serve(request: Request, parts: "Parts", route: Endpoint, scope: Scope
             await sending.finish(request, parts.emit)
     try:
         if request.after.steps or request.after.waits:
-            await parts.guard.outbox.try_send(request.after, parts.guard.limits.left_s(request.deadline))
+            await parts.guard.outbox.try_send(request.after, parts.clock.left_s(request.deadline))
         await parts.settle()
     except Exception:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
         parts.emit(Crashed(request.id, traceback.format_exc()))

@@ -6,7 +6,7 @@ from typing import Literal
 from ..ai.budgets import Budget
 from ..base.calendar import month_ends_ms
 from ..base.values import dataclass
-from ..limits.window import DAY_MS, Window
+from ..limits.window import DAY_MS, Buckets, Usage, Window, covering
 from .places import PROVIDERS, SUPABASE_AT, SUPABASE_BYTES, VENDOR_AT, known
 from .reading import Reading
 from .table import HOUR_MS, last_hours
@@ -96,22 +96,35 @@ def computing(reading: Reading, provider: str, budget: Budget, used_ms: str | No
 def calls(reading: Reading, provider: str, window: Window) -> Allowance:
     """A provider's day of calls, rolling or by the calendar of its zone."""
     now_ms, by_hour = reading.now_ms, reading.by_hour(f"calls.{provider}")
-    begins = last_hours(now_ms)
+    begins_ms = 0 if window.zone is None else window.covered(now_ms).start * window.bucket_ms
+    used = sum(n for at, n in zip(last_hours(now_ms), by_hour, strict=True) if at >= begins_ms)
+    return _day(provider, "requests", window, by_hour, used, now_ms)
+
+
+def tokens(provider: str, window: Window, counted: Buckets, now_ms: int) -> Allowance:
+    """A provider's day of tokens, as its budget has ``counted`` them: those of calls under way by an estimate."""
+    begins, (covered,) = last_hours(now_ms), covering((window,), (counted,), now_ms)
+    by_hour = [0] * len(begins)
+    for bucket, count in covered.items():
+        # The oldest bucket may begin before the oldest hour, by the skew; the newest lies ahead by it.
+        at = (bucket * window.bucket_ms - begins[0]) // HOUR_MS
+        by_hour[min(max(at, 0), len(begins) - 1)] += count
+    return _day(provider, "tokens", window, by_hour, sum(by_hour), now_ms)
+
+
+def _day(provider: str, unit: str, window: Window, by_hour: Sequence[int], used: int, now_ms: int) -> Allowance:
     per_hour = rate_per_hour(by_hour, now_ms)
     if window.zone is not None:
-        covered = window.covered(now_ms)
-        used = sum(n for at, n in zip(begins, by_hour, strict=True) if at >= covered.start * window.bucket_ms)
         resets_ms: int | None = window.leaves_at(now_ms // window.bucket_ms)
         out_ms = runs_out_ms(used, window.limit, per_hour, now_ms, resets_ms)
     else:
-        used = sum(by_hour)
-        newest = max((at for at, n in zip(begins, by_hour, strict=True) if n), default=None)
+        newest = max((at for at, n in zip(last_hours(now_ms), by_hour, strict=True) if n), default=None)
         resets_ms = None if newest is None else newest + HOUR_MS + window.length_ms
         # What leaves the window makes room, so a steady rate below the limit never runs out.
         lasts = per_hour * window.length_ms / HOUR_MS <= window.limit
         out_ms = None if lasts and used < window.limit else runs_out_ms(used, window.limit, per_hour, now_ms, None)
     period = f"day, {window.zone}" if window.zone else "24 hours"
-    return Allowance(provider, "requests", period, window.limit, used, resets_ms, out_ms, "counted")
+    return Allowance(provider, unit, period, window.limit, used, resets_ms, out_ms, "counted")
 
 
 def storage(reading: Reading, limit_mb: int) -> Allowance:
@@ -135,13 +148,25 @@ def ledger(
     month_commands: int,
     providers: Sequence[tuple[str, Budget]],
     used_ms: Mapping[str, str | None],
+    counted: Mapping[str, Usage],
     supabase_mb: int | None,
 ) -> list[Allowance]:
-    """Every free tier that is configured, Redis first. Limits a minute are not shown: they reset at once."""
+    """Every free tier that is configured, Redis first. Limits a minute are not shown: they reset at once.
+
+    ``used_ms``: the month's computing, by provider, as Redis holds it; ``counted``: what the windows of budgets hold.
+    The tokens of one that is not among them are not known.
+    """
     found = [commands(reading, month_commands)]
     for name, budget in providers:
         if budget.month_s:
             found.append(computing(reading, name, budget, used_ms.get(name)))
-        days = [each for each in budget.layout.windows if each.unit == "calls" and each.length_ms == DAY_MS]
-        found += [calls(reading, known(name, PROVIDERS), each) for each in days]
+        for place, each in enumerate(budget.layout.windows):
+            if each.length_ms != DAY_MS:
+                continue
+            if each.unit == "calls":
+                found.append(calls(reading, known(name, PROVIDERS), each))
+            elif name in counted:
+                found.append(tokens(name, each, counted[name][place], reading.now_ms))
+            else:
+                found.append(unknown(tokens(name, each, {}, reading.now_ms)))
     return found if supabase_mb is None else [*found, storage(reading, supabase_mb)]

@@ -160,7 +160,8 @@ class AlertKind(Enum):
     """The kinds of alerts: a number, what an alert can be about, and the period it is sent once in (None: a month).
 
     Number 0 stands for all that is not listed. A kind about things without numbers of their own, such as servers,
-    lists ``other`` alone: each of them is alerted to, and the time of the last one is kept.
+    lists ``other`` alone: each of them is alerted to, and the time of the last one is kept. FREE_ALERT_KINDS has the
+    numbers that a new kind may take; RETIRED_ALERT_KINDS those that no kind takes again.
     """
 
     REDIS_MONTH = (1, {OTHER: 0, "1": 1, "2": 2, "3": 3}, None)
@@ -192,6 +193,11 @@ class AlertKind(Enum):
         return ("alert_s", self.label, known(about, self.abouts, self._fallback))
 
 
+RETIRED_ALERT_KINDS: frozenset[int] = frozenset()
+"""Numbers of kinds that are gone: their times may still be in Redis."""
+FREE_ALERT_KINDS: frozenset[int] = frozenset((*range(9, 12), *range(16, 20), *range(23, 64)))
+"""Numbers that no kind ever had: 23 to 27 are for watched databases, the first of the others for anything else."""
+
 # Histograms
 
 # The bounds that OpenTelemetry's conventions advise for these metrics (in seconds there).
@@ -205,9 +211,9 @@ GUARD_DURATION = Histogram("guard_ms", (1, 2.5, 5, 10, 25, 50, 100))
 # Totals of the month
 
 WRITES: Name = ("writes",)
+"""How often this string was written: a new one needs a TTL."""
 TIME_FLUSHES: Name = ("time_flushes",)
 """Writes for which nothing but time was due."""
-"""How often this string was written: a new one needs a TTL."""
 COMMANDS: Name = ("redis_commands",)
 EARLIER_COMMANDS: Name = ("earlier_commands",)
 """The month's commands that were counted under the layout before (``upgrade.py``)."""

@@ -96,7 +96,7 @@ class Together:
         admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=True)
         if not admission.quota.allowed:
             # Taken back at once: each of them would be refused for what all of them together do not get.
-            await self.outbox.try_send(after, self.limits.left_s(charge.deadline))
+            await self.outbox.try_send(after, self.limits.clock.left_s(charge.deadline))
             return False
         # What follows from the count is sent with what somebody leaves who is still there.
         heir = next((call for call in group if not call.counted.done()), first)

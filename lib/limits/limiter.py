@@ -31,7 +31,7 @@ from .outage import Outage
 from .remembered import Memory
 from .settling import Settling
 from .supabase_store import SupabaseStore
-from .window import Layout
+from .window import Layout, Usage
 
 MARKS_LAST_MS = 1_000
 """So old the marks may be where a call is counted and nothing else is read."""
@@ -132,6 +132,11 @@ class Limits:
         """Whether Redis did not answer the last call."""
         return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
 
+    def seen(self, subject_id: str) -> Usage | None:
+        """What Redis held of a subject's windows at this instance's last call of it; None where there was none."""
+        remembered = self._memory.seen(subject_id)
+        return None if remembered is None else remembered.seen
+
     def forget(self, subject_id: str) -> None:
         """Forget a subject."""
         self._memory.forget(subject_id)
@@ -144,11 +149,7 @@ class Limits:
     async def hear_news(self, now_ms: int, deadline: float) -> None:
         """Read what was changed by hand, if nothing was read for a while: before a caller is refused from memory."""
         if self.redis is not None and self.spares(now_ms) is None:
-            await self.news.pull(self.redis, now_ms, self.left_s(deadline))
-
-    def left_s(self, deadline: float) -> float:
-        """Seconds until a deadline on the monotonic clock; never negative."""
-        return self.clock.left_s(deadline)
+            await self.news.pull(self.redis, now_ms, self.clock.left_s(deadline))
 
     def _knows_marks(self, now_ms: int) -> bool:
         """Whether this instance has read the marks within the last second, and they ask nothing of it."""

@@ -109,11 +109,17 @@ def _month(reading: Reading, ledger: Sequence[Allowance], percents: Sequence[int
     return Alert(AlertKind.REDIS_MONTH, str(step), reading.now_ms, severity, text)
 
 
+_NEARLY = 0.8
+"""From this share on there is an alert to what never resets, such as storage: no rate tells when it ends."""
+
+
 def _runs_out(each: Allowance, now_ms: int) -> Alert | None:
-    if each.runs_out_at_ms is None:
-        return None
     used = f"{each.used:,} of {each.limit:,} {each.unit}"
-    if each.left == 0:
+    if each.runs_out_at_ms is None:
+        if each.period != "total" or each.share < _NEARLY:
+            return None
+        text = f"{each.service}: {int(each.share * 100)} % of the allowance are used ({used}), and it never resets."
+    elif each.left == 0:
         text = f"{each.service}: the allowance is used up ({used})."
     else:
         text = f"{each.service}: at the present rate the allowance ends {_when(each.runs_out_at_ms)} ({used} used)."

@@ -1,10 +1,13 @@
-"""Reads the whole ledger and the circuits, in 2 commands at most, and reuses a reading for a while."""
+"""Reads the whole ledger and the circuits, and reuses a reading for a while.
+
+2 commands at most, and 2 for each provider with a budget of tokens a day: the ledger counts calls by hour, not tokens.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Literal
 
-from ..ai.chain import Chain
+from ..ai.chain import Chain, Link
 from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Mode
@@ -17,11 +20,13 @@ from ..ledger.ledger import Ledger
 from ..ledger.places import Name
 from ..ledger.reading import Reading
 from ..ledger.table import TOTALS
+from ..limits import bitfield
 from ..limits.limiter import Limits
+from ..limits.window import DAY_MS, Usage
 from ..lookup import Lookup, both
 from ..redis import keys
 from ..redis.errors import RedisDown
-from ..redis.op import join
+from ..redis.op import gather, join
 from ..redis.thrift import Thrift
 from .activity import Activity
 from .history import History
@@ -71,6 +76,8 @@ class Overview:
     _down: bool = False
     """Whether it gave no reply when it was asked last."""
     _used: Mapping[str, str | None] = field(default_factory=dict)
+    _counted: Mapping[str, Usage] = field(default_factory=dict)
+    """What the budgets of tokens held when Redis was read."""
 
     async def snapshot(self, *, with_own: bool = False) -> Snapshot:
         """The present state; read anew when the last reading is too old. Raises nothing.
@@ -91,7 +98,7 @@ class Overview:
         if with_own:
             reading = reading.plus(self.counts.pending())
         circuits = [(link.name, self.chain.circuits.known(link.name)) for link in self.chain.links]
-        found = self.ledger(reading)
+        found = self._ledger(reading, self._counted)
         if source == "instance":
             found = [allowances.unknown(each) for each in found]
         return Snapshot(
@@ -108,10 +115,14 @@ class Overview:
         )
 
     def ledger(self, reading: Reading) -> list[Allowance]:
-        """What every free tier has left."""
+        """What every free tier has left, as far as it is known without asking: for the rules of alerts."""
+        seen = [(link.name, self.limits.seen(link.subject.id)) for link in self.chain.links]
+        return self._ledger(reading, {**self._counted, **{name: usage for name, usage in seen if usage is not None}})
+
+    def _ledger(self, reading: Reading, counted: Mapping[str, Usage]) -> list[Allowance]:
         providers = [(link.name, link.budget) for link in self.chain.links]
         supabase_mb = self.supabase_mb if self.limits.supabase else None
-        return allowances.ledger(reading, self.counts.month_commands, providers, self._used, supabase_mb)
+        return allowances.ledger(reading, self.counts.month_commands, providers, self._used, counted, supabase_mb)
 
     def _mode(self, now_ms: int) -> Mode:
         if self._last is not None and not self._down and self.limits.spares(now_ms) is None:
@@ -126,9 +137,11 @@ class Overview:
         step = Lookup((keys.thrift(month_of(now_ms)),), lambda texts: texts[0], lambda: None)
         # What is counted here is written with the same command that reads.
         flush = self.counts.take(1, reads=True) or readings.read(now_ms)
-        wanted = join(flush, both(step, self.chain.lookup(now_ms)).op())
+        limited = [link for link in self.chain.links if _has_tokens_a_day(link)]
+        counted = gather([bitfield.peek(link.subject.id, link.budget.layout, now_ms) for link in limited])
+        wanted = join(join(flush, both(step, self.chain.lookup(now_ms)).op()), counted)
         try:
-            reading, (thrift, view) = await redis.run(wanted, "read", _READ_S)
+            (reading, (thrift, view)), tallies = await redis.run(wanted, "read", _READ_S)
         except RedisDown:
             self._down = True
             return
@@ -138,7 +151,12 @@ class Overview:
         self._down = False
         self.thrift.seen(thrift, now_ms)
         self._used = {link.name: used for link, used in zip(self.chain.links, view.used, strict=True)}
+        self._counted = {link.name: tally.usage for link, tally in zip(limited, tallies, strict=True)}
         self._last = (now_ms, self.counts.flushes, reading)
+
+
+def _has_tokens_a_day(link: Link) -> bool:
+    return any(each.unit == "tokens" and each.length_ms == DAY_MS for each in link.budget.layout.windows)
 
 
 def named(reading: Reading, name: str) -> list[tuple[Name, int]]:

@@ -94,7 +94,7 @@ class RedisStore:
 
     async def call[T](self, call: Callable[[], Awaitable[T]], phase: StorePhase, *, hurried: bool = False) -> T:
         """Anything that talks to Redis and raises RedisDown. ``hurried``: it has less time than Redis may take."""
-        started, answered = self.clock.monotonic(), False
+        started = self.clock.monotonic()
         try:
             async with self.gate.call() as passage:
                 try:
@@ -110,14 +110,13 @@ class RedisStore:
                         self.failures += 1
                     self.emit(StoreFailed("redis", phase, str(e)))
                     raise
-                answered = True
-                return found
         except Resting as e:
             raise RedisDown("resting", str(e)) from None
-        finally:
+        else:
             ms = (self.clock.monotonic() - started) * 1000
-            if answered:
-                self.contact.answered(ms, self.clock.now_ms())
+            self.contact.answered(ms, self.clock.now_ms())
             if ms > self.slow_ms:
                 self.emit(RedisSlow(ms))
+            return found
+        finally:
             report_switch("redis", self.gate, self.emit)

@@ -1,6 +1,6 @@
 -- What the example data routes read: menus, settings and types of generators, with a few rows to look at.
 --
--- They belong to nobody else: delete the tables with the routes in api/data.py. Only service_role reads them; the rows
+-- They belong to nobody else: delete the tables with the routes in api/read.py. Only service_role reads them; the rows
 -- that are public are public by those routes.
 
 create table if not exists public.breakwater_menus (

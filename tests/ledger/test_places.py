@@ -84,6 +84,13 @@ def test_another_kind_of_alert_moves_nothing() -> None:
     assert len(after) == len(before) + places.ABOUTS
 
 
+def test_the_numbers_of_alerts_are_all_accounted_for() -> None:
+    """Each number is a kind's, retired or free, and only one of them: whoever adds a kind sees what is free."""
+    taken = [each.number for each in places.AlertKind]
+    numbers = [0, *taken, *places.RETIRED_ALERT_KINDS, *places.FREE_ALERT_KINDS]
+    assert sorted(numbers) == list(range(places.ALERT_KINDS))
+
+
 def test_a_larger_bound_moves_nothing() -> None:
     """A histogram may get larger bounds at its end."""
     before = Histogram("h", (1, 2.5)).numbers()

@@ -17,8 +17,11 @@ from lib.base.events import (
     WebhookFailed,
 )
 from lib.base.server_events import ServerChanged
+from lib.ledger import allowances
+from lib.ledger import reading as readings
 from lib.ledger.ledger import Ledger
-from lib.ledger.places import AlertKind
+from lib.ledger.places import SUPABASE_AT, SUPABASE_BYTES, AlertKind
+from lib.ledger.table import place
 from lib.ops import alert_rules as rules
 from lib.ops.alert_rules import Thresholds
 from lib.redis.thrift import Thrift
@@ -86,6 +89,23 @@ def test_an_event(event: Event, before_ms: tuple[int, ...], expected: tuple[Aler
     alert = rules.of_event(event, at_ms, THRESHOLDS)
     assert (None if alert is None else (alert.kind, alert.about)) == expected
     assert alert is None or alert.at_ms == NOW_MS
+
+
+@pytest.mark.parametrize(
+    ("used_mb", "told"),
+    [
+        pytest.param(399, None, id="below 80 %"),
+        pytest.param(400, "supabase: 80 % of the allowance are used (400 of 500 MB), and it never resets.", id="80 %"),
+        pytest.param(501, "supabase: the allowance is used up (501 of 500 MB).", id="used up"),
+    ],
+)
+def test_storage_is_told_of_before_it_is_used_up(used_mb: int, told: str | None) -> None:
+    """It has no rate, so that its share says it."""
+    full = readings.empty(NOW_MS).plus({place(SUPABASE_BYTES): used_mb << 20, place(SUPABASE_AT): NOW_MS // 1000})
+    found = [allowances.commands(full, 500_000), allowances.storage(full, 500)]
+    alerts = rules.of_reading(full, found, THRESHOLDS)
+    assert [each.text for each in alerts] == [told] * (told is not None)
+    assert {(each.kind, each.about) for each in alerts} <= {(AlertKind.RUNS_OUT, "supabase")}
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,18 @@ async def test_a_budget_that_does_not_last(world: World) -> None:
     assert "It resets on 15 November at 08:00 UTC" in sent["text"]
 
 
+async def test_a_budget_of_tokens_that_does_not_last(world: World) -> None:
+    """Whoever calls the provider knows what all have used, and needs no command more to notice."""
+    world.outside.usage = {"promptTokens": 1_000, "completionTokens": 500}
+    limits = {"CLOUD_RUN_LIMITS": "100/day,20000 tokens/day", "CLOUD_RUN_MONTH_VCPU_SECONDS": "0"}
+    await world.instance(**limits).ask("another instance's")
+    one = world.instance(**limits, LEDGER_FLUSH_COMMANDS="1")
+    await one.ask("a question")
+    (sent,) = [each for each in world.outside.alerts() if each["kind"] == "runs_out"]
+    assert sent["about"] == "cloud-run"
+    assert "(3,000 of 20,000 tokens used)" in sent["text"]
+
+
 async def test_a_circuit_opens_and_closes(world: World) -> None:
     """Both have an alert, sent by the instance that moved it."""
     one = world.instance(BREAKER_COOLDOWN_MS="100")

@@ -26,7 +26,7 @@ OBSERVABILITY = Path(__file__).parents[2] / "docs" / "observability"
 
 async def test_a_read_costs_two_commands(world: World) -> None:
     """However much there is to show: one round trip, 2 commands; the next within 2 minutes none; metrics share it."""
-    one = world.instance(GEMINI_API_KEY="k", GROQ_API_KEY="k", OPENAI_API_KEY="k")
+    one = world.instance(GEMINI_API_KEY="k", GROQ_API_KEY="k", OPENAI_API_KEY="k", OPENAI_LIMITS="9/day")
     # Not the month's first writes, each of which sets the TTL as well.
     world.server.bitfield("ledger:2:2025-11").set(*place(WRITES), FIRST_WRITES).execute()
     world.forget_counts()
@@ -42,6 +42,31 @@ async def test_a_read_costs_two_commands(world: World) -> None:
     await one.overview()
     # What the first read cost is written by the second.
     assert world.billed() == {"bitfield_ro": 1, "bitfield": 1, "mget": 2}
+
+
+async def test_a_budget_of_tokens_costs_two_more(world: World) -> None:
+    """Today's and yesterday's counts of each such provider, in the same round trip; a calendar day's are today's."""
+    zoned = "9/minute,5000 tokens/day@UTC"
+    one = world.instance(GEMINI_API_KEY="k", GEMINI_LIMITS=zoned, GROQ_API_KEY="k", OPENAI_API_KEY="k")
+    world.forget_counts()
+    before = world.front.control.requests()
+    await one.overview()
+    assert world.front.control.requests() - before == 1
+    assert world.billed() == {"bitfield_ro": 1 + 2 + 1, "mget": 1}
+
+
+async def test_a_budget_of_tokens_has_a_row(world: World) -> None:
+    """What all instances have used of it, as told by the backend, on an instance that has asked nothing itself."""
+    world.outside.usage = {"promptTokens": 1_000, "completionTokens": 500}
+    limits = {"CLOUD_RUN_LIMITS": "100/day,20000 tokens/day"}
+    for number in range(2):
+        await world.instance(**limits).ask(f"question {number}")
+    seen = await world.instance(**limits).overview()
+    (row,) = [each for each in seen["allowances"] if each["unit"] == "tokens"]
+    assert (row["service"], row["period"], row["limit"]) == ("cloud-run", "24 hours", 20_000)
+    assert (row["used"], row["left"], row["percent"], row["source"]) == (3_000, 17_000, 15.0, "counted")
+    # 3,000 in the first hour: not for long.
+    assert world.time.ms / 1000 < row["runsOutAt"] < world.time.ms / 1000 + 6 * 3_600
 
 
 async def test_the_view_key_lets_the_edge_answer(world: World) -> None:
@@ -108,7 +133,7 @@ async def test_without_redis(world: World) -> None:
     seen = reply.json()
     assert (seen["source"], seen["mode"], seen["hour"][-1]["compute"]) == ("instance", "local", 2)
     assert reply.headers["cache-control"] == "private, no-store"
-    off = world.instance(REDIS_ENABLED="false")
+    off = world.instance(REDIS_ENABLED="false", OPENAI_API_KEY="k")
     await off.ask("anything")
     without = await off.overview()
     assert without["hour"][-1]["compute"] == 1

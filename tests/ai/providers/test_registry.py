@@ -15,7 +15,7 @@ from lib.limits.window import DAY_MS
 STORE = {"REDIS_ENABLED": "false"}
 EVERYBODY = {"CLOUD_RUN_AI_URL": "https://a", "GEMINI_API_KEY": "b", "GROQ_API_KEY": "c", "OPENAI_API_KEY": "d"}
 DECLARED = [pytest.param(each, id=each.name) for each in PROVIDERS]
-HOSTED = [pytest.param(each, id=each.name) for each in PROVIDERS if "model" in each.variables]
+HOSTED = [pytest.param(each, id=each.name) for each in PROVIDERS if each.needed.name.endswith("_API_KEY")]
 
 
 def test_places_in_the_ledger() -> None:
@@ -90,9 +90,7 @@ def test_limits_as_set_and_as_declared() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "declared", [each for each in PROVIDERS if "model" in each.variables], ids=lambda each: each.name
-)
+@pytest.mark.parametrize("declared", HOSTED)
 def test_a_key_has_a_budget_by_default(declared: Declaration) -> None:
     """Whoever sets a key and nothing else cannot be billed without end: each day has a limit. ``off`` takes it away."""
     (limited,) = Settings.from_env({**STORE, declared.needed.name: "key"}).providers
