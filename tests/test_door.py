@@ -860,3 +860,11 @@ async def test_a_route_in_a_larger_application(rig: Rig) -> None:
 
     await mounted({"type": "websocket", "path": "/data/x", "headers": []}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1000}]
+
+
+@pytest.mark.parametrize(("share", "admitted"), [({}, 2), ({"LOCAL_LIMIT_SHARE": "1"}, 10)], ids=["a quarter", "all"])
+async def test_what_memory_grants_without_a_redis(share: dict[str, str], admitted: int) -> None:
+    """Of ten a minute a quarter, as the guides say, unless the only process says that it is the only one."""
+    async with Breakwater.from_env({"REDIS_ENABLED": "false", **share}) as bw:
+        verdicts = [await bw.limit("somebody", "10/minute") for _ in range(11)]
+    assert [each.allowed for each in verdicts] == [True] * admitted + [False] * (11 - admitted)
