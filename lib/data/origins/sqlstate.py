@@ -6,8 +6,8 @@ _OF_A_VALUE = frozenset(
     ("22000", "22001", "22003", "22007", "22008", "22018", "22021", "22023", "22P02", "22P03", "22P05")
 )
 """A parameter holds no value of its type. Functions say so themselves by ``raise ... using errcode = '22023'``."""
-_MISSING = frozenset(("42P01", "42883", "42703", "42501", "55000"))
-"""A table, a function, a column, a right to one of these, or an extension that is not loaded."""
+_MISSING = ("42", "55000")
+"""No such table, function or column, no right to it, no valid query at all; or an extension that is not loaded."""
 _TOO_LATE = frozenset(("57014", "55P03"))
 """It took too long, or a lock was not to be had in time."""
 _RAISED = ("20", "21", "22", "23", "P0")
@@ -19,7 +19,7 @@ def failure(state: str) -> OriginFailed:
     detail = f"SQLSTATE {state}"
     if state in _OF_A_VALUE:
         return OriginFailed("rejected", detail, "caller")
-    if state in _MISSING:
+    if state.startswith(_MISSING):
         return OriginFailed("missing", detail, "ours")
     if state in _TOO_LATE:
         return OriginFailed("timeout", detail)
