@@ -282,3 +282,27 @@ def test_how_a_line_is_drawn(visit: Visit, points: list[Any], path: str) -> None
         "(points) => import('/page/fleet/points.js').then((m) => m.pathOf(points, 3600))", points
     )
     assert drawn == path
+
+
+HOUR = {"at": 0, "step": 300, "cpu": {"web": [10, 20, 30]}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "points"),
+    [
+        # The third step has begun a minute ago and its middle lies ahead: what was seen a minute ago stands for it.
+        ([[640, 33]], [[150, 10], [450, 20], [640, 33]]),
+        ([[760, 33]], [[150, 10], [450, 20], [750, 30], [760, 33]]),
+        ([[440, 15], [640, 33]], [[150, 10], [450, 20], [640, 33]]),
+        ([[640, None]], [[150, 10], [450, 20]]),
+        ([], [[150, 10], [450, 20], [750, 30]]),
+    ],
+)
+def test_the_last_hour_ends_with_what_was_seen(visit: Visit, seen: list[list[int]], points: list[list[int]]) -> None:
+    """Whatever the minute is: what was recorded of a step that has only begun is not drawn ahead of time."""
+    see(visit)
+    found = visit.page.evaluate(
+        "([hour, seen]) => import('/page/fleet/points.js').then((m) => m.lastHour(hour, { web: seen }, 'web'))",
+        [HOUR, seen],
+    )
+    assert found == points

@@ -12,8 +12,11 @@ export function seenAlso(seen, servers, now) {
 }
 
 // A server's last hour: what was recorded (each step in its middle), then what was seen since. Without records what was seen.
+// The middle of the step that has only begun lies ahead: what was seen stands for it.
 export function lastHour(hour, seen, id) {
-  const recorded = (hour?.cpu[id] ?? []).map((cpu, step) => [hour.at + (step + 0.5) * hour.step, cpu]).filter(([, cpu]) => cpu !== null);
+  const last = seen[id]?.at(-1)?.[0] ?? Infinity;
+  const steps = (hour?.cpu[id] ?? []).map((cpu, step) => [hour.at + (step + 0.5) * hour.step, cpu]);
+  const recorded = steps.filter(([at, cpu]) => cpu !== null && at <= last);
   const end = recorded.at(-1)?.[0] ?? 0;
   return [...recorded, ...(seen[id] ?? []).filter(([at, cpu]) => at > end && cpu !== null)];
 }
