@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 SLOW = (
     "tests/ai/providers/test_contract.py",
     "tests/ai/test_budgets.py::test_processes_share_a_budget",
-    "tests/ai/test_changed_budgets.py::test_any_sequence_of_changes",
+    "tests/ai/test_changed_budgets.py",
+    "tests/ai/test_answers.py::test_round_trip",
     "tests/bench/test_data.py",
     "tests/blackbox",
     "tests/breaker/test_scenarios.py",
@@ -48,6 +49,7 @@ SLOW = (
     "tests/faults",
     "tests/guides/test_guides.py::test_what_a_page_shows_is_run",
     "tests/ledger/test_ledger.py::test_costs_less_than_two_percent",
+    "tests/ledger/test_ledger.py::test_little_traffic_is_counted_too",
     "tests/ledger/test_ledger.py::test_the_bound_on_what_time_costs",
     "tests/limits/test_coming_back.py",
     "tests/limits/test_limiter.py::test_every_decision_is_strict",
@@ -63,6 +65,7 @@ SLOW = (
     "tests/limits/test_windows.py::test_never_more_than_the_limit",
     "tests/limits/test_windows.py::test_the_retry_time_is_exact",
     "tests/packaging/test_wheel.py",
+    "tests/test_side_by_side.py",
     "tests/test_door.py::test_invalidated_while_it_is_computed",
     "tests/vercel/test_runtime.py",
 )
