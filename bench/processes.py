@@ -76,7 +76,8 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     port: int
-    output: Path
+    home: tempfile.TemporaryDirectory[str]
+    """Its own, removed with it: what it prints (`log`), and what it was given."""
     host: str = "127.0.0.1"
 
     @property
@@ -101,6 +102,7 @@ class Child:
                     each.kill()
         self.process.kill()
         self.process.wait()
+        self.home.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -121,12 +123,23 @@ def _die_with_us() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def own_home(name: str) -> tempfile.TemporaryDirectory[str]:
+    """A directory of a child's own."""
+    return tempfile.TemporaryDirectory(prefix=f"bench-{name}-")
+
+
+def _log(home: tempfile.TemporaryDirectory[str]) -> Path:
+    return Path(home.name) / "log"
+
+
 def _spawn(
-    name: str, arguments: Sequence[str], environ: Mapping[str, str], directory: Path = ROOT
-) -> tuple[subprocess.Popen[bytes], Path]:
-    output = Path(tempfile.mkstemp(prefix=f"bench-{name}-", suffix=".log")[1])
-    with output.open("wb") as printed:
-        process = subprocess.Popen(
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    home: tempfile.TemporaryDirectory[str],
+    directory: Path = ROOT,
+) -> subprocess.Popen[bytes]:
+    with _log(home).open("wb") as printed:
+        return subprocess.Popen(
             arguments,
             cwd=directory,
             env={"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/tmp"), **environ},  # noqa: S108 - some home
@@ -135,21 +148,34 @@ def _spawn(
             stderr=subprocess.STDOUT,
             preexec_fn=_die_with_us if _LIBC else None,  # noqa: PLW1509 - one system call, no lock taken
         )
-    return process, output
 
 
-def server(name: str, arguments: Sequence[str], environ: Mapping[str, str], port: int) -> Child:
-    """Start a program that will listen on ``port``; returns once it does. Raises StartError."""
-    process, output = _spawn(name, arguments, environ)
-    child = Child(name, process, port, output)
+def server(
+    name: str,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    port: int,
+    home: tempfile.TemporaryDirectory[str] | None = None,
+) -> Child:
+    """Start a program that will listen on ``port``; returns once it does. Raises StartError.
+
+    ``home``: its own directory, where its files are there already.
+    """
+    home = home or own_home(name)
+    child = Child(name, _spawn(arguments, environ, home), port, home)
     deadline = time.monotonic() + _START_S
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return child
-        if process.poll() is not None or time.monotonic() > deadline:
-            child.stop()
-            raise StartError(f"{name} did not start:\n{output.read_text(errors='replace')[-2000:]}")
+        if child.process.poll() is not None or time.monotonic() > deadline:
+            raise _not_started(child)
         time.sleep(0.05)
+
+
+def _not_started(child: Child) -> StartError:
+    printed = _log(child.home).read_text(errors="replace")[-2000:]
+    child.stop()
+    return StartError(f"{child.name} did not start:\n{printed}")
 
 
 def stand_in(name: str, *arguments: str) -> Child:
@@ -168,8 +194,8 @@ def function(name: str, file: str, environ: Mapping[str, str], root: Path = ROOT
 
     ``python``: of an environment of its own, for what others have made.
     """
-    home = Path(tempfile.mkdtemp(prefix="bench-"))
-    path = home / "ipc"
+    home = own_home(name)
+    path = Path(home.name) / "ipc"
     announced: list[int] = []
     started = threading.Event()
 
@@ -192,8 +218,7 @@ def function(name: str, file: str, environ: Mapping[str, str], root: Path = ROOT
     listener.listen(1)
     threading.Thread(target=listen, args=(listener,), daemon=True).start()
     module = file.removesuffix(".py").replace("/", ".")
-    process, output = _spawn(
-        name,
+    process = _spawn(
         [str(python or (_AS_DEPLOYED if as_deployed() else PYTHON)), "-c", "import vercel_runtime.vc_init"],
         {
             "VERCEL": "1",
@@ -205,11 +230,13 @@ def function(name: str, file: str, environ: Mapping[str, str], root: Path = ROOT
             "PYTHONPATH": str(root),
             **environ,
         },
+        home,
         root,
     )
+    child = Child(name, process, 0, home)
     deadline = time.monotonic() + _START_S
     while not started.wait(0.05):
         if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            raise StartError(f"{name} did not start:\n{output.read_text(errors='replace')[-2000:]}")
-    return Child(name, process, announced[0], output)
+            raise _not_started(child)
+    child.port = announced[0]
+    return child

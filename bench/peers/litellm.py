@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.calling import Connection, Got, post
-from bench.processes import ROOT, Child, StartError, free_port, server
+from bench.processes import ROOT, Child, StartError, free_port, own_home, server
 
 if TYPE_CHECKING:
     from bench.rig import Rig
@@ -69,7 +68,8 @@ def start(rig: Rig, *, wired: bool) -> LiteLLM:
     """Start it. Raises StartError where it is not installed or does not come up."""
     if not PROGRAM.exists():
         raise StartError("not installed (bench/setup installs it)")
-    home, port = Path(tempfile.mkdtemp(prefix="bench-litellm-")), free_port()
+    own, port = own_home("litellm"), free_port()
+    home = Path(own.name)
     redis = {"type": "redis", "host": "127.0.0.1", "port": rig.redis_port(wired=wired), "ttl": 3600}
     backend = {"model": "openai/bench", "api_base": f"{rig.backend.url}/v1", "api_key": "bench"}
     config = {
@@ -83,4 +83,4 @@ def start(rig: Rig, *, wired: bool) -> LiteLLM:
     environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False"}
     environ["LITELLM_MASTER_KEY"] = "sk-10-master"  # it does not start without one
     arguments = [str(PROGRAM), "--config", str(home / "config.yaml"), "--host", "127.0.0.1", "--port", str(port)]
-    return LiteLLM(server("litellm", arguments, environ, port))
+    return LiteLLM(server("litellm", arguments, environ, port, own))
