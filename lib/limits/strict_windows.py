@@ -15,18 +15,22 @@ import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from upstash_ratelimit.limiter import Limiter, Response
-from upstash_redis import Redis
-from upstash_redis.asyncio import Redis as AsyncRedis
-
 from ..base.bounded import Bounded
 from ..base.clock import Clock
+from ..base.extras import EXTRAS
 from ..redis.op import Command, Op, Reply, gather
 from . import bitfield
 from .bitfield import Known
 from .blocklist import Blocklist
 from .judge import Quota, judge, too_costly
 from .window import DAY_MS, Layout, window
+
+try:
+    from upstash_ratelimit.limiter import Limiter, Response
+    from upstash_redis import Redis
+    from upstash_redis.asyncio import Redis as AsyncRedis
+except ModuleNotFoundError as e:
+    raise ModuleNotFoundError("; ".join(EXTRAS["upstash"].missing("StrictWindows")) or str(e), name=e.name) from e
 
 type _Steps[T] = Generator[tuple[Command, ...], Sequence[Reply], T]
 """Yields the commands of a round trip, is sent their replies, returns the result."""
