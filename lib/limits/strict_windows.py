@@ -22,7 +22,7 @@ from ..redis.op import Command, Op, Reply, gather
 from . import bitfield
 from .bitfield import Known
 from .blocklist import Blocklist
-from .judge import Quota, judge, too_costly
+from .judge import Quota, has_ghosts, judge, too_costly, without
 from .window import DAY_MS, Layout, window
 
 try:
@@ -97,15 +97,16 @@ class StrictWindows(Limiter):
         quota = judge(limits, tally.usage, rate, now_ms, tally.added)
         known, owed = tally.known, list[Op[object]]()
         if not quota.allowed:
-            self._blocklist.remember(subject, rate, quota, now_ms)
+            before = without(limits, tally.usage, rate, now_ms, tally.added)
+            self._blocklist.remember(subject, rate, quota, now_ms, sure=not has_ghosts(limits, before, now_ms))
             owed.append(bitfield.refund(subject, self._layout, rate, now_ms, tally.added))
-        if bitfield.needs_ttl(tally, now_ms):
+        if needs_ttl := bitfield.needs_ttl(tally, now_ms):
             owed.append(bitfield.set_ttl(subject, now_ms))
             known = Known(known.days, now_ms // DAY_MS)
         if owed:
             rest = gather(owed)
             results = rest.read((yield rest.commands))
-            if known.ttl_day < 0 and any(isinstance(each, bitfield.Refunded) and each.made_key for each in results):
+            if not needs_ttl and any(isinstance(each, bitfield.Refunded) and each.made_key for each in results):
                 # The key was gone between the call and its refund, which created it anew.
                 ttl = bitfield.set_ttl(subject, now_ms)
                 ttl.read((yield ttl.commands))
