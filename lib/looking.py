@@ -122,7 +122,7 @@ class Looking:
         if admission.following is not None:
             refusal, cost = admission.following, 1
         self.limits.blocklist.remember(
-            charge.subject.id, cost, refusal, charge.now_ms, admission.mode, sure=admission.sure
+            charge.subject, cost, refusal, charge.now_ms, admission.mode, sure=admission.sure
         )
 
     async def look[P, V](

@@ -17,7 +17,7 @@ from ..redis.errors import RedisDown
 from ..redis.op import Op
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
-from .admission import Admission, Charge
+from .admission import Admission, Charge, Subject
 from .blocklist import Blocklist
 from .coming_back import ComingBack
 from .counting import Counting
@@ -132,9 +132,9 @@ class Limits:
         """Whether Redis did not answer the last call."""
         return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
 
-    def seen(self, subject_id: str) -> Usage | None:
+    def seen(self, subject: Subject) -> Usage | None:
         """What Redis held of a subject's windows at this instance's last call of it; None where there was none."""
-        remembered = self._memory.seen(subject_id)
+        remembered = self._memory.seen(subject)
         return None if remembered is None else remembered.seen
 
     def forget(self, subject_id: str) -> None:

@@ -348,6 +348,21 @@ async def test_over_midnight(stores: Fleet) -> None:
     assert stores.without_ttl() == []
 
 
+@pytest.mark.parametrize("limits", ["10/minute,100/day", "100/day,10/minute", "15/minute"])
+async def test_two_limits_of_one_caller(stores: Fleet, limits: str) -> None:
+    """Other windows, or another order of them, confuse nobody, whoever counts, also over midnight."""
+    two = [stores.join(), stores.join()]
+    both = [Subject("a", TEN), Subject("a", parse_limits(limits))]
+    ways: list[tuple[State, State]] = [("up", "up"), ("refuse", "up"), ("refuse", "refuse"), ("up", "up"), ("up", "up")]
+    stores.time.ms = MIDNIGHT_MS - 390_000
+    for ways_there in ways:
+        cut(stores, *ways_there)
+        stores.time.ms += 100_000
+        assert all([(await each.call(subject)).quota.allowed for each in two for subject in both])
+    of_the_day = [subject for subject in both if len(subject.layout.windows) == 2]
+    assert [max(stores.in_redis(subject)) for subject in of_the_day] == [10 * len(of_the_day)] * len(of_the_day)
+
+
 async def test_settled_is_settled(stores: Fleet) -> None:
     """After the first call Supabase is not asked any more, by a new instance neither, nor by one that was away too."""
     here, there, caller = stores.join(), stores.join(), Subject("a", parse_limits("100/minute,100/day"))
