@@ -108,22 +108,11 @@ class Looking:
         return admission, found
 
     def _note(self, admission: Admission, watch: Stopwatch) -> None:
-        """Note what the count took, and where.
-
-        Where nothing is left, the same caller is refused from memory until its time has come.
-        """
+        """Note what the count took, and where."""
         if admission.mode == "redis":
             watch.redis = watch.since(watch.started)
         else:
             watch.fallback = watch.since(watch.started)
-        if admission.quota.allowed and admission.following is None:
-            return
-        charge, refusal, cost = admission.charge, admission.quota, admission.charge.cost
-        if admission.following is not None:
-            refusal, cost = admission.following, 1
-        self.limits.blocklist.remember(
-            charge.subject, cost, refusal, charge.now_ms, admission.mode, sure=admission.sure
-        )
 
     async def look[P, V](
         self, call: Call, source: Source[P, V], codec: Codec[V], watch: Stopwatch, now_ms: int

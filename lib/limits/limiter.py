@@ -78,8 +78,20 @@ class Limits:
         """Admit a call or refuse it, and read the request's lookup in the same round trip. Raises nothing.
 
         Takes no longer than the stores' own times together, nor than there is until the deadline. ``marks_may_be_old``:
-        where nothing is to be read, marks of the last second will do, and the call is one command.
+        where nothing is to be read, marks of the last second will do, and the call is one command. Where nothing is
+        left, the same caller is refused from memory until its time has come.
         """
+        admission, found = await self._admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
+        counted, refusal, cost = admission.charge, admission.quota, admission.charge.cost
+        if admission.following is not None:
+            refusal, cost = admission.following, 1
+        if not refusal.allowed:
+            self.blocklist.remember(counted.subject, cost, refusal, counted.now_ms, admission.mode, sure=admission.sure)
+        return admission, found
+
+    async def _admit[T](
+        self, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
+    ) -> tuple[Admission, T]:
         if marks_may_be_old and not wanted.keys and self._knows_marks(charge.now_ms):
             admission, counted = await self._count(charge, _with_marks(wanted.op(), self._outage.text), after)
             return admission, counted[1] if counted is not None else wanted.unread()

@@ -55,15 +55,31 @@ async def test_callers_do_not_wait_for_each_other(rig: Rig) -> None:
     assert spent == [6, 3]
 
 
+@pytest.mark.parametrize("instances", [1, 3])
 @pytest.mark.parametrize("calls", [9, 10, 25])
-async def test_exactly_the_limit_is_admitted(rig: Rig, calls: int) -> None:
-    """Those that do not fit together are counted one by one, so that what is left is used up."""
-    app = site(an_instance(rig), menu(Counted("v")), route_limit("9/minute", a_name()))
+async def test_exactly_the_limit_is_admitted(rig: Rig, calls: int, instances: int) -> None:
+    """Where all of them do not fit, as many as do; also where other instances take what one has seen left."""
+    limit = route_limit("9/minute", a_name())
+    apps, caller = [site(an_instance(rig), menu(Counted("v")), limit) for _ in range(instances)], a_caller()
+    for app in apps:
+        await read(app, caller=caller)
+    replies = await asyncio.gather(*(read(apps[n % instances], caller=caller) for n in range(calls * instances)))
+    statuses = [reply.status_code for reply in replies]
+    assert (statuses.count(200), statuses.count(429)) == (9 - instances, (calls + 1) * instances - 9)
+
+
+@pytest.mark.parametrize("calls", [9, 10, 100])
+async def test_what_a_crowd_that_is_refused_costs(rig: Rig, calls: int) -> None:
+    """CASE 34: as much as a small one: nobody is counted who cannot be admitted, the others are refused from memory."""
+    app = site(an_instance(rig), menu(Counted("v"), strict=True), route_limit("9/minute", a_name()))
     caller = a_caller()
     await read(app, caller=caller)
-    replies = await asyncio.gather(*(read(app, caller=caller) for _ in range(calls)))
-    statuses = [reply.status_code for reply in replies]
-    assert (statuses.count(200), statuses.count(429)) == (8, calls - 8)
+    async with bill(rig) as spent:
+        replies = await asyncio.gather(*(read(app, caller=caller) for _ in range(calls)))
+    assert spent == [4, 2]
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert len(refused) == calls - 8
+    assert {(each.headers["retry-after"], each.headers["x-ratelimit-remaining"]) for each in refused} == {("62", "0")}
 
 
 async def test_the_attack_on_permits_that_are_paid_ahead(rig: Rig) -> None:
