@@ -49,7 +49,7 @@ __all__ = [
 
 _WHERE = {
     "Asked": "data.routes",
-    "BadSettings": "edge.problems",
+    "BadSettings": "base.env",
     "Breakwater": "door",
     "CacheRules": "cache.freshness",
     "CircuitOpen": "data.circuits",

@@ -42,8 +42,9 @@ async def run(parts: "Parts", request_id: str) -> DailyBody:
                 await redis.run(expiring, "ledger", _WAIT_S)
         seen = seen.plus({place(name): n - seen.total(*name) for name, n in known.items()})
         parts.ledger.learn(seen)
+    await parts.ledger.settle()
     waiting = Alerts.of(parts).hear()
-    await parts.settle()
+    await parts.alerts.get()(parts)
     return {
         "vendor": vendor,
         "commands": seen.commands if seen else 0,

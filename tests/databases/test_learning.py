@@ -9,7 +9,6 @@ from lib.databases import noticing, trend
 from lib.databases.readers.postgres import Direct
 from lib.databases.trend import SLOT_MS, Sample
 from lib.databases.watching import Databases
-from lib.ops.alerts import Alerts
 from tests.databases.conftest import Site, session, watching
 from tests.rig.guard import Rig
 
@@ -283,7 +282,6 @@ async def test_it_is_told_once(rig: Rig, counted: Postgres) -> None:
     made: list[Site] = [watching(rig, counted), watching(rig, counted)]
     for each in made:
         each.instance.parts.emit(DatabaseNoticed("shop", "db_lock", "42", "session 42 holds a lock"))
-        Alerts.of(each.instance.parts).hear()
         await each.instance.parts.settle()
     alerts = [alert for each in made for alert in each.instance.seen(Alerted)]
     assert [(each.kind, each.about) for each in alerts] == [("db_lock", "shop:42")]
