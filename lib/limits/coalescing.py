@@ -1,9 +1,8 @@
 """Calls of one caller at once on one instance pay together: one count for all that came while another was under way.
 
 The first call goes at once. What comes meanwhile waits for it, and as many as fit then are counted as one call of so
-much cost: strict, for nothing is paid ahead of the call it is for. Whoever finds that nothing is left is refused from
-memory, as everybody is who comes later: a crowd that is refused costs what one refused call costs. Where nothing is to
-be read, the count alone is sent, as long as the marks were read within the last second.
+much cost: strict, for nothing is paid ahead of the call it is for. Where nothing is left, the
+others are refused from memory, as everybody is who comes later: a crowd that is refused costs as much as a small one.
 """
 
 import asyncio
@@ -18,12 +17,13 @@ from .limiter import Limits
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class Waiting:
     """A call that waits to be counted, with what it wants to read."""
 
     charge: Charge
     wanted: Lookup[Any]
     after: Afterwards
+    marks_may_be_old: bool
     counted: "asyncio.Future[tuple[Admission, Any]]"
 
 
@@ -33,38 +33,28 @@ type _Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Together:
-    """Counts the calls of one instance."""
+    """Counts those of one instance that have come while a call of the same caller was being counted."""
 
     limits: Limits
     outbox: Outbox
-    _waiting: dict[_Key, list[_Waiting]] = field(default_factory=dict)
+    waiting: dict[_Key, list[Waiting]]
     """By those of whom a call is being counted: who has come meanwhile."""
     _paying: "set[asyncio.Future[None]]" = field(default_factory=set)
 
-    async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
+    async def join[T](
+        self, key: _Key, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
+    ) -> tuple[Admission, T]:
         """As :meth:`Limits.admit`, one round trip later at most where the limit has room."""
-        subject = charge.subject
-        if not subject.layout.windows:
-            return await self.limits.admit(charge, wanted, after)
-        key = subject.id, subject.layout.limits
-        waiting = self._waiting.get(key)
-        if waiting is not None:
-            call = _Waiting(charge, wanted, after, asyncio.get_running_loop().create_future())
-            waiting.append(call)
-            # Who leaves is cancelled, and is not counted if that is still to come.
-            return await call.counted
-        self._waiting[key], fits = [], 0
-        try:
-            admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=True)
-            fits = _left(admission)
-        finally:
-            self._go_on(key, fits)
-        return admission, found
+        call = Waiting(charge, wanted, after, marks_may_be_old, asyncio.get_running_loop().create_future())
+        self.waiting[key].append(call)
+        # Who leaves is cancelled, and is not counted if that is still to come.
+        counted: tuple[Admission, T] = await call.counted
+        return counted
 
-    def _go_on(self, key: _Key, fits: int) -> None:
+    def go_on(self, key: _Key, fits: int) -> None:
         """Count those who have come meanwhile: the next one, and with it as many as are known to fit."""
-        group, later, cost, now_ms = list[_Waiting](), list[_Waiting](), 0, self.limits.clock.now_ms()
-        for call in self._waiting[key]:
+        group, later, cost, now_ms = list[Waiting](), list[Waiting](), 0, self.limits.clock.now_ms()
+        for call in self.waiting[key]:
             charge = call.charge
             if call.counted.done():
                 continue
@@ -76,15 +66,15 @@ class Together:
             else:
                 later.append(call)
         if not group:
-            del self._waiting[key]
+            del self.waiting[key]
             return
-        self._waiting[key] = later
+        self.waiting[key] = later
         # A task of its own: no single one of them may end it for the others by leaving.
         paying = asyncio.ensure_future(self._pay(group, key))
         self._paying.add(paying)
         paying.add_done_callback(self._paying.discard)
 
-    async def _pay(self, group: list[_Waiting], key: _Key) -> None:
+    async def _pay(self, group: list[Waiting], key: _Key) -> None:
         fits = 0
         try:
             fits = await (self._pay_alone(group[0]) if len(group) == 1 else self._pay_at_once(group))
@@ -94,10 +84,10 @@ class Together:
             raise
         finally:
             # Where they do not fit together, fewer are tried.
-            self._waiting[key][:0] = [call for call in group if not call.counted.done()]
-            self._go_on(key, fits)
+            self.waiting[key][:0] = [call for call in group if not call.counted.done()]
+            self.go_on(key, fits)
 
-    async def _pay_at_once(self, group: list[_Waiting]) -> int:
+    async def _pay_at_once(self, group: list[Waiting]) -> int:
         """Count all of them as one call, if it is admitted; yields how many calls fit then."""
         first = group[0]
         charge = replace(
@@ -107,11 +97,12 @@ class Together:
         )
         after = Afterwards()
         wanted = every([call.wanted for call in group])
-        admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=True)
+        marks_may_be_old = all(call.marks_may_be_old for call in group)
+        admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
         if not admission.quota.allowed:
             # Taken back at once: each of them would be refused for what all of them together do not get.
             await self.outbox.try_send(after, self.limits.clock.left_s(charge.deadline))
-            return _left(admission)
+            return admission.quota.left
         # What follows from the count is sent with what somebody leaves who is still there.
         heir = next((call for call in group if not call.counted.done()), first)
         heir.after.steps += after.take()
@@ -121,21 +112,18 @@ class Together:
             if not call.counted.done():
                 own = replace(call.charge, now_ms=admission.charge.now_ms)
                 call.counted.set_result((replace(admission, charge=own), read))
-        return _left(admission)
+        return admission.quota.left
 
-    async def _pay_alone(self, call: _Waiting) -> int:
-        admission, found = await self.limits.admit(call.charge, call.wanted, call.after, marks_may_be_old=True)
+    async def _pay_alone(self, call: Waiting) -> int:
+        admission, found = await self.limits.admit(
+            call.charge, call.wanted, call.after, marks_may_be_old=call.marks_may_be_old
+        )
         if not call.counted.done():
             call.counted.set_result((admission, found))
-        return _left(admission)
+        return admission.quota.left
 
 
-def _left(admission: Admission) -> int:
-    """How many more calls fit into every window."""
-    return min((each.remaining for each in admission.quota.states), default=0)
-
-
-def _fail(call: _Waiting, error: BaseException) -> None:
+def _fail(call: Waiting, error: BaseException) -> None:
     if call.counted.done():
         return
     if isinstance(error, Exception):
