@@ -105,9 +105,7 @@ class Together:
             return admission.quota.left
         # What follows from the count is sent with what somebody leaves who is still there.
         heir = next((call for call in group if not call.counted.done()), first)
-        heir.after.steps += after.take()
-        heir.after.jobs += after.take_jobs()
-        heir.after.waits += after.waits
+        after.leave_to(heir.after)
         for call, read in zip(group, found, strict=True):
             if not call.counted.done():
                 own = replace(call.charge, now_ms=admission.charge.now_ms)
