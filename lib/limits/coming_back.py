@@ -213,7 +213,7 @@ class ComingBack:
         try:
             op = join(restore, self.counting.op(charge, Known()))
             _, tally = await self.redis.run(op, "ask", self.clock.left_s(charge.deadline))
-        except RedisDown:
+        except BaseException:
             self.elsewhere.keep_alone(charge, alone)
             raise
         remembered.noted, remembered.layout = spent, None

@@ -87,7 +87,8 @@ class Elsewhere:
                 Told(_at(places, floor), _at(places, noted), settled, _at(places, alone)),
                 self.clock.left_s(charge.deadline),
             )
-        except SupabaseDown:
+        except BaseException:
+            # Also where the request is given up: whether Supabase has heard of it is not known then.
             self.keep_alone(charge, alone)
             raise
         total = covering(windows, spread(windows, places, counted.total), now_ms)

@@ -181,7 +181,7 @@ class Settling:
             try:
                 op = gather([each.op(now_ms) for each in some])
                 await self.redis.run(op, "settle", self.clock.left_s(until))
-            except RedisDown:
+            except BaseException:
                 for each in gifts[at:]:
                     each.keep(self.memory, now_ms)
                 raise
