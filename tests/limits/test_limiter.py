@@ -72,6 +72,18 @@ async def test_a_costly_call_that_is_refused_spends_nothing(alone: Member) -> No
     assert (await alone.call(Subject("a", TEN), 1)).quota.states[0].remaining == 1
 
 
+async def test_a_look_counts_nothing(alone: Member, stores: Fleet) -> None:
+    """CASE 4: it says what is left, by every store, and also where Redis has just come back."""
+    caller = Subject("a", TEN)
+    for _ in range(2):
+        for _ in range(12):
+            assert (await alone.call(caller, 0)).quota.allowed
+        assert stores.server.keys("rl:*") == []
+        if alone.limits.redis is not None:
+            alone.limits.redis.failures += 1
+    assert [(await alone.call(caller, 5)).quota.states[0].remaining for _ in range(2)] == [5, 0]
+
+
 async def test_limit_one(alone: Member) -> None:
     """The first passes, the second does not (case 5)."""
     only = Subject("a", parse_limits("1/minute"))
