@@ -178,8 +178,10 @@ class Ledger:
             return None
         batch = self.recent.take(now_ms)
         more = [batch.push()] if batch else []
+        # The present month is written to in any case: its reading comes with that.
+        totals, _ = self._pending.at(now_ms)
         if by_time:
-            self._pending.at(now_ms)[0][places.TIME_FLUSHES] += writes + len(more)
+            totals[places.TIME_FLUSHES] += len(self._pending.months()) + len(more)
         self._flushed_at = now
         flush = _Flush(self._pending, self._commands, self._requests, now, batch)
         month, at = self._read
