@@ -163,11 +163,12 @@ def test_the_busiest_of_all_instances() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "names"), [(1, ["EXPIRE"]), (2, []), (5, []), (6, ["LTRIM", "EXPIRE"]), (99, ["LTRIM", "EXPIRE"])]
+    ("length", "names"),
+    [(1, ["EXPIRE"]), (3, ["EXPIRE"]), (4, []), (9, []), (10, ["LTRIM", "EXPIRE"]), (99, ["LTRIM", "EXPIRE"])],
 )
 def test_a_list_is_trimmed_now_and_then(length: int, names: list[str]) -> None:
-    """A new list gets its TTL, a long one is trimmed; in between a push is all."""
-    more = Capped("k", 3, 60).push("item").read([length])
+    """A new list gets its TTL, three times over; a long one is trimmed; in between a push is all."""
+    more = Capped("k", 5, 60).push("item").read([length])
     assert [each[0] for each in more.commands] == names if more else names == []
 
 
