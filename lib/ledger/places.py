@@ -189,8 +189,11 @@ class AlertKind(Enum):
         (self._fallback,) = (about for about, at in abouts.items() if at == 0)
 
     def counter(self, about: str) -> Name:
-        """The place that holds when this was last alerted to, in seconds since the epoch."""
-        return ("alert_s", self.label, known(about, self.abouts, self._fallback))
+        """The place that holds when this was last alerted to, in seconds since the epoch.
+
+        What has a number may be followed by a space and by more, as in ``openai tokens``.
+        """
+        return ("alert_s", self.label, known(about.partition(" ")[0], self.abouts, self._fallback))
 
 
 RETIRED_ALERT_KINDS: frozenset[int] = frozenset()

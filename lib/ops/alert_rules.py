@@ -96,6 +96,7 @@ _STEPS = (
     "Answers are no longer refreshed in the background either.",
     "Limits now come from Supabase, and Redis is not used until the month ends.",
 )
+_WITHOUT_SUPABASE = "No Supabase is configured: Redis is used to the last command, and then memory counts limits."
 
 
 def _month(reading: Reading, ledger: Sequence[Allowance], percents: Sequence[int]) -> Alert | None:
@@ -104,7 +105,9 @@ def _month(reading: Reading, ledger: Sequence[Allowance], percents: Sequence[int
     if not step:
         return None
     used = f"{redis.used:,} of {redis.limit:,}"
-    text = f"{percents[step - 1]} % of the month's Redis commands are used: {used}. {_STEPS[step]}"
+    elsewhere = step < 3 or any(each.service == "supabase" for each in ledger)
+    then = _STEPS[step] if elsewhere else _WITHOUT_SUPABASE
+    text = f"{percents[step - 1]} % of the month's Redis commands are used: {used}. {then}"
     severity: Severity = "critical" if step == 3 else "warning"
     return Alert(AlertKind.REDIS_MONTH, str(step), reading.now_ms, severity, text)
 
@@ -125,7 +128,8 @@ def _runs_out(each: Allowance, now_ms: int) -> Alert | None:
         text = f"{each.service}: at the present rate the allowance ends {_when(each.runs_out_at_ms)} ({used} used)."
     if each.resets_at_ms is not None:
         text += f" It resets {_when(each.resets_at_ms)}."
-    return Alert(AlertKind.RUNS_OUT, each.service, now_ms, "warning", text)
+    # Of one provider both calls and tokens may run out: each is told.
+    return Alert(AlertKind.RUNS_OUT, f"{each.service} {each.unit}", now_ms, "warning", text)
 
 
 def _when(at_ms: int) -> str:

@@ -106,13 +106,16 @@ class Alerts:
         """Write down when alerts were sent; later, while Redis is out."""
         now_ms = self.clock.now_ms()
         month = month_of(now_ms)
-        listed = gather([LIST.push(each) for each in self._listed])
-        found = await self._on_redis(join(set_totals(self._sent_s, month), listed))
+        # Taken first: other requests may send alerts meanwhile.
+        sent_s, self._sent_s = self._sent_s, {}
+        listed = list(self._listed)
+        self._listed.clear()
+        found = await self._on_redis(join(set_totals(sent_s, month), gather([LIST.push(each) for each in listed])))
         if found is None:
+            self._sent_s = {**sent_s, **self._sent_s}
+            self._listed = deque([*listed, *self._listed], maxlen=self._listed.maxlen)
             return
         number, pushed = found
-        self._sent_s = {}
-        self._listed.clear()
         for each in (expire_new({month: number}, now_ms), *pushed):
             if each is not None and each.commands:
                 await self._on_redis(each)

@@ -1,16 +1,21 @@
 """Alerts: what is sent, once for all instances in a period, and that no request is affected."""
 
 import asyncio
+import json
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from lib.base.events import Alerted, RedisSlow, WebhookFailed
+from lib.base.calendar import month_ends_ms
+from lib.base.events import Alerted, CircuitChanged, RedisSlow, StorePhase, WebhookFailed
 from lib.ledger import places
 from lib.ledger.places import AlertKind
 from lib.ledger.table import TOTALS, five_minute_place, hour_place, place
 from lib.ops.alert_rules import Alert
+from lib.ops.alerts import LIST
+from lib.redis import keys
+from lib.redis.op import Op
 from tests.rig.instance import Instance
 from tests.rig.ledger import CRON, World
 from tests.rig.supabase import SupabaseStandIn
@@ -75,7 +80,7 @@ async def test_a_budget_that_does_not_last(world: World) -> None:
     at = hour_place("calls.gemini", world.time.ms, "2025-11")
     world.server.bitfield("ledger:2:2025-11").set(*at, 120).execute()
     await daily(one)
-    (sent,) = [each for each in world.outside.alerts() if each["about"] == "gemini"]
+    (sent,) = [each for each in world.outside.alerts() if each["about"] == "gemini requests"]
     assert sent["kind"] == "runs_out"
     assert "120 of 225 requests used" in sent["text"]
     assert "It resets on 15 November at 08:00 UTC" in sent["text"]
@@ -89,8 +94,23 @@ async def test_a_budget_of_tokens_that_does_not_last(world: World) -> None:
     one = world.instance(**limits, LEDGER_FLUSH_COMMANDS="1")
     await one.ask("a question")
     (sent,) = [each for each in world.outside.alerts() if each["kind"] == "runs_out"]
-    assert sent["about"] == "cloud-run"
+    assert sent["about"] == "cloud-run tokens"
     assert "(3,000 of 20,000 tokens used)" in sent["text"]
+
+
+async def test_a_month_of_computing_begins_anew(world: World) -> None:
+    """What the page has read in one month calls for no alert in the next."""
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1")
+    world.time.ms = month_ends_ms(world.time.ms) - 3_600_000
+    world.server.set(keys.month("cloud-run", "2025-11"), 200_000_000)
+    computing = next(each for each in (await one.overview())["allowances"] if each["service"] == "cloud-run")
+    assert (computing["used"], computing["left"]) == (200_000, 0)
+    world.time.ms += 2 * 3_600_000
+    world.outside.posted.clear()
+    for number in range(3):
+        await one.ask(f"question {number}")
+    assert one.parts.ledger.flushes > 0
+    assert kinds(world) == []
 
 
 async def test_a_circuit_opens_and_closes(world: World) -> None:
@@ -181,6 +201,37 @@ async def test_a_broken_webhook_touches_no_request(world: World, broken: str) ->
     assert one.seen(WebhookFailed)
     assert not world.server.keys("alert:redis_slow*")
     assert all("127.0.0.1" not in each.reason for each in one.seen(WebhookFailed))
+
+
+async def test_what_is_sent_while_another_alert_is_written_down(world: World) -> None:
+    """Requests of one instance send alerts at the same time: the list has each of them once."""
+    one = world.instance()
+    alerts, store = one.parts.alerts, one.parts.alerts.redis
+    assert store is not None
+    send, began, may_go_on = store.run, asyncio.Event(), asyncio.Event()
+
+    class Held:
+        """The way to Redis; the first note on it waits."""
+
+        async def run(self, op: Op[Any], phase: StorePhase, left_s: float) -> Any:
+            if op.commands[0][0] == "BITFIELD" and not began.is_set():
+                began.set()
+                await may_go_on.wait()
+            return await send(op, phase, left_s)
+
+    alerts.redis = Held()  # type: ignore[assignment] # of the store nothing else is used
+    alerts.notice(CircuitChanged("gemini", "closed", "open", "timeout"))
+    first = asyncio.create_task(alerts.settle())
+    await began.wait()
+    alerts.notice(CircuitChanged("groq", "closed", "open", "timeout"))
+    await alerts.settle()
+    may_go_on.set()
+    await first
+    listed: Any = world.server.lrange(LIST.key, 0, -1)
+    assert sorted(json.loads(each)["about"] for each in listed) == ["gemini", "groq"]
+    for each in ("gemini", "groq"):
+        noted = world.server.bitfield("ledger:2:2025-11").get(*place(AlertKind.CIRCUIT_OPEN.counter(each)))
+        assert noted.execute() == [world.time.ms // 1000]
 
 
 async def test_alerts_are_on_the_page_without_any_webhook(world: World) -> None:
