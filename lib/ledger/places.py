@@ -66,7 +66,7 @@ TIMED_ROUTES: Mapping[str, str] = {
 }
 """Guarded routes with their method: their durations are kept, and they count by hour and by five minutes.
 
-A guarded route that is not listed in ROUTES, such as one of another program, counts under ``other``."""
+All other guarded routes, data routes and those of other programs alike, do so as ``other``."""
 
 PROVIDERS: Mapping[str, int] = {OTHER: 0, **{each.name: each.ledger_id for each in registry.PROVIDERS}}
 
@@ -111,9 +111,9 @@ _SERVICES: Mapping[str, int] = {**PROVIDERS, "upstash": 16, "supabase": 17}
 """Whatever has an allowance: the providers by their own numbers, which are below 16, then the stores."""
 
 
-def known(value: str, numbers: Mapping[str, int], fallback: str = OTHER) -> str:
-    """``value`` if it has a number, else ``fallback``."""
-    return value if value in numbers else fallback
+def known(value: str, listed: Mapping[str, object], fallback: str = OTHER) -> str:
+    """``value`` if it is listed, else ``fallback``."""
+    return value if value in listed else fallback
 
 
 FAMILIES: Mapping[str, int] = {

@@ -60,10 +60,11 @@ def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str 
     code, _, why = reason.partition(":")
     if decision == "refuse" or (decision == "fail" and code in places.REFUSALS):
         counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
-    is_guarded = mode is not None or route != places.OTHER
-    is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.OUTCOMES
+    timed_route = known(route, places.TIMED_ROUTES)
+    is_guarded = mode is not None or timed_route != places.OTHER
+    is_timed = is_guarded and decision in places.OUTCOMES
     by_route = known(route, places.HOURLY_ROUTES)
-    return _Labels(tuple(counted), route if is_timed else None, f"status.{group}", f"route.{by_route}")
+    return _Labels(tuple(counted), timed_route if is_timed else None, f"status.{group}", f"route.{by_route}")
 
 
 def count_cost(totals: Totals, cost: Cost, provider: str, prefix: str = "") -> None:
