@@ -62,7 +62,7 @@ class Recent:
         calls = batch.callers.counts or batch.circuits
         if not batch.requests and (self._flushes < EVERY or not calls):
             return None
-        self._batch, self._flushes = None, 0
+        self._batch, self._flushes = batch.rest(), 0
         batch.at_ms = now_ms
         return batch
 
