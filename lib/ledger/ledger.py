@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 _MOST_REQUESTS = 1_000
 """Requests that cost no command are flushed after so many at the latest."""
+_MOST_NEWS = 10_000
+"""More than what all requests of an instance bring that fail at one moment: none that calls for an alert gets lost."""
 _REPLY_WITHIN_S = 10.0
 """Longer than any round trip may take: a flush without a reply by then is repeated."""
 _FLUSH_S = 2.0
@@ -90,7 +92,7 @@ class Ledger:
     """Callers, notable requests and circuits, which are written along with the counts now and then."""
     bills: bool = True
     """Whether commands count against the month's allowance."""
-    news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=100))
+    news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=_MOST_NEWS))
     """Fresh readings and events that are logged as warnings: the rules of alerts see them after the response."""
     flushes: int = 0
     """How many flushes have reached Redis: a reading from before the last of them is out of date."""

@@ -5,6 +5,7 @@ An alert has a kind (``ledger/places.py``) and a rule here: in :func:`of_reading
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -130,6 +131,11 @@ def _runs_out(each: Allowance, now_ms: int) -> Alert | None:
         text += f" It resets {_when(each.resets_at_ms)}."
     # Of one provider both calls and tokens may run out: each is told.
     return Alert(AlertKind.RUNS_OUT, f"{each.service} {each.unit}", now_ms, "warning", text)
+
+
+def belated(alert: Alert) -> Alert:
+    """The same, for who gets it later than it was noticed."""
+    return replace(alert, text=f"{alert.text} Noticed {_when(alert.at_ms)}.")
 
 
 def _when(at_ms: int) -> str:
