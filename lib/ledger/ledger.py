@@ -58,7 +58,7 @@ _REPLY_WITHIN_S = 10.0
 _FLUSH_S = 2.0
 FLUSH_AFTER_S = 300.0
 _READ_AFTER_S = 30.0
-"""A flush reads the month back if the last reading is older: some 1,660 numbers, which cost more than the flush."""
+"""A flush reads the month back if the last reading is older: some 1,700 numbers, which cost more than the flush."""
 TIME_SHARE = 0.02
 """The part of the month's commands that may go into flushes for which nothing but time is due."""
 _BURST = 200

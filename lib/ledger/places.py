@@ -322,6 +322,7 @@ HOUR_FIELDS: Mapping[str, int] = {
     "request_ms": 8,
     "rpc_calls": 9,
     "cached": 10,
+    "report": 11,
     # 12 and 13: reads of data routes, and those for which no origin was asked.
     "data_reads": 12,
     "data_hits": 13,
@@ -331,14 +332,18 @@ HOUR_FIELDS: Mapping[str, int] = {
     # 32 to 47: calls by provider.
     **{f"calls.{provider}": 32 + number for provider, number in PROVIDERS.items()},
 }
-"""What each hour counts, in 32 bits each. ``redis_us`` is the time of ``redis_timed`` round trips."""
+"""What each hour counts, in 32 bits each. ``redis_us`` is the time of ``redis_timed`` round trips.
+
+``report``: guarded requests that were answered without a cache, such as those of the servers' dashboard.
+"""
 HOUR_ROOM = 48
 
 FIVE_MINUTE_FIELDS: Mapping[str, int] = {
     **{outcome: number for number, outcome in enumerate(OUTCOMES)},
-    # 4 to 11: by status. 12 to 19: by route.
+    # 4 to 10: by status. 12 to 19: by route.
     **{f"status.{status}": 4 + number for status, number in STATUSES.items()},
     **{f"route.{route}": number - 12 for route, number in HOURLY_ROUTES.items()},
+    "report": 11,
     # 20 to 35: calls by provider.
     **{f"calls.{provider}": 20 + number for provider, number in PROVIDERS.items()},
 }

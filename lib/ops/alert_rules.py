@@ -148,7 +148,7 @@ _LEAST_REQUESTS = 50
 
 def _error_rate(reading: Reading, percent: float) -> Alert | None:
     failed = sum(reading.by_five_minutes("fail"))
-    requests = failed + sum(sum(reading.by_five_minutes(field)) for field in ("serve", "compute"))
+    requests = failed + sum(sum(reading.by_five_minutes(field)) for field in ("serve", "compute", "report"))
     if requests < _LEAST_REQUESTS or failed * 100 <= percent * requests:
         return None
     text = f"{failed} of the last hour's {requests} requests failed ({failed * 100 / requests:.1f} %)."

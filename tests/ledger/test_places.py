@@ -180,6 +180,17 @@ def test_every_guarded_route_is_on_the_page(route: str, outcome: str) -> None:
         assert found[table.five_minute_place(name, NOW_MS, "2025-11")] == 1
 
 
+@pytest.mark.parametrize(("mode", "counted"), [("redis", 1), (None, None)], ids=["guarded", "our own"])
+def test_what_is_answered_without_a_cache(mode: str | None, counted: int | None) -> None:
+    """A dashboard's replies make its failures as rare as they are; metrics and health of our own do not."""
+    ledger = Ledger(None, Thrift(), Clock(now_ms=lambda: NOW_MS), 64, 500_000, (80, 90, 95), {})
+    ledger.listen(request(route="/api/dashboard", mode=mode, decision="report"))
+    found = ledger.pending()
+    assert found.get(table.hour_place("report", NOW_MS, "2025-11")) == counted
+    assert found.get(table.five_minute_place("report", NOW_MS, "2025-11")) == counted
+    assert table.hour_place("status.2xx", NOW_MS, "2025-11") not in found
+
+
 def test_a_guarded_route_without_a_number_is_on_the_page() -> None:
     """A guarded route of another program counts under `other`, by hour as well; an unguarded one by route alone."""
     ledger = Ledger(None, Thrift(), Clock(now_ms=lambda: NOW_MS), 64, 500_000, (80, 90, 95), {})

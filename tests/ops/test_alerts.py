@@ -169,8 +169,14 @@ async def test_the_error_rate(world: World) -> None:
     few.execute()
     await daily(one)
     assert kinds(world) == []
+    seldom = world.server.bitfield("ledger:2:2025-11")
+    seldom.set(*five_minute_place("compute", at, "2025-11"), 60).set(*five_minute_place("report", at, "2025-11"), 39)
+    seldom.execute()
+    await daily(one)
+    assert kinds(world) == []
+    assert (await one.overview())["errorRate"]["hour"] == 0.01
     many = world.server.bitfield("ledger:2:2025-11")
-    many.set(*five_minute_place("compute", at, "2025-11"), 98).set(*five_minute_place("fail", at, "2025-11"), 2)
+    many.set(*five_minute_place("compute", at, "2025-11"), 59).set(*five_minute_place("fail", at, "2025-11"), 2)
     many.execute()
     await daily(one)
     assert kinds(world) == [("error_rate", "")]
