@@ -7,6 +7,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..base.events import Crashed, Listener, RequestDone
+from .problems import decided
 from .request import Reply, Request
 
 _BASE_HEADERS = {
@@ -36,6 +37,7 @@ async def send(request: Request, reply: Reply, emit: Listener, scope: Scope, rec
     except ClientDisconnect:
         request.notes.decision = "client_left"
     except Exception:  # noqa: BLE001 - the head is out: the server breaks the connection off, and the work is tidied up
+        request.notes.decision, request.notes.reason = decided("internal_error"), "internal_error"
         emit(Crashed(request.id, traceback.format_exc()))
     finally:
         if not isinstance(reply.body, bytes):

@@ -51,7 +51,7 @@ def _begun(reply: object) -> tuple[int, tuple[Template, ...]]:
 async def stop(parts: "Parts") -> str:
     """Stop what runs: 2 commands, 1 call of Supabase. Raises Problem."""
     running = await _running(parts)
-    if running is None:
+    if running is None or not running.runs(parts.clock.now_ms()):
         return "nothing was running"
     await _run(parts, Op((("HDEL", keys.SERVERS, keys.SIMULATION),), ignored))
     Fleet.of(parts).simulation = None
