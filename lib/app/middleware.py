@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import os
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -14,7 +13,6 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..base import caller as callers
-from ..base.events import Crashed
 from ..base.log import log
 from ..edge import limits, sending
 from ..edge.current import serving
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     from .wiring import Parts
 
 type WhoCalls = Callable[[Scope], str | Awaitable[str | None] | None]
-
-_LEAST_S = 2.0
-"""The least time for what is sent after a reply: off Vercel nothing stops the process meanwhile."""
 
 
 class GuardMiddleware:
@@ -100,12 +95,7 @@ class GuardMiddleware:
                 finally:
                     await sending.finish(request, parts.emit)
         finally:
-            try:
-                left_s = max(_LEAST_S, parts.clock.left_s(request.deadline))
-                await parts.guard.outbox.try_send(request.after, left_s)
-                await parts.settle()
-            except Exception:  # noqa: BLE001 - the reply is out; a bug here must not be taken for a failed request
-                parts.emit(Crashed(request.id, traceback.format_exc()))
+            await sending.settle(request, parts)
 
     async def _refusal(self, request: Request, parts: "Parts") -> Reply | None:
         """Count the request; the reply where it is refused, or cannot be counted."""

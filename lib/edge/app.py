@@ -4,7 +4,6 @@ An ASGI application for each route, so that a Vercel function is one line: ``app
 """
 
 import os
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +11,6 @@ import starlette.requests
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..base.events import Crashed
 from ..base.log import log
 from ..base.values import dataclass
 from . import limits, sending
@@ -126,12 +124,7 @@ async def _serve(request: Request, parts: "Parts", route: Endpoint, scope: Scope
             sending.report(request, parts.emit, 499)
         if request.later:
             await sending.finish(request, parts.emit)
-    try:
-        if request.after.steps or request.after.waits:
-            await parts.guard.outbox.try_send(request.after, parts.clock.left_s(request.deadline))
-        await parts.settle()
-    except Exception:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
-        parts.emit(Crashed(request.id, traceback.format_exc()))
+    await sending.settle(request, parts)
 
 
 async def _reply(request: Request, parts: "Parts", route: Endpoint) -> Reply:

@@ -1,6 +1,7 @@
 """The last steps of a request at the edge: its reply is sent, its log line written, and its remaining work done."""
 
 import traceback
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
@@ -8,6 +9,9 @@ from starlette.types import Receive, Scope, Send
 
 from ..base.events import Crashed, Listener, RequestDone
 from .request import Reply, Request
+
+if TYPE_CHECKING:
+    from ..app.wiring import Parts
 
 _BASE_HEADERS = {
     # Answers belong to one caller: no cache between us and that caller may keep them.
@@ -56,6 +60,16 @@ async def finish(request: Request, emit: Listener) -> None:
             await each(send=False)
         except Exception:  # noqa: BLE001 - as in `send`
             emit(Crashed(request.id, traceback.format_exc()))
+
+
+async def settle(request: Request, parts: "Parts") -> None:
+    """The reply is out: send what the request leaves to be sent, and do what belongs to no request. Nothing escapes."""
+    try:
+        if not request.after.is_empty:
+            await parts.guard.outbox.try_send(request.after, parts.clock.left_s(request.deadline))
+        await parts.settle()
+    except Exception:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
+        parts.emit(Crashed(request.id, traceback.format_exc()))
 
 
 def report(request: Request, emit: Listener, status: int) -> None:
