@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from lib.base.events import DataRead
 from lib.cache import epochs
@@ -471,6 +474,21 @@ async def test_two_paths_of_one_table(rig: Rig) -> None:
     assert (await read(app, "/api/menus")).status_code == 404
     async with client(app) as http:
         assert (await http.post("/api/menus/1")).status_code == 405
+
+
+@pytest.mark.parametrize("own", ["/prices/{id}", "/shop/prices/{id}"])
+@pytest.mark.parametrize("how", ["a server's root path", "mounted in another application"])
+async def test_below_a_root_path(rig: Rig, own: str, how: str) -> None:
+    """A table's paths are those below what it is mounted at, or whole ones."""
+    table = site(an_instance(rig), {own: menu(Counted("soup"))})
+    made: Any = table if "server" in how else Starlette(routes=[Mount("/shop", table)])
+    transport: Any = httpx.ASGITransport(app=made, root_path="/shop" if "server" in how else "")
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+        found = [
+            (await http.get(path)).status_code
+            for path in ("/shop/prices/1", "/shop/shop/prices/1/2", "/shops/prices/1")
+        ]
+    assert found == [200, 404, 404]
 
 
 async def test_what_cannot_be_a_table(rig: Rig) -> None:
