@@ -1,10 +1,12 @@
 """Any function as a source: one part, without a circuit or a budget of its own."""
 
 import asyncio
+import contextvars
+import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import field
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 from ..afterwards import Afterwards
 from ..base.values import dataclass
@@ -17,11 +19,15 @@ from ..lookup import Lookup, constant
 from ..pieces import Done, Exhausted, Piece, SourceFailed
 from ..source import Opened, Price
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 _NO_BUDGET = Subject("", Layout(()))
 _FREE = Price(_NO_BUDGET)
 _READY = (Standing(Circuit()),)
 _RESERVE_S = 1.0
 """Reserved before the deadline for the reply and what follows it."""
+_MOST_THREADS = 32
 
 
 class Raised(SourceFailed):
@@ -32,11 +38,22 @@ class Raised(SourceFailed):
         self.error = error
 
 
+@functools.cache
+def _threads() -> "ThreadPoolExecutor":
+    """Threads for functions only. The event loop's own, of which a small machine has five, look up addresses: while
+    slow functions held them all, Redis could not be reached.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_MOST_THREADS, "breakwater-function")
+
+
 async def run(function: Callable[..., Any], *arguments: object) -> Any:
     """What a function returns. One that is not async runs in a thread, so that it stops nobody else."""
     if inspect.iscoroutinefunction(function):
         return await function(*arguments)
-    found = await asyncio.to_thread(function, *arguments)
+    called = functools.partial(contextvars.copy_context().run, function, *arguments)
+    found = await asyncio.get_running_loop().run_in_executor(_threads(), called)
     # An object whose __call__ is async, or a function that returns what is to be awaited.
     return await found if inspect.isawaitable(found) else found
 

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import itertools
 import json
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -474,6 +475,28 @@ async def test_any_function(rig: Rig, function: Any, in_a_thread: bool, cache: i
     """One that is not async runs in a thread, cached or not, so that it stops nobody else."""
     app = door(an_instance(rig)).route(function, cache=cache, name=a_name())
     assert (await get(app)).json() == {"in a thread": in_a_thread}
+
+
+async def test_slow_functions_stop_nothing_else(rig: Rig) -> None:
+    """The event loop's own threads stay free: with them held, no address could be looked up, and Redis not reached."""
+    loop, many = asyncio.get_running_loop(), min(32, (os.cpu_count() or 1) + 4)
+    running, all_run, let_go = itertools.count(1), asyncio.Event(), threading.Event()
+
+    def slow(asked: object) -> int:
+        if next(running) == many:
+            loop.call_soon_threadsafe(all_run.set)
+        let_go.wait()
+        return 1
+
+    app = door(an_instance(rig)).route(slow, limit=None, name=a_name())
+    asks = asyncio.gather(*(get(app) for _ in range(many)))
+    try:
+        async with asyncio.timeout(60):
+            await all_run.wait()
+            assert await loop.getaddrinfo("localhost", 80)
+    finally:
+        let_go.set()
+    assert {each.status_code for each in await asks} == {200}
 
 
 @pytest.mark.parametrize("form", ["call", "decorator"])
