@@ -5,6 +5,7 @@ the request's own work after its reply; elsewhere (a script, a job) it is sent b
 """
 
 import hashlib
+import operator
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -134,12 +135,13 @@ class Breakwater:
         return data_routes(self.instance, table, limit=counted)
 
     async def limit(self, who: str, limits: str, *, cost: int = 1, dry_run: bool = False) -> Verdict:
-        """Count a call of ``who`` against ``limits`` (``"10/minute,100/day"``). Raises ValueError for what is no limit.
+        """Count a call of ``who`` against ``limits`` (``"10/minute,100/day"``).
 
         ``who`` names what is counted, with its purpose: ``"login:42"``. A call is admitted only if all of its ``cost``
         is. With ``dry_run`` every call is allowed; what would have been refused is logged and counted.
+        Raises ValueError for what is no limit, and TypeError for a cost that is no whole number.
         """
-        layout = parse_limits(limits)
+        layout, cost = parse_limits(limits), int(operator.index(cost))
         if cost < 0:
             raise ValueError(f"a call costs 0 or more, not {cost}")
         parts = await self.instance()

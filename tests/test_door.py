@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import math
 import os
 import subprocess
 import sys
@@ -128,6 +129,18 @@ async def test_what_is_no_limit(rig: Rig, limits: str) -> None:
         door(an_instance(rig)).route(lambda request: 1, limit=limits)
     with pytest.raises(ValueError, match="0 or more"):
         await door(an_instance(rig)).limit("somebody", "1/minute", cost=-1)
+
+
+@pytest.mark.parametrize("cost", [1.5, 1.0, "1", None, float("nan"), decimal.Decimal(1)], ids=repr)
+async def test_what_is_no_cost(rig: Rig, cost: Any) -> None:
+    """It is an error where it is written: sent to Redis and Supabase, it would look as if they had failed."""
+    instance = an_instance(rig)
+    async with bill(rig) as spent:
+        with pytest.raises(TypeError, match="integer"):
+            await door(instance).limit("somebody", "9/minute", cost=cost)
+    assert (spent, instance.events) == ([0, 0], [])
+    verdict = await door(instance).limit("somebody", "9/minute", cost=True)
+    assert (verdict.remaining, verdict.mode) == (8, "redis")
 
 
 async def test_a_dry_run(rig: Rig) -> None:
@@ -265,6 +278,7 @@ VALUES: Mapping[str, tuple[Any, Any]] = {
     "zero": (0, 0),
     "empty": ("", ""),
     "a text": ("line\nbreak \ud55c\uae00 \x00", "line\nbreak \ud55c\uae00 \x00"),
+    "half a surrogate pair": ("\ud800 \ud55c", "? \ud55c"),
     "a number": (0.1, 0.1),
     "a large number": (2**80, 2**80),
     "nested": ({"a": [1, {"b": None}]}, {"a": [1, {"b": None}]}),
@@ -417,7 +431,10 @@ async def test_values_while_redis_is_out(rig: Rig) -> None:
     assert fill.calls == 3
 
 
-@pytest.mark.parametrize(("fresh", "stale"), [(0, 0), (-1, 0), (30, -1)])
+@pytest.mark.parametrize(
+    ("fresh", "stale"),
+    [(0, 0), (-1, 0), (30, -1), (math.inf, 0), (30, math.inf), (math.nan, 0), (30, math.nan), (1e17, 0)],
+)
 async def test_times_that_cannot_be(rig: Rig, fresh: float, stale: float) -> None:
     """They are refused where they are written, and nothing is called."""
     bw, fill = door(an_instance(rig)), Counted()
@@ -735,6 +752,9 @@ BAD_OPTIONS: Mapping[str, tuple[dict[str, Any], type[Exception], str]] = {
     "tags without a cache": ({"tags": ("a",)}, ValueError, "tags: only together with cache"),
     "a scope without a cache": ({"scope": "shared"}, ValueError, "scope: only together with cache"),
     "a POST from the cache": ({"cache": 1, "methods": ("GET", "POST")}, ValueError, "GET"),
+    "a list of methods in one": ({"methods": "GET,POST"}, ValueError, "methods: one or several of"),
+    "no method": ({"methods": ()}, ValueError, "methods: one or several of"),
+    "a method that is answered already": ({"methods": ("GET", "OPTIONS")}, ValueError, "OPTIONS is answered"),
     "stale twice": ({"cache": lib.CacheRules(), "stale": 5}, ValueError, "stale: "),
 }
 

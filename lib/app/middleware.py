@@ -16,7 +16,7 @@ from ..base import caller as callers
 from ..base.log import log
 from ..edge import limits, sending
 from ..edge.current import serving
-from ..edge.errors import as_problem, problem_json, reply_to
+from ..edge.errors import as_problem, of_the_application, problem_json, reply_to
 from ..edge.limits import route_limit
 from ..edge.request import Reply, Request
 
@@ -61,10 +61,16 @@ class GuardMiddleware:
         """Serve one request, or the start and end of the process."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, self._until_the_end(send))
-        elif scope["type"] == "http" and any(fnmatchcase(scope["path"], pattern) for pattern in self._paths):
+        elif scope["type"] == "http" and self._covers(scope):
             await self._guard(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _covers(self, scope: Scope) -> bool:
+        """Whether a pattern has the path: the whole one, or as the application's own routes have it (``root_path``)."""
+        whole: str = scope["path"]
+        below = whole.removeprefix(scope.get("root_path", ""))
+        return any(fnmatchcase(whole, each) or fnmatchcase(below, each) for each in self._paths)
 
     def _until_the_end(self, send: Send) -> Send:
         async def sent(message: Message) -> None:
@@ -97,13 +103,18 @@ class GuardMiddleware:
         finally:
             await sending.settle(request, parts)
 
+    async def _who_calls(self, scope: Scope) -> str | None:
+        """Whom the application names, if it does."""
+        if self._caller is None:
+            return None
+        with of_the_application(f"function `caller` of the middleware {self._limit.name!r}"):
+            who = self._caller(scope)
+            return await who if inspect.isawaitable(who) else who
+
     async def _refusal(self, request: Request, parts: "Parts") -> Reply | None:
         """Count the request; the reply where it is refused, or cannot be counted."""
         try:
-            who = self._caller(request.http.scope) if self._caller is not None else None
-            if inspect.isawaitable(who):
-                who = await who
-            if who:
+            if who := await self._who_calls(request.http.scope):
                 request.notes.caller = callers.identify("key", who, parts.settings.identity_key)
             await limits.count(request, parts, self._limit)
         except Exception as e:  # noqa: BLE001 - answered and logged like every other failure

@@ -127,7 +127,8 @@ class Held:
 
         In a list, so that no text is empty.
         """
-        text = as_json([value])
+        # As a page is encoded: half a surrogate pair cannot be sent.
+        text = as_json([value]).encode(errors="replace").decode()
         return cls(json.loads(text)[0], text)
 
 

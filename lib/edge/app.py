@@ -40,7 +40,7 @@ class Instance(Protocol):
         """Flush what was counted and close all connections; what comes later makes new ones."""
 
 
-_ALL_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+ALL_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def no_route(request: Request) -> Problem:
@@ -88,7 +88,7 @@ class Endpoint:
         app: ASGIApp = serve
         if allows(parts.settings.allowed_origins, origin := request.header("origin")):
             # Where there is no handler, a page may read so, whatever it has sent.
-            methods = self.handlers or _ALL_METHODS
+            methods = self.handlers or ALL_METHODS
             app = cors(serve, origin, methods, request.header("access-control-request-headers"))
         await app(scope, receive, send)
 

@@ -15,6 +15,7 @@ import pytest
 import starlette.requests
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Scope
 
 from dev.supabase import sign_user_token
 from lib import Asked, Breakwater, CacheRules, Problem
@@ -178,6 +179,52 @@ async def test_a_problem_is_a_reply(rig: Rig) -> None:
     assert [(each.status_code, each.json()["detail"]) for each in replies] == [(404, "No such server.")] * 2
     assert "x-ratelimit-limit" in replies[0].headers
     assert (function.calls, instance.seen(Crashed)) == (2, [])
+
+
+async def test_a_code_that_is_none(rig: Rig) -> None:
+    """A `Problem` of a code that does not exist is the function's failure: answered, logged, and counted like any."""
+    instance = an_instance(rig)
+
+    async def broken(request: object) -> object:
+        raise Problem("no_such_price", "Not for sale.")
+
+    reply = await get(door(instance).route(broken, limit="5/minute", name=a_name()))
+    assert (reply.status_code, reply.json()["source"]) == (500, "application")
+    assert "x-ratelimit-limit" in reply.headers
+    (crashed,) = instance.seen(Crashed)
+    assert "no error has the code 'no_such_price'; take one of" in crashed.traceback
+    assert [each.status for each in instance.seen(RequestDone)] == [500]
+
+
+ERRORS: Mapping[str, Exception] = {"a problem": Problem("not_found", "No such server."), "a bug": KeyError("secret")}
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+async def test_the_reply_to_an_error_waits_for_nothing(rig: Rig, error: Exception) -> None:
+    """The lock is released after the reply, as all that follows from a request."""
+    app, _ = counting(door(an_instance(rig)), Counted(error=error))
+    await get(app)
+    sent = list[tuple[int, int]]()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            sent.append(rig.cost())
+
+    rig.forget_counts()
+    scope: Scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/y",
+        "query_string": b"",
+        "headers": [],
+        "client": None,
+    }
+    await app(scope, receive, send)
+    assert (sent, rig.cost()) == ([(2, 2)], (3, 5))
+    assert rig.server.keys("lock:*") == []
 
 
 # ---------------------------------------------------------------- whose value it is
