@@ -27,7 +27,7 @@ from lib.base.events import ModeSwitched, WouldRefuse
 from lib.edge.app import Endpoint
 from lib.redis import keys
 from tests.rig.callers import a_caller
-from tests.rig.clock import until
+from tests.rig.clock import about_timeouts, until
 from tests.rig.door import Counted, Gate, a_name, an_instance, bill, client, door, get
 from tests.rig.guard import Rig
 from tests.rig.instance import together
@@ -478,6 +478,7 @@ async def test_a_value_that_is_late_is_a_problem(rig: Rig) -> None:
 # ---------------------------------------------------------------- after-work
 
 
+@about_timeouts
 async def test_after_work_joins_the_request(rig: Rig) -> None:
     """A refund, a value to keep and a failure of a circuit: one round trip for all of them, after the reply."""
     bw, who = door(an_instance(rig)), a_name()
@@ -504,6 +505,20 @@ async def test_after_work_joins_the_request(rig: Rig) -> None:
     async with bill(rig) as hit:
         await bw.cached("x", Counted(error=OSError()), fresh=30)
     assert hit == [1, 1]
+
+
+async def test_two_environments_in_one_process(rig: Rig) -> None:
+    """In a request that one of them serves, what the other one leaves goes to its own Redis, at once."""
+    here, other = door(an_instance(rig)), door(an_instance(rig, KEY_PREFIX="other:"))
+    who, fill = a_name(), Counted()
+
+    async def work() -> object:
+        verdicts = [await other.limit(who, "1/minute") for _ in range(2)]
+        return [await other.cached("x", fill, fresh=30) for _ in range(2)] + [each.allowed for each in verdicts]
+
+    assert (await get(handler(here, work))).json() == ["value", "value", True, False]
+    assert (len(rig.server.keys("*")), fill.calls) == (len(rig.server.keys("other:*")), 1)
+    assert [rig.server.ttl(key) > 0 for key in rig.server.keys("other:rl:*")] == [True]
 
 
 async def test_a_refresh_does_not_hold_up_the_reply(rig: Rig) -> None:

@@ -11,6 +11,8 @@ from starlette.types import Message, Scope
 
 from lib import Asked, Breakwater
 from lib.cache.lock import LockRules
+from lib.edge.current import current
+from tests.rig.clock import PATIENT_BACKEND, patient, until
 from tests.rig.door import Counted, Gate, a_name, an_instance, door, get
 from tests.rig.guard import Rig
 
@@ -22,6 +24,12 @@ FRESH_S, STALE_S = 30, 86_400
 def transport(request: pytest.FixtureRequest) -> str:
     """Redis over both."""
     return str(request.param)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """A reply takes as long as a test says, and not as long as the machine does."""
+    return PATIENT_BACKEND
 
 
 type Read = Callable[[Breakwater], Awaitable[object]]
@@ -138,4 +146,36 @@ async def test_it_is_kept_all_the_same(rig: Rig, way: Callable[[Value], Read], a
         rig.forget_counts()
     assert rig.cost() == (1, commands)
     assert (await read(elsewhere), value.fill.calls) == (1, 1)
+    assert rig.without_ttl() == []
+
+
+async def test_nobody_waits_for_a_request_that_goes_on(rig: Rig) -> None:
+    """A second after a value was computed it is kept, its aging one is replaced, and a refused call is given back."""
+    here, elsewhere, value, who = door(an_instance(rig)), door(an_instance(rig)), Value(), a_name()
+    await here.cached("aging", Counted("old"), fresh=FRESH_S, stale=STALE_S)
+    await elsewhere.limit(who, "1/minute")
+    rig.time.later(FRESH_S + 1)
+    gate, left = Gate(), list[int]()
+
+    async def serve(request: starlette.requests.Request) -> object:
+        found = [await here.cached("aging", Counted("new"), fresh=FRESH_S, stale=STALE_S)]
+        assert not (await here.limit(who, "1/minute")).allowed
+        found += [await here.cached(value.name, value.compute, fresh=FRESH_S) for _ in range(3)]
+        request_ = current()
+        assert request_ is not None
+        await gate()
+        left.append(len(request_.later))
+        return found
+
+    reply = asyncio.ensure_future(get(here.route(serve, limit=None, name=a_name())))
+    await gate.reached.wait()
+    rig.forget_counts()
+    await asyncio.wrap_future(patient().move(1.1))
+    await until(lambda: not rig.server.keys("lock:*aging*") and len(rig.server.keys("v:*")) == 2)
+    found = [await elsewhere.cached(value.name, value.compute, fresh=FRESH_S)]
+    found.append(await elsewhere.cached("aging", Counted("newer"), fresh=FRESH_S, stale=STALE_S))
+    assert (found, rig.time.slept, value.fill.calls) == ([1, "new"], [], 1)
+    gate.open()
+    assert (await reply).json() == ["old", 1, 1, 1]
+    assert left == [0]
     assert rig.without_ttl() == []

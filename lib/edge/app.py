@@ -115,16 +115,20 @@ async def _lifespan(receive: Receive, send: Send, goodbye: Callable[[], Awaitabl
 
 async def _serve(request: Request, parts: "Parts", route: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
     request.begin(parts)
-    with serving(request):
-        try:
-            reply = await _reply(request, parts, route)
-            await sending.send(request, reply, parts.emit, scope, receive, send)
-        except ClientDisconnect:
-            request.notes.decision = "client_left"
-            sending.report(request, parts.emit, 499)
-        if request.later:
-            await sending.finish(request, parts.emit)
-    await sending.settle(request, parts)
+    try:
+        with serving(request):
+            try:
+                reply = await _reply(request, parts, route)
+                await sending.send(request, reply, parts.emit, scope, receive, send)
+            except ClientDisconnect:
+                request.notes.decision = "client_left"
+                sending.report(request, parts.emit, 499)
+            finally:
+                if request.later:
+                    await sending.finish(request, parts.emit)
+    finally:
+        # A server, or an application around this one, may cancel it.
+        await sending.settle(request, parts)
 
 
 async def _reply(request: Request, parts: "Parts", route: Endpoint) -> Reply:

@@ -24,6 +24,7 @@ from lib.app.instance import Instance
 from lib.base.events import Crashed, RequestDone, WouldRefuse
 from lib.edge.current import current
 from tests.rig.callers import a_caller
+from tests.rig.clock import about_timeouts
 from tests.rig.door import Counted, a_name, an_instance, bill, client, door
 from tests.rig.guard import Rig
 
@@ -343,6 +344,7 @@ async def test_anything_that_speaks_asgi(rig: Rig) -> None:
     assert [(each.status_code, each.headers["x-ratelimit-remaining"]) for each in replies] == [(204, "4"), (500, "3")]
 
 
+@about_timeouts
 async def test_after_work_joins(rig: Rig) -> None:
     """What lies behind may use the door: one round trip after the reply, whether it answers or crashes."""
     bw = door(an_instance(rig))

@@ -1,5 +1,6 @@
 """What follows a reply: whoever counted the request, and however long its reply took, what it leaves is done."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from lib import Breakwater, GuardMiddleware
 from lib.edge.current import current
 from lib.limits.marker import parse
 from lib.redis import keys
-from tests.rig.door import Counted, a_name, an_instance, client, door, get
+from tests.rig.door import Counted, Gate, a_name, an_instance, client, door, get
 from tests.rig.guard import Rig
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +45,19 @@ async def test_an_outage_is_settled_by_the_first_request_after_it(
     marker: Any = rig.server.get(keys.OUTAGE)
     assert not parse(marker).holds(rig.time.ms)
     assert replies[-1].headers["x-ratelimit-remaining"] == "95"
+
+
+async def test_a_request_that_is_cancelled(rig: Rig) -> None:
+    """As a server may do whose client has left: its key has its TTL all the same (CASE 11)."""
+    gate = Gate()
+    app = door(an_instance(rig)).route(Counted(gate=gate), limit="5/minute", name=a_name())
+    reply = asyncio.ensure_future(get(app))
+    await gate.reached.wait()
+    reply.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reply
+    assert len(rig.server.keys("rl:*")) == 1
+    assert rig.without_ttl() == []
 
 
 async def test_a_stream_that_outlasts_a_request(rig: Rig) -> None:
