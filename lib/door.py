@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Breakwater", "CircuitOpen", "Verdict"]
 
 _CODEC = HeldCodec()
+BY_PATH = "by path"
+"""What `bw.resources` takes for its limit where nobody says one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Breakwater:
             return lambda decorated: self.route(decorated, **options)
         name = options.get("name") or name_of(function)
         dry_run, cache = options.get("dry_run", False), options.get("cache")
-        limit = RouteLimit(dry_run=dry_run)
+        limit = RouteLimit(name=name, dry_run=dry_run)
         if "limit" in options:
             limit = route_limit(options["limit"], name, dry_run=dry_run)
         return route(
@@ -121,16 +123,20 @@ class Breakwater:
         )
 
     def resources(
-        self, table: Mapping[str, "Resource"], *, limit: str | None = None, name: str = "resources"
+        self, table: Mapping[str, "Resource"], *, limit: str | None = BY_PATH, name: str = "resources"
     ) -> "DataRoutes":
         """Data routes, as an ASGI application: a resource for each path, ``{"/api/menus/{id}": MENU}``.
 
-        ``limit`` counts a caller's reads of all of them under ``name``, which no other table has. Raises ValueError.
+        ``limit`` counts a caller's reads of all of them under ``name``, which no other table has; None: no limit.
+        Without it the table of limits by path holds. Raises ValueError.
         """
         from .data.table import data_routes
 
-        counted = route_limit(limit, name)
-        if limit is not None and self._counted.setdefault(name, (counted, set(table))) != (counted, set(table)):
+        counted = RouteLimit(name=name) if limit == BY_PATH else route_limit(limit, name)
+        if limit not in (None, BY_PATH) and self._counted.setdefault(name, (counted, set(table))) != (
+            counted,
+            set(table),
+        ):
             raise ValueError(f"name: another table counts under {name!r}; give this one a name of its own")
         return data_routes(self.instance, table, limit=counted)
 

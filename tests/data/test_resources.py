@@ -557,5 +557,25 @@ async def test_two_tables_of_one_name(rig: Rig, path: str, limit: str) -> None:
         bw.resources({"/api/menus/{id}": wanted}, limit="1/minute")
     with pytest.raises(ValueError, match="another table counts under 'resources'; give this one a name of its own"):
         bw.resources({path: wanted}, limit=limit)
-    # What has no limit counts nowhere.
+    # What has no limit counts nowhere, and what has none of its own elsewhere.
+    bw.resources({path: wanted}, limit=None)
     bw.resources({path: wanted})
+
+
+LIMITS: Mapping[str, tuple[dict[str, Any], dict[str, str], str | None]] = {
+    "none is said": ({}, {}, "100"),
+    "none is wanted": ({"limit": None}, {}, None),
+    "the table's is another": ({}, {"RATELIMIT_API": "7/minute"}, "7"),
+    "by the environment": ({}, {"RATELIMIT_RESOURCES": "5/minute"}, "5"),
+    "by the environment, for all that the code says": ({"limit": None}, {"RATELIMIT_RESOURCES": "5/minute"}, "5"),
+    "for another name": ({"name": "prices"}, {"RATELIMIT_RESOURCES": "5/minute"}, "100"),
+}
+
+
+@pytest.mark.parametrize(("options", "environ", "limit"), LIMITS.values(), ids=LIMITS)
+async def test_a_table_has_a_limit(
+    rig: Rig, options: dict[str, Any], environ: dict[str, str], limit: str | None
+) -> None:
+    """As every route: that of its path, unless its file or the environment says otherwise."""
+    app = door(an_instance(rig, **environ)).resources({"/api/menus/{id}": menu(Counted(), scope="caller")}, **options)
+    assert (await read(app)).headers.get("x-ratelimit-limit") == limit

@@ -79,6 +79,14 @@ async def test_the_reply_to_a_miss_takes_two_round_trips(rig: Rig) -> None:
     assert (sent, rig.cost()) == ([(2, 3)], (3, 4))
 
 
+@pytest.mark.parametrize("cache", [None, 30])
+async def test_a_limit_from_the_environment_alone(rig: Rig, cache: int | None) -> None:
+    """`RATELIMIT_<NAME>` is a limit of the route's own, also where its file says none."""
+    bw = door(an_instance(rig, RATELIMIT_PRICES="5/minute"))
+    found = [await get(bw.route(Counted(), cache=cache, name=name)) for name in ("prices", "others")]
+    assert [each.headers["x-ratelimit-limit"] for each in found] == ["5", "100"]
+
+
 async def test_without_a_limit(rig: Rig) -> None:
     """`limit=None`: a hit is 1 command in 1 round trip, and nobody is counted."""
     app, _ = counting(door(an_instance(rig)), limit=None, scope="shared")
