@@ -97,6 +97,8 @@ class Leading:
             text = "" if turn.call.directives.no_store else codec.dump(done.value)
             if stored := 0 < len(text) <= entries.MAX_STORED_CHARS:
                 turn.keep(lambda: self._store(turn, rules, lead, text, now_ms, done.fresh_ms))
+        if done.ends:
+            self._drop(turn)
         if lead is not None and lead.lease is not None:
             if stored:
                 lead.lease.end()
@@ -131,7 +133,9 @@ class Leading:
     def _without_value[P, V](self, turn: Turn[P, V], failure: SourceFailed | None) -> Answered[V] | Refused | Failed:
         """An older value if there is one; else the failure, or when the source may be called again."""
         now_ms = self.clock.now_ms()
-        if (older := _older(turn, now_ms)) is not None:
+        if failure is not None and failure.ends:
+            self._drop(turn)
+        elif (older := _older(turn, now_ms)) is not None:
             turn.to("failed")
             return Answered(
                 older.value, "stale", failure.kind if failure else "no_provider", older.stored_at_ms, stored=True
@@ -167,6 +171,11 @@ class Leading:
     def _release[P, V](self, turn: Turn[P, V], lease: Lease) -> None:
         lease.release(turn.after)
         self._over.put(turn.call.key, lease.owner)
+
+    def _drop[P, V](self, turn: Turn[P, V]) -> None:
+        """There is no such value any more: what is stored goes, so that nobody is served it."""
+        if turn.lead is not None and turn.lead.cached.entry is not None:
+            entries.drop(turn.call.key, turn.after)
 
     def land[P, V](self, turn: Turn[P, V], result: Landed[V]) -> None:
         """Give the result to the requests of this instance that wait for it, if any can."""

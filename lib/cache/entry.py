@@ -153,6 +153,11 @@ def store[V](
     after.add(Op((command,), ignored), then=lambda _: sent(), lost=sent)
 
 
+def drop(key: str, after: Afterwards) -> None:
+    """Keep a value no longer: 1 command."""
+    after.add(Op((("DEL", key),), ignored))
+
+
 def lasts_ms(rules: CacheRules, lease_ms: int) -> int:
     """How long an entry is kept: while it may be served, and for a lease at least, as it ends its lock."""
     return max(rules.ends_ms, lease_ms)

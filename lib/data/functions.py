@@ -13,11 +13,13 @@ from ..base.values import dataclass
 from ..breaker.circuit import Circuit
 from ..call import Attempt, Call
 from ..decide import Standing
+from ..edge.problems import Problem
 from ..limits.admission import Admission, Subject
 from ..limits.window import Layout
 from ..lookup import Lookup, constant
 from ..pieces import Done, Exhausted, Piece, SourceFailed
 from ..source import Opened, Price
+from .pages import ends_older
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +38,7 @@ class Raised(SourceFailed):
     def __init__(self, error: Exception) -> None:
         super().__init__("raised", type(error).__name__, "ours")
         self.error = error
+        self.ends = isinstance(error, Problem) and ends_older(error.kind.status)
 
 
 @functools.cache
@@ -67,6 +70,8 @@ class Function[V]:
     """Seconds until a deadline."""
     keeps: Callable[[V], bool] = lambda value: True
     """Whether a value may be stored."""
+    ends: Callable[[V], bool] = lambda value: False
+    """Whether one that may not ends an older one."""
     attempts: list[Attempt] = field(default_factory=list)
 
     def lookup(self, now_ms: int) -> Lookup["Function[V]"]:
@@ -97,7 +102,7 @@ class Function[V]:
             raise Exhausted(SourceFailed("timeout", f"no value within {timeout_s:.1f} s")) from e
         except SourceFailed as e:
             raise Exhausted(e) from e
-        return Opened("", _only(Done(value, self.keeps(value))), _nothing)
+        return Opened("", _only(Done(value, self.keeps(value), ends=self.ends(value))), _nothing)
 
     async def _value(self) -> V:
         try:

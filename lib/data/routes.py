@@ -30,7 +30,7 @@ from ..limits.window import Layout
 from ..redis import keys
 from .functions import Function, Raised, run
 from .options import Scope
-from .pages import Page, PageCodec, headers_of, page_of
+from .pages import Page, PageCodec, ends_older, headers_of, page_of
 
 if TYPE_CHECKING:
     from ..app.wiring import Parts
@@ -86,7 +86,7 @@ class GuardedFunction:
         outcome = await parts.guard.refusal(subject, request.deadline)
         if outcome is None:
             call, asked = self._call(request, subject, self.cache)
-            source: Function[Page] = Function(self._compute(asked), parts.clock.left_s, _may_be_stored)
+            source: Function[Page] = Function(self._compute(asked), parts.clock.left_s, _may_be_stored, _ends)
             outcome = await parts.guard.handle(call, source, _CODEC)
         common = outcomes.common(request, outcome)
         match outcome.result:
@@ -158,6 +158,10 @@ class GuardedFunction:
 
 def _may_be_stored(page: Page) -> bool:
     return page.may_be_stored
+
+
+def _ends(page: Page) -> bool:
+    return ends_older(page.status)
 
 
 def _hash(asked: Asked, pairs: Sequence[tuple[str, str]]) -> str:

@@ -392,6 +392,53 @@ async def test_stale_if_error(rig: Rig) -> None:
     assert (await get(app)).status_code == 500
 
 
+GONE: Mapping[str, Any] = {
+    "a problem": Problem("not_found", "Sold."),
+    "a reply": JSONResponse({"sold": True}, 404),
+    "a reply that it is closed": Response(status_code=403),
+}
+
+
+@pytest.mark.parametrize("aged", [True, False], ids=["aging", "only if nothing else is to be had"])
+@pytest.mark.parametrize("gone", GONE.values(), ids=GONE)
+async def test_what_is_gone_is_not_served(rig: Rig, gone: Any, *, aged: bool) -> None:
+    """A function that says so has not failed: what it said before ends with that, and is looked for no more."""
+    rules = CacheRules(30_000, 60_000, 60_000) if aged else CacheRules(30_000, 0, 60_000)
+    app, function = counting(door(an_instance(rig)), cache=rules, scope="shared")
+    await get(app)
+    rig.time.ms += 31_000
+    if isinstance(gone, Exception):
+        function.error = gone
+    else:
+        function.value = gone
+    status = gone.status_code if isinstance(gone, Response) else gone.kind.status
+    found = [(await get(app)).status_code for _ in range(3)]
+    assert found == [200 if aged else status, status, status]
+    assert rig.server.keys("v:*") == []
+
+
+NOT_GONE: Mapping[str, Any] = {
+    "an error": OSError("down"),
+    "a reply that it failed": JSONResponse(1, 502),
+    "a reply that it has no capacity": JSONResponse(1, 429),
+    "a problem of a server": Problem("backend_failed", "Down."),
+    "a problem of a limit": Problem("rate_limited", "Later."),
+}
+
+
+@pytest.mark.parametrize("failed", NOT_GONE.values(), ids=NOT_GONE)
+async def test_what_failed_is_not_gone(rig: Rig, failed: Any) -> None:
+    """An older value is served for its whole time."""
+    app, function = counting(door(an_instance(rig)), stale=60, scope="shared")
+    await get(app)
+    rig.time.ms += 31_000
+    if isinstance(failed, Exception):
+        function.error = failed
+    else:
+        function.value = failed
+    assert [(await get(app)).status_code for _ in range(3)] == [200] * 3
+
+
 async def test_tags(rig: Rig) -> None:
     """What was computed before a tag was invalidated is not served again, on any instance."""
     one, two = door(an_instance(rig)), door(an_instance(rig))
