@@ -204,10 +204,6 @@ class Settings:
         """The policy of a route."""
         return self._policy(policy.group_of(path))
 
-    def has_limit(self, name: str) -> bool:
-        """Whether the environment gives a route of this name a limit of its own."""
-        return bool(name) and policy.variable_of(name) in self.limits_by_name
-
     def policy_named(self, name: str, layout: Layout) -> Policy:
         """The policy of a route with a limit of its own; the environment's word wins over the code's.
 

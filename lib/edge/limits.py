@@ -15,7 +15,7 @@ from ..guard import Counted
 from ..limits.admission import Subject
 from ..limits.grammar import parse_limits
 from ..limits.window import Layout
-from ..policy import SIGN_INS, Policy
+from ..policy import SIGN_INS, Policy, variable_of
 from . import headers
 from .outcomes import limit_detail
 from .problems import Problem
@@ -44,7 +44,7 @@ class RouteLimit:
         """The limit of a request, the environment's word included."""
         if not self.limited:
             return Policy("", Layout(()))
-        if self.layout is None and not settings.has_limit(self.name):
+        if self.layout is None and not (self.name and variable_of(self.name) in settings.limits_by_name):
             return settings.policy_for(path)
         return settings.policy_named(self.name, self.layout or Layout(()))
 
