@@ -33,7 +33,7 @@ from .options import Scope
 from .pages import Page, PageCodec, ends_older, headers_of, page_of
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 type RouteFunction = Callable[[Any], Awaitable[object] | object]
 

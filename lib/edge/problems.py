@@ -102,14 +102,6 @@ class Problem(Exception):
         return KINDS[self.code]
 
 
-class BadSettings(Exception):
-    """The environment cannot be used as it is. ``faults`` has a line for each fault, and never a value."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = faults
-
-
 class FunctionFailed(Exception):
     """A function of the application raised, or returned what is of no use. Its cause is what it raised."""
 

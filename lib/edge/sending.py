@@ -13,7 +13,7 @@ from ..base.events import Crashed, Listener, RequestDone
 from .request import Reply, Request
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 _BASE_HEADERS = {
     # Answers belong to one caller: no cache between us and that caller may keep them.
