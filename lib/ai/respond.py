@@ -227,7 +227,8 @@ async def guarded(
         try:
             return respond(request, outcome, form, stream=stream)
         except Problem as problem:
-            if failures is not None and isinstance(outcome.result, Failed):
+            # What is refused without asking anybody costs as little when it is repeated.
+            if failures is not None and (isinstance(outcome.result, Failed) or outcome.attempts):
                 failures.note(call.key, problem, parts.clock.now_ms())
             raise
 

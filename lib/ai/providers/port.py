@@ -52,6 +52,10 @@ _FAULT: dict[Kind, Fault] = {
 }
 
 
+TOO_LONG = "context_length_exceeded"
+"""OpenAI's code for a request that is longer than the model allows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a provider says to the caller of a request that it refuses, without secrets of ours."""
@@ -86,6 +90,11 @@ class ProviderFailed(SourceFailed):
         self.rests_s = rests_s
         self.went_out = went_out
         self.told = told
+
+    @property
+    def used_nothing(self) -> bool:
+        """Whether the provider has refused the call instead of beginning to answer: no token was used."""
+        return self.status is not None and (self.fault != "theirs" or self.kind in ("throttled", "quota"))
 
 
 class Provider(Protocol):

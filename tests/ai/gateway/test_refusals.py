@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
         ("extra forbidden", 400, "unsupported_parameter", "seed", "Extra inputs"),
         ("extra forbidden at mistral", 400, "unsupported_parameter", "seed", "Extra inputs"),
         ("unknown name", 400, "unsupported_parameter", "seed", 'Unknown name "seed"'),
-        ("too long in a reply", 400, "backend_rejected", None, "8192 tokens"),
+        ("too long in a reply", 400, "context_length_exceeded", None, "8192 tokens"),
         ("flagged in a reply", 400, "content_filter", None, "flagged by moderation"),
         ("no model", 404, "model_not_found", None, "does not exist"),
         ("moderation", 400, "content_filter", None, "flagged by moderation"),
