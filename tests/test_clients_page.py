@@ -114,7 +114,7 @@ def test_what_becomes_of_a_field() -> None:
 def test_what_asks_for_nothing() -> None:
     """Values that every provider can do."""
     told = names(PAGE.partition("a last message that is not the user's. ")[2].partition(" ask for nothing")[0])
-    assert len(told) == 3
+    assert len(told) == 5
     for each in told:
         name, _, value = each.partition(": ")
         assert name not in needs.of({name: json.loads(value)})

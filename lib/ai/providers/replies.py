@@ -47,7 +47,7 @@ class Reading(Protocol):
         """The question in the provider's terms. Raises ProviderFailed ``rejected`` if it cannot be put."""
 
     def refusal(self, response: httpx.Response, body: bytes) -> ProviderFailed:
-        """What a reply other than 200 means; ``body`` may be cut off, empty or anything."""
+        """What a status other than 2xx means; ``body`` may be cut off, empty or anything."""
 
     def chunks(self, value: dict[str, Any]) -> tuple[list[Chunk], bool]:
         """The next chunks of a stream, none for an event that carries nothing; and whether they show anything."""
@@ -105,7 +105,7 @@ async def _pieces(
     request = client.build_request("POST", asked.url, content=to_json(asked.body), headers=headers, timeout=waits)
     response = await client.send(request, stream=True)
     try:
-        if response.status_code != 200:
+        if not response.is_success:
             raise reading.refusal(response, await _error_body(response))
         if stream and response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream":
             source = _streamed(response, reading)

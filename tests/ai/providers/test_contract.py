@@ -6,6 +6,7 @@ import json
 import socket
 import traceback
 from contextlib import closing
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -98,6 +99,16 @@ async def test_a_stream_that_was_not_asked_for(speech: Speech, stage: Stage, mak
     """It is not what was agreed."""
     stage.reply = stream_reply(*pieces_of(speech, SPOKEN), *speech.ending(SPOKEN))
     assert (await ask(make(speech))).seen == Failure("protocol")
+
+
+@pytest.mark.parametrize("status", [201, 203])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_any_2xx_is_an_answer(speech: Speech, status: int, stream: bool, stage: Stage, make: Making) -> None:
+    """There are frameworks that answer every POST with 201 unless they are told otherwise."""
+    whole = json_reply(speech.whole(SPOKEN), status)
+    streamed = replace(stream_reply(*pieces_of(speech, SPOKEN), *speech.ending(SPOKEN)), status=status)
+    stage.reply = streamed if stream else whole
+    assert (await ask(make(speech), stream=stream)).seen == [Delta(SPOKEN), speech.end]
 
 
 @pytest.mark.parametrize("how", [pytest.param((), id="orderly"), pytest.param((Step.CUT,), id="broken-off")])
@@ -282,7 +293,7 @@ HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
     [
         pytest.param(Reply([HTML], 502, {"content-type": "text/html"}), Failure("server", 502), id="html-502"),
         pytest.param(Reply([HTML], 200, {"content-type": "text/html"}), Failure("protocol"), id="html-200"),
-        pytest.param(Reply([], 204), Failure("server", 204), id="no-content"),
+        pytest.param(Reply([], 204), Failure("protocol"), id="no-content"),
         pytest.param(Reply([], 302, {"location": "https://example.org/"}), Failure("server", 302), id="redirect"),
         pytest.param(Reply([], 401), Failure("unauthorized", 401, fault="ours"), id="401"),
         pytest.param(Reply([], 403), Failure("unauthorized", 403, fault="ours"), id="403"),
