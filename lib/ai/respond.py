@@ -24,6 +24,7 @@ from .attached import Supplement
 from .completions import Chunk
 from .keep_alive import UNBUFFERED, kept_alive
 from .owners import Shelf
+from .providers.port import MAX_REPLY_BYTES
 from .question import AnyQuestion, hash_of
 from .streams import AnswerPiece
 from .tries import Asking
@@ -216,7 +217,7 @@ async def guarded(
         while_here=request.while_here,
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
-        takes=lambda answer: stream or answer.joined,
+        takes=lambda answer: stream or answer.fits(MAX_REPLY_BYTES),
     )
     if failures is not None and not directives.only_if_cached:
         failures.check(call.key, parts.clock.now_ms())

@@ -20,7 +20,7 @@ from ...base.values import dataclass
 from ...pieces import Delta
 from ..completions import Chunk
 from . import refusals, sse
-from .port import MAX_REPLY_BYTES, End, Kind, Piece, ProviderFailed
+from .port import MAX_REPLY_BYTES, MAX_STREAM_BYTES, End, Kind, Piece, ProviderFailed
 
 _ERROR_BYTES = 65_536
 _ERROR_S = 1.0
@@ -131,7 +131,7 @@ async def _at_once(response: httpx.Response, reading: Reading, *, stream: bool) 
 async def _streamed(response: httpx.Response, reading: Reading) -> AsyncGenerator[Piece]:
     held, shown, done = list[Chunk](), False, False
     try:
-        async with aclosing(sse.events(_bounded(response, MAX_REPLY_BYTES))) as events:
+        async with aclosing(sse.events(_bounded(response, MAX_STREAM_BYTES))) as events:
             async for event in events:
                 if event.data.strip() == "[DONE]":
                     done = True

@@ -11,7 +11,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from lib.ai.providers.port import MAX_REPLY_BYTES, Piece, ProviderFailed
+from lib.ai.providers.port import MAX_REPLY_BYTES, MAX_STREAM_BYTES, Piece, ProviderFailed
 from lib.pieces import Delta
 from tests.ai.providers.conftest import Making
 from tests.ai.providers.speech import (
@@ -258,9 +258,9 @@ async def test_what_follows_done(speech: Speech, rest: str | bytes, stage: Stage
     ("reply", "stream"),
     [
         pytest.param(Reply([b'{"answer":"', b"x" * MAX_REPLY_BYTES, b'"}']), False, id="json"),
-        pytest.param(stream_reply(b"data: ", b"x" * MAX_REPLY_BYTES), True, id="one-line-without-end"),
+        pytest.param(stream_reply(b"data: ", b"x" * MAX_STREAM_BYTES), True, id="one-line-without-end"),
         pytest.param(
-            stream_reply(*([b": " + b"x" * 65_536 + b"\n\n"] * (MAX_REPLY_BYTES // 65_536 + 1))), True, id="comments"
+            stream_reply(*([b": " + b"x" * 65_536 + b"\n\n"] * (MAX_STREAM_BYTES // 65_536 + 1))), True, id="comments"
         ),
         pytest.param(
             Reply([gzip.compress(b"x" * (MAX_REPLY_BYTES + 1))], headers={"content-encoding": "gzip"}),
@@ -278,11 +278,22 @@ async def test_too_large(speech: Speech, reply: Reply, stream: bool, stage: Stag
 async def test_too_many_events(speech: Speech, stage: Stage, make: Making) -> None:
     """The bound is on all events together; what came before it is the caller's already."""
     stage.reply = stream_reply(
-        *pieces_of(speech, *["x" * 65_536] * (MAX_REPLY_BYTES // 65_536 + 1)), *speech.ending("")
+        *pieces_of(speech, *["x" * 65_536] * (MAX_STREAM_BYTES // 65_536 + 1)), *speech.ending("")
     )
     outcome = await ask(make(speech), stream=True)
     assert outcome.failure == Failure("too_large")
-    assert len(outcome.text) <= MAX_REPLY_BYTES
+    assert len(outcome.text) <= MAX_STREAM_BYTES
+
+
+async def test_a_long_text_in_many_small_pieces(speech: Speech, stage: Stage, make: Making) -> None:
+    """What is around each piece does not end an answer of 80 KB."""
+    words, around = ["word "] * 16_000, b'data: {"obfuscation":"%s",' % (b"x" * 250)
+    sent = b"".join(pieces_of(speech, *words)).replace(b"data: {", around)
+    assert len(sent) > MAX_REPLY_BYTES
+    stage.reply = stream_reply(sent, *speech.ending("".join(words)))
+    outcome = await ask(make(speech), stream=True)
+    assert outcome.failure is None
+    assert outcome.text == "".join(words)
 
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
