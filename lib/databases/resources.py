@@ -131,8 +131,8 @@ async def _health(watched: Watched) -> dict[str, Any]:
     try:
         async with asyncio.timeout(_HEALTH_S):
             row = (await watched.rows("health", {}, _HEALTH_S))[0]
-    except (OriginFailed, TimeoutError, LookupError) as e:
-        reason = e.kind if isinstance(e, OriginFailed) else "timeout"
+    except Exception as e:  # noqa: BLE001 - whatever is wrong with one of them, the others are shown
+        reason = e.kind if isinstance(e, OriginFailed) else "timeout" if isinstance(e, TimeoutError) else "raised"
         missing = [shapes.MIGRATIONS] if (reason, connection.kind) == ("missing", "supabase") else []
         return {**shown, "health": "down", "reason": reason, "missing": missing}
     missing = [] if row["sees_all"] else [f"grant pg_monitor to {row['role']}"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -190,6 +191,28 @@ async def test_a_connection_is_used_again_after_an_error(instance: Instance) -> 
         await Sql("select pg_sleep(60)").fetch(instance.parts, {}, 0.05)
     assert failed.value.kind == "timeout"
     assert value(await pid.fetch(instance.parts, {}, 9)) != first
+
+
+async def test_an_address_with_parameters_of_other_drivers(rig: Rig, postgres: Postgres) -> None:
+    """As Neon, Vercel and Prisma hand them out: asyncpg would send them as settings, and the server refuse them."""
+    address = (
+        f"{postgres.uri}&channel_binding=require&connect_timeout=15&pgbouncer=true&supa=base-pooler.x&search_path=x"
+    )
+    with pytest.raises(asyncpg.PostgresError):
+        await asyncpg.connect(address)
+    parts = an_instance(rig, DATABASE_URL=address).parts
+    found = await Sql("select current_setting('search_path') as path", one=True).fetch(parts, {}, 9)
+    assert value(found) == {"path": "x"}
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:///x", "postgresql+asyncpg://x/y", "postgres://x:port/y", "postgres://127.0.0.1:99999"]
+)
+async def test_an_address_of_something_else(rig: Rig, address: str) -> None:
+    """Programs have a `DATABASE_URL` of their own: it stops nothing until it is needed, and is then ours to mend."""
+    with pytest.raises(OriginFailed) as failed:
+        await Sql("select 1").fetch(an_instance(rig, DATABASE_URL=address).parts, {}, 9)
+    assert (failed.value.kind, failed.value.fault, failed.value.sent) == ("missing", "ours", False)
 
 
 async def test_one_connection_and_nothing_prepared(instance: Instance) -> None:

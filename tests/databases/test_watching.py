@@ -54,15 +54,17 @@ async def test_every_view_of_every_way(site: Site, path: str, connection: str) -
 async def test_connections(rig: Rig, counted: Postgres) -> None:
     """Id, kind, label and health; never an address. One that is down says so, and the others are shown."""
     gone = "postgresql://me:hunter2@127.0.0.1:9/x"
-    made = watching(rig, counted, DB_CONNECTIONS="a=supabase,b=postgres:SHOP_URL,c=postgres:GONE", GONE=gone)
+    listed = "a=supabase,b=postgres:SHOP_URL,c=postgres:GONE,d=postgres:NAMELESS"
+    made = watching(rig, counted, DB_CONNECTIONS=listed, GONE=gone, NAMELESS=f"postgresql://{'x' * 64}.test/x")
     reply = await made.get("/api/connections", "")
     found = {each["id"]: each for each in reply.json()["connections"]}
     assert {name: (each["kind"], each["health"]) for name, each in found.items()} == {
         "a": ("supabase", "limited"),
         "b": ("postgres", "up"),
         "c": ("postgres", "down"),
+        "d": ("postgres", "down"),
     }
-    assert found["c"]["reason"] == "connection"
+    assert [found[each]["reason"] for each in "cd"] == ["connection", "missing"]
     for secret in ("127.0.0.1", "hunter2", counted.uri):
         assert secret not in reply.text
 
