@@ -95,7 +95,7 @@ class Leading:
         stored = False
         if lead is not None and call.cache is not None and lead.cached.shared and done.keeps:
             text = "" if call.directives.no_store else codec.dump(done.value)
-            if stored := 0 < len(text) <= entries.MAX_STORED_CHARS:
+            if stored := 0 < len(text) <= call.cache.most_chars:
                 rules = shortened(call.cache, done.fresh_ms) or call.cache
                 lasts_ms = entries.lasts_ms(rules, self.rules.lease_ms)
                 entries.store(

@@ -33,6 +33,10 @@ class Body:
         return cls(kind, f'"{hashlib.sha256(content).hexdigest()[:24]}"', content)
 
 
+HEAD_CHARS = 64
+"""What a stored body has before it takes less."""
+
+
 class BodyCodec:
     """How a body is stored: kind and ETag on one line, then the body. It is cut at the first line break."""
 

@@ -13,9 +13,10 @@ from dataclasses import field
 from typing import Literal, get_args
 
 from ..base.values import dataclass
-from ..cache.freshness import CacheRules
+from ..cache.freshness import MAX_STORED_CHARS, CacheRules
 from ..redis import keys
-from .options import Scope
+from .body import HEAD_CHARS
+from .options import Scope, names
 from .origins.port import Choice, Origin
 
 type Tier = Literal["15s", "30s", "1m", "5m", "30m", "1h", "24h"]
@@ -62,7 +63,7 @@ class Resource:
     """Who may read it; nobody is named: everybody may."""
     cost: int = 1
     """How many calls a read counts as."""
-    max_bytes: int = 262_144
+    max_bytes: int = MAX_STORED_CHARS
     """A larger body is served, but not kept."""
     stale_s: int | None = None
     """How much longer a value is served where the origin cannot be read: ten times its fresh time unless it says so."""
@@ -122,6 +123,7 @@ class Resource:
             early_ms=jittered // 10,
             memory_ms=0 if self.strict else _MEMORY_MS,
             alone_ms=_ALONE_MS,
+            most_chars=self.max_bytes + HEAD_CHARS,
         )
 
 

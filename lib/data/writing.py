@@ -69,9 +69,9 @@ async def _words(parts: "Parts", names: Sequence[str]) -> Words:
 
 async def _store(parts: "Parts", resource: Resource, key: str, names: Sequence[str], words: Words, body: Body) -> None:
     """Keep the value. A failure loses it, and the next reader asks the origin."""
-    text = BodyCodec().dump(body)
-    if len(body.content) > resource.max_bytes or len(text) > entries.MAX_STORED_CHARS:
+    if len(body.content) > resource.max_bytes:
         return
+    text = BodyCodec().dump(body)
     fresh_ms = None if body.kind == "value" else ABSENT_MS
     rules = resource.rules(key)
     lasts_ms = entries.lasts_ms(shortened(rules, fresh_ms) or rules, parts.guard.computing.leading.rules.lease_ms)

@@ -379,6 +379,10 @@ def test_templates_that_meet(one: str, other: str, meets: bool) -> None:
         {"query": {"limit": Query("1")}},
         {"scope": "everybody"},
         {"max_bytes": 0},
+        {"max_bytes": 4_000_001},
+        {"key": "cache:메뉴:{id}"},
+        {"key": "cache:two words:{id}"},
+        {"roles": ("admins",)},
         {"cost": -1},
     ],
 )
@@ -446,6 +450,15 @@ async def test_a_body_goes_out_as_it_was_stored(rig: Rig) -> None:
     function.value, function.calls = "x" * 400, 0
     assert [(await read(app, "/api/menus/2")).status_code for _ in range(2)] == [200, 200]
     assert function.calls == 2
+
+
+@pytest.mark.parametrize(("options", "calls"), [({}, 2), ({"max_bytes": 300_000}, 1)])
+async def test_how_much_is_kept(rig: Rig, options: dict[str, Any], calls: int) -> None:
+    """256 KiB, or what the resource says, up to its last byte."""
+    function = Counted("x" * 299_998)
+    app = site(an_instance(rig), menu(function, strict=True, **options))
+    assert [len((await read(app)).content) for _ in range(2)] == [300_000] * 2
+    assert function.calls == calls
 
 
 async def test_every_tier_is_told(rig: Rig) -> None:
