@@ -421,12 +421,13 @@ async def test_what_is_everybodys_may_be_kept_on_the_way(rig: Rig) -> None:
     assert 0 < left <= 60
 
 
-@pytest.mark.parametrize("why", ["authorization", "scope", "origins"])
+@pytest.mark.parametrize("why", ["authorization", "scope", "origins", "refresh"])
 async def test_what_is_not_everybodys_is_not(rig: Rig, why: str) -> None:
-    """A caller's own value, a reply to a token, and one that only some origins may read."""
+    """A caller's own value, a reply to a token, one that only some origins may read, and a value of this second."""
     instance = an_instance(rig, ALLOWED_ORIGINS="https://a.example" if why == "origins" else None)
     app = site(instance, menu(Counted(), scope="caller" if why == "scope" else "shared"))
-    reply = await read(app, **({"authorization": "Bearer x"} if why == "authorization" else {}))
+    path = "/api/menus/1?refresh=1" if why == "refresh" else "/api/menus/1"
+    reply = await read(app, path, **({"authorization": "Bearer x"} if why == "authorization" else {}))
     assert (reply.headers["cache-control"], reply.headers["vary"]) == ("private, no-cache", "Origin")
 
 
