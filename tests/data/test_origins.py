@@ -249,6 +249,7 @@ REPLIES: dict[str, tuple[dict[str, Any], str, str]] = {
     "empty": ({"body": b""}, "protocol", "theirs"),
     "half": ({"body": b'{"a":'}, "protocol", "theirs"),
     "deep": ({"body": b"[" * 100_000}, "protocol", "theirs"),
+    "nan": ({"body": b'{"a":NaN}'}, "protocol", "theirs"),
     "latin": ({"body": b'"\xe9"'}, "protocol", "theirs"),
     "cut": ({"cut": 0.5}, "connection", "theirs"),
     "large": ({"body": b'"' + b"x" * keys.MOST_BYTES + b'"'}, "too_large", "theirs"),
@@ -285,6 +286,20 @@ async def test_an_address_sends_its_body_through(rig: Rig, script: Script) -> No
     script.reset(body=b'{ "a" : 1.10 }\n')
     found = await Http(script.url + "/{id}").fetch(an_instance(rig).parts, {"id": "1"}, 9)
     assert (found.content, found.kind) == (script.body, "value")
+
+
+@pytest.mark.parametrize("path", ["/menus/{id}", "/menus/{id}/dishes"])
+async def test_a_value_leads_nowhere_else(rig: Rig, script: Script, path: str) -> None:
+    """One that would be taken for the directory above is refused before anything is asked."""
+    script.reset()
+    for value in (".", ".."):
+        with pytest.raises(OriginFailed) as failed:
+            await Http(script.url + path).fetch(an_instance(rig).parts, {"id": value}, 9)
+        assert (failed.value.kind, failed.value.fault) == ("rejected", "caller")
+    assert script.asked == 0
+    for other in ("/menus/{id}.json", "/menus?id={id}"):
+        assert (await Http(script.url + other).fetch(an_instance(rig).parts, {"id": ".."}, 9)).kind == "value"
+    assert script.asked == 2
 
 
 @pytest.mark.parametrize("url", ["ftp://x/{id}", "/x", "http://{id}/x", "http://"])
