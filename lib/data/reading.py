@@ -108,7 +108,8 @@ def note(parts: "Parts", resource: Resource, outcome: Outcome[object, Body]) -> 
             found, size = "collapsed" if reason == "in flight" else tier.get(cache, cache), len(body.content)
         case Failed():
             found, size = "failed", 0
-        case Refused("rate_limited"):
+        case Refused("rate_limited" | "not_cached"):
+            # The caller's own wish: nothing was to be read.
             return
         case _:
             found, size = "failed", 0

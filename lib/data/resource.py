@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Literal, get_args
+from urllib.parse import quote
 
 from ..base.values import dataclass
 from ..cache.freshness import MAX_STORED_CHARS, CacheRules
@@ -76,11 +77,11 @@ class Resource:
             raise ValueError(f"name: {self.name!r}; use lower-case letters, digits and hyphens")
         if self.tier not in FRESH_S:
             raise ValueError(f"tier: one of {', '.join(FRESH_S)}")
-        first, *rest = self.key.split(":")
-        if first not in NAMESPACES or not rest or any(_PARAMETER.sub("x", part) == "" for part in rest):
-            raise ValueError(f"key: {self.key!r}; write for example 'cache:menu:{{id}}'")
-        if any("{" in _PARAMETER.sub("", part) or (_PARAMETER.search(part) and not _is_whole(part)) for part in rest):
-            raise ValueError(f"key: a parameter is a whole part of {self.key!r}, as in 'cache:menu:{{id}}'")
+        for field_name in ("tags", "roles"):
+            object.__setattr__(self, field_name, names(getattr(self, field_name)))
+        if unknown := sorted(set(self.roles) - set(get_args(Role.__value__))):
+            raise ValueError(f"roles: {', '.join(unknown)}: there are viewer and admin")
+        _check_key(self.key)
         if missing := sorted(set(self.query) - set(self.parameters)):
             raise ValueError(f"key: it has to depend on {', '.join(missing)}")
         if self.scope not in get_args(Scope.__value__):
@@ -125,6 +126,18 @@ class Resource:
             alone_ms=_ALONE_MS,
             most_chars=self.max_bytes + HEAD_CHARS,
         )
+
+
+def _check_key(key: str) -> None:
+    """Raises ValueError for what cannot be a key."""
+    first, *rest = key.split(":")
+    if first not in NAMESPACES or not rest or any(_PARAMETER.sub("x", part) == "" for part in rest):
+        raise ValueError(f"key: {key!r}; write for example 'cache:menu:{{id}}'")
+    if any("{" in _PARAMETER.sub("", part) or (_PARAMETER.search(part) and not _is_whole(part)) for part in rest):
+        raise ValueError(f"key: a parameter is a whole part of {key!r}, as in 'cache:menu:{{id}}'")
+    if any(quote(part, safe="") != part for part in rest if not _is_whole(part)):
+        # An invalidation by name encodes what it is sent, as a parameter is: it would miss such a part.
+        raise ValueError(f"key: beside parameters {key!r} may have ASCII letters, digits and -._~ alone")
 
 
 def _is_whole(part: str) -> bool:

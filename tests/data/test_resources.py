@@ -392,6 +392,12 @@ def test_what_cannot_be_a_resource(options: dict[str, Any]) -> None:
         menu(Counted(), **options)
 
 
+def test_one_name_is_not_its_letters() -> None:
+    """One tag or role may be given by itself."""
+    one = menu(Counted(), tags="dishes", roles="admin")
+    assert (one.tags, one.roles) == (("dishes",), ("admin",))
+
+
 # ---------------------------------------------------------------- HTTP
 
 
