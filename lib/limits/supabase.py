@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     import httpx
     from postgrest import AsyncPostgrestClient
 
-type Kind = Literal["timeout", "connection", "unauthorized", "throttled", "server", "protocol", "resting"]
+type Kind = Literal[
+    "timeout",
+    "connection",
+    "unauthorized",
+    "throttled",
+    "server",
+    "protocol",
+    "argument",  # one call was refused for what it asks for
+    "resting",  # not called: it failed a moment ago
+]
 
 
 class SupabaseDown(Exception):
@@ -224,6 +233,9 @@ def _kind(code: str, message: str) -> Kind:
     # The gateway in front refuses a wrong key without a code.
     if "API key" in message or code in ("401", "403", "42501", "PGRST301", "PGRST302", "PGRST303"):
         return "unauthorized"
+    if code.startswith("22"):
+        # A data exception: a limit or a cost beyond what the functions take, which concerns no other caller.
+        return "argument"
     return "throttled" if code == "429" else "server"
 
 

@@ -59,7 +59,8 @@ class SupabaseStore:
                 try:
                     return await call()
                 except SupabaseDown as e:
-                    if e.kind == "timeout" and left_s < self.supabase.timeout_s:
+                    if e.kind == "argument" or (e.kind == "timeout" and left_s < self.supabase.timeout_s):
+                        # Neither says anything about the server.
                         passage.neutral()
                     else:
                         passage.failed(str(e), at_once=e.kind in AT_ONCE)

@@ -471,6 +471,15 @@ async def test_one_key_of_the_wrong_type_is_no_outage(stores: Fleet) -> None:
     assert not [each for each in here.events if isinstance(each, ModeSwitched)]
 
 
+@pytest.mark.parametrize(("limits", "cost"), [("4000000000/day", 1), ("100000000/day", 1_000_001)])
+async def test_one_limit_that_supabase_cannot_hold_is_no_outage(stores: Fleet, limits: str, cost: int) -> None:
+    """Who is limited by it is counted in memory, at a share; all others go on being counted there."""
+    here, bytes_ = stores.join(), Subject("a", parse_limits(limits))
+    cut(stores, "refuse")
+    assert [(await here.call(bytes_, cost)).mode for _ in range(4)] == ["local"] * 4
+    assert (await here.call(Subject("b", TEN))).mode == "supabase"
+
+
 async def test_a_clock_an_hour_ahead_locks_nobody_out(stores: Fleet) -> None:
     """Its marker is of the future: calls are settled all the same, and decided."""
     wrong, here, caller = stores.join(), stores.join(), Subject("a", TEN)
