@@ -9,12 +9,15 @@ from lib.edge.limits import UNLIMITED
 from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
-    from lib.app.wiring import Parts
+    from lib.parts import Parts
 
 
 async def health(request: Request, parts: "Parts") -> Reply:
     """200 when the main job can be served, in whatever mode; 503 when not."""
-    report = await parts.health.report(request.id)
+    # With the first request, as the parts themselves (lib/app/instance.py).
+    from lib.ops.health import Health
+
+    report = await Health.of(parts).report(request.id)
     request.notes.decision, request.notes.reason = "report", report["status"]
     return Reply(503 if report["status"] == "down" else 200, to_json(report), {"x-guard-mode": report["mode"]})
 

@@ -17,10 +17,11 @@ from lib.edge.paths import paths
 from lib.edge.replies import AdminBody
 from lib.edge.request import Reply, Request
 from lib.edge.tokens import may_view, require
+from lib.ops.overview import Overview
 from lib.ops.overview_body import body
 
 if TYPE_CHECKING:
-    from lib.app.wiring import Parts
+    from lib.parts import Parts
 
 _MAX_BODY_BYTES = 4 * 1024
 
@@ -43,7 +44,7 @@ async def metrics(request: Request, parts: "Parts") -> Reply:
     # It imports prometheus_client, which is heavy and which no other path needs.
     from lib.ops.metrics import CONTENT_TYPE, render
 
-    snapshot = await parts.overview.snapshot()
+    snapshot = await Overview.of(parts).snapshot()
     request.notes.decision, request.notes.reason = "report", snapshot.source
     return Reply(200, render(snapshot), content_type=CONTENT_TYPE)
 
@@ -51,21 +52,21 @@ async def metrics(request: Request, parts: "Parts") -> Reply:
 async def overview(request: Request, parts: "Parts") -> Reply:
     """What is left and what happened, for the page. With a view key in the address, the edge answers most polls."""
     viewed = _views(request, parts)
-    snapshot = await parts.overview.snapshot(with_own=True)
+    snapshot = await Overview.of(parts).snapshot(with_own=True)
     return _shown(request, body(snapshot), snapshot.source, snapshot.fresh_s if viewed else 0)
 
 
 async def history(request: Request, parts: "Parts") -> Reply:
     """Past hours, of a ``range`` and ``by`` something. Costs 2 commands at most, and none while a reading is fresh."""
     viewed, given = _views(request, parts), request.http.query_params
-    found = await parts.overview.history.body(given.get("range", "7d"), given.get("by", "outcome"))
-    return _shown(request, found, "redis", parts.overview.history.fresh_s(parts.clock.now_ms()) if viewed else 0)
+    found = await Overview.of(parts).history.body(given.get("range", "7d"), given.get("by", "outcome"))
+    return _shown(request, found, "redis", Overview.of(parts).history.fresh_s(parts.clock.now_ms()) if viewed else 0)
 
 
 async def activity(request: Request, parts: "Parts") -> Reply:
     """The busiest callers, notable requests and sent alerts. Costs 2 commands, and none while a reading is fresh."""
     viewed = _views(request, parts)
-    found = await parts.overview.activity.body()
+    found = await Overview.of(parts).activity.body()
     return _shown(request, found, found["source"], found["freshFor"] if viewed else 0)
 
 
@@ -106,7 +107,7 @@ async def stats(request: Request, parts: "Parts") -> Reply:
     require(request, parts.settings.admin_token, "ADMIN_TOKEN")
     from lib.ops.cache import stats as stats_of
 
-    snapshot = await parts.overview.snapshot(with_own=True)
+    snapshot = await Overview.of(parts).snapshot(with_own=True)
     request.notes.decision, request.notes.reason = "report", snapshot.source
     return Reply(200, to_json(stats_of(snapshot.reading, snapshot.source, request.id)))
 

@@ -21,7 +21,7 @@ from typing import Any
 import redis
 from upstash_ratelimit import SlidingWindow
 
-from bench.subjects import Say
+from bench.rig import Say
 from dev.redis_server import RedisServer
 from lib.limits import bitfield
 from lib.limits.judge import judge

@@ -13,8 +13,8 @@ from typing import Any
 from bench.calling import Connection, Got
 from bench.peers import node
 from bench.processes import StartError
-from bench.rig import Rig, rig
-from bench.subjects import Guarded, Kind, Say, a_caller, ask, ours, stock
+from bench.rig import Rig, Say, rig
+from bench.subjects import Guarded, Kind, a_caller, ask, ours, stock
 
 FREE_COMMANDS = 500_000
 """What Upstash's free tier allows a month."""

@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,11 @@ from bench.apps.monitored import BATCH, VIEWS
 from bench.calling import Connection, get
 from bench.crowd import Ask, crowd, figures, rank
 from bench.processes import Child, function
+from bench.rig import Say
 from dev import watched
 from dev.busy import busy
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
-
-type Say = Callable[[str], None]
 
 TOKEN = "bench-admin-token-of-nobody"  # noqa: S105 - nobody but this machine sees it
 USERS, RATE, INSTANCES, TABLES, STATEMENTS = 50, 200.0, 3, 300, 400

@@ -30,14 +30,16 @@ from starlette.types import ASGIApp, Message
 
 from api.fleet import app as routes
 from bench.fleet_figures import month, sizes
-from bench.subjects import Say
+from bench.rig import Say
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
-from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import build
 from lib.base.env import Secret
 from lib.edge.tokens import view_of
+from lib.fleet.fleet import Fleet
 from lib.fleet.signature import header_of
+from lib.parts import Parts
+from lib.settings import Settings
 
 COUNTS = (10, 100, 1_000, 5_000)
 EACH = 1_000
@@ -170,7 +172,7 @@ async def ours(server: redis.asyncio.Redis, parts: Parts, count: int, rounds: in
     sequence = iter(range(time.time_ns() // 1_000_000, 2**53))
 
     async def report(number: int) -> None:
-        parts.fleet.accepted_ms.clear()
+        Fleet.of(parts).accepted_ms.clear()
         body, at_s = json.dumps({"sequence": next(sequence), "servers": groups[number]}).encode(), int(time.time())
         headers = {"content-type": "application/json", "authorization": header_of(SECRET, f"r{number}", at_s, body)}
         await call(app, "POST", "/api/servers/report", headers, body)
@@ -180,11 +182,11 @@ async def ours(server: redis.asyncio.Redis, parts: Parts, count: int, rounds: in
 
     async def read() -> bytes:
         # A reader who finds nothing in memory.
-        parts.fleet.read_ms = None
+        Fleet.of(parts).read_ms = None
         return (await call(app, "GET", "/api/dashboard", {"authorization": f"Bearer {TOKEN}"}))[1]
 
     async def read_anew() -> None:
-        parts.fleet.texts.clear()
+        Fleet.of(parts).texts.clear()
         await read()
 
     body = await read()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from bench.calling import Connection
-from bench.rig import rig
-from bench.subjects import Kind, Say, Subject, everyone
+from bench.peers import litellm, node, portkey
+from bench.processes import StartError
+from bench.rig import Rig, Say, rig
+from bench.subjects import Kind, Subject, floor, ours, stock
 
 KINDS: tuple[Kind, ...] = ("hit", "miss", "refused", "blocked")
 DELAYS_MS = (1, 10, 50)
@@ -21,6 +24,31 @@ _AT_LITELLM: dict[Kind, Kind] = {"hit": "hit", "miss": "miss", "blocked": "refus
 
 type Round = dict[str, float]
 type Rounds = dict[tuple[str, Kind], list[Round]]
+
+
+def everyone(parts: Rig, stack: ExitStack, say: Say, *, wired: bool = False) -> list[Subject]:
+    """All who can be started here; those who cannot are named."""
+    found: list[Subject] = [
+        floor(parts, wired=wired),
+        floor(parts, wired=wired, spared=True),
+        ours(parts, wired=wired),
+        stock(parts, pipelined=False, wired=wired),
+        stock(parts, pipelined=True, wired=wired),
+    ]
+    peers: list[tuple[str, Callable[..., Subject]]] = [
+        ("@upstash/ratelimit on Node", node.start),
+        ("the same at once", partial(node.start, at_once=True)),
+        ("LiteLLM", litellm.start),
+        ("Portkey", portkey.start),
+    ]
+    for name, start in peers:
+        try:
+            found.append(start(parts, wired=wired))
+        except StartError as error:
+            say(f"{name} is left out: {error}")
+    for subject in found:
+        stack.callback(subject.child.stop)
+    return found
 
 
 def measure(say: Say, *, quick: bool) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from bench.processes import Child, stand_in
 from bench.stand_ins import SERVICE_KEY, SET_DELAY
 from dev.postgres import Postgres
 from dev.redis_server import RedisServer
-from lib.app.settings import Settings
 from lib.base import caller
 from lib.limits import bitfield
 from lib.limits.window import DAY_MS
 from lib.redis import keys
 from lib.redis.op import Op
+from lib.settings import Settings
 
 TOKEN = "bench-token"  # noqa: S105 - nobody but this machine sees it
 BACKEND_SECRET = "bench-secret"  # noqa: S105 - likewise

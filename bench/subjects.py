@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, Protocol
 
 from bench.calling import Connection, Got, post
-from bench.peers import litellm, node, portkey
-from bench.processes import Child, StartError, function
+from bench.processes import Child, function
 from bench.rig import Rig
 
 type Kind = Literal["hit", "miss", "refused", "blocked"]
-type Say = Callable[[str], None]
 
 CALLS_A_MINUTE = 10
 _numbers = itertools.count(1)
@@ -148,28 +144,3 @@ def floor(rig: Rig, *, wired: bool = False, spared: bool = False) -> Floor:
     environ = {**rig.environ(wired=wired), **({"BENCH_SPARED": "1"} if spared else {})}
     name = "floor, spared" if spared else "floor"
     return Floor(function("floor", "bench/apps/floor.py", environ), name)
-
-
-def everyone(rig: Rig, stack: ExitStack, say: Say, *, wired: bool = False) -> list[Subject]:
-    """All who can be started here; those who cannot are named."""
-    found: list[Subject] = [
-        floor(rig, wired=wired),
-        floor(rig, wired=wired, spared=True),
-        ours(rig, wired=wired),
-        stock(rig, pipelined=False, wired=wired),
-        stock(rig, pipelined=True, wired=wired),
-    ]
-    peers: list[tuple[str, Callable[..., Subject]]] = [
-        ("@upstash/ratelimit on Node", node.start),
-        ("the same at once", partial(node.start, at_once=True)),
-        ("LiteLLM", litellm.start),
-        ("Portkey", portkey.start),
-    ]
-    for name, start in peers:
-        try:
-            found.append(start(rig, wired=wired))
-        except StartError as error:
-            say(f"{name} is left out: {error}")
-    for subject in found:
-        stack.callback(subject.child.stop)
-    return found

@@ -14,8 +14,8 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 from bench.calling import Connection, flood
 from bench.peers import litellm
 from bench.processes import StartError
-from bench.rig import Rig, rig
-from bench.subjects import Guarded, Say, Subject, a_caller, ask, floor, ours, stock
+from bench.rig import Rig, Say, rig
+from bench.subjects import Guarded, Subject, a_caller, ask, floor, ours, stock
 from lib.limits import bitfield
 from lib.limits.grammar import parse_limits
 from lib.limits.window import DAY_MS

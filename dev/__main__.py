@@ -29,9 +29,9 @@ from dev.redis_server import RedisServerError  # noqa: E402
 from dev.routes import routes_app, served  # noqa: E402
 from dev.serve import HOST, serve  # noqa: E402
 from dev.stack import Part, Stack, StackError  # noqa: E402
-from lib.app.settings import Settings  # noqa: E402
-from lib.edge.problems import BadSettings  # noqa: E402
+from lib.base.env import BadSettings  # noqa: E402
 from lib.limits.window import Layout  # noqa: E402
+from lib.settings import Settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 _REPORTER = "local"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .app.middleware import GuardMiddleware
+    from .base.env import BadSettings
     from .cache.freshness import CacheRules
     from .data.circuits import CircuitOpen
     from .data.origins.function import Python
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .data.resource import Query, Resource
     from .data.routes import Asked
     from .door import Breakwater, Verdict
-    from .edge.problems import BadSettings, Problem
+    from .edge.problems import Problem
     from .limits.strict_windows import StrictWindows
 
 __version__ = "0.2.0"
@@ -48,7 +49,7 @@ __all__ = [
 
 _WHERE = {
     "Asked": "data.routes",
-    "BadSettings": "edge.problems",
+    "BadSettings": "base.env",
     "Breakwater": "door",
     "CacheRules": "cache.freshness",
     "CircuitOpen": "data.circuits",

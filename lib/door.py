@@ -34,9 +34,9 @@ from .limits.window import Layout
 from .redis import keys
 
 if TYPE_CHECKING:
-    from .app.wiring import Parts
     from .data.resource import Resource
     from .data.table import DataRoutes
+    from .parts import Parts
 
 __all__ = ["Asked", "Breakwater", "CircuitOpen", "Verdict"]
 

@@ -9,11 +9,11 @@ import pytest
 
 from dev.routes import served
 from lib.ai.providers.registry import PROVIDERS
-from lib.app.settings import Settings, variables
 from lib.base import events
 from lib.edge.problems import KINDS
 from lib.ledger.places import AlertKind
 from lib.policy import GROUPS
+from lib.settings import Settings, variables
 from tests.test_gates import COMMANDS_AND_ROUND_TRIPS
 
 ROOT = Path(__file__).parent.parent

@@ -35,8 +35,8 @@ def test_every_test_that_is_named_exists() -> None:
 
 def test_numbers_are_the_settings() -> None:
     """The defaults that the page names."""
-    from lib.app.settings import variables
     from lib.breaker.vitals import VitalsPolicy
+    from lib.settings import variables
 
     defaults = {each.name: each.default for each in variables()}
     for name in ("REDIS_TIMEOUT_MS", "REDIS_CONNECT_TIMEOUT_MS", "FALLBACK_TIMEOUT_MS"):

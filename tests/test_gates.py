@@ -19,8 +19,8 @@ from bench.profile_hit import ask as call
 from bench.profile_hit import instructions
 from bench.subjects import ask as question
 from lib.app.instance import start
-from lib.app.settings import Settings
 from lib.app.wiring import build
+from lib.settings import Settings
 from tests.rig.callers import a_caller
 from tests.rig.instance import Instance
 from tests.rig.redis import OnRedis, RedisFront

@@ -11,7 +11,7 @@ from lib.edge.paths import paths
 from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
-    from lib.app.wiring import Parts
+    from lib.parts import Parts
 
 ROUTE = "/api/ai/supervisor/{id}/stream"
 

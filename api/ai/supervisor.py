@@ -9,7 +9,7 @@ from lib.edge.limits import BY_GUARD
 from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
-    from lib.app.wiring import Parts
+    from lib.parts import Parts
 
 ROUTE = "/api/ai/supervisor"
 NAME = ROUTE.removeprefix("/api/")

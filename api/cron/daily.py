@@ -14,7 +14,7 @@ from lib.ops import daily
 from lib.redis.errors import RedisDown
 
 if TYPE_CHECKING:
-    from lib.app.wiring import Parts
+    from lib.parts import Parts
 
 
 async def run(request: Request, parts: "Parts") -> Reply:

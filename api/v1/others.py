@@ -10,10 +10,10 @@ from lib.edge.paths import paths, segments
 from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
-    from lib.app.wiring import Parts
     from lib.edge.problems import Problem
     from lib.edge.replies import ProblemBody
     from lib.edge.request import ErrorReply
+    from lib.parts import Parts
 
 ROUTE = "/api/v1/models"
 

@@ -16,8 +16,7 @@ from typing import Any
 from bench.data import hits, load, paths
 from bench.data.readers import prepare
 from bench.data.targets import targets
-from bench.rig import rig
-from bench.subjects import Say
+from bench.rig import Say, rig
 
 
 def measure(say: Say, *, quick: bool) -> dict[str, Any]:

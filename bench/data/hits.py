@@ -15,8 +15,8 @@ from bench.data.load import USERS
 from bench.data.readers import EACH_MINUTE, Readers, Start, breakwater, cashews, path_of, read, scheme
 from bench.latency import Rounds, run_round
 from bench.processes import Child, StartError
-from bench.rig import Rig
-from bench.subjects import Kind, Say, expect
+from bench.rig import Rig, Say
+from bench.subjects import Kind, expect
 
 PEER, LIMITED_PEER = "cashews", "cashews, with its limit"
 _PATH = path_of(7, "hits")

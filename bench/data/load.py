@@ -15,8 +15,8 @@ from bench.apps.monitoring import TIERS
 from bench.calling import Got, parse
 from bench.data.readers import Readers, Start, asked, breakwater, cashews, origin, path_of, read, scheme
 from bench.processes import StartError
-from bench.rig import Rig
-from bench.subjects import BadReply, Say
+from bench.rig import Rig, Say
+from bench.subjects import BadReply
 
 USERS, INSTANCES = 50, 3
 WARM_S = 5.0

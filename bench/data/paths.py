@@ -23,8 +23,8 @@ from bench.data.readers import (
     scheme,
 )
 from bench.processes import Child, StartError
-from bench.rig import Rig
-from bench.subjects import BadReply, Say
+from bench.rig import Rig, Say
+from bench.subjects import BadReply
 from lib.cache import epochs
 
 EACH = 8

@@ -7,14 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.calling import Connection, Got, post
 from bench.processes import ROOT, Child, StartError, free_port, own_home, server
-
-if TYPE_CHECKING:
-    from bench.rig import Rig
-    from bench.subjects import Kind
+from bench.rig import Rig
+from bench.subjects import Kind, expect
 
 PROGRAM = ROOT / "build" / "bench" / "litellm" / "bin" / "litellm"
 _PER_KEY = 9
@@ -31,8 +28,6 @@ class LiteLLM:
 
     def requests(self, kind: Kind, count: int) -> list[bytes]:
         """Keys take turns, so that none reaches its limit but where it shall."""
-        from bench.subjects import expect
-
         connection, found = Connection(self.child.port), list[bytes]()
         while len(found) < count:
             self._keys += 1
@@ -50,8 +45,6 @@ class LiteLLM:
 
     def check(self, kind: Kind, got: Got) -> None:
         """By the status, and by the header that names a cache key."""
-        from bench.subjects import expect
-
         if kind == "refused":
             expect(self.name, kind, got, good=got.status == 429)
         else:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
 
 from bench.processes import ROOT, StartError, free_port, server
-
-if TYPE_CHECKING:
-    from bench.rig import Rig
-    from bench.subjects import Guarded
+from bench.rig import Rig
+from bench.subjects import Guarded
 
 MODULES = ROOT / "build/bench/node/node_modules"
 PACKAGES = ("@upstash/ratelimit", "@upstash/redis", "opossum")
@@ -17,8 +14,6 @@ PACKAGES = ("@upstash/ratelimit", "@upstash/redis", "opossum")
 
 def start(rig: Rig, *, wired: bool, at_once: bool = False) -> Guarded:
     """Start it; ``at_once``: in as few round trips as its client allows. Raises StartError, also if not installed."""
-    from bench.subjects import Guarded
-
     node = shutil.which("node")
     if node is None or not MODULES.exists():
         raise StartError("not installed (bench/setup installs it where there is a node)")

@@ -10,14 +10,11 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bench.calling import Got, post
 from bench.processes import ROOT, Child, StartError, free_port, server
-
-if TYPE_CHECKING:
-    from bench.rig import Rig
-    from bench.subjects import Kind
+from bench.rig import Rig
+from bench.subjects import Kind, expect
 
 PROGRAM = ROOT / "build/bench/portkey/node_modules/@portkey-ai/gateway/build/start-server.js"
 _numbers = itertools.count()
@@ -44,8 +41,6 @@ class Portkey:
 
     def check(self, kind: Kind, got: Got) -> None:
         """By the status: there is no other kind."""
-        from bench.subjects import expect
-
         expect(self.name, kind, got, good=got.status == 200)
 
 

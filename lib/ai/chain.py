@@ -4,7 +4,7 @@ Circuits are shared by all instances (``breaker/shared.py``). Budgets are counte
 calls that are really made. What one request does with the chain is in ``tries.py``.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +16,6 @@ from ..base.clock import Clock
 from ..base.events import Listener
 from ..base.values import dataclass
 from ..breaker.breaker import Breaker
-from ..breaker.circuit import BreakerPolicy
 from ..breaker.shared import Reading, SharedCircuits
 from ..decide import Standing
 from ..limits.admission import Subject
@@ -26,44 +25,16 @@ from ..limits.window import Layout
 from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
-from .budgets import Budget, Refusals
+from .budgets import Refusals
+from .links import Link, links
 from .prices import Prices
-from .providers.port import Provider
 from .question import AnyQuestion
 
 if TYPE_CHECKING:
     from ..breaker.checks import Result
+    from ..parts import Parts
     from .failures import Failures
-
-
-type Visit = Callable[[], Awaitable[int]]
-"""Calls a health address; the status of its reply. Raises what the client raises."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One provider of the chain."""
-
-    provider: Provider
-    budget: Budget
-    breaker: BreakerPolicy
-    visit: Visit | None = None
-    """Calls its health address, where it has one."""
-    query: str = "ping"
-    """What it is asked as a check, where it has none."""
-    cannot: frozenset[str] = frozenset()
-    """What it cannot do (``needs.py``)."""
-
-    @property
-    def name(self) -> str:
-        """The provider's name."""
-        return self.provider.name
-
-    @property
-    def subject(self) -> Subject:
-        """What its calls are counted under."""
-        layout = self.budget.layout
-        return Subject(keys.budget(self.name, layout.tag), layout, self.name)
+    from .links import Visit
 
 
 _LEARNED_MS = 600_000
@@ -113,6 +84,11 @@ class Chain:
     _refused: Bounded[tuple[str, ...], int] = field(default_factory=lambda: Bounded(1_000))
     """Until when a provider is not sent a caller's field: it has said to this caller that it does not have it."""
 
+    @classmethod
+    def of(cls, parts: "Parts") -> "Chain":
+        """The providers that the settings name."""
+        return parts.keep(cls, _as_configured)
+
     def __post_init__(self) -> None:
         self._shapes = (keys.SHAPES,) if any(link.budget.layout.windows for link in self.links) else ()
         self.limits.news.forgets.append(self._forget_where)
@@ -136,7 +112,7 @@ class Chain:
             made.unchecked_until_ms = until_ms
 
         # What checks is imported when there is something to check.
-        async def visiting(timeout_s: float, visit: Visit) -> "Result":
+        async def visiting(timeout_s: float, visit: "Visit") -> "Result":
             from .checks import Visiting
 
             return await Visiting(link.name, visit, self.limits)(timeout_s)
@@ -262,3 +238,9 @@ class Chain:
             after.add(budgets.use(link.name, max(1, round(unwritten_ms)), month_of(view.read_ms), first=first))
             unwritten_ms = 0.0
         self._unwritten_ms[link.name] = unwritten_ms
+
+
+def _as_configured(parts: "Parts") -> Chain:
+    settings, limits = parts.settings, parts.guard.limits
+    failover, prices = settings.ai_safety_failover, settings.ai_prices
+    return Chain(links(parts), parts.circuits, limits, limits.clock, limits.emit, failover, prices)

@@ -6,7 +6,6 @@ checks. A health address costs nothing.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ..afterwards import Afterwards, Outbox
 from ..base.events import ProviderAsked, ProviderFailure
@@ -19,13 +18,9 @@ from ..limits.window import Layout
 from ..redis import keys
 from ..redis.op import Op, ignored
 from . import budgets
+from .links import Visit
 from .providers.port import End, Provider, ProviderFailed
 from .question import Message, Question
-
-if TYPE_CHECKING:
-    import httpx
-
-    from .chain import Visit
 
 _MARGIN_S = 2.0
 _LONGEST_QUOTA_MS = 86_400_000
@@ -127,7 +122,7 @@ class Visiting:
     """Checks a provider by its health address."""
 
     name: str
-    visit: "Visit"
+    visit: Visit
     limits: Limits
 
     async def __call__(self, timeout_s: float) -> Result:
@@ -149,10 +144,3 @@ class Visiting:
     def _failed(self, kind: str, detail: str, *, doubtful: bool = False) -> Result:
         self.limits.emit(ProviderFailure(self.name, f"health address: {kind}: {detail}", "theirs"))
         return Result("failed", kind, doubtful)
-
-
-async def visit(client: "httpx.AsyncClient", url: str, key: str | None) -> int:
-    """GET a health address, with the provider's key, and read no more than the status."""
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    async with client.stream("GET", url, headers=headers, timeout=None) as response:
-        return response.status_code

@@ -22,6 +22,7 @@ from ..redis import keys
 from . import completions, streams
 from .answers import Answer, AnswerCodec
 from .attached import Supplement
+from .chain import Chain
 from .completions import Chunk
 from .keep_alive import UNBUFFERED, kept_alive
 from .owners import Shelf
@@ -30,7 +31,7 @@ from .streams import AnswerPiece
 from .tries import Asking
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
     from .failures import Failures
 
 ONLY = "X-Guard-Provider"
@@ -187,9 +188,10 @@ async def guarded(
     may be called; what it answers is stored apart from the chain's answers. ``supplement``: data that goes along; what
     answers are found by is the question without it.
     """
-    chain = parts.chain.only(only) if only else parts.chain
+    whole = Chain.of(parts)
+    chain = whole.only(only) if only else whole
     if chain is None:
-        names = ", ".join(link.name for link in parts.chain.links)
+        names = ", ".join(link.name for link in whole.links)
         raise Problem("invalid_request", f"{ONLY}: there is no provider of this name; use one of {names}.")
     route, policy = path.removeprefix("/api/"), parts.settings.policy_for(path)
     subject = subject_of(caller, policy)

@@ -19,8 +19,9 @@ from ..source import Opened, Price
 from . import budgets
 from .answers import Answer
 from .attached import Supplement
-from .chain import Chain, Link, View
+from .chain import Chain, View
 from .completions import Chunk
+from .links import Link
 from .providers.port import End, ProviderFailed
 from .providers.port import Piece as ProviderPiece
 from .question import AnyQuestion

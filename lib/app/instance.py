@@ -15,8 +15,8 @@ from ..base.absent import hidden, spare_searching
 from ..base.values import dataclass
 
 if TYPE_CHECKING:
-    from .settings import Settings
-    from .wiring import Parts
+    from ..parts import Parts
+    from ..settings import Settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +74,7 @@ def _parts(loop: asyncio.AbstractEventLoop, environ: Mapping[str, str]) -> "Part
         if each.loop is loop and each.is_for(environ):
             return each.parts
     with _uncollected():
-        from .settings import Settings
+        from ..settings import Settings
 
         settings = Settings.from_env(environ)
         _require_packages(settings)
@@ -96,8 +96,8 @@ def _require_packages(settings: "Settings") -> None:
     if not (wanted := _wanted(settings)):
         return
     # Most cold starts need none of them.
+    from ..base.env import BadSettings
     from ..base.extras import EXTRAS
-    from ..edge.problems import BadSettings
 
     if lacking := [line for variable, extra in wanted for line in EXTRAS[extra].missing(variable)]:
         raise BadSettings(lacking)

@@ -24,7 +24,7 @@ from ..edge.request import Reply, Request
 
 if TYPE_CHECKING:
     from ..door import Breakwater
-    from .wiring import Parts
+    from ..parts import Parts
 
 type WhoCalls = Callable[[Scope], str | Awaitable[str | None] | None]
 

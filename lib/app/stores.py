@@ -23,8 +23,8 @@ from ..redis.thrift import Thrift
 if TYPE_CHECKING:
     import httpx
 
-    from .settings import Settings
-    from .wiring import Late
+    from ..parts import Late
+    from ..settings import Settings
 
 
 def ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:

@@ -13,7 +13,7 @@ from ..edge.current import current
 from ..edge.request import Request
 
 if TYPE_CHECKING:
-    from .wiring import Parts
+    from ..parts import Parts
 
 _PATIENCE_S = 30.0
 """How long a guarded call outside of a request may take, beside what it computes."""

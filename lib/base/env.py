@@ -20,6 +20,14 @@ LEAST_SECRET = 20
 """A secret of ours has as many characters at least: `openssl rand -base64 24` gives 32."""
 
 
+class BadSettings(Exception):
+    """The environment cannot be used as it is. ``faults`` has a line for each fault, and never a value."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
 class Secret:
     """A text that no log line, error or dump shows. ``value`` is the text itself."""
 

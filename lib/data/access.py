@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..edge.request import Request
+from ..edge.signin import SignIn
 from ..edge.tokens import may_view, require
 from .resource import Role
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 VIEW = "view"
 """The parameter with the view key."""
@@ -24,7 +25,7 @@ async def require_role(request: Request, parts: "Parts", roles: Sequence[Role]) 
     secret = parts.settings.admin_token
     if "viewer" in roles and may_view(request.http.query_params.get(VIEW, ""), secret, parts.clock.now_ms()):
         return True
-    if await parts.signin.roles(request.header("authorization")) & set(roles):
+    if await SignIn.of(parts).roles(request.header("authorization")) & set(roles):
         return False
     require(request, secret, "ADMIN_TOKEN")
     return False

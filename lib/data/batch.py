@@ -24,7 +24,7 @@ from .reading import NOBODY, is_known, note, problem_of, subject_for, wish_for
 from .resource import Resource
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 MOST = 20
 """So many resources at once."""

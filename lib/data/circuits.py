@@ -15,8 +15,8 @@ from ..redis import keys
 from ..redis.errors import RedisDown
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
     from ..breaker.breaker import Breaker
+    from ..parts import Parts
 
 _NOT_CONNECTED = ("ConnectError", "ConnectTimeout")
 """What HTTP clients raise that could not connect, by the names that httpx, httpcore and others give it."""

@@ -25,7 +25,7 @@ from .origins.port import Origin, OriginFailed, Values
 from .resource import ABSENT_MS
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 _FREE = Price(Subject("", Layout(())))
 _RESERVE_S = 1.0

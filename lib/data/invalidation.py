@@ -11,7 +11,7 @@ from ..redis.op import gather
 from .reading import EDGE_MOST_S
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 WITHIN_S = MOST_MS // 1000
 """Until then at most another instance may serve what it has read before."""

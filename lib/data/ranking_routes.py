@@ -16,7 +16,7 @@ from ..edge.tokens import require_one
 from .rankings import MOST_SCORE, standing, write
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 _MAX_BODY_BYTES = 4 * 1024
 _MOST_CHARS = 64

@@ -19,7 +19,7 @@ from .origins.port import OriginFailed, Values
 from .resource import Query, Resource
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 LISTS = (10, 100)
 """How long lists may be."""

@@ -24,7 +24,7 @@ from .origins.port import Choice
 from .resource import ABSENT_MS, Resource
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 EDGE_MOST_S = 60
 """A cache on the way does not learn of an invalidation: so long it may go on at most."""

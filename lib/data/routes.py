@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from ..base.caller import Caller
+from ..base.env import BadSettings
 from ..base.values import dataclass
 from ..cache import epochs
 from ..cache.freshness import CacheRules, directives
@@ -26,7 +27,7 @@ from ..edge.errors import problem_json
 from ..edge.limits import RouteLimit, subject_of
 from ..edge.outcomes import Wording
 from ..edge.paths import segments
-from ..edge.problems import BadSettings, FunctionFailed, Problem
+from ..edge.problems import FunctionFailed, Problem
 from ..edge.request import Reply, Request
 from ..limits.admission import Subject
 from ..limits.window import Layout
@@ -36,7 +37,7 @@ from .options import Scope
 from .pages import Page, PageCodec, headers_of, page_of
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 type RouteFunction = Callable[[Any], Awaitable[object] | object]
 

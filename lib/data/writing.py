@@ -20,7 +20,7 @@ from .invalidation import WAIT_S, invalidate_tags, replacing
 from .resource import ABSENT_MS, Resource
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 type Words = Sequence[str | None]
 

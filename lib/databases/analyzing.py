@@ -22,9 +22,10 @@ from ..edge.replies import AnalysisBody
 from ..edge.request import Reply, Request
 from . import analysis
 from .literals import canonical, has_parameters, is_one_query
+from .watching import Databases
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 PATH = "/api/llm/analyze"
 MAX_BODY_BYTES = 256 * 1024
@@ -120,7 +121,7 @@ async def analyze(request: Request, parts: "Parts") -> Reply:
 
 async def _plan_from(parts: "Parts", connection: str, sql: str) -> object:
     """What the database would do. Raises Problem."""
-    watched = parts.databases.get().get(connection)
+    watched = Databases.of(parts).get(connection)
     if watched.connection.kind not in ("postgres", "neon"):
         reason = (
             f"connectionId: a connection of the kind {watched.connection.kind} cannot be asked for plans; leave it out."

@@ -15,10 +15,10 @@ from ..data.origins.port import Choice, Chosen, OriginFailed, Values
 from ..data.resource import Query, Resource, Role, Tier
 from . import shapes, trend
 from .shapes import Shape
-from .watching import Watched, samples
+from .watching import Databases, Watched, samples
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 _TIMEOUT_S, _HEALTH_S = 5.0, 2.0
 _CONNECTION = Query("", r"(?s).+")
@@ -100,7 +100,7 @@ def _body(parts: "Parts", values: Values, found: Mapping[str, Any] | None) -> Bo
 
 def _choice(kind: type[View], shape: Shape) -> Choice:
     def choose(parts: "Parts", values: Values) -> Chosen:
-        watched = parts.databases.get().get(values["connectionId"])
+        watched = Databases.of(parts).get(values["connectionId"])
         return Chosen(kind(watched, shape), watched.variant)
 
     return Choice(choose)
@@ -136,7 +136,7 @@ async def _health(watched: Watched) -> dict[str, Any]:
 
 
 def _all(parts: "Parts", values: Values) -> Chosen:
-    databases = parts.databases.get()
+    databases = Databases.of(parts)
 
     async def read(_: Values) -> dict[str, Any]:
         watched = [databases.get(name) for name in databases.connections]

@@ -15,11 +15,12 @@ from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Op, Reply, as_text, ignored
 from . import noticing, trend
+from .readers import reader_of
 from .readers.port import Reader, Row
 from .shapes import Texts
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 METADATA = ("schemas", "tables", "columns")
 _LOOK_MS, _LOOK_S, _REDIS_S = 60_000, 1.0, 0.5
@@ -174,6 +175,11 @@ class Databases:
     """Makes the reader of a connection."""
     watched: dict[str, Watched] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, parts: "Parts") -> "Databases":
+        """Those that ``DB_CONNECTIONS`` names."""
+        return parts.keep(cls, _as_configured)
+
     def get(self, name: str) -> Watched:
         """One of them. Raises Problem (``not_found``)."""
         connection = self.connections.get(name)
@@ -190,3 +196,9 @@ class Databases:
         """Give all connections back."""
         for each in self.watched.values():
             await each.reader.aclose()
+
+
+def _as_configured(parts: "Parts") -> Databases:
+    settings = parts.settings
+    make = reader_of(parts.client.get, settings.supabase_key, parts.ledger.called)
+    return Databases({each.id: each for each in settings.connections}, settings.db_show_literals, make)

@@ -24,7 +24,7 @@ from .problems import Problem
 from .request import Errors, Reply, Request
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 type Handler = Callable[[Request, Parts], Awaitable[Reply]]
 

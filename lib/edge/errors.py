@@ -4,9 +4,10 @@ import traceback
 from typing import TYPE_CHECKING, ClassVar
 
 from ..base.encode import to_json
+from ..base.env import BadSettings
 from ..base.events import ERROR, Crashed, Event, Listener
 from ..base.values import dataclass
-from .problems import TYPE_BASE, BadSettings, FunctionFailed, Problem, decided
+from .problems import TYPE_BASE, FunctionFailed, Problem, decided
 from .request import ErrorReply, Reply, Request
 
 if TYPE_CHECKING:

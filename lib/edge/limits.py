@@ -22,8 +22,8 @@ from .problems import Problem
 from .request import Request
 
 if TYPE_CHECKING:
-    from ..app.settings import Settings
-    from ..app.wiring import Parts
+    from ..parts import Parts
+    from ..settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,14 +97,6 @@ class Problem(Exception):
         return KINDS[self.code]
 
 
-class BadSettings(Exception):
-    """The environment cannot be used as it is. ``faults`` has a line for each fault, and never a value."""
-
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = faults
-
-
 class FunctionFailed(Exception):
     """A route's own function raised, or returned what is no reply. Its cause is what it raised."""
 

@@ -18,11 +18,12 @@ from ..base.leaving import never
 from ..base.values import dataclass
 from ..call import Finish
 from .problems import Problem, invalid
+from .signin import SignIn
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ..app.wiring import Parts
+    from ..parts import Parts
     from .replies import ProblemBody
 
 
@@ -113,7 +114,7 @@ class Request:
     async def identify(self, parts: "Parts") -> Caller:
         """The signed-in user where a valid token says so, else the client's network."""
         if self.notes.caller is None:
-            user = await parts.signin.user(self.header("authorization"))
+            user = await SignIn.of(parts).user(self.header("authorization"))
             if user is None:
                 return self.identify_address(parts)
             self.notes.caller = callers.identify("user", user, parts.settings.identity_key)

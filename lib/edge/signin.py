@@ -9,11 +9,14 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from ..base.clock import Clock
+from ..base.env import opened
 from ..base.events import Event, SignInKeysUnavailable, TokenRefused
 from ..base.values import dataclass
 
 if TYPE_CHECKING:
     import httpx
+
+    from ..parts import Parts
 
 _KEYS_FOR_S = 600.0
 _RETRY_AFTER_S = 60.0
@@ -37,6 +40,11 @@ class SignIn:
     _keys: Any = None
     _fetched_at: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    def of(cls, parts: "Parts") -> "SignIn":
+        """The instance's."""
+        return parts.keep(cls, _as_configured)
 
     async def user(self, authorization: str | None) -> str | None:
         """The user id in a valid ``Bearer`` access token of a signed-in user, else None."""
@@ -138,3 +146,9 @@ def _user(claims: Mapping[str, Any]) -> str | None:
     # Supabase signs anybody in anonymously, as often as asked: such a user is as good as none.
     signed_in = claims.get("role") == "authenticated" and claims.get("is_anonymous") is not True
     return user if signed_in and isinstance(user, str) and user else None
+
+
+def _as_configured(parts: "Parts") -> SignIn:
+    settings = parts.settings
+    secret, timeout_s = opened(settings.supabase_jwt_secret), settings.fallback_timeout_ms / 1000
+    return SignIn(parts.client.get, settings.supabase_url, secret, timeout_s, parts.emit, parts.clock)

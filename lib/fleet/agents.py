@@ -16,13 +16,14 @@ from ..edge.problems import Problem, invalid
 from ..edge.request import Reply, Request, parsed
 from ..edge.tokens import named_by
 from . import otlp, telegraf
+from .fleet import Fleet
 from .machine import Machine
 from .replies import ExportedBody, PartialSuccessBody, ReportedBody
 from .report import MOST_BYTES, MOST_OFF_S, Report, ReportedServer, interval_s, taken
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 MOST_UNPACKED = 4 * 1024 * 1024
 """A body that comes as gzip is no larger than this without."""
@@ -112,7 +113,7 @@ def _server(name: str, machine: Machine, at_ms: int) -> ReportedServer:
 
 
 def _is_old(parts: "Parts", snapshot: Snapshot) -> bool:
-    known = parts.fleet.snapshots.get(snapshot.reporter)
+    known = Fleet.of(parts).snapshots.get(snapshot.reporter)
     late = snapshot.at_ms < parts.clock.now_ms() - MOST_OFF_S * 1000
     return late or (known is not None and known.at_ms >= snapshot.at_ms)
 

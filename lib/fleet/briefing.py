@@ -14,10 +14,10 @@ from ..data.access import require_role
 from ..edge.problems import Problem
 from ..edge.request import Request
 from .brief import MOST_CHARS, brief
-from .fleet import read
+from .fleet import Fleet, read
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 PARAMETER, SIMULATED = "fleet", "simulated"
 MINUTE_MS = 60_000
@@ -42,7 +42,7 @@ async def informed(request: Request, parts: "Parts", question: Question) -> tupl
 
 async def _brief(parts: "Parts", minute: int, *, simulated: bool) -> Mapping[str, Json]:
     """What models are told in this minute."""
-    fleet = parts.fleet
+    fleet = Fleet.of(parts)
     kept = fleet.briefs.get(simulated)
     if kept is not None and kept[0] >= minute:
         return kept[1]

@@ -7,13 +7,13 @@ from ..data.body import parsed
 from ..data.origins.port import OriginFailed
 from ..data.origins.supabase import address_of
 from ..data.origins.wire import json_of
-from .fleet import tell
+from .fleet import Fleet, tell
 from .snapshot import Snapshot
 from .state import status_of
 from .watch import SILENT, Change
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 SLOT_MS = 300_000
 _WAIT_S = 5.0
@@ -27,7 +27,7 @@ async def record(parts: "Parts", snapshot: Snapshot, *, new: bool) -> None:
     A server that was not measured in these five minutes is left out: its history has a gap. ``new``: this instance knew
     nothing of the reporter. Then only the record shows whether it has been silent.
     """
-    fleet, slot_ms = parts.fleet, snapshot.at_ms // SLOT_MS * SLOT_MS
+    fleet, slot_ms = Fleet.of(parts), snapshot.at_ms // SLOT_MS * SLOT_MS
     if parts.settings.supabase_key is None or fleet.recorded.get(snapshot.reporter) == slot_ms:
         return
     fleet.recorded[snapshot.reporter] = slot_ms

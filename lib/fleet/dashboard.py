@@ -13,13 +13,13 @@ from ..edge.paths import asked
 from ..edge.problems import Problem
 from ..edge.redis_health import redis_health
 from ..edge.request import Reply, Request
-from .fleet import Origin, read
+from .fleet import Fleet, Origin, read
 from .replies import AboutFleetBody, ScenarioBody, ShownBody
 from .scenarios import Simulation
 from .state import State, counts_of, iso, text_of
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 SIMULATED = "simulated"
 """``simulated=1`` shows the servers of the scenario that runs, in place of the real ones."""
@@ -39,9 +39,9 @@ class ReadFleet:
         viewed = await require_role(request, parts, ("viewer", "admin"))
         await limits.count(request, parts, BY_TABLE)
         source = await read(parts)
-        now_ms = parts.fleet.looked_ms = parts.clock.now_ms()
+        now_ms = Fleet.of(parts).looked_ms = parts.clock.now_ms()
         simulated = SIMULATED in request.http.query_params
-        state, simulation = parts.fleet.state(now_ms, simulated=simulated)
+        state, simulation = Fleet.of(parts).state(now_ms, simulated=simulated)
         shown = _shown(parts, source, simulated=simulated)
         request.notes.decision, request.notes.reason = "report", source
         body = _one(state, self.path["id"], shown) if "id" in self.path else _all(parts, state, simulation, shown)
@@ -62,7 +62,7 @@ def known_parameters(request: Request, path: Mapping[str, str]) -> None:
 
 
 def _shown(parts: "Parts", source: Origin, *, simulated: bool) -> ShownBody:
-    read_ms = parts.fleet.read_ms
+    read_ms = Fleet.of(parts).read_ms
     return {
         "timestamp": iso(parts.clock.now_ms() if read_ms is None else read_ms),
         "cached": source != "redis",
@@ -81,7 +81,7 @@ def _all(parts: "Parts", state: State, simulation: Simulation | None, shown: Sho
         "total": len(state.servers),
         "counts": counts_of(state.servers),
         "conflicts": [{"id": each.id, "reporters": list(each.reporters)} for each in state.conflicts],
-        "highPercent": parts.fleet.alert_percent,
+        "highPercent": Fleet.of(parts).alert_percent,
         "redis": redis_health(parts.guard.limits.redis),
         "scenario": scenario,
         **shown,

@@ -19,7 +19,7 @@ from .state import State, state_of
 from .watch import Change, Watch
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 type Origin = Literal["redis", "memory", "last"]
 
@@ -54,6 +54,11 @@ class Fleet:
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One read serves all who come meanwhile."""
 
+    @classmethod
+    def of(cls, parts: "Parts") -> "Fleet":
+        """The instance's."""
+        return parts.keep(cls, _as_configured)
+
     def state(self, now_ms: int, *, simulated: bool) -> tuple[State, Simulation | None]:
         """All servers, and the simulation that runs, if any. Never both at once: one might be taken for the other."""
         simulation = load(self.simulation)
@@ -74,12 +79,17 @@ class Fleet:
         return self.watches.setdefault(reporter, Watch(self.alert_percent, self.alert_reports))
 
 
+def _as_configured(parts: "Parts") -> Fleet:
+    settings = parts.settings
+    return Fleet(tuple(settings.fleet_tokens), settings.alert_server_percent, settings.alert_server_reports)
+
+
 async def read(parts: "Parts") -> Origin:
     """Bring the fleet up to date: 1 command, none while what was read is new. Raises Problem where nothing is known.
 
     ``memory``: it was read a moment ago, or Redis is switched off. ``last``: Redis gives no reply, and this is older.
     """
-    fleet, redis = parts.fleet, parts.guard.limits.redis
+    fleet, redis = Fleet.of(parts), parts.guard.limits.redis
     async with fleet.reading:
         now_ms = parts.clock.now_ms()
         kept_ms = pace.memory_ms(parts.guard.limits.thrift.number(now_ms))
@@ -107,7 +117,7 @@ async def read(parts: "Parts") -> Origin:
 
 async def store(parts: "Parts", snapshot: Snapshot) -> bool:
     """Keep a report here and in Redis: 1 command. Whether Redis has it."""
-    parts.fleet.snapshots[snapshot.reporter] = snapshot
+    Fleet.of(parts).snapshots[snapshot.reporter] = snapshot
     redis = parts.guard.limits.redis
     if redis is None:
         return False

@@ -12,13 +12,13 @@ from ..edge import limits
 from ..edge.limits import BY_GUARD, BY_TABLE
 from ..edge.request import Reply, Request
 from .dashboard import SIMULATED, known_parameters
-from .fleet import read
+from .fleet import Fleet, read
 from .history import HOUR
 from .replies import HourBody
 from .scenarios import STEP_MS, hour
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class ReadHour:
         await limits.count(request, parts, BY_TABLE)
         await read(parts)
         now_ms = parts.clock.now_ms()
-        _, simulation = parts.fleet.state(now_ms, simulated=True)
+        _, simulation = Fleet.of(parts).state(now_ms, simulated=True)
         at_ms, cpu = (now_ms, {}) if simulation is None else hour(simulation, now_ms)
         request.notes.decision, request.notes.reason = "report", "simulated"
         body: HourBody = {"at": at_ms // 1000, "step": STEP_MS // 1000, "cpu": cpu}

@@ -11,13 +11,13 @@ from ..base.values import dataclass
 from ..edge.problems import Problem
 from ..edge.request import Reply, Request, parsed
 from . import cold, pace
-from .fleet import store, tell
+from .fleet import Fleet, store, tell
 from .replies import ReportedBody
 from .signature import SCHEME, claim_of, proves
 from .snapshot import MOST_SERVERS, Measured, Snapshot
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 MOST_BYTES = 512 * 1024
 MOST_OFF_S = 60
@@ -100,7 +100,7 @@ class TakeReport:
 
 def interval_s(parts: "Parts") -> int:
     """When a reporter is to report again."""
-    now_ms, looked_ms = parts.clock.now_ms(), parts.fleet.looked_ms
+    now_ms, looked_ms = parts.clock.now_ms(), Fleet.of(parts).looked_ms
     since_ms = None if looked_ms is None else now_ms - looked_ms
     return pace.interval_s(since_ms, parts.guard.limits.thrift.number(now_ms))
 
@@ -108,7 +108,7 @@ def interval_s(parts: "Parts") -> int:
 async def taken(request: Request, parts: "Parts", snapshot: Snapshot) -> Reply:
     """Take a report that is in order: 1 command. Raises Problem where it comes too soon."""
     not_too_often(parts, snapshot.reporter)
-    now_ms, fleet = parts.clock.now_ms(), parts.fleet
+    now_ms, fleet = parts.clock.now_ms(), Fleet.of(parts)
     new = snapshot.reporter not in fleet.snapshots
     fleet.accepted_ms[snapshot.reporter] = now_ms
     stored = await store(parts, snapshot)
@@ -151,7 +151,7 @@ def _unproved() -> Problem:
 def _in_order(parts: "Parts", snapshot: Snapshot) -> None:
     """Raise Problem for what this instance knows to be old."""
     now_ms = parts.clock.now_ms()
-    known = parts.fleet.snapshots.get(snapshot.reporter)
+    known = Fleet.of(parts).snapshots.get(snapshot.reporter)
     # Of one that was signed so long ago no copy passes any more: a reporter may then begin its numbers anew.
     fresh = known is not None and now_ms - known.at_ms <= 2 * MOST_OFF_S * 1000
     if known is not None and fresh and snapshot.sequence <= known.sequence:
@@ -160,7 +160,7 @@ def _in_order(parts: "Parts", snapshot: Snapshot) -> None:
 
 def not_too_often(parts: "Parts", reporter: str) -> None:
     """Raise Problem where this instance has taken a report of it a moment ago."""
-    now_ms, accepted_ms = parts.clock.now_ms(), parts.fleet.accepted_ms.get(reporter)
+    now_ms, accepted_ms = parts.clock.now_ms(), Fleet.of(parts).accepted_ms.get(reporter)
     if accepted_ms is not None and now_ms - accepted_ms < LEAST_GAP_MS:
         wait_s = -((now_ms - accepted_ms - LEAST_GAP_MS) // 1000)
         raise Problem("rate_limited", f"Report at most every {LEAST_GAP_MS // 1000} s.", wait_s)

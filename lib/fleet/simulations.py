@@ -8,10 +8,11 @@ from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Op, as_text, ignored
 from . import cold
+from .fleet import Fleet
 from .scenarios import Scenario, Simulation, Template, dump, load, template_of
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 _WAIT_S = 2.0
 
@@ -36,7 +37,7 @@ async def start(parts: "Parts", scenario: Scenario, seed: int, minutes: int) -> 
         raise Problem("store_unavailable", f"breakwater_scenario_begin: {e}. Is the migration up to date?") from e
     text = dump(Simulation(run, scenario, seed, now_ms, ends_ms, templates))
     await _run(parts, Op((("HSET", keys.SERVERS, keys.SIMULATION, text),), ignored))
-    parts.fleet.simulation = text
+    Fleet.of(parts).simulation = text
     return f"{scenario} runs for {minutes} minutes with {len(templates)} simulated servers"
 
 
@@ -53,7 +54,7 @@ async def stop(parts: "Parts") -> str:
     if running is None or not running.runs(parts.clock.now_ms()):
         return "nothing was running"
     await _run(parts, Op((("HDEL", keys.SERVERS, keys.SIMULATION),), ignored))
-    parts.fleet.simulation = None
+    Fleet.of(parts).simulation = None
     await _call(parts, "breakwater_scenario_end", {"p_run": running.run, "p_stopped_ms": parts.clock.now_ms()})
     return f"{running.scenario} is stopped"
 

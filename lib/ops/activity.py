@@ -8,6 +8,7 @@ from ..base.values import dataclass
 from ..edge.page_replies import ActivityBody, AlertBody, MovedCircuitBody, NotableBody
 from ..ledger import batches
 from ..ledger.batches import Batch, Notable
+from ..ledger.capped import Capped
 from ..ledger.recent import Recent
 from ..limits.window import DAY_MS
 from ..redis import keys
@@ -15,7 +16,9 @@ from ..redis.errors import RedisDown
 from ..redis.op import join
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
-from . import alerts
+
+SENT = Capped(keys.ALERTS, 100, 70 * 86_400)
+"""The last alerts that were sent, each as JSON."""
 
 _CALLERS = 10
 _READ_S = 2.0
@@ -65,7 +68,7 @@ class Activity:
             return False
         written = self.recent.written
         try:
-            texts, sent = await self.redis.run(join(batches.RECENT.read(), alerts.LIST.read()), "read", _READ_S)
+            texts, sent = await self.redis.run(join(batches.RECENT.read(), SENT.read()), "read", _READ_S)
         except RedisDown:
             return False
         self._written = written

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
+from ..ai.chain import Chain
+from ..ai.links import Link
 from ..base import caller
 from ..base.caller import Caller, Trust
 from ..base.events import AdminActed
@@ -23,8 +25,7 @@ from ..redis.errors import RedisDown
 from ..redis.op import Command, Op, as_text, gather, ignored
 
 if TYPE_CHECKING:
-    from ..ai.chain import Link
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 _WAIT_S = 2.0
 
@@ -148,7 +149,7 @@ async def _reset(parts: "Parts", wanted: Reset) -> tuple[str, str]:
     link = _link(parts, wanted.provider)
     if not link.budget.layout.windows:
         raise Problem("invalid_request", f"provider: {link.name} has no budget")
-    parts.chain.forget(link)
+    Chain.of(parts).forget(link)
     listed = await _listed(parts, link.name)
     # What it was counted in before would be carried over again.
     tags = dict.fromkeys((link.budget.layout.tag, *listed))
@@ -228,11 +229,12 @@ def _caller(parts: "Parts", wanted: Reset) -> Caller:
     raise Problem("invalid_request", _ONE)
 
 
-def _link(parts: "Parts", name: str) -> "Link":
-    for link in parts.chain.links:
+def _link(parts: "Parts", name: str) -> Link:
+    links = Chain.of(parts).links
+    for link in links:
         if link.name == name:
             return link
-    raise Problem("invalid_request", f"provider: one of {', '.join(link.name for link in parts.chain.links)}")
+    raise Problem("invalid_request", f"provider: one of {', '.join(link.name for link in links)}")
 
 
 async def _turn(parts: "Parts", wanted: Turn) -> tuple[str, str]:

@@ -13,38 +13,41 @@ from typing import TYPE_CHECKING, Literal
 from ..base.bounded import Bounded
 from ..base.calendar import month_of
 from ..base.clock import Clock
+from ..base.env import opened
 from ..base.events import Alerted, Event, Listener, WebhookFailed
 from ..base.values import dataclass
 from ..ledger.allowances import Allowance
-from ..ledger.capped import Capped
 from ..ledger.places import Name
 from ..ledger.reading import Reading, expire_new, set_totals
 from ..limits.supabase import SupabaseDown
 from ..limits.supabase_store import SupabaseStore
 from ..limits.window import DAY_MS, window
-from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Op, Reply, as_text, gather, ignored, join
 from ..redis.store import RedisStore
 from . import alert_rules as rules
+from .activity import SENT
 from .alert_formats import Format, body_of, format_of
 from .alert_rules import Alert, Thresholds
+from .overview import Overview
 
 if TYPE_CHECKING:
     import httpx
+
+    from ..parts import Parts
 
 _TIMEOUT_S = 2.0
 _AGAIN_S, _AGAIN_FOR_MS = 60.0, 3_600_000
 """What no receiver has taken is tried again after so long, and for so long."""
 _MOST_LATE = 100
-LIST = Capped(keys.ALERTS, 100, 70 * 86_400)
-"""The last alerts that were sent, each as JSON."""
 
 
 @dataclass(slots=True)
 class Alerts:
     """Collects alerts and sends those that no instance has sent yet in their period."""
 
+    news: deque[Reading | Event]
+    """What the ledger has read and heard."""
     redis: RedisStore | None
     supabase: SupabaseStore | None
     client: "Callable[[], httpx.AsyncClient]"
@@ -67,7 +70,7 @@ class Alerts:
     """From when on that is tried again, on the clock that never jumps."""
     _sent_s: dict[Name, int] = field(default_factory=dict)
     """When alerts were sent, as far as it is not in Redis."""
-    _listed: deque[str] = field(default_factory=lambda: deque(maxlen=LIST.cap))
+    _listed: deque[str] = field(default_factory=lambda: deque(maxlen=SENT.cap))
     """Alerts that were sent and are not in the list yet; no more than it keeps."""
     _settled: Bounded[str, bool] = field(default_factory=lambda: Bounded(200))
     """Alerts that this instance knows to have been sent in their period, by it or by another."""
@@ -84,13 +87,22 @@ class Alerts:
         queued = {each.key for each in (*self._queue, *self._late)}
         self._queue += [each for each in found if each.key not in queued and not self._settled.get(each.key)]
 
-    @property
-    def waiting(self) -> int:
-        """How many alerts wait to be sent."""
+    @classmethod
+    def of(cls, parts: "Parts") -> "Alerts":
+        """The instance's."""
+        return parts.keep(cls, _as_configured)
+
+    def hear(self) -> int:
+        """Apply the rules to what is new; returns how many alerts wait to be sent."""
+        news = list(self.news)
+        self.news.clear()
+        for each in news:
+            self.notice(each)
         return len(self._queue)
 
     async def settle(self) -> None:
-        """Send what waits. Raises nothing."""
+        """Send what is due. Raises nothing."""
+        self.hear()
         queue, self._queue, late = self._queue, [], self._due()
         if queue or late:
             sending = [*(self._send(each) for each in queue), *(self._send(each, again=True) for each in late)]
@@ -129,7 +141,7 @@ class Alerts:
         sent_s, self._sent_s = self._sent_s, {}
         listed = list(self._listed)
         self._listed.clear()
-        found = await self._on_redis(join(set_totals(sent_s, month), gather([LIST.push(each) for each in listed])))
+        found = await self._on_redis(join(set_totals(sent_s, month), gather([SENT.push(each) for each in listed])))
         if found is None:
             self._sent_s = {**sent_s, **self._sent_s}
             self._listed = deque([*listed, *self._listed], maxlen=self._listed.maxlen)
@@ -192,3 +204,21 @@ class Alerts:
             else:
                 taken += 1
         return taken > 0 or not failed
+
+
+def _as_configured(parts: "Parts") -> Alerts:
+    settings, limits = parts.settings, parts.guard.limits
+    return Alerts(
+        parts.ledger.news,
+        limits.redis,
+        limits.supabase,
+        parts.client.get,
+        limits.clock,
+        limits.emit,
+        Overview.of(parts).ledger,
+        Thresholds(settings.redis_month_percents, settings.alert_error_percent, settings.redis_slow_ms),
+        limits.is_out,
+        opened(settings.slack_webhook),
+        opened(settings.alert_webhook),
+        settings.alert_webhook_format,
+    )

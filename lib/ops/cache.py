@@ -15,7 +15,7 @@ from ..redis import keys
 from . import data_reads
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 type Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 

@@ -11,10 +11,11 @@ from ..ledger.places import Name
 from ..ledger.reading import Reading
 from ..ledger.table import place
 from ..limits.supabase import CLEANED, SupabaseDown
+from .alerts import Alerts
 from .upstash_account import AccountDown, UpstashAccount
 
 if TYPE_CHECKING:
-    from ..app.wiring import Parts
+    from ..parts import Parts
 
 _WAIT_S = 5.0
 _CLEANINGS = 20
@@ -42,8 +43,9 @@ async def run(parts: "Parts", request_id: str) -> DailyBody:
                 await redis.run(expiring, "ledger", _WAIT_S)
         seen = seen.plus({place(name): n - seen.total(*name) for name, n in known.items()})
         parts.ledger.learn(seen)
-    waiting = parts.notice()
-    await parts.settle()
+    await parts.ledger.settle()
+    waiting = Alerts.of(parts).hear()
+    await parts.alerts.get()(parts)
     return {
         "vendor": vendor,
         "commands": seen.commands if seen else 0,

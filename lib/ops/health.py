@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..ai.chain import Chain
 from ..base.clock import Clock
@@ -21,6 +21,9 @@ from ..limits.limiter import Limits
 from ..limits.supabase import SupabaseDown
 from ..redis.errors import RedisDown
 from ..redis.op import Op, ignored, join
+
+if TYPE_CHECKING:
+    from ..parts import Parts
 
 _FRESH_MS = 1_000
 """Requests within this time get the same report."""
@@ -47,6 +50,11 @@ class Health:
     _mode: Mode = "redis"
     _mode_since_ms: int = 0
     _mode_reason: str = "start"
+
+    @classmethod
+    def of(cls, parts: "Parts") -> "Health":
+        """The instance's."""
+        return parts.keep(cls, _as_configured)
 
     async def report(self, request_id: str) -> HealthBody:
         """The state of all parts, at most a second old."""
@@ -128,3 +136,8 @@ class Health:
             self._supabase = {"state": "down", "reason": e.kind}
             return
         self._supabase = {"state": "up", "roundTripMs": round((self.clock.monotonic() - started) * 1000, 2)}
+
+
+def _as_configured(parts: "Parts") -> Health:
+    limits = parts.guard.limits
+    return Health(Chain.of(parts), limits, limits.clock, limits.emit, parts.settings.warnings)

@@ -5,9 +5,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..ai.chain import Chain, Link
+from ..ai.chain import Chain
+from ..ai.links import Link
 from ..base.calendar import month_of
 from ..base.clock import Clock
 from ..base.events import Mode
@@ -30,6 +31,9 @@ from ..redis.op import gather, join
 from ..redis.thrift import Thrift
 from .activity import Activity
 from .history import History
+
+if TYPE_CHECKING:
+    from ..parts import Parts
 
 _READ_S = 2.0
 
@@ -78,6 +82,11 @@ class Overview:
     _used: Mapping[str, str | None] = field(default_factory=dict)
     _counted: Mapping[str, Usage] = field(default_factory=dict)
     """What the budgets of tokens held when Redis was read."""
+
+    @classmethod
+    def of(cls, parts: "Parts") -> "Overview":
+        """The instance's."""
+        return parts.keep(cls, _as_configured)
 
     async def snapshot(self, *, with_own: bool = False) -> Snapshot:
         """The present state; read anew when the last reading is too old. Raises nothing.
@@ -164,3 +173,11 @@ def _has_tokens_a_day(link: Link) -> bool:
 def named(reading: Reading, name: str) -> list[tuple[Name, int]]:
     """All totals of one name, each with the values of its labels."""
     return [(each[1:], reading.total(*each)) for each in TOTALS if each[0] == name]
+
+
+def _as_configured(parts: "Parts") -> Overview:
+    settings, limits, ledger = parts.settings, parts.guard.limits, parts.ledger
+    thrift, clock = ledger.thrift, limits.clock
+    activity = Activity(limits.redis, ledger.recent, thrift, clock)
+    history = History(limits.redis, thrift, clock, settings.chain)
+    return Overview(Chain.of(parts), limits, ledger, thrift, clock, settings.supabase_mb, activity, history)

@@ -3,7 +3,7 @@
 import pytest
 
 from lib.ai.budgets import Budget
-from lib.ai.chain import Link
+from lib.ai.links import Link
 from lib.ai.providers.port import ProviderFailed
 from lib.base.events import CircuitChanged
 from lib.breaker import stored

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from lib.ai.budgets import Budget
-from lib.ai.chain import Link
+from lib.ai.links import Link
 from lib.ai.providers.port import ProviderFailed
 from lib.base.calendar import month_of
 from lib.base.clock import Clock

@@ -6,7 +6,7 @@ import pytest
 
 from dev.faults import Fault
 from lib.ai.budgets import Budget
-from lib.ai.chain import Link
+from lib.ai.links import Link
 from lib.ai.providers.port import ProviderFailed, Told
 from lib.base.events import CircuitChanged
 from lib.breaker import stored

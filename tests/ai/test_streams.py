@@ -12,7 +12,6 @@ from starlette.types import Receive, Scope, Send
 from dev.serve import serve
 from lib.ai.providers.port import ProviderFailed
 from lib.ai.streams import replay
-from lib.app.settings import Settings
 from lib.app.wiring import build
 from lib.base.clock import Clock
 from lib.base.events import RequestDone
@@ -21,6 +20,7 @@ from lib.breaker.circuit import Circuit
 from lib.call import Streaming
 from lib.pieces import Delta, Done
 from lib.redis import keys
+from lib.settings import Settings
 from tests.rig.ai import FakeProvider, Kit, answered, lifespan, over
 from tests.rig.clock import until
 from tests.rig.completions import End, said

@@ -98,7 +98,7 @@ NOT_FOR_DATA = (
 )
 FIRST_HITS = {
     "data": ("bench.apps.data", "GET", "/api/data", NEEDED, NOT_FOR_DATA, 120),
-    "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 130),
+    "ai": ("api.ai.supervisor", "POST", "/api/ai/supervisor", NEEDED | BODIES, NEVER, 132),
 }
 """A route, the packages that its first hit may load, what it must not load, and how many modules of ours it may."""
 

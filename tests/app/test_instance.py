@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lib.app.instance import Instance
-from lib.app.wiring import Parts
-from lib.edge.problems import BadSettings
+from lib.base.env import BadSettings
+from lib.parts import Parts
 from tests.rig.redis import RedisFront
 
 ENVIRON = {"REDIS_ENABLED": "false"}

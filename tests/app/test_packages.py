@@ -10,8 +10,8 @@ import pytest
 
 from lib import Sql
 from lib.app.instance import Instance
+from lib.base.env import BadSettings
 from lib.base.extras import EXTRAS, Extra
-from lib.edge.problems import BadSettings
 from tests.packaging import declared
 from tests.packaging.declared import LIB, module, optional_modules
 

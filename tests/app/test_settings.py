@@ -7,15 +7,14 @@ import traceback
 
 import pytest
 
+from lib import settings as declared
 from lib.ai.providers import registry
 from lib.ai.providers.registry import PROVIDERS
-from lib.app import settings as declared
-from lib.app.settings import Settings
-from lib.base.env import Secret
+from lib.base.env import BadSettings, Secret
 from lib.breaker.circuit import BreakerPolicy
 from lib.cache.freshness import CacheRules
-from lib.edge.problems import BadSettings
 from lib.limits.grammar import parse_budget, parse_limits
+from lib.settings import Settings
 
 REDIS = {"KV_REST_API_URL": "https://x.upstash.io", "KV_REST_API_TOKEN": "redis-s3cret"}
 BACKEND = {"CLOUD_RUN_AI_URL": "https://ai.example"}

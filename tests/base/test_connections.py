@@ -2,9 +2,9 @@
 
 import pytest
 
-from lib.app.settings import Settings
 from lib.base.connections import parse, resolved, variant_of_all
-from lib.edge.problems import BadSettings
+from lib.base.env import BadSettings
+from lib.settings import Settings
 
 GIVEN = {
     "REDIS_ENABLED": "false",

@@ -23,8 +23,11 @@ from dev.postgres import Postgres
 from dev.redis_server import RedisServer
 from dev.routes import routes_app
 from dev.serve import ThreadedServer
-from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import build
+from lib.fleet.fleet import Fleet
+from lib.ops.overview import Overview
+from lib.parts import Parts
+from lib.settings import Settings
 from tests.browser import seeds
 from tests.rig.instance import routes
 from tests.rig.ledger import Outside, outsides
@@ -100,8 +103,8 @@ class Served:
     def outdate(self) -> None:
         """Have the next reading of overview and servers come from Redis."""
         for parts in self._made:
-            parts.overview.fresh_s = 0
-            parts.fleet.read_ms = None
+            Overview.of(parts).fresh_s = 0
+            Fleet.of(parts).read_ms = None
 
     async def _close(self) -> None:
         while self._made:

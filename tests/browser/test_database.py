@@ -164,7 +164,10 @@ def test_no_past_yet(visit: Visit) -> None:
 
 
 def explain(visit: Visit, statement: str, button: str) -> Locator:
-    """Open a statement and have it explained: what is said of it."""
+    """Open a statement and have it explained: what is said of it.
+
+    Its beginning says which: what watching asks itself is among the statements too, and reads the same tables.
+    """
     item = visit.region("Statements by time").get_by_role("listitem").filter(has_text=statement)
     item.locator("summary").click()
     item.get_by_role("button", name=button).click()
@@ -175,7 +178,7 @@ def test_an_analysis_beside_a_statement(visit: Visit, counted: Postgres) -> None
     """By a model, and from the cache for whoever asks next; the token itself is not sent."""
     databases.heavy(counted, "select * from pg_class where lower(relname) = 'x'")
     visit.see()
-    said = explain(visit, "pg_class", "How to make it faster")
+    said = explain(visit, "select * from pg_class", "How to make it faster")
     expect(said).to_contain_text("A condition calls a function on a column")
     expect(said).to_contain_text("By local-supervisor.")
     visit.shoot("database-analysis")
@@ -189,8 +192,8 @@ def test_a_plan_is_fetched_where_there_is_one(visit: Visit, counted: Postgres) -
     databases.heavy(counted, "select relname from pg_class order by relname")
     databases.heavy(counted, "select relkind from pg_class where relkind <> 'x'")
     visit.see()
-    expect(explain(visit, "order by relname", "Explain its plan")).to_contain_text("By local-supervisor.")
-    other = visit.region("Statements by time").get_by_role("listitem").filter(has_text="relkind")
+    expect(explain(visit, "select relname from pg_class", "Explain its plan")).to_contain_text("By local-supervisor.")
+    other = visit.region("Statements by time").get_by_role("listitem").filter(has_text="select relkind from pg_class")
     other.locator("summary").click()
     expect(other.get_by_role("button", name="plan")).to_have_count(0)
     expect(other).to_contain_text("There is no plan, as its values were left out")
@@ -201,7 +204,7 @@ def test_an_analysis_is_in_the_readers_language(visit: Visit, counted: Postgres)
     """The model is asked for Korean by who reads Korean."""
     databases.heavy(counted, "select * from pg_class where lower(relname) = 'x'")
     visit.see()
-    item = visit.region("시간을 많이 쓰는 SQL").get_by_role("listitem").filter(has_text="pg_class")
+    item = visit.region("시간을 많이 쓰는 SQL").get_by_role("listitem").filter(has_text="select * from pg_class")
     item.locator("summary").click()
     item.get_by_role("button", name="빠르게 만드는 방법").click()
     expect(item.locator(".said")).to_contain_text(re.compile("인덱스|열"))
@@ -212,7 +215,7 @@ def test_what_an_analysis_runs_into(visit: Visit, counted: Postgres, watching: d
     watching["RATELIMIT_AI"] = "1/hour"
     databases.heavy(counted, "select * from pg_class where lower(relname) = 'x'")
     visit.see()
-    said = explain(visit, "pg_class", "How to make it faster")
+    said = explain(visit, "select * from pg_class", "How to make it faster")
     expect(said).to_contain_text("By local-supervisor.")
     visit.region("Statements by time").get_by_role("button", name="Explain", exact=True).click()
     expect(said).to_contain_text("Too many requests were sent.")

@@ -22,7 +22,6 @@ from starlette.types import Message, Receive, Scope, Send
 from dev.faults import Fault
 from dev.serve import ThreadedServer
 from lib.ai.providers.port import ProviderFailed
-from lib.app.settings import Settings
 from lib.app.wiring import build
 from lib.base.clock import Clock
 from lib.cache import epochs, lock
@@ -37,6 +36,7 @@ from lib.redis import keys
 from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.tcp import Tcp
+from lib.settings import Settings
 from tests.rig.ai import ROUTE, FakeProvider, Kit, answered, lifespan
 from tests.rig.clock import until
 from tests.rig.instance import routes, together

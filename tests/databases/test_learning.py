@@ -8,6 +8,7 @@ from lib.base.events import Alerted, CatalogueChanged, DatabaseNoticed
 from lib.databases import noticing, trend
 from lib.databases.readers.postgres import Direct
 from lib.databases.trend import SLOT_MS, Sample
+from lib.databases.watching import Databases
 from tests.databases.conftest import Site, session, watching
 from tests.rig.guard import Rig
 
@@ -272,7 +273,7 @@ async def test_it_is_noticed_in_what_is_read(rig: Rig, counted: Postgres, name: 
     made = watching(rig, counted)
     statement, readings, about = READ[name]
     for rows in readings:
-        await made.instance.parts.databases.get().get("shop").learn(made.instance.parts, statement, rows)
+        await Databases.of(made.instance.parts).get("shop").learn(made.instance.parts, statement, rows)
     assert [(each.connection, each.about) for each in made.instance.seen(DatabaseNoticed)] == [("shop", about)]
 
 
@@ -281,7 +282,6 @@ async def test_it_is_told_once(rig: Rig, counted: Postgres) -> None:
     made: list[Site] = [watching(rig, counted), watching(rig, counted)]
     for each in made:
         each.instance.parts.emit(DatabaseNoticed("shop", "db_lock", "42", "session 42 holds a lock"))
-        each.instance.parts.notice()
         await each.instance.parts.settle()
     alerts = [alert for each in made for alert in each.instance.seen(Alerted)]
     assert [(each.kind, each.about) for each in alerts] == [("db_lock", "shop:42")]

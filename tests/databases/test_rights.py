@@ -14,6 +14,7 @@ from lib.data.origins.port import OriginFailed
 from lib.databases.postgres import STATEMENTS
 from lib.databases.resources import TABLE
 from lib.databases.shapes import GRANT, MIGRATIONS
+from lib.databases.watching import Databases
 from tests.databases.conftest import Site, blocked, session, watching
 from tests.rig.door import a_name, client
 from tests.rig.guard import Rig
@@ -99,7 +100,7 @@ async def test_with_the_right_nothing_is_missing(unprivileged: tuple[Site, str],
 async def test_without_the_migrations(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection by Supabase's functions says that they are not there."""
     monkeypatch.setitem(STATEMENTS, "no_such_function", STATEMENTS["health"])
-    watched = site.instance.parts.databases.get().get("prod")
+    watched = Databases.of(site.instance.parts).get("prod")
     with pytest.raises(OriginFailed) as failed:
         await watched.rows("no_such_function", {}, 9)
     assert failed.value.kind == "missing"

@@ -6,6 +6,7 @@ import pytest
 
 from dev.postgres import Postgres
 from lib.data.origins.port import OriginFailed
+from lib.databases.watching import Databases
 from tests.databases.conftest import Site, session, watching
 from tests.databases.test_watching import VIEWS
 from tests.rig.door import a_name
@@ -25,7 +26,7 @@ async def test_texts_of_a_page(site: Site, counted: Postgres, monkeypatch: pytes
     names = ",".join(f"sql-text:{each}:shop" for each in ids)
     reply = await site.get(f"/api/data?resources={names}", "")
     assert len(reply.json()["values"]) == len(ids) > 5
-    watched, asked = site.instance.parts.databases.get().get("shop"), list[str]()
+    watched, asked = Databases.of(site.instance.parts).get("shop"), list[str]()
     read = type(watched.reader).rows
 
     async def noted(self: object, statement: str, arguments: dict[str, str], left_s: float) -> object:

@@ -12,6 +12,7 @@ from lib.data.resource import Resource
 from lib.databases.readers.postgres import Direct
 from lib.databases.resources import TABLE
 from lib.databases.shapes import EXTENSION
+from lib.databases.watching import Databases
 from tests.databases.conftest import AS_ADMIN, Site, blocked, session, watching
 from tests.rig.door import bill, client
 from tests.rig.guard import Rig
@@ -217,7 +218,7 @@ async def test_the_database_stops(rig: Rig, tmp_path_factory: pytest.TempPathFac
     made = site
     path = "/api/monitoring/realtime"
     assert (await made.get(path)).status_code == 200
-    reader = made.instance.parts.databases.get().get("shop").reader
+    reader = Databases.of(made.instance.parts).get("shop").reader
     await reader.aclose()
     reader.database.url = type(reader.database.url)("postgresql://x@127.0.0.1:9/x")  # type: ignore[attr-defined]
     rig.time.later(60)

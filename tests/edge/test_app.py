@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives import serialization
 from api.ai import supervisor
 from api.v1.chat import completions
 from dev.supabase import SigningKey, sign_user_token
-from lib.app.wiring import Parts
 from lib.base.clock import Clock
+from lib.base.env import BadSettings
 from lib.base.events import Crashed, RequestDone, SignInKeysUnavailable, TokenRefused
 from lib.base.log import log
 from lib.edge.app import endpoint
-from lib.edge.problems import BadSettings
 from lib.edge.request import Reply, Request
+from lib.parts import Parts
 from tests.rig.callers import a_caller
 from tests.rig.clock import about_timeouts
 from tests.rig.guard import Rig, leaving

@@ -10,12 +10,12 @@ import pytest
 from starlette.responses import JSONResponse
 
 from dev.routes import served
-from lib.app.wiring import Parts
 from lib.base.events import Crashed, WouldRefuse
 from lib.edge.app import endpoint
 from lib.edge.limits import BY_GUARD, BY_TABLE, UNLIMITED, RouteLimit, route_limit
 from lib.edge.problems import Problem
 from lib.edge.request import Reply, Request
+from lib.parts import Parts
 from lib.policy import GROUPS, SIGN_INS, group_of, variable_of
 from tests.rig.callers import a_caller
 from tests.rig.door import a_name, an_instance, bill, client, door, get

@@ -7,13 +7,14 @@ import httpx
 import pytest
 
 from lib.app.instance import instance as parts_of_the_environment
-from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import build
 from lib.base.clock import Clock
 from lib.base.events import Crashed, Event, RequestDone
 from lib.edge.paths import paths, segments
 from lib.edge.problems import Problem
 from lib.edge.request import Reply, Request
+from lib.parts import Parts
+from lib.settings import Settings
 from tests.rig.instance import Built
 
 pytestmark = pytest.mark.anyio

@@ -7,6 +7,7 @@ import pytest
 
 from lib.base.env import Secret
 from lib.edge.tokens import view_of
+from lib.fleet.fleet import Fleet
 from tests.rig.callers import a_caller
 from tests.rig.clock import NOON_MS
 from tests.rig.fleet import a_fleet, look, report, server, servers
@@ -112,10 +113,10 @@ async def test_what_has_not_changed_is_not_unpacked_again(instance: Instance, ri
     """Between two reports a read costs no more than it must; the next report is seen at once."""
     await report(a_fleet(rig), rig, [server("web", cpu=1)])
     await look(instance)
-    before = instance.parts.fleet.snapshots["seoul"]
+    before = Fleet.of(instance.parts).snapshots["seoul"]
     rig.time.ms += 30_000
     await look(instance)
-    assert instance.parts.fleet.snapshots["seoul"] is before
+    assert Fleet.of(instance.parts).snapshots["seoul"] is before
     await report(a_fleet(rig), rig, [server("web", cpu=2)])
     rig.time.ms += 5_000
     assert (await look(instance)).json()["servers"][0]["metrics"]["cpu"] == 2

@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 
 from dev.redis_server import RedisServer
 from dev.started import NAMED, Command, command, until_ready
-from lib.app.settings import Settings
+from lib.settings import Settings
 from tests.guides.pages import PAGES, ROOT, Block, blocks, prints
 from tests.rig.redis import RedisFront, redis_front
 

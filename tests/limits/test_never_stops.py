@@ -8,16 +8,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from lib.afterwards import Afterwards
-from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import build
 from lib.guard import Counted
 from lib.limits import bitfield, news
 from lib.limits.admission import Subject
 from lib.limits.grammar import parse_limits
+from lib.parts import Parts
 from lib.redis import keys
 from lib.redis.op import Command, gather
 from lib.redis.rest import Upstash
 from lib.redis.tcp import Tcp
+from lib.settings import Settings
 from tests.rig.clock import PatientLoop, Time
 from tests.rig.redis import RedisFront
 

@@ -12,8 +12,9 @@ from lib.base.events import Alerted, CircuitChanged, ProviderFailure, RedisSlow,
 from lib.ledger import places
 from lib.ledger.places import AlertKind
 from lib.ledger.table import TOTALS, five_minute_place, hour_place, place
+from lib.ops.activity import SENT
 from lib.ops.alert_rules import Alert
-from lib.ops.alerts import LIST
+from lib.ops.alerts import Alerts
 from lib.redis import keys
 from lib.redis.op import Op
 from tests.rig.instance import Instance
@@ -36,7 +37,7 @@ def used(world: World, commands: int) -> None:
 
 def listed(world: World) -> list[Any]:
     """The alerts in the list."""
-    found: Any = world.server.lrange(LIST.key, 0, -1)
+    found: Any = world.server.lrange(SENT.key, 0, -1)
     return [json.loads(each) for each in found]
 
 
@@ -238,7 +239,7 @@ async def test_an_event_among_many(world: World) -> None:
 async def test_what_is_sent_while_another_alert_is_written_down(world: World) -> None:
     """Requests of one instance send alerts at the same time: the list has each of them once."""
     one = world.instance()
-    alerts, store = one.parts.alerts, one.parts.alerts.redis
+    alerts, store = Alerts.of(one.parts), Alerts.of(one.parts).redis
     assert store is not None
     send, began, may_go_on = store.run, asyncio.Event(), asyncio.Event()
 

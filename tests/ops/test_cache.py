@@ -10,6 +10,7 @@ from lib.data.resource import Query
 from lib.ledger.places import AlertKind
 from lib.ops import alert_rules
 from lib.ops.alert_rules import Thresholds
+from lib.ops.overview import Overview
 from lib.redis import keys
 from tests.rig.data import menu, read, site
 from tests.rig.door import Counted, an_instance, bill, door
@@ -172,8 +173,8 @@ async def test_few_hits_are_an_alert(rig: Rig, instance: Instance, hits: int, mi
         for _ in range(number):
             instance.parts.emit(DataRead("menu", tier, 1))
     rig.time.ms += 3_600_000
-    reading = (await instance.parts.overview.snapshot(with_own=True)).reading
-    allowances = instance.parts.overview.ledger(reading)
+    reading = (await Overview.of(instance.parts).snapshot(with_own=True)).reading
+    allowances = Overview.of(instance.parts).ledger(reading)
     found = alert_rules.of_reading(reading, allowances, Thresholds((80, 90, 95), 1, 100))
     assert ([each.kind for each in found if each.kind is AlertKind.HIT_RATIO] != []) is alerts
 

@@ -10,11 +10,11 @@ import redis
 
 from dev.faults import Fault
 from dev.redis_server import RedisServer
-from lib.app.settings import Settings
+from lib.base.env import BadSettings
 from lib.base.events import Crashed, StoreFailed
-from lib.edge.problems import BadSettings
 from lib.redis import keys
 from lib.redis.op import Command
+from lib.settings import Settings
 from tests.rig.callers import a_caller
 from tests.rig.door import door, get
 from tests.rig.fleet import TOKENS, look, report, servers

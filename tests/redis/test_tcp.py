@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from redis.asyncio.connection import Connection
 
 from dev.redis_server import RedisServer
-from lib.app.settings import Settings
-from lib.edge.problems import BadSettings
+from lib.base.env import BadSettings
 from lib.redis.errors import RedisDown
 from lib.redis.op import CommandError, Op, as_text
 from lib.redis.tcp import Tcp, packed
+from lib.settings import Settings
 from tests.rig.clock import until
 
 pytestmark = pytest.mark.anyio

@@ -14,12 +14,12 @@ from typing import Any
 from lib.afterwards import Afterwards, Outbox
 from lib.ai.answers import Answer
 from lib.ai.budgets import Budget
-from lib.ai.chain import Chain, Link
+from lib.ai.chain import Chain
+from lib.ai.links import Link
 from lib.ai.providers import port
 from lib.ai.providers.port import Piece, ProviderFailed
 from lib.ai.question import AnyQuestion, Message, Question, hash_of
-from lib.app.settings import Settings
-from lib.app.wiring import Late, build
+from lib.app.wiring import build
 from lib.base import caller
 from lib.base.caller import Caller
 from lib.base.clock import Clock
@@ -46,6 +46,7 @@ from lib.redis.op import Command
 from lib.redis.rest import Upstash
 from lib.redis.store import RedisStore
 from lib.redis.tcp import Tcp
+from lib.settings import Settings
 from tests.rig.clock import Slept, until
 from tests.rig.completions import End, chunk
 from tests.rig.instance import AnswerOutcome, Asked, Instance
@@ -202,7 +203,7 @@ class Kit(OnRedis):
         claims = Claims(counts, store, outbox, clock, rules)
         computing = Computing(counts, store, claims, clock, Leading(clock, rules))
         guard = Guard(counts, computing, outbox, clock)
-        made = Instance(replace(parts, guard=guard, late_chain=Late(lambda: chain)), events)
+        made = Instance(replace(parts, guard=guard, kept={Chain: chain}), events)
         self.closing.push_async_callback(made.aclose)
         return made
 

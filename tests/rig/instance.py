@@ -23,8 +23,7 @@ from lib.ai.chain import Chain
 from lib.ai.completions import Chunk
 from lib.ai.question import AnyQuestion
 from lib.ai.tries import Asking
-from lib.app.settings import Settings
-from lib.app.wiring import Parts, build
+from lib.app.wiring import build
 from lib.base.caller import Caller
 from lib.base.clock import Clock
 from lib.base.events import Event, Listener
@@ -32,8 +31,10 @@ from lib.call import Call, Outcome, Streaming
 from lib.databases.resources import TABLE as DATABASES
 from lib.guard import Guard
 from lib.limits.limiter import Limits
+from lib.parts import Parts
 from lib.redis.op import Command
 from lib.redis.store_time import StoreTime
+from lib.settings import Settings
 from tests.rig.callers import a_caller
 
 DATA = ("/api/cache/", "/api/rankings/", *(path.partition("{")[0] for path in DATABASES))
@@ -147,7 +148,7 @@ class Instance:
     @property
     def chain(self) -> Chain:
         """The AI providers."""
-        return self.parts.chain
+        return Chain.of(self.parts)
 
     @property
     def limits(self) -> Limits:

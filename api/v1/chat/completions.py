@@ -8,9 +8,9 @@ from lib.edge.limits import BY_GUARD
 from lib.edge.request import Reply, Request
 
 if TYPE_CHECKING:
-    from lib.app.wiring import Parts
     from lib.edge.replies import ProblemBody
     from lib.edge.request import ErrorReply
+    from lib.parts import Parts
 
 ROUTE = "/api/v1/chat/completions"
 NAME = ROUTE.removeprefix("/api/")
@@ -20,6 +20,7 @@ async def complete(request: Request, parts: "Parts") -> Reply:
     """Parse, guard, respond."""
     parts.settings.require_ai()
     # With the first request, as the parts themselves (lib/app/instance.py).
+    from lib.ai.chain import Chain
     from lib.ai.openai import ChatFormat, chat_request, directives_of
     from lib.ai.openai_schemas import MAX_BODY_BYTES, ChatCompletion, session_in
     from lib.ai.owners import owner_of, shelf
@@ -42,7 +43,7 @@ async def complete(request: Request, parts: "Parts") -> Reply:
         directives=directives_of(question, request.header("cache-control")),
         form=ChatFormat(body.wants_usage),
         stream=body.wants_stream(request.header("accept")),
-        failures=parts.chain.failures,
+        failures=Chain.of(parts).failures,
     )
 
 

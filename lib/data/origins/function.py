@@ -9,7 +9,7 @@ from ..functions import run
 from .port import Values
 
 if TYPE_CHECKING:
-    from ...app.wiring import Parts
+    from ...parts import Parts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

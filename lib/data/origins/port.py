@@ -8,7 +8,7 @@ from ...pieces import Fault, SourceFailed
 from ..body import Body
 
 if TYPE_CHECKING:
-    from ...app.wiring import Parts
+    from ...parts import Parts
 
 type Values = Mapping[str, str]
 """The parameters of a read by name, as the client sent them: never to be put into SQL or an address as they are."""

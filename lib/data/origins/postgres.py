@@ -9,9 +9,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...base.env import BadSettings
 from ...base.extras import EXTRAS
 from ...base.values import dataclass
-from ...edge.problems import BadSettings
 from ..body import Body
 from .port import OriginFailed, Values
 from .sqlstate import failure
@@ -19,8 +19,8 @@ from .sqlstate import failure
 if TYPE_CHECKING:
     import asyncpg
 
-    from ...app.wiring import Parts
     from ...base.env import Secret
+    from ...parts import Parts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +46,12 @@ class Sql:
 
     async def fetch(self, parts: "Parts", values: Values, left_s: float) -> Body:
         """Run the query."""
-        rows = await parts.database.get().rows(self.query, [values[name] for name in self.parameters], left_s)
+        rows = await Database.of(parts).rows(self.query, [values[name] for name in self.parameters], left_s)
         return Body.of((rows[0] if rows else None) if self.one else rows)
 
     async def check(self, parts: "Parts") -> None:
         """``select 1``."""
-        await parts.database.get().rows("select 1", (), self.timeout_s)
+        await Database.of(parts).rows("select 1", (), self.timeout_s)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +63,11 @@ class Database:
     """Statements that begin a transaction, in which each query then runs; none: a query runs alone."""
     _connection: "asyncpg.Connection[Any] | None" = None
     _lock: asyncio.Lock | None = None
+
+    @classmethod
+    def of(cls, parts: "Parts") -> "Database":
+        """The PostgreSQL that ``DATABASE_URL`` names."""
+        return parts.keep(cls, lambda parts: Database(parts.settings.database_url))
 
     async def rows(self, query: str, arguments: Sequence[str], left_s: float) -> list[dict[str, Any]]:
         """The rows of a query. Raises OriginFailed."""

@@ -10,7 +10,7 @@ from .port import OriginFailed, Values
 from .wire import is_there, json_of
 
 if TYPE_CHECKING:
-    from ...app.wiring import Parts
+    from ...parts import Parts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,10 +7,10 @@ from lib.ai.providers import registry
 from lib.ai.providers.dialects import DIALECTS
 from lib.ai.providers.lazy import LazyProvider
 from lib.ai.providers.registry import PROVIDERS, Declaration, hosted
-from lib.app.settings import Settings
 from lib.base.http import new_client
 from lib.limits.grammar import parse_budget
 from lib.limits.window import DAY_MS
+from lib.settings import Settings
 
 STORE = {"REDIS_ENABLED": "false"}
 EVERYBODY = {"CLOUD_RUN_AI_URL": "https://a", "GEMINI_API_KEY": "b", "GROQ_API_KEY": "c", "OPENAI_API_KEY": "d"}

@@ -10,23 +10,22 @@ from dataclasses import field, fields
 from functools import lru_cache
 from typing import Any, Literal, Self, overload
 
-from .. import policy
-from ..ai.models import Models, parse_aliases
-from ..ai.prices import Prices, parse_prices
-from ..ai.providers import registry
-from ..ai.providers.registry import ProviderSettings
-from ..base import connections, env
-from ..base.caller import Network, Trust
-from ..base.connections import Connection, Named
-from ..base.env import Reader, Secret, Variable
-from ..base.values import dataclass
-from ..breaker.circuit import BreakerPolicy
-from ..cache.freshness import CacheRules
-from ..edge.problems import BadSettings
-from ..limits.grammar import parse_limits
-from ..limits.window import Layout
-from ..policy import Policy, Scope
-from ..redis import thrift
+from . import policy
+from .ai.models import Models, parse_aliases
+from .ai.prices import Prices, parse_prices
+from .ai.providers import registry
+from .ai.providers.registry import ProviderSettings
+from .base import connections, env
+from .base.caller import Network, Trust
+from .base.connections import Connection, Named
+from .base.env import BadSettings, Reader, Secret, Variable
+from .base.values import dataclass
+from .breaker.circuit import BreakerPolicy
+from .cache.freshness import CacheRules
+from .limits.grammar import parse_limits
+from .limits.window import Layout
+from .policy import Policy, Scope
+from .redis import thrift
 
 _MILLIS = env.integer(1, 300_000)
 _LIMITS = policy.defaults()
