@@ -125,7 +125,7 @@ class Overview:
 
     def ledger(self, reading: Reading) -> list[Allowance]:
         """What every free tier has left, as far as it is known without asking: for the rules of alerts."""
-        seen = [(link.name, self.limits.seen(link.subject.id)) for link in self.chain.links]
+        seen = [(link.name, self.limits.seen(link.subject)) for link in self.chain.links]
         return self._ledger(reading, {**self._counted, **{name: usage for name, usage in seen if usage is not None}})
 
     def _ledger(self, reading: Reading, counted: Mapping[str, Usage]) -> list[Allowance]:

@@ -239,7 +239,8 @@ async def test_an_event_among_many(world: World) -> None:
 async def test_what_is_sent_while_another_alert_is_written_down(world: World) -> None:
     """Requests of one instance send alerts at the same time: the list has each of them once."""
     one = world.instance()
-    alerts, store = Alerts.of(one.parts), Alerts.of(one.parts).redis
+    alerts = Alerts.of(one.parts)
+    store = alerts.redis
     assert store is not None
     send, began, may_go_on = store.run, asyncio.Event(), asyncio.Event()
 
