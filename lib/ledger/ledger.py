@@ -150,8 +150,6 @@ class Ledger:
                 self.recent.moved(event, now_ms)
             case ModeSwitched(after=after) if after in places.COUNTING_MODES:
                 totals["mode_switches", after] += 1
-            case _:
-                pass
         if event.level >= WARNING:
             self.news.append(event)
 
