@@ -137,7 +137,7 @@ ALERTS = [
     ("circuit_closed", "groq"),
     ("circuit_open", "groq"),
     ("redis_month", "1"),
-    ("runs_out", "gemini"),
+    ("runs_out", "gemini requests"),
     ("mode", "supabase"),
     ("error_rate", ""),
     ("redis_slow", ""),

@@ -43,7 +43,7 @@ export default {
   commands: "commands", requests: "requests", "vCPU-seconds": "vCPU seconds", MB: "MB", tokens: "tokens",
   "period month": "a month", "period 24 hours": "in 24 hours", "period total": "in all", "period day": "a day ({zone})",
   counted: "counted", vendor: "Upstash's own figure of {when}, and what was counted since",
-  estimated: "estimated from the duration of calls", measured: "measured {when}", unmeasured: "not measured yet",
+  estimated: "estimated from the duration of calls", measured: "measured {when}",
   // Circuits
   circuits: "Circuits", noCircuits: "No AI provider is configured. Set GEMINI_API_KEY, GROQ_API_KEY, OPENAI_API_KEY or CLOUD_RUN_AI_URL, and deploy again.",
   "state closed": "closed: calls pass", "state open": "open: no calls until {when} ({reason})",

@@ -38,7 +38,7 @@ export default {
   commands: "명령", requests: "요청", "vCPU-seconds": "vCPU초", MB: "MB", tokens: "토큰",
   "period month": "월", "period 24 hours": "24시간", "period total": "전체", "period day": "일일({zone})",
   counted: "직접 집계", vendor: "{when}의 Upstash 수치에 이후 집계를 더함",
-  estimated: "호출 시간으로 추정", measured: "{when} 측정", unmeasured: "아직 측정하지 않음",
+  estimated: "호출 시간으로 추정", measured: "{when} 측정",
   circuits: "서킷 브레이커", noCircuits: "설정된 AI 제공자가 없습니다. GEMINI_API_KEY, GROQ_API_KEY, OPENAI_API_KEY, CLOUD_RUN_AI_URL 중 하나를 설정한 뒤 다시 배포하세요.",
   "state closed": "닫힘: 호출 가능", "state open": "열림: {when}까지 호출 중지 ({reason})",
   "state suspect": "의심: 상태를 확인하는 동안 호출 유지 ({reason})", "state probing": "시험 호출로 확인 중 ({reason})",
