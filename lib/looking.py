@@ -59,7 +59,7 @@ class Recent:
             return
         text, entry = codec.dump(result.value), Entry(result.value, result.stored_at_ms)
         held = Cached(entry, cached.epochs, None, "", shared=False, size=entries.size_of(text))
-        if 0 < len(text) <= entries.MAX_STORED_CHARS:
+        if 0 < len(text) <= rules.most_chars:
             until_s = now_s + min(rules.alone_ms, rules.fresh_ms) / 1000
             self.memory.put(call.key, call.epochs, held, until_s, drops)
 

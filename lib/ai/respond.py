@@ -26,6 +26,7 @@ from .chain import Chain
 from .completions import Chunk
 from .keep_alive import UNBUFFERED, kept_alive
 from .owners import Shelf
+from .providers.port import MAX_REPLY_BYTES
 from .question import AnyQuestion, hash_of
 from .streams import AnswerPiece
 from .tries import Asking
@@ -219,7 +220,7 @@ async def guarded(
         while_here=request.while_here,
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
-        takes=lambda answer: stream or answer.joined,
+        takes=lambda answer: stream or answer.fits(MAX_REPLY_BYTES),
     )
     if failures is not None and not directives.only_if_cached:
         failures.check(call.key, parts.clock.now_ms())
@@ -230,7 +231,8 @@ async def guarded(
         try:
             return respond(request, outcome, form, stream=stream)
         except Problem as problem:
-            if failures is not None and isinstance(outcome.result, Failed):
+            # What is refused without asking anybody costs as little when it is repeated.
+            if failures is not None and (isinstance(outcome.result, Failed) or outcome.attempts):
                 failures.note(call.key, problem, parts.clock.now_ms())
             raise
 
