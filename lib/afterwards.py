@@ -57,6 +57,13 @@ class Afterwards:
         taken, self.steps = self.steps, []
         return taken
 
+    def leave_to(self, other: "Afterwards") -> None:
+        """Have another request see to everything that is left."""
+        other.steps += self.take()
+        other.jobs += self.take_jobs()
+        waits, self.waits = self.waits, []
+        other.waits += waits
+
     def take_jobs(self) -> list[Job]:
         """All jobs that have not run yet, for whoever runs them."""
         taken, self.jobs = self.jobs, []

@@ -95,7 +95,7 @@ class Leading:
         stored = False
         if lead is not None and rules is not None and lead.cached.shared and done.keeps:
             text = "" if turn.call.directives.no_store else codec.dump(done.value)
-            if stored := 0 < len(text) <= entries.MAX_STORED_CHARS:
+            if stored := 0 < len(text) <= rules.most_chars:
                 turn.keep(lambda: self._store(turn, rules, lead, text, now_ms, done.fresh_ms))
         if done.ends:
             self._drop(turn)

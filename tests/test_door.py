@@ -112,6 +112,18 @@ async def test_a_call_may_cost_more(rig: Rig) -> None:
     assert "retry-after" not in never.headers
 
 
+@pytest.mark.parametrize(
+    ("lower", "higher", "left"),
+    [("3/minute", "10/minute", 7), ("9/minute,3/day", "9/minute,100/day", 6), ("3/minute", "10/minute,100/day", 7)],
+)
+async def test_a_higher_limit_of_the_same_caller(rig: Rig, lower: str, higher: str, left: int) -> None:
+    """Who has another plan from now on is not refused by the one before; what was counted stays counted."""
+    bw, who = door(an_instance(rig)), a_name()
+    assert [(await bw.limit(who, lower)).allowed for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [(await bw.limit(who, higher)).allowed for _ in range(left + 1)] == [True] * left + [False]
+    assert (await bw.limit(who, lower)).reason == "blocked"
+
+
 async def test_no_limit(rig: Rig) -> None:
     """`off` asks nobody."""
     async with bill(rig) as spent:

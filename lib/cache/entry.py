@@ -16,9 +16,6 @@ from ..redis.op import Command, Op, Script, ignored
 from . import epochs as epoch_ops
 from .freshness import CacheRules
 
-MAX_STORED_CHARS = 262_144
-"""Longer values are served but not kept: a few of them would fill a free tier's storage and bandwidth."""
-
 _VERSION = 3
 
 

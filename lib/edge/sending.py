@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..afterwards import Afterwards
 from ..base.events import Crashed, Listener, RequestDone
+from .problems import decided
 from .request import Reply, Request
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ async def send(request: Request, reply: Reply, emit: Listener, scope: Scope, rec
     except ClientDisconnect:
         request.notes.decision = "client_left"
     except Exception:  # noqa: BLE001 - the head is out: the server breaks the connection off, and the work is tidied up
+        request.notes.decision, request.notes.reason = decided("internal_error"), "internal_error"
         emit(Crashed(request.id, traceback.format_exc()))
     finally:
         if not isinstance(reply.body, bytes):

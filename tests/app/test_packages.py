@@ -2,9 +2,11 @@
 
 import ast
 import asyncio
+import json
 import re
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 
@@ -101,6 +103,36 @@ def test_a_query_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "asyncpg", None)
     with pytest.raises(BadSettings, match="Sql: needs the extra 'postgres': pip install 'asyncpg"):
         Sql("select 1")
+
+
+WITHOUT = """
+import json, sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+import lib
+found = {}
+for name in lib.__all__:
+    try:
+        getattr(lib, name)
+    except Exception as e:
+        found[name] = [type(e).__name__, str(e)]
+print(json.dumps(found))
+"""
+"""Imports every name of the door where some modules are not installed, and prints what went wrong."""
+
+
+@pytest.mark.parametrize(
+    "lacks",
+    [
+        pytest.param({"upstash_ratelimit"}, id="the library"),
+        pytest.param({"upstash_redis"}, id="its client"),
+        pytest.param(optional_modules(), id="everything"),
+    ],
+)
+def test_a_name_that_needs_an_extra(lacks: Collection[str]) -> None:
+    """Only the limiter of ``upstash_ratelimit`` does, and its error says what to install."""
+    ran = subprocess.run([sys.executable, "-c", WITHOUT, *lacks], cwd=LIB.parent, check=True, capture_output=True)
+    what = "StrictWindows: needs upstash-ratelimit and upstash-redis: pip install 'breakwater-guard[upstash]'"
+    assert json.loads(ran.stdout) == {"StrictWindows": ["ModuleNotFoundError", what]}
 
 
 @pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS.keys())

@@ -382,6 +382,10 @@ def test_templates_that_meet(one: str, other: str, meets: bool) -> None:
         {"query": {"limit": Query("1")}},
         {"scope": "everybody"},
         {"max_bytes": 0},
+        {"max_bytes": 4_000_001},
+        {"key": "cache:메뉴:{id}"},
+        {"key": "cache:two words:{id}"},
+        {"roles": ("admins",)},
         {"cost": -1},
     ],
 )
@@ -389,6 +393,12 @@ def test_what_cannot_be_a_resource(options: dict[str, Any]) -> None:
     """Refused where it is declared."""
     with pytest.raises(ValueError, match=r":|is|are"):
         menu(Counted(), **options)
+
+
+def test_one_name_is_not_its_letters() -> None:
+    """One tag or role may be given by itself."""
+    one = menu(Counted(), tags="dishes", roles="admin")
+    assert (one.tags, one.roles) == (("dishes",), ("admin",))
 
 
 # ---------------------------------------------------------------- HTTP
@@ -435,12 +445,13 @@ async def test_what_is_everybodys_names_no_origin(rig: Rig, allowed: str | None,
     ] * 3
 
 
-@pytest.mark.parametrize("why", ["authorization", "scope", "origins"])
+@pytest.mark.parametrize("why", ["authorization", "scope", "origins", "refresh"])
 async def test_what_is_not_everybodys_is_not(rig: Rig, why: str) -> None:
-    """A caller's own value, a reply to a token, and one that only some origins may read."""
+    """A caller's own value, a reply to a token, one that only some origins may read, and a value of this second."""
     instance = an_instance(rig, ALLOWED_ORIGINS="https://a.example" if why == "origins" else None)
     app = site(instance, menu(Counted(), scope="caller" if why == "scope" else "shared"))
-    reply = await read(app, **({"authorization": "Bearer x"} if why == "authorization" else {}))
+    path = "/api/menus/1?refresh=1" if why == "refresh" else "/api/menus/1"
+    reply = await read(app, path, **({"authorization": "Bearer x"} if why == "authorization" else {}))
     assert (reply.headers["cache-control"], reply.headers["vary"]) == ("private, no-cache", "Origin")
 
 
@@ -464,6 +475,15 @@ async def test_a_body_goes_out_as_it_was_stored(rig: Rig) -> None:
     function.value, function.calls = "x" * 400, 0
     assert [(await read(app, "/api/menus/2")).status_code for _ in range(2)] == [200, 200]
     assert function.calls == 2
+
+
+@pytest.mark.parametrize(("options", "calls"), [({}, 2), ({"max_bytes": 300_000}, 1)])
+async def test_how_much_is_kept(rig: Rig, options: dict[str, Any], calls: int) -> None:
+    """256 KiB, or what the resource says, up to its last byte."""
+    function = Counted("x" * 299_998)
+    app = site(an_instance(rig), menu(function, strict=True, **options))
+    assert [len((await read(app)).content) for _ in range(2)] == [300_000] * 2
+    assert function.calls == calls
 
 
 async def test_every_tier_is_told(rig: Rig) -> None:
