@@ -98,11 +98,13 @@ class Looking:
         marks_may_be_old: bool = False,
     ) -> tuple[Admission, T]:
         """Count a call and read what is wanted. Calls of one caller at once pay together. Raises nothing."""
-        # The vendor's limiter spends what it refuses, if that is more than one call.
-        if charge.subject.layout.windows and self.limits.stock is None:
+        if not charge.subject.layout.windows:
+            admission, found = await self.limits.admit(charge, wanted, after)
+        elif self.limits.stock is None:
             admission, found = await self._in_turn(charge, wanted, after, marks_may_be_old=marks_may_be_old)
         else:
-            admission, found = await self.limits.admit(charge, wanted, after)
+            # The vendor's limiter spends what it refuses, if that is more than one call.
+            admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
         self._note(admission, watch)
         return admission, found
 

@@ -124,6 +124,24 @@ async def test_a_higher_limit_of_the_same_caller(rig: Rig, lower: str, higher: s
     assert (await bw.limit(who, lower)).reason == "blocked"
 
 
+async def test_a_look(rig: Rig) -> None:
+    """CASE 4: a call that costs nothing says what is left, writes nothing and makes no key; 2 commands."""
+    bw, who = door(an_instance(rig)), a_name()
+    for _ in range(2):
+        assert (await bw.limit(who, "10/minute", cost=0)).remaining == 10
+    assert rig.server.keys("rl:*") == []
+    await bw.limit(who, "10/minute", cost=4)
+    (key,) = rig.server.keys("rl:*")
+    before = rig.server.get(key)
+    async with bill(rig) as spent:
+        assert (await bw.limit(who, "10/minute", cost=0)).remaining == 6
+    assert spent == [2, 1]
+    assert rig.server.get(key) == before
+    await bw.limit(who, "10/minute", cost=6)
+    look = await bw.limit(who, "10/minute", cost=0)
+    assert (look.allowed, look.remaining) == (True, 0)
+
+
 async def test_no_limit(rig: Rig) -> None:
     """`off` asks nobody."""
     async with bill(rig) as spent:

@@ -101,4 +101,5 @@ def stock(settings: "Settings", ledger: Ledger) -> StockLimits:
     from ..limits.stock import StockWindows
 
     url, token = settings.redis_url or "", opened(settings.redis_token) or ""
-    return StockWindows(url, token, settings.ratelimit_prefix, settings.redis_timeout_ms / 1000, ledger.sent)
+    timeout_s, connect_s = settings.redis_timeout_ms / 1000, settings.redis_connect_timeout_ms / 1000
+    return StockWindows(url, token, settings.ratelimit_prefix, timeout_s, connect_s, ledger.sent)

@@ -34,6 +34,11 @@ class Charge:
     cost: int = 1
     tokens: int = 0
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether it takes nothing: then nothing is written either."""
+        return not self.cost and not self.tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:

@@ -117,7 +117,7 @@ def _read(
         for day in other:
             if day in known.days:
                 _merge(usage, covering(layout.windows, known.days[day], now_ms))
-        added = tuple(item is not None for item in items[2 : 2 + increments])
+        added = tuple(item is not None for item in items[2 : 2 + increments]) or (False,) * len(layout.windows)
         touch, confirmed = as_int(items[0]), as_int(items[1]) > 0
         return Tally(tuple(usage), added, touch, confirmed, Known(days, known.ttl_day))
 

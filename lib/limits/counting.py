@@ -19,6 +19,8 @@ from .remembered import Memory
 from .settlement import less
 from .window import DAY_MS, of_one_call
 
+_NOTHING_BACK: Op[Refunded] = Op((), lambda replies: Refunded(made_key=False))
+
 
 @dataclass(slots=True)
 class Counting:
@@ -33,6 +35,8 @@ class Counting:
         subject = charge.subject
         if known is None and (seen := self.memory.seen(subject)) is not None:
             known = seen.known
+        if charge.only_looks:
+            return bitfield.peek(subject.id, subject.layout, charge.now_ms, known)
         return bitfield.spend(subject.id, subject.layout, charge.cost, charge.now_ms, known, tokens=charge.tokens)
 
     def anew(self, charge: Charge) -> Op[Tally]:
@@ -41,6 +45,8 @@ class Counting:
 
     def back(self, charge: Charge, tally: Tally, after: Afterwards) -> Op[Refunded]:
         """Take a call out again that is to be counted in another way; it may have created the subject's key."""
+        if charge.only_looks:
+            return _NOTHING_BACK
         self.see_to_ttl(charge, tally, after)
         subject = charge.subject
         return bitfield.refund(
@@ -71,6 +77,8 @@ class Counting:
 
     def refund(self, charge: Charge, after: Afterwards, added: tuple[bool, ...] | None = None) -> None:
         """Take a call back out of the windows that took it."""
+        if charge.only_looks:
+            return
         subject = charge.subject
         back = bitfield.refund(subject.id, subject.layout, charge.cost, charge.now_ms, added, tokens=charge.tokens)
         after.add(back, then=self._after_refund(subject.id, charge.now_ms))
@@ -99,7 +107,7 @@ class Counting:
     def see_to_ttl(self, charge: Charge, tally: Tally, after: Afterwards) -> None:
         """Set the TTL of the key that a call was counted in, unless somebody has."""
         subject_id, now_ms = charge.subject.id, charge.now_ms
-        if not bitfield.needs_ttl(tally, now_ms):
+        if charge.only_looks or not bitfield.needs_ttl(tally, now_ms):
             return
 
         def confirmed(_: None) -> None:
@@ -107,6 +115,11 @@ class Counting:
             remembered.known = replace(remembered.known, ttl_day=now_ms // DAY_MS)
 
         after.add(bitfield.set_ttl(subject_id, now_ms), confirmed, lambda: self.lost(subject_id, now_ms))
+
+    def without_reply(self, charge: Charge) -> None:
+        """Nobody knows whether a call was counted."""
+        if not charge.only_looks:
+            self.lost(charge.subject.id, charge.now_ms)
 
     def lost(self, subject_id: str, now_ms: int) -> None:
         """A call may have created the subject's key, and no reply said so: its TTL is set later."""

@@ -84,7 +84,7 @@ class InRedis:
             return await self.redis.run(join(op, ride), "ask", self.clock.left_s(charge.deadline))
         except BaseException as e:
             if not (isinstance(e, RedisDown) and e.kind == "resting"):
-                self.counting.lost(charge.subject.id, charge.now_ms)
+                self.counting.without_reply(charge)
             raise
 
     async def _read_only[T](self, charge: Charge, ride: Op[tuple[Marks, T]], after: Afterwards) -> Rode[T]:

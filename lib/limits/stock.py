@@ -6,6 +6,7 @@ been counted in the first.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import field
 
@@ -18,6 +19,9 @@ from ..redis.op import Command
 from .judge import Quota, WindowState
 from .window import Window
 
+_KEPT_S = 5.0
+"""So long its client keeps a connection that nobody uses."""
+
 
 @dataclass(slots=True)
 class StockWindows:
@@ -27,9 +31,12 @@ class StockWindows:
     token: str
     prefix: str
     timeout_s: float
+    connect_timeout_s: float
     # It has a transport of its own, so that what it sends is counted here.
     sent: Callable[[Sequence[Command]], None] = lambda commands: None
     _redis: Redis | None = None
+    _answered_at: float = -math.inf
+    """When it last answered, by the event loop's clock."""
     _limits: dict[tuple[str, Window], Ratelimit] = field(default_factory=dict)
 
     async def spend(self, caller_id: str, group: str, limits: Sequence[Window], cost: int) -> Quota:
@@ -46,13 +53,20 @@ class StockWindows:
     async def _ask(self, ratelimit: Ratelimit, caller_id: str, cost: int) -> Response:
         self.sent((("EVALSHA", "", 2),))
         try:
-            async with asyncio.timeout(self.timeout_s):
-                return await ratelimit.limit(caller_id, cost)
+            async with asyncio.timeout(self._longest_s()):
+                response = await ratelimit.limit(caller_id, cost)
         except TimeoutError as e:
             raise RedisDown("timeout", "upstash_ratelimit gave no answer in time") from e
         except Exception as e:
             # The library passes on whatever its transport and its parsing raise, AttributeError included.
             raise RedisDown("server", f"upstash_ratelimit failed with {type(e).__name__}") from e
+        self._answered_at = asyncio.get_running_loop().time()
+        return response
+
+    def _longest_s(self) -> float:
+        """What a call may take: a new connection may take longer."""
+        idle_s = asyncio.get_running_loop().time() - self._answered_at
+        return self.timeout_s if idle_s < _KEPT_S else self.timeout_s + self.connect_timeout_s
 
     def _ratelimit(self, group: str, each: Window) -> Ratelimit:
         if self._redis is None:

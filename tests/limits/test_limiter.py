@@ -72,6 +72,18 @@ async def test_a_costly_call_that_is_refused_spends_nothing(alone: Member) -> No
     assert (await alone.call(Subject("a", TEN), 1)).quota.states[0].remaining == 1
 
 
+async def test_a_look_counts_nothing(alone: Member, stores: Fleet) -> None:
+    """CASE 4: it says what is left, by every store, and also where Redis has just come back."""
+    caller = Subject("a", TEN)
+    for _ in range(2):
+        for _ in range(12):
+            assert (await alone.call(caller, 0)).quota.allowed
+        assert stores.server.keys("rl:*") == []
+        if alone.limits.redis is not None:
+            alone.limits.redis.failures += 1
+    assert [(await alone.call(caller, 5)).quota.states[0].remaining for _ in range(2)] == [5, 0]
+
+
 async def test_limit_one(alone: Member) -> None:
     """The first passes, the second does not (case 5)."""
     only = Subject("a", parse_limits("1/minute"))
@@ -346,6 +358,23 @@ async def test_over_midnight(stores: Fleet) -> None:
     await here.call(caller, 1)
     assert stores.in_redis(caller) == [7, 7]
     assert stores.without_ttl() == []
+
+
+async def test_what_was_admitted_before_midnight_is_seen_by_all(stores: Fleet) -> None:
+    """An instance that has read the day before when Redis lacked calls of it reads it again when they were added."""
+    away, here, caller = stores.join(), stores.join(), Subject("a", parse_limits("100/day"))
+    stores.time.ms = MIDNIGHT_MS - 60_000
+    away.to_redis.state = "refuse"
+    await away.call(caller, 90)
+    stores.time.ms = MIDNIGHT_MS + 10_000
+    await here.call(caller)
+    away.to_redis.state = "up"
+    stores.time.ms += COOLDOWN_MS
+    await away.call(Subject("b", TEN))
+    assert stores.in_redis(caller) == [91]
+    # The first call that hears of it was counted before.
+    assert [(await here.call(caller, cost)).quota.allowed for cost in (1, 8, 1)] == [True, True, False]
+    assert stores.in_redis(caller) == [100]
 
 
 @pytest.mark.parametrize("told", ["supabase", "redis"])
