@@ -95,7 +95,7 @@ async def test_what_a_supervisors_backend_cannot_do(gateways: Gateways) -> None:
 async def test_what_no_provider_can_do_together(gateways: Gateways) -> None:
     """One has no seed and the other one no further choices: neither field alone is what nobody can do."""
     made = gateways.two(OPENAI_DIALECT="gemini")
-    wish = {"seed": 1, "n": 2}
+    wish: dict[str, Any] = {"seed": 1, "n": 2}
     reply = await made.chat(**wish)
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", "seed")
