@@ -54,7 +54,7 @@ RULES: Mapping[str, Rule] = {
         "All columns are read (select *). Name the columns that are needed: less is read, and an index may suffice.",
     ),
     "function-on-column": Rule(
-        _by(r"\b(?:where|and|or)\s+((?:lower|upper|trim|date|substr|substring|to_char|coalesce|extract|cast)\s*\()"),
+        _by(r"\b(?:where|and|or)\s+(lower|upper|trim|date|substr|substring|to_char|coalesce|extract|cast)\s*\("),
         "조건에서 열에 함수를 씁니다({}). 그 열의 인덱스를 쓸 수 없으니 범위 조건이나 표현식 인덱스로 바꾸세요.",
         "A condition calls a function on a column ({}): its index cannot be used. Use a range, or an expression index.",
     ),

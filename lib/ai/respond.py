@@ -1,6 +1,7 @@
 """From a question to the guard, and from the guard's outcome to a reply, whole or streamed."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -265,6 +266,17 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
             pieces = streams.replay(answered.value)
         case Streaming() as streaming:
             common |= outcomes.streaming(request, streaming)
-            pieces = streaming.pieces
+            pieces = _noted(request, streaming.pieces)
     body = form.stream(request, outcome, pieces)
     return Reply(200, body, {**common, **form.headers, **UNBUFFERED}, EVENT_STREAM, outcome.after)
+
+
+async def _noted(request: Request, pieces: AsyncGenerator[AnswerPiece]) -> AsyncGenerator[AnswerPiece]:
+    """The same pieces; what breaks them off is what became of the request."""
+    async with aclosing(pieces):
+        try:
+            async for each in pieces:
+                yield each
+        except SourceFailed as e:
+            outcomes.broke(request, e, WORDING)
+            raise

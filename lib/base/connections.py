@@ -81,9 +81,12 @@ _SCHEMES: Mapping[Kind, tuple[str, ...]] = {
 
 def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
     try:
-        return urlsplit(text).scheme in schemes
+        at = urlsplit(text)
+        # Drivers of PostgreSQL try several hosts one after the other.
+        ports = [urlsplit(f"//{each}").port for each in at.netloc.rpartition("@")[2].split(",")]
     except ValueError:
         return False
+    return at.scheme in schemes and 0 not in ports
 
 
 _KINDS: Mapping[str, Kind] = {"supabase": "supabase", "postgres": "postgres", "neon": "neon", "oracle": "oracle"}
@@ -97,7 +100,8 @@ def resolved(named: tuple[Named, ...], given: Mapping[str, str]) -> tuple[tuple[
         if variable not in given:
             faults.append(f"{variable}: missing, while DB_CONNECTIONS names it for {each.id!r}")
         elif each.kind in _SCHEMES and not _is_address(given[variable], _SCHEMES[each.kind]):
-            faults.append(f"{variable}: must be an address like {_SCHEMES[each.kind][0]}://user:password@host/name")
+            example = f"{_SCHEMES[each.kind][0]}://user:password@host/name"
+            faults.append(f"{variable}: must be an address like {example}, with special characters percent-encoded")
         elif each.kind == "supabase" and not given.keys() & {"SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"}:
             faults.append(f"SUPABASE_SECRET_KEY: missing, while DB_CONNECTIONS names supabase for {each.id!r}")
         else:

@@ -5,6 +5,9 @@ from typing import Literal
 
 from ..base.values import dataclass
 
+MAX_STORED_CHARS = 262_144
+"""Longer values are served but not kept: a few of them would fill a free tier's storage and bandwidth."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheRules:
@@ -24,6 +27,9 @@ class CacheRules:
     alone_ms: int = 0
     """For how long an instance serves what it has computed while Redis gave no reply; 0: to those who waited for it."""
 
+    most_chars: int = MAX_STORED_CHARS
+    """A longer value is served, but not kept."""
+
     @property
     def ends_ms(self) -> int:
         """The age from which a value is never served."""
@@ -39,7 +45,8 @@ def shortened(rules: CacheRules | None, fresh_ms: int | None) -> CacheRules | No
     """The rules of a value that says itself for how long it is fresh, which is gone after that."""
     if rules is None or fresh_ms is None:
         return rules
-    return CacheRules(min(rules.fresh_ms, fresh_ms), 0, 0, memory_ms=rules.memory_ms, alone_ms=rules.alone_ms)
+    least_ms, memory_ms, alone_ms = min(rules.fresh_ms, fresh_ms), rules.memory_ms, rules.alone_ms
+    return CacheRules(least_ms, 0, 0, memory_ms=memory_ms, alone_ms=alone_ms, most_chars=rules.most_chars)
 
 
 @dataclass(frozen=True, slots=True)

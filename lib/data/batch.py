@@ -17,6 +17,7 @@ from ..edge import outcomes
 from ..edge.limits import RouteLimit
 from ..edge.problems import Problem
 from ..edge.request import Reply, Request
+from ..redis.keys import MOST_BYTES
 from .access import VIEW, require_role
 from .asked import REFRESH, valid
 from .body import Body
@@ -105,12 +106,16 @@ class Batch:
 
 def _body(request: Request, found: Mapping[str, Outcome[Any, Body]]) -> bytes:
     """Bodies as they are stored, put together without being parsed."""
-    values, errors, stale = list[bytes](), dict[str, Any](), dict[str, Any]()
+    values, errors, stale, room = list[bytes](), dict[str, Any](), dict[str, Any](), MOST_BYTES
     for name, outcome in found.items():
         match outcome.result:
             case Answered(body) if body.kind == "absent":
                 errors[name] = {"status": 404, "code": "not_found", "detail": "There is no such thing."}
+            case Answered(body) if len(body.content) > room:
+                detail = "It does not fit into this reply any more. Ask for it in another one."
+                errors[name] = {"status": 413, "code": "body_too_large", "detail": detail}
             case Answered(body) as answered:
+                room -= len(body.content)
                 values.append(to_json(name) + b":" + body.content)
                 if answered.cache == "stale":
                     age_ms = max(0, outcome.now_ms - answered.stored_at_ms)

@@ -33,6 +33,10 @@ class Body:
         return cls(kind, f'"{hashlib.sha256(content).hexdigest()[:24]}"', content)
 
 
+HEAD_CHARS = 64
+"""What a stored body has before it takes less."""
+
+
 class BodyCodec:
     """How a body is stored: kind and ETag on one line, then the body. It is cut at the first line break."""
 
@@ -49,9 +53,13 @@ class BodyCodec:
         return Body(_KINDS[kind], etag, content.encode())
 
 
+def _no_json(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
 def parsed(content: bytes) -> object:
-    """What a JSON text says. Raises ValueError for what is none, or not UTF-8."""
+    """What a JSON text says. Raises ValueError for what is none (``NaN``, which Python writes), or not UTF-8."""
     try:
-        return json.loads(content.decode())
+        return json.loads(content.decode(), parse_constant=_no_json)
     except RecursionError as e:
         raise ValueError("nested too deeply") from e

@@ -17,7 +17,7 @@ from ..limits.admission import Subject
 from ..limits.window import Layout
 from ..looking import Wish
 from .access import require_role
-from .asked import parameters, wishes
+from .asked import REFRESH, parameters, wishes
 from .body import Body, BodyCodec
 from .fetching import Fetching
 from .origins.port import Choice
@@ -108,7 +108,8 @@ def note(parts: "Parts", resource: Resource, outcome: Outcome[object, Body]) -> 
             found, size = "collapsed" if reason == "in flight" else tier.get(cache, cache), len(body.content)
         case Failed():
             found, size = "failed", 0
-        case Refused("rate_limited"):
+        case Refused("rate_limited" | "not_cached"):
+            # The caller's own wish: nothing was to be read.
             return
         case _:
             found, size = "failed", 0
@@ -171,9 +172,11 @@ def _shared_s(
     """For how many seconds caches on the way may give this reply to others; 0: not at all.
 
     A client that knows the whole address knows the view key in it. Where only some origins may call, a reply that fits
-    one of them fits no other.
+    one of them fits no other. Who asks for a value of this second is not to find an older one on the way.
     """
     if resource.scope != "shared" or (resource.roles and not viewed) or request.header("authorization"):
+        return 0
+    if request.http.query_params.get(REFRESH) == "1":
         return 0
     origins = parts.settings.allowed_origins
     if answered.cache == "stale" or (origins and "*" not in origins):

@@ -11,11 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Literal, get_args
+from urllib.parse import quote
 
 from ..base.values import dataclass
-from ..cache.freshness import CacheRules
+from ..cache.freshness import MAX_STORED_CHARS, CacheRules
 from ..redis import keys
-from .options import Scope
+from .body import HEAD_CHARS
+from .options import Scope, names
 from .origins.port import Choice, Origin
 
 type Tier = Literal["15s", "30s", "1m", "5m", "30m", "1h", "24h"]
@@ -62,7 +64,7 @@ class Resource:
     """Who may read it; nobody is named: everybody may."""
     cost: int = 1
     """How many calls a read counts as."""
-    max_bytes: int = 262_144
+    max_bytes: int = MAX_STORED_CHARS
     """A larger body is served, but not kept."""
     stale_s: int | None = None
     """How much longer a value is served where the origin cannot be read: ten times its fresh time unless it says so."""
@@ -75,11 +77,11 @@ class Resource:
             raise ValueError(f"name: {self.name!r}; use lower-case letters, digits and hyphens")
         if self.tier not in FRESH_S:
             raise ValueError(f"tier: one of {', '.join(FRESH_S)}")
-        first, *rest = self.key.split(":")
-        if first not in NAMESPACES or not rest or any(_PARAMETER.sub("x", part) == "" for part in rest):
-            raise ValueError(f"key: {self.key!r}; write for example 'cache:menu:{{id}}'")
-        if any("{" in _PARAMETER.sub("", part) or (_PARAMETER.search(part) and not _is_whole(part)) for part in rest):
-            raise ValueError(f"key: a parameter is a whole part of {self.key!r}, as in 'cache:menu:{{id}}'")
+        for field_name in ("tags", "roles"):
+            object.__setattr__(self, field_name, names(getattr(self, field_name)))
+        if unknown := sorted(set(self.roles) - set(get_args(Role.__value__))):
+            raise ValueError(f"roles: {', '.join(unknown)}: there are viewer and admin")
+        _check_key(self.key)
         if missing := sorted(set(self.query) - set(self.parameters)):
             raise ValueError(f"key: it has to depend on {', '.join(missing)}")
         if self.scope not in get_args(Scope.__value__):
@@ -122,7 +124,20 @@ class Resource:
             early_ms=jittered // 10,
             memory_ms=0 if self.strict else _MEMORY_MS,
             alone_ms=_ALONE_MS,
+            most_chars=self.max_bytes + HEAD_CHARS,
         )
+
+
+def _check_key(key: str) -> None:
+    """Raises ValueError for what cannot be a key."""
+    first, *rest = key.split(":")
+    if first not in NAMESPACES or not rest or any(_PARAMETER.sub("x", part) == "" for part in rest):
+        raise ValueError(f"key: {key!r}; write for example 'cache:menu:{{id}}'")
+    if any("{" in _PARAMETER.sub("", part) or (_PARAMETER.search(part) and not _is_whole(part)) for part in rest):
+        raise ValueError(f"key: a parameter is a whole part of {key!r}, as in 'cache:menu:{{id}}'")
+    if any(quote(part, safe="") != part for part in rest if not _is_whole(part)):
+        # An invalidation by name encodes what it is sent, as a parameter is: it would miss such a part.
+        raise ValueError(f"key: beside parameters {key!r} may have ASCII letters, digits and -._~ alone")
 
 
 def _is_whole(part: str) -> bool:

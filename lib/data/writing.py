@@ -6,6 +6,7 @@ stored, and the next reader asks the origin. A value that is stored all the same
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..afterwards import Afterwards
@@ -13,6 +14,7 @@ from ..cache import entry as entries
 from ..cache import epochs
 from ..cache.entry import Cached
 from ..cache.freshness import shortened
+from ..edge.problems import Problem
 from ..redis.errors import RedisDown
 from ..redis.op import Op, as_list, as_text
 from .body import Body, BodyCodec
@@ -33,8 +35,8 @@ async def write[T](
     ``commit`` has to be through with the write when it returns, and returns what the origin would give now. The cache
     costs 1 command before the write; after it 1 for the value's own epoch, 1 for each tag and 1 for the value. A write
     that raises may have been committed: its value is invalidated, and the error is raised. Raises Problem
-    (``store_unavailable``) where the write stands and older values may still be served, and ValueError for a resource
-    of which each caller has its own.
+    (``store_unavailable``) where the write stands and older values may still be served, TypeError and ValueError where
+    what ``commit`` returned is no JSON, and ValueError for a resource of which each caller has its own.
     """
     if resource.scope != "shared":
         raise ValueError(f"{resource.name}: each caller has a value of its own; which one is written?")
@@ -43,15 +45,18 @@ async def write[T](
     before = await _words(parts, names)
     try:
         value = await commit()
+        body = Body.of(value)
     except BaseException:
-        await invalidate_tags(parts, own)
+        # Where Redis gives no reply either, whoever writes has to hear of the write all the same.
+        with suppress(Problem):
+            await invalidate_tags(parts, own)
         raise
     replaced = await replacing(parts, [epochs.tag_key(tag) for tag in own])
     read = dict(zip(names, before, strict=True))
     alone = all(read[name] is not None and read[name] == was for name, (was, _) in replaced.items())
     if alone and None not in before:
         words = [replaced[name][1] if name in replaced else word for name, word in read.items()]
-        await _store(parts, resource, key, names, words, Body.of(value))
+        await _store(parts, resource, key, names, words, body)
     return value
 
 
@@ -69,9 +74,9 @@ async def _words(parts: "Parts", names: Sequence[str]) -> Words:
 
 async def _store(parts: "Parts", resource: Resource, key: str, names: Sequence[str], words: Words, body: Body) -> None:
     """Keep the value. A failure loses it, and the next reader asks the origin."""
-    text = BodyCodec().dump(body)
-    if len(body.content) > resource.max_bytes or len(text) > entries.MAX_STORED_CHARS:
+    if len(body.content) > resource.max_bytes:
         return
+    text = BodyCodec().dump(body)
     fresh_ms = None if body.kind == "value" else ABSENT_MS
     rules = resource.rules(key)
     lasts_ms = entries.lasts_ms(shortened(rules, fresh_ms) or rules, parts.guard.computing.leading.rules.lease_ms)

@@ -1,5 +1,6 @@
 """``POST /api/llm/analyze``: a statement or a plan is explained once, for all viewers, and kept for a day."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -11,6 +12,7 @@ from ..ai.owners import Shelf
 from ..ai.respond import AnswerOutcome, Supervisor, guarded, provenance, respond
 from ..base.encode import to_json
 from ..base.values import dataclass
+from ..breaker.circuit import view
 from ..cache import epochs
 from ..cache.freshness import directives
 from ..call import Answered
@@ -20,6 +22,7 @@ from ..edge.limits import subject_of
 from ..edge.problems import Problem
 from ..edge.replies import AnalysisBody
 from ..edge.request import Reply, Request
+from ..redis import keys
 from . import analysis
 from .literals import canonical, has_parameters, is_one_query
 from .watching import Databases
@@ -133,9 +136,14 @@ async def _plan_from(parts: "Parts", connection: str, sql: str) -> object:
         )
     if has_parameters(sql):
         raise Problem("invalid_request", "sql: there is no plan without values; send them in place of ?, $1 and :name.")
+    circuit, now_ms = parts.circuits.known(keys.circuit_of_origin(watched.connection.circuit)), parts.clock.now_ms()
+    if view(circuit, now_ms) == "refuse":
+        wait_s = max(1, math.ceil((circuit.until_ms - now_ms) / 1000))
+        detail = f"The plan cannot be read now (the database fails and is not asked). Try again in {wait_s} s."
+        raise Problem("origin_unavailable", detail, wait_s)
     try:
         return await watched.reader.explain(sql, _PLAN_S)
     except OriginFailed as e:
-        if e.kind in ("rejected", "missing", "server"):
+        if e.kind in ("rejected", "missing", "raised"):
             raise Problem("invalid_request", "sql: the database has no plan for it, as it is not valid there.") from e
         raise Problem("origin_unavailable", f"The plan cannot be read now ({e.kind}). Try again.", 1) from e

@@ -23,41 +23,40 @@ _WRITING = {"insert", "update", "delete", "merge", "into"}
 _LOCKING = {("for", "share"), ("for", "key"), ("for", "no")}
 """The beginnings of the clauses that lock rows; ``for update`` has a word that writes."""
 
+# Of PostgreSQL's own lexer: each character beyond ASCII belongs to a name, and a bare carriage return ends a line.
+_LETTER = r"[A-Za-z_\x80-\U0010ffff]"
+_JOINED = r"'(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r])*+'"
+"""Where a literal ends and, a line further down, goes on by the same rules: ``E'...'`` with its backslashes."""
 _POSTGRES = (
-    r"(?P<string>[eE]'(?:[^'\\]|\\.|'')*(?:'|\\?\Z)|(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z)"
-    r"|(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?:(?P=tag)|\Z))"
+    r"(?P<space>[ \t\n\r\f\v]+)",
+    r"(?P<comment>--[^\n\r]*)",
+    (
+        rf"(?P<string>[eE]'(?:[^'\\]|\\.|''|{_JOINED})*(?:'|\\?\Z)|(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z)"
+        rf"|(?P<tag>\$(?:{_LETTER}(?:{_LETTER}|\d)*)?\$).*?(?:(?P=tag)|\Z))"
+    ),
+    rf"(?P<word>{_LETTER}(?:{_LETTER}|[\d$])*)",
+    r"(?P<other>\$\d+|::|[<>=!]=|<>|\|\||.)",
 )
 _ORACLE = (
-    r"(?P<string>[nN]?[qQ]'(?:\[.*?(?:\]'|\Z)|\{.*?(?:\}'|\Z)|\(.*?(?:\)'|\Z)|<.*?(?:>'|\Z)"
-    r"|(?P<tag>\S).*?(?:(?P=tag)'|\Z))|[nN]?'(?:[^']|'')*(?:'|\Z))"
+    r"(?P<space>\s+)",
+    r"(?P<hint>--\+[^\n]*)|(?P<comment>--[^\n]*)",
+    (
+        r"(?P<string>[nN]?[qQ]'(?:\[.*?(?:\]'|\Z)|\{.*?(?:\}'|\Z)|\(.*?(?:\)'|\Z)|<.*?(?:>'|\Z)"
+        r"|(?P<tag>\S).*?(?:(?P=tag)'|\Z))|[nN]?'(?:[^']|'')*(?:'|\Z))"
+    ),
+    r"(?P<word>[^\W\d][\w$#]*)",
+    r"(?P<other>[$:]\w+|::|[<>=!]=|<>|\|\||.)",
 )
 
 
-def _pattern(hints: str, strings: str) -> re.Pattern[str]:
-    return re.compile(
-        "|".join(
-            (
-                r"(?P<space>\s+)",
-                hints,
-                r"(?P<comment>--[^\n]*)",
-                r"(?P<open>/\*)",
-                strings,
-                r'(?P<quoted>(?:[uU]&)?"(?:[^"]|"")*(?:"|\Z))',
-                r"(?P<number>0[xXoObB][0-9a-fA-F_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)",
-                r"(?P<word>[^\W\d][\w$#]*)",
-                r"(?P<end>;)",
-                r"(?P<other>[$:]\w+|::|[<>=!]=|<>|\|\||.)",
-            )
-        ),
-        re.DOTALL,
-    )
+def _pattern(space: str, comment: str, string: str, word: str, other: str) -> re.Pattern[str]:
+    number = r"(?P<number>0[xXoObB][0-9a-fA-F_]+|(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][+-]?\d+)?)"
+    quoted = r'(?P<quoted>(?:[uU]&)?"(?:[^"]|"")*(?:"|\Z))'
+    alternatives = (space, comment, r"(?P<open>/\*)", string, quoted, word, number, r"(?P<end>;)", other)
+    return re.compile("|".join(alternatives), re.DOTALL)
 
 
-_HINTS = r"(?P<hint>/\*\+.*?(?:\*/|\Z){})"
-_PATTERNS: dict[Dialect, re.Pattern[str]] = {
-    "postgres": _pattern(_HINTS.format(""), _POSTGRES),
-    "oracle": _pattern(_HINTS.format(r"|--\+[^\n]*"), _ORACLE),
-}
+_PATTERNS: dict[Dialect, re.Pattern[str]] = {"postgres": _pattern(*_POSTGRES), "oracle": _pattern(*_ORACLE)}
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
@@ -78,7 +77,10 @@ def tokens(text: str, dialect: Dialect = "postgres") -> Iterator[Token]:
             raise AssertionError("no token")
         sort, end = found.lastgroup or "other", found.end()
         if sort == "open":
-            sort, end = "comment", _comment_end(text, end, nests=dialect == "postgres")
+            opened, end = end, _comment_end(text, end, nests=dialect == "postgres")
+            # With a comment in it, it is no hint to PostgreSQL's planner.
+            plain = dialect == "oracle" or "/*" not in text[opened:end]
+            sort = "hint" if plain and text.startswith("+", opened) else "comment"
         yield Token(_SORTS["string" if sort == "tag" else sort], text[at:end])
         at = end
 
@@ -163,7 +165,7 @@ def canonical(text: str, dialect: Dialect = "postgres", *, shows_literals: bool 
             found.append(";")
         for token in statement:
             if token.sort in ("space", "comment"):
-                broken = broken or "\n" in token.text
+                broken = broken or "\n" in token.text or "\r" in token.text
                 continue
             literal = token.sort == "string" or token.text == MASK
             if literal and before == "string" and broken:
@@ -175,10 +177,10 @@ def canonical(text: str, dialect: Dialect = "postgres", *, shows_literals: bool 
 
 def has_parameters(text: str, dialect: Dialect = "postgres") -> bool:
     """Whether a statement has places for values (``$1``, psql's and Oracle's ``:name``), or such as we have masked."""
+    found = list(tokens(text, dialect))
     return any(
-        each.text == MASK or (each.sort == "other" and re.fullmatch(r"[$:]\w+", each.text))
-        for each in tokens(text, dialect)
-    )
+        each.text == MASK or (each.sort == "other" and re.fullmatch(r"[$:]\w+", each.text)) for each in found
+    ) or any(one.text == ":" and other.sort == "word" for one, other in pairwise(found))
 
 
 def is_one_query(text: str, dialect: Dialect = "postgres") -> bool:

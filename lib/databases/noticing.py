@@ -21,13 +21,18 @@ def of_locks(connection: str, rows: Sequence[Row]) -> list[DatabaseNoticed]:
     longest: dict[str, float] = {}
     for row in rows:
         blockers = row["blocked_by"] if isinstance(row["blocked_by"], list) else [row["blocked_by"]]
-        for pid in filter(None, blockers):
+        # Without a blocker Oracle has null. 0 is PostgreSQL's for a prepared transaction, which belongs to no session.
+        for pid in (each for each in blockers if each is not None):
             longest[str(pid)] = max(longest.get(str(pid), 0), row["waiting_s"] or 0)
     return [
-        DatabaseNoticed(connection, "db_lock", pid, f"session {pid} holds a lock that others wait for since {s:.0f} s")
+        DatabaseNoticed(connection, "db_lock", pid, f"{_holder(pid)} holds a lock that others wait for since {s:.0f} s")
         for pid, s in longest.items()
         if s > LONG_WAIT_S
     ]
+
+
+def _holder(pid: str) -> str:
+    return "a prepared transaction (pg_prepared_xacts)" if pid == "0" else f"session {pid}"
 
 
 def of_sessions(connection: str, rows: Sequence[Row]) -> list[DatabaseNoticed]:

@@ -39,7 +39,7 @@ select a.pid, a.usename::text as "user", a.datname::text as database, a.applicat
   a.query
 from pg_stat_activity a
 where {_CLIENTS}
-order by a.state, a.pid
+order by a.state is not distinct from 'idle', a.state, a.pid
 limit 501
 """
 
@@ -55,13 +55,14 @@ select a.pid, a.usename::text as "user", a.application_name as application, a.st
   case when w.pid is not null then
     extract(epoch from clock_timestamp() - coalesce(l.waitstart, a.query_start))::float8 end as waiting_s,
   coalesce(w.blocked_by, array[]::int[]) as blocked_by, l.mode, l.locktype as kind,
-  l.relation::regclass::text as relation, a.query
+  case when l.database in (0, (select oid from pg_database where datname = current_database()))
+    then l.relation::regclass::text end as relation, a.query
 from activity a
 left join waiting w using (pid)
 left join lateral (select * from pg_locks where pid = a.pid and not granted limit 1) l on w.pid is not null
 where w.pid is not null or a.pid in (select unnest(blocked_by) from waiting)
   or a.pid = (select min(a.pid) from activity a where a.query = '{HIDDEN}' and {_CLIENTS})
-order by a.pid
+order by w.pid is not null, a.pid
 limit 501
 """
 

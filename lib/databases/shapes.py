@@ -76,6 +76,7 @@ def sessions(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any
 def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
     """Who waits for whom: a tree below each session that blocks others and waits for none.
 
+    Who waits for several of them is below the one nearest to the root: those who queue for one row stand side by side.
     Sessions that wait for each other, until the server ends one of them, have no such root: the first of them is taken.
     """
     more, rows = len(rows) > MOST, rows[:MOST]
@@ -86,15 +87,23 @@ def locks(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
             blocks.setdefault(blocker, []).append(row["pid"])
     shown = set[int]()
 
-    def below(pid: int) -> dict[str, Any]:
+    def node(pid: int) -> dict[str, Any]:
         shown.add(pid)
         row = by_pid.get(pid)
         own = {"pid": pid} if row is None else _lock(row, texts)
-        return {**own, "blocks": [below(each) for each in blocks.get(pid, ()) if each not in shown]}
+        return {**own, "blocks": []}
+
+    def tree(pid: int) -> dict[str, Any]:
+        root = node(pid)
+        reached = [root]
+        for each in reached:
+            each["blocks"] += [node(waits) for waits in blocks.get(each["pid"], ()) if waits not in shown]
+            reached += each["blocks"]
+        return root
 
     free = [pid for pid in blocks if not _pids(by_pid[pid]["blocked_by"] if pid in by_pid else None)]
-    roots = [below(pid) for pid in sorted(free)]
-    roots += [below(pid) for pid in sorted(by_pid) if pid not in shown and _pids(by_pid[pid]["blocked_by"])]
+    roots = [tree(pid) for pid in sorted(free)]
+    roots += [tree(pid) for pid in sorted(by_pid) if pid not in shown and _pids(by_pid[pid]["blocked_by"])]
     hidden = any(row["query"] == HIDDEN for row in rows)
     waiting = sum(bool(_pids(row["blocked_by"])) for row in rows)
     return {"waiting": waiting, "blockers": roots, "more": more, "missing": [GRANT] if hidden else []}
@@ -165,8 +174,11 @@ PAGE = 50
 _KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 
 
-def tables(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any]:
-    """One page of a schema's tables; sizes where they were asked for."""
+def tables(rows: Sequence[Row], values: Values, texts: Texts) -> dict[str, Any] | None:
+    """One page of a schema's tables, sizes where they were asked for; None where there is no such page."""
+    if not rows and values["page"] != "1":
+        # How many there are is told by the rows.
+        return None
     found = [
         {
             "name": row["name"],

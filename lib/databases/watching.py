@@ -45,6 +45,7 @@ class Watched:
     numbers: noticing.Numbers = field(default_factory=dict)
     _wanted: dict[str, asyncio.Future[str | None]] = field(default_factory=dict)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def rows(self, statement: str, values: Mapping[str, str], left_s: float) -> Sequence[Row]:
         """Ask it. Raises OriginFailed."""
@@ -60,12 +61,14 @@ class Watched:
             leads = not self._wanted
             found = self._wanted[name] = asyncio.get_running_loop().create_future()
             if leads:
-                await self._read_texts(left_s)
+                # A task of its own: whoever was the first to ask may leave, and the others still get theirs.
+                reading = asyncio.ensure_future(self._read_texts(self._wanted, left_s))
+                self._tasks.add(reading)
+                reading.add_done_callback(self._tasks.discard)
         return await asyncio.shield(found)
 
-    async def _read_texts(self, left_s: float) -> None:
-        """Read all that is wanted. What is wanted while a query runs is read by the next one."""
-        wanted = self._wanted
+    async def _read_texts(self, wanted: "dict[str, asyncio.Future[str | None]]", left_s: float) -> None:
+        """Read all that is wanted. What is wanted while a query runs is read by the next one. Raises nothing."""
         try:
             await asyncio.sleep(_GATHER_S)
             async with self._reading:
@@ -74,12 +77,14 @@ class Watched:
         except BaseException as e:
             if self._wanted is wanted:
                 self._wanted = {}
-            error = e if isinstance(e, OriginFailed) else OriginFailed("raised", "whoever asked has left", "ours")
+            error = e if isinstance(e, OriginFailed) else OriginFailed("raised", type(e).__name__, "ours")
             for future in wanted.values():
                 future.set_exception(error)
                 # Perhaps nobody waits for it.
                 future.exception()
-            raise
+            if not isinstance(e, Exception):
+                raise
+            return
         texts = {str(row["id"]): row["query"] for row in rows}
         for name, future in wanted.items():
             future.set_result(texts.get(name))

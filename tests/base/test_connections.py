@@ -49,14 +49,30 @@ def test_an_address_that_is_not_there() -> None:
     assert [each.partition(":")[0] for each in faults] == ["SUPABASE_SECRET_KEY"]
 
 
-@pytest.mark.parametrize("address", ["db.test/shop", "mysql://db.test/shop", "https://db.test", "postgresql://[bad"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("db.test/shop", "mysql://db.test/shop", "https://db.test", "postgresql://[bad", "{}://db.test:port/shop"),
+        *("{}://db.test:65536/shop", "{}://me:not#encoded@db.test/shop", "{}://a.test:1,b.test:port/shop"),
+    ],
+)
 @pytest.mark.parametrize("kind", ["postgres", "neon", "oracle"])
 def test_what_is_no_address(kind: str, address: str) -> None:
     """Is found out before anything is asked, and not shown."""
+    address = address.format("oracle" if kind == "oracle" else "postgres")
     found, faults = resolved(parse(f"shop={kind}:SHOP_URL"), {"SHOP_URL": address})
     (fault,) = faults
     assert (found, fault.startswith("SHOP_URL: must be an address like ")) == ((), True)
     assert address not in fault
+
+
+@pytest.mark.parametrize(
+    "address", ["postgres://me@a.test:1,b.test/x", "postgresql://me:p%40@[::1]:5432/x", "postgresql:///x?host=/tmp"]
+)
+def test_what_is_an_address(address: str) -> None:
+    """Several hosts, an address of IPv6, a socket."""
+    (found,), _ = resolved(parse("shop=postgres:SHOP_URL"), {"SHOP_URL": address})
+    assert found.url.value == address
 
 
 def test_variants() -> None:

@@ -9,6 +9,7 @@ from lib.data.origins.port import OriginFailed
 from lib.data.resource import Query, Resource
 from lib.data.table import DataRoutes, data_routes
 from lib.edge.limits import RouteLimit, route_limit
+from lib.redis import keys
 from tests.rig.callers import a_caller
 from tests.rig.data import UNCOUNTED, menu, read
 from tests.rig.door import Counted, a_name, an_instance, bill
@@ -88,6 +89,20 @@ async def test_an_older_value_is_named(rig: Rig) -> None:
     body = (await read(app, path)).json()
     assert body["values"] == {f"{one.name}:1": "old", f"{other.name}:1": "v"}
     assert (body["errors"], body["stale"]) == ({}, {f"{one.name}:1": {"ageS": 150, "why": "server"}})
+
+
+async def test_more_than_a_reply_may_hold(rig: Rig) -> None:
+    """What does not fit any more is told to be asked for by itself; the rest is there."""
+    large = [menu(Counted(f"{n}" * 1_500_000)) for n in range(3)]
+    small = menu(Counted("v"))
+    names = [f"{each.name}:1" for each in (*large, small)]
+    reply = await read(batch(an_instance(rig), *large, small), url(*names))
+    assert len(reply.content) < keys.MOST_BYTES + 10_000
+    body = reply.json()
+    assert list(body["values"]) == [names[0], names[1], names[3]]
+    assert {name: (each["status"], each["code"]) for name, each in body["errors"].items()} == {
+        names[2]: (413, "body_too_large")
+    }
 
 
 async def test_it_shares_values_with_the_single_routes(rig: Rig) -> None:

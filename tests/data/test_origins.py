@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -192,6 +193,28 @@ async def test_a_connection_is_used_again_after_an_error(instance: Instance) -> 
     assert value(await pid.fetch(instance.parts, {}, 9)) != first
 
 
+async def test_an_address_with_parameters_of_other_drivers(rig: Rig, postgres: Postgres) -> None:
+    """As Neon, Vercel and Prisma hand them out: asyncpg would send them as settings, and the server refuse them."""
+    address = (
+        f"{postgres.uri}&channel_binding=require&connect_timeout=15&pgbouncer=true&supa=base-pooler.x&search_path=x"
+    )
+    with pytest.raises(asyncpg.PostgresError):
+        await asyncpg.connect(address)
+    parts = an_instance(rig, DATABASE_URL=address).parts
+    found = await Sql("select current_setting('search_path') as path", one=True).fetch(parts, {}, 9)
+    assert value(found) == {"path": "x"}
+
+
+@pytest.mark.parametrize(
+    "address", ["sqlite:///x", "postgresql+asyncpg://x/y", "postgres://x:port/y", "postgres://127.0.0.1:99999"]
+)
+async def test_an_address_of_something_else(rig: Rig, address: str) -> None:
+    """Programs have a `DATABASE_URL` of their own: it stops nothing until it is needed, and is then ours to mend."""
+    with pytest.raises(OriginFailed) as failed:
+        await Sql("select 1").fetch(an_instance(rig, DATABASE_URL=address).parts, {}, 9)
+    assert (failed.value.kind, failed.value.fault, failed.value.sent) == ("missing", "ours", False)
+
+
 async def test_one_connection_and_nothing_prepared(instance: Instance) -> None:
     """Ten queries at once share it; a pooler in transaction mode would not keep what is prepared under a name."""
     text = "select pg_backend_pid() as pid, (select count(*)::int from pg_prepared_statements where name <> '') as kept"
@@ -226,6 +249,7 @@ REPLIES: dict[str, tuple[dict[str, Any], str, str]] = {
     "empty": ({"body": b""}, "protocol", "theirs"),
     "half": ({"body": b'{"a":'}, "protocol", "theirs"),
     "deep": ({"body": b"[" * 100_000}, "protocol", "theirs"),
+    "nan": ({"body": b'{"a":NaN}'}, "protocol", "theirs"),
     "latin": ({"body": b'"\xe9"'}, "protocol", "theirs"),
     "cut": ({"cut": 0.5}, "connection", "theirs"),
     "large": ({"body": b'"' + b"x" * keys.MOST_BYTES + b'"'}, "too_large", "theirs"),
@@ -262,6 +286,20 @@ async def test_an_address_sends_its_body_through(rig: Rig, script: Script) -> No
     script.reset(body=b'{ "a" : 1.10 }\n')
     found = await Http(script.url + "/{id}").fetch(an_instance(rig).parts, {"id": "1"}, 9)
     assert (found.content, found.kind) == (script.body, "value")
+
+
+@pytest.mark.parametrize("path", ["/menus/{id}", "/menus/{id}/dishes"])
+async def test_a_value_leads_nowhere_else(rig: Rig, script: Script, path: str) -> None:
+    """One that would be taken for the directory above is refused before anything is asked."""
+    script.reset()
+    for value in (".", ".."):
+        with pytest.raises(OriginFailed) as failed:
+            await Http(script.url + path).fetch(an_instance(rig).parts, {"id": value}, 9)
+        assert (failed.value.kind, failed.value.fault) == ("rejected", "caller")
+    assert script.asked == 0
+    for other in ("/menus/{id}.json", "/menus?id={id}"):
+        assert (await Http(script.url + other).fetch(an_instance(rig).parts, {"id": ".."}, 9)).kind == "value"
+    assert script.asked == 2
 
 
 @pytest.mark.parametrize("url", ["ftp://x/{id}", "/x", "http://{id}/x", "http://"])

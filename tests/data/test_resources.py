@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from lib.base.events import DataRead
 from lib.cache import epochs
@@ -379,6 +382,10 @@ def test_templates_that_meet(one: str, other: str, meets: bool) -> None:
         {"query": {"limit": Query("1")}},
         {"scope": "everybody"},
         {"max_bytes": 0},
+        {"max_bytes": 4_000_001},
+        {"key": "cache:메뉴:{id}"},
+        {"key": "cache:two words:{id}"},
+        {"roles": ("admins",)},
         {"cost": -1},
     ],
 )
@@ -386,6 +393,12 @@ def test_what_cannot_be_a_resource(options: dict[str, Any]) -> None:
     """Refused where it is declared."""
     with pytest.raises(ValueError, match=r":|is|are"):
         menu(Counted(), **options)
+
+
+def test_one_name_is_not_its_letters() -> None:
+    """One tag or role may be given by itself."""
+    one = menu(Counted(), tags="dishes", roles="admin")
+    assert (one.tags, one.roles) == (("dishes",), ("admin",))
 
 
 # ---------------------------------------------------------------- HTTP
@@ -417,12 +430,13 @@ async def test_what_is_everybodys_may_be_kept_on_the_way(rig: Rig) -> None:
     assert 0 < left <= 60
 
 
-@pytest.mark.parametrize("why", ["authorization", "scope", "origins"])
+@pytest.mark.parametrize("why", ["authorization", "scope", "origins", "refresh"])
 async def test_what_is_not_everybodys_is_not(rig: Rig, why: str) -> None:
-    """A caller's own value, a reply to a token, and one that only some origins may read."""
+    """A caller's own value, a reply to a token, one that only some origins may read, and a value of this second."""
     instance = an_instance(rig, ALLOWED_ORIGINS="https://a.example" if why == "origins" else None)
     app = site(instance, menu(Counted(), scope="caller" if why == "scope" else "shared"))
-    reply = await read(app, **({"authorization": "Bearer x"} if why == "authorization" else {}))
+    path = "/api/menus/1?refresh=1" if why == "refresh" else "/api/menus/1"
+    reply = await read(app, path, **({"authorization": "Bearer x"} if why == "authorization" else {}))
     assert (reply.headers["cache-control"], reply.headers["vary"]) == ("private, no-cache", "Origin")
 
 
@@ -448,6 +462,15 @@ async def test_a_body_goes_out_as_it_was_stored(rig: Rig) -> None:
     assert function.calls == 2
 
 
+@pytest.mark.parametrize(("options", "calls"), [({}, 2), ({"max_bytes": 300_000}, 1)])
+async def test_how_much_is_kept(rig: Rig, options: dict[str, Any], calls: int) -> None:
+    """256 KiB, or what the resource says, up to its last byte."""
+    function = Counted("x" * 299_998)
+    app = site(an_instance(rig), menu(function, strict=True, **options))
+    assert [len((await read(app)).content) for _ in range(2)] == [300_000] * 2
+    assert function.calls == calls
+
+
 async def test_every_tier_is_told(rig: Rig) -> None:
     """What the ledger counts: origin, then Redis, then memory; collapsed, stale and failed reads apart."""
     instance, function = an_instance(rig), Counted("v")
@@ -471,6 +494,21 @@ async def test_two_paths_of_one_table(rig: Rig) -> None:
     assert (await read(app, "/api/menus")).status_code == 404
     async with client(app) as http:
         assert (await http.post("/api/menus/1")).status_code == 405
+
+
+@pytest.mark.parametrize("own", ["/prices/{id}", "/shop/prices/{id}"])
+@pytest.mark.parametrize("how", ["a server's root path", "mounted in another application"])
+async def test_below_a_root_path(rig: Rig, own: str, how: str) -> None:
+    """A table's paths are those below what it is mounted at, or whole ones."""
+    table = site(an_instance(rig), {own: menu(Counted("soup"))})
+    made: Any = table if "server" in how else Starlette(routes=[Mount("/shop", table)])
+    transport: Any = httpx.ASGITransport(app=made, root_path="/shop" if "server" in how else "")
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+        found = [
+            (await http.get(path)).status_code
+            for path in ("/shop/prices/1", "/shop/shop/prices/1/2", "/shops/prices/1")
+        ]
+    assert found == [200, 404, 404]
 
 
 async def test_what_cannot_be_a_table(rig: Rig) -> None:
@@ -539,5 +577,25 @@ async def test_two_tables_of_one_name(rig: Rig, path: str, limit: str) -> None:
         bw.resources({"/api/menus/{id}": wanted}, limit="1/minute")
     with pytest.raises(ValueError, match="another table counts under 'resources'; give this one a name of its own"):
         bw.resources({path: wanted}, limit=limit)
-    # What has no limit counts nowhere.
+    # What has no limit counts nowhere, and what has none of its own elsewhere.
+    bw.resources({path: wanted}, limit=None)
     bw.resources({path: wanted})
+
+
+LIMITS: Mapping[str, tuple[dict[str, Any], dict[str, str], str | None]] = {
+    "none is said": ({}, {}, "100"),
+    "none is wanted": ({"limit": None}, {}, None),
+    "the table's is another": ({}, {"RATELIMIT_API": "7/minute"}, "7"),
+    "by the environment": ({}, {"RATELIMIT_RESOURCES": "5/minute"}, "5"),
+    "by the environment, for all that the code says": ({"limit": None}, {"RATELIMIT_RESOURCES": "5/minute"}, "5"),
+    "for another name": ({"name": "prices"}, {"RATELIMIT_RESOURCES": "5/minute"}, "100"),
+}
+
+
+@pytest.mark.parametrize(("options", "environ", "limit"), LIMITS.values(), ids=LIMITS)
+async def test_a_table_has_a_limit(
+    rig: Rig, options: dict[str, Any], environ: dict[str, str], limit: str | None
+) -> None:
+    """As every route: that of its path, unless its file or the environment says otherwise."""
+    app = door(an_instance(rig, **environ)).resources({"/api/menus/{id}": menu(Counted(), scope="caller")}, **options)
+    assert (await read(app)).headers.get("x-ratelimit-limit") == limit

@@ -121,6 +121,38 @@ async def test_a_write_that_fails_may_stand(rig: Rig) -> None:
     assert await rows.read() == ["new", "new"]
 
 
+async def test_a_write_that_fails_without_redis(rig: Rig) -> None:
+    """Its own error is raised, and a writer that is cancelled ends."""
+    rows = Rows(rig)
+    await rows.read()
+    rig.upstash.fault("refuse")
+
+    async def refused() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await door(rows.instances[0]).write(rows.menu, ONE, refused)
+    gate = Gate()
+    writing = asyncio.ensure_future(rows.write("new", committed=gate))
+    await gate.reached.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+
+
+async def test_what_no_origin_could_give(rig: Rig) -> None:
+    """The writer is told with the first write already, and nothing older is served."""
+    rows = Rows(rig, strict=True)
+    with pytest.raises(TypeError, match="JSON cannot hold"):
+        await rows.write(object())
+    rows.origin.value = "old"
+    await rows.read()
+    with pytest.raises(TypeError, match="JSON cannot hold"):
+        await rows.write(object())
+    rows.origin.value = "new"
+    assert await rows.read() == ["new", "new"]
+
+
 async def test_tags_are_invalidated_with_it(rig: Rig) -> None:
     """A list of the tag is read anew; the value itself is kept under the tag's new epoch."""
     rows, dishes = Rows(rig, tags=("dishes",), strict=True), Counted(["old"])

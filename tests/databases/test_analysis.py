@@ -10,6 +10,7 @@ from dev import sql_rules
 from dev.backend import backend_app
 from dev.postgres import Postgres
 from dev.serve import ThreadedServer
+from lib.data.origins.port import OriginFailed
 from lib.databases import analysis
 from lib.databases.literals import canonical
 from lib.databases.readers.postgres import Direct
@@ -130,6 +131,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "explain itself": ({"sql": "explain analyze select 1"}, "one SELECT"),
     "options of explain": ({"sql": "(analyze) select 1"}, "one SELECT"),
     "no such table": ({"sql": "select * from no_such_table"}, "not valid there"),
+    "a division by zero": ({"sql": "select 1 / 0"}, "not valid there"),
+    "another database": ({"sql": "select * from other.public.t"}, "not valid there"),
     "no statement": ({"sql": "select from where"}, "not valid there"),
     "a value that was masked": ({"sql": "select * from pg_class where oid = ?"}, "no plan"),
     "a masked one": ({"sql": "select * from pg_class where oid = $1"}, "no plan"),
@@ -144,6 +147,35 @@ async def test_what_has_no_plan(asked: Site, name: str) -> None:
     body, reason = REFUSED[name]
     reply = await post(asked, **{"connectionId": "shop", **body})
     assert (reply.status_code, reason in reply.json()["detail"]) == (422, True), reply.text
+
+
+async def test_a_plan_of_a_database_that_fails(asked: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is not the statement's fault: it can be asked again."""
+
+    async def fails(*_: object) -> None:
+        raise OriginFailed("server", "SQLSTATE 57P01")
+
+    monkeypatch.setattr(Direct, "explain", fails)
+    reply = await post(asked, sql="select 1", connectionId="shop")
+    assert (reply.status_code, reply.json()["code"]) == (503, "origin_unavailable")
+
+
+async def test_a_plan_of_a_database_that_is_down(
+    rig: Rig, counted: Postgres, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its circuit is open nobody waits for it."""
+    made, asked = analysing(rig, counted, backend, SHOP_URL="postgresql://me@127.0.0.1:9/x"), list[str]()
+    for path in ("realtime", "locks", "sessions", "wait-events"):
+        assert (await made.get(f"/api/monitoring/{path}")).status_code == 503
+
+    async def noted(self: Direct, query: str, left_s: float) -> object:
+        asked.append(query)
+        return []
+
+    monkeypatch.setattr(Direct, "explain", noted)
+    reply = await post(made, sql="select 1", connectionId="shop")
+    assert (reply.status_code, reply.json()["code"], asked) == (503, "origin_unavailable", [])
+    assert int(reply.headers["retry-after"]) > 1
 
 
 PLANNED = {
@@ -238,7 +270,7 @@ async def test_it_is_limited_and_streamed(rig: Rig, counted: Postgres, backend: 
 
 FOUND = {
     "select * from t": "select *",
-    "select a from t where lower(b) = 'x'": "lower",
+    "select a from t where lower(b) = 'x'": "calls a function on a column (lower):",
     "select a from t where b + 1 = 5": "computes or casts a column (b + ?)",
     "select a from t where t.placed::date = '2026-01-01'": "computes or casts a column (t . placed :: date)",
     "select a from t where c = 1 and b * 2 > 5": "computes or casts",

@@ -224,8 +224,11 @@ def test_a_lock_that_is_held() -> None:
         lock(4, [9], 29),
         lock(5, 7, 31.0),
         lock(6, None, 99),
+        lock(8, [0], 50),
     ]
-    assert [(each.about, each.text[-4:]) for each in noticing.of_locks("shop", rows)] == [("1", "40 s"), ("7", "31 s")]
+    told = noticing.of_locks("shop", rows)
+    assert [(each.about, each.text[-4:]) for each in told] == [("1", "40 s"), ("7", "31 s"), ("0", "50 s")]
+    assert "a prepared transaction" in told[-1].text
 
 
 @pytest.mark.parametrize(("sessions", "most", "told"), [(89, 100, 0), (90, 100, 1), (100, 100, 1), (5, None, 0)])

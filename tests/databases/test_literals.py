@@ -17,6 +17,10 @@ SHOWN = {
     "select 1 -- for kim@example.com\n, 2": "select ?  \n, ?",
     "select /* a /* b */ 3 */ 1": "select   ?",
     "select 1 --+ for kim@example.com\n, 2": "select ?  \n, ?",
+    "select 1 -- a line of an old editor\r, 2": "select ?  \r, ?",
+    "select /*+ a /* b */ 'c' */ 1": "select   ?",
+    "select a[1:20], b#300 from t": "select a[?:?], b#? from t",
+    "select é$x$, $é$ a b $é$, $€$ a b $€$": "select é$x$, ?, ?",
     "/*+ IndexScan(t) */ select 1": "/*+ IndexScan(t) */ select ?",
     "create role u2 password 'hunter2'": "create role ...",
     "ALTER SYSTEM SET x = hunter2": "ALTER SYSTEM ...",
@@ -51,7 +55,9 @@ def test_oracle_literals(quoted: str) -> None:
 HOLDERS = (
     "select '{}'", "select E'\\'{}'", "select $a${}$a$", "select '{}", "select $$ {}", "select /* {}", "select 1 -- {}",
     "select 1 /* /* */ {}", "create user x password '{}'", "set my.secret = {}", "insert into t values ('{}')",
-    "select U&'{}'", "select E'{}\\", "comment on table t is '{}'",
+    "select U&'{}'", "select E'{}\\", "comment on table t is '{}'", "select E'a'\n'\\' {}'",
+    "select E'a' -- '\n -- x\r '\\' {}'", "select 1 -- '\r, '\n {}'", "/*+ /* */ ' */ select '{}'",
+    "select é€$x$, 'a $x$ {}'", "select\N{NO-BREAK SPACE}$x$, 'a $x$ {}'", "select $€$ {} $€$",
 )  # fmt: skip
 
 
@@ -148,6 +154,7 @@ def test_what_else_stays_apart() -> None:
         ("select lo_unlink(1)", True),
         ("select 1;;; -- nothing more", True),
         ("select * into x from t", False),
+        ("select * -- x\r into y from t", False),
         ("select 1; select 2", False),
         ("explain select 1", False),
         ("drop table t", False),
@@ -165,6 +172,7 @@ def test_one_query(text: str, is_one: bool) -> None:
         ("select $1", True),
         ("select * from t where a = ?", True),
         ("select * from t where a = :id", True),
+        ("select a[1:2] from t", False),
         ("select a::text, 'at :noon', $$ $1 ? $$, \":x\" from t -- $1", False),
     ],
 )

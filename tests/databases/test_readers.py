@@ -111,6 +111,8 @@ async def test_a_plan_of_one_statement_alone(rig: Rig, counted: Postgres, neon: 
         ("57P01", "server", "theirs"),
         ("22P02", "rejected", "caller"),
         ("42601", "missing", "ours"),
+        ("3F000", "missing", "ours"),
+        ("0A000", "raised", "theirs"),
         ("PGRST202", "rejected", "caller"),
         (None, "rejected", "caller"),
     ],

@@ -30,6 +30,8 @@ def tree(found: dict[str, Any]) -> Any:
         ([lock(1), lock(2, 1), lock(3, 1)], {1: {2: {}, 3: {}}}),
         ([lock(1), lock(2, 1), lock(3, 2)], {1: {2: {3: {}}}}),
         ([lock(1), lock(2), lock(3, 1, 2)], {1: {3: {}}, 2: {}}),
+        # A queue for one row: each also waits for those before it.
+        ([lock(1), lock(2, 1), lock(3, 2), lock(4, 2, 3), lock(5, 2, 3, 4)], {1: {2: {3: {}, 4: {}, 5: {}}}}),
         ([lock(2, 9)], {9: {2: {}}}),
         # A transaction that is prepared, of no session.
         ([lock(2, 0)], {0: {2: {}}}),

@@ -43,6 +43,21 @@ async def test_texts_of_a_page(site: Site, counted: Postgres, monkeypatch: pytes
     assert await watched.text(ids[0], 9) == found[0]
 
 
+async def test_who_asks_first_may_leave(site: Site, counted: Postgres) -> None:
+    """The others get their texts, and those that no statement can have fail nobody's."""
+    top = await site.read("/api/monitoring/sql-statistics?limit=2")
+    one, other = [each["id"] for each in top["statements"]]
+    watched = Databases.of(site.instance.parts).get("shop")
+    first, second = (asyncio.ensure_future(watched.text(each, 9)) for each in (one, other))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    replies = await asyncio.gather(*(site.get(f"/api/monitoring/sql/{each}/text") for each in ("%00", "1%2C2", one)))
+    assert [each.status_code for each in replies] == [404, 404, 200]
+
+
 async def test_secrets_are_nowhere(rig: Rig, counted: Postgres) -> None:
     """Neither in a reply, a key, a stored value nor an event: not in sessions, not in statements, not the address."""
     made, secret = watching(rig, counted), "hunter2-plain"

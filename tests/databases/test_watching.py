@@ -3,6 +3,8 @@
 import asyncio
 import re
 
+import asyncpg
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from lib.databases.resources import TABLE
 from lib.databases.shapes import EXTENSION
 from lib.databases.watching import Databases
 from tests.databases.conftest import AS_ADMIN, Site, blocked, session, watching
+from tests.rig.clock import until
 from tests.rig.door import bill, client
 from tests.rig.guard import Rig
 
@@ -51,15 +54,17 @@ async def test_every_view_of_every_way(site: Site, path: str, connection: str) -
 async def test_connections(rig: Rig, counted: Postgres) -> None:
     """Id, kind, label and health; never an address. One that is down says so, and the others are shown."""
     gone = "postgresql://me:hunter2@127.0.0.1:9/x"
-    made = watching(rig, counted, DB_CONNECTIONS="a=supabase,b=postgres:SHOP_URL,c=postgres:GONE", GONE=gone)
+    listed = "a=supabase,b=postgres:SHOP_URL,c=postgres:GONE,d=postgres:NAMELESS"
+    made = watching(rig, counted, DB_CONNECTIONS=listed, GONE=gone, NAMELESS=f"postgresql://{'x' * 64}.test/x")
     reply = await made.get("/api/connections", "")
     found = {each["id"]: each for each in reply.json()["connections"]}
     assert {name: (each["kind"], each["health"]) for name, each in found.items()} == {
         "a": ("supabase", "limited"),
         "b": ("postgres", "up"),
         "c": ("postgres", "down"),
+        "d": ("postgres", "down"),
     }
-    assert found["c"]["reason"] == "connection"
+    assert [found[each]["reason"] for each in "cd"] == ["connection", "missing"]
     for secret in ("127.0.0.1", "hunter2", counted.uri):
         assert secret not in reply.text
 
@@ -129,6 +134,36 @@ async def test_a_table_that_is_locked(site: Site, counted: Postgres) -> None:
             assert (await site.get(path)).status_code == 200, path
         changing.rollback()
         changing.execute("drop table locked_here")
+
+
+async def test_a_lock_in_another_database(site: Site, counted: Postgres) -> None:
+    """Its table has no name in this one, where its number may be another table's."""
+    address = counted.uri.replace("/postgres?", "/elsewhere?")
+    with session(counted, autocommit=True) as connection:
+        connection.execute("create database elsewhere")
+        with psycopg.connect(address) as holds:
+            holds.execute("create table t (id int)")
+            holds.commit()
+            holds.execute("lock table t")
+            waits = await asyncpg.connect(address)
+            waiting = asyncio.create_task(waits.execute("table t"))
+            query = "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
+            await until(lambda: connection.execute(query, (waits.get_server_pid(),)).fetchone() is not None)
+            (tree,) = (await site.read("/api/monitoring/locks"))["blockers"]
+            holds.rollback()
+            await waiting
+            await waits.close()
+        connection.execute("drop database elsewhere")
+    assert [(each["kind"], each["relation"]) for each in tree["blocks"]] == [("relation", None)]
+
+
+async def test_idle_sessions_come_last(site: Site, counted: Postgres) -> None:
+    """Where a list is cut, a forgotten transaction is not what it lacks."""
+    with session(counted, autocommit=True), session(counted) as forgotten, session(counted, autocommit=True):
+        forgotten.execute("select 1")
+        states = [each["state"] for each in (await site.read("/api/monitoring/sessions"))["sessions"]]
+    assert states.index("idle in transaction") < states.index("idle")
+    assert set(states[states.index("idle") :]) == {"idle"}
 
 
 async def test_our_own_sessions_are_hidden(site: Site, counted: Postgres) -> None:
@@ -211,6 +246,8 @@ async def test_tables_come_by_the_page(site: Site) -> None:
     assert not {each["name"] for each in first["tables"]} & {each["name"] for each in last["tables"]}
     assert all(each["bytes"] >= 0 for each in last["tables"])
     assert (await site.get("/api/columns?table=no_such")).status_code == 404
+    assert (await site.get(f"/api/tables?schema=pg_catalog&page={first['pages'] + 1}")).status_code == 404
+    assert (await site.read("/api/tables?schema=no_such"))["tables"] == []
 
 
 async def test_the_database_stops(rig: Rig, tmp_path_factory: pytest.TempPathFactory, site: Site) -> None:

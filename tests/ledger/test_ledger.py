@@ -7,6 +7,7 @@ import pytest
 
 from lib.base.calendar import month_ends_ms
 from lib.base.clock import Clock
+from lib.base.events import RequestDone
 from lib.ledger import places, reading
 from lib.ledger.batches import RECENT
 from lib.ledger.counts import Counts
@@ -127,6 +128,29 @@ async def test_the_bound_on_what_time_costs(world: World) -> None:
     found = total(world, "time_flushes")
     assert 0 < found < 0.02 * plan
     assert world.server.get("thrift:2025-11") == "0q"
+
+
+@pytest.mark.parametrize("bills", [True, False], ids=["billed", "a Redis of one's own"])
+async def test_the_bound_on_what_requests_without_commands_cost(world: World, bills: bool) -> None:
+    """A caller who is refused from memory and never stops: what counting it costs stays below 2 % of the plan."""
+    plan, flushes = 2_500, 80
+    one = world.instance(REDIS_MONTH_COMMANDS=str(plan))
+    ledger = one.parts.ledger
+    ledger.bills = bills
+    refused = RequestDone("id", "POST", "/api/ai/supervisor", 429, "refuse", "blocked", "a caller", mode="redis")
+    for _ in range(flushes):
+        for _ in range(1_000):
+            ledger.listen(refused)
+        await ledger.settle()
+        # It is read back twice a minute.
+        world.time.later(31)
+    written = total(world, "writes")
+    assert written < 0.02 * plan if bills else written >= flushes
+    assert (world.server.get("thrift:2025-11") == "0q") or not bills
+    # None of them is lost: the next flush that commands call for takes them along.
+    ledger.sent([("GET", "a key")] * 100)
+    await ledger.settle()
+    assert total(world, "requests", "ai/supervisor", "refuse") == flushes * 1_000
 
 
 async def test_who_is_told_to_be_quiet_and_when_that_ends(world: World) -> None:
@@ -381,3 +405,28 @@ async def test_what_was_counted_before_a_month_ends_is_written_after_it(world: W
     )
     left = one.parts.ledger.pending().get((kind, offset), 0)
     assert november + december + left == sum(world.billed().values())
+
+
+async def test_a_flush_by_time_counts_each_string_that_it_writes(world: World) -> None:
+    """A month's first flush may write to two; so many commands are counted against what time may cost."""
+    one = world.instance()
+    world.time.ms = month_ends_ms(world.time.ms) - 1_000
+    await one.ask("the month's last question")
+    world.time.later(302)
+    await one.ask("a question of the new month")
+    assert (total(world, "time_flushes"), total(world, "writes")) == (2, 1)
+    world.time.later(302)
+    await one.ask("another")
+    assert (total(world, "time_flushes"), total(world, "writes")) == (3, 2)
+
+
+async def test_a_new_month_is_read_whatever_is_pending(world: World) -> None:
+    """What an instance has counted weeks ago, and has slept on, is written to its month; the present one is read."""
+    one = world.instance()
+    await one.ask("a question")
+    world.time.later((month_ends_ms(world.time.ms) - world.time.ms) / 1000 + 3 * 86_400)
+    seen = await one.overview()
+    assert (seen["source"], seen["mode"]) == ("redis", "redis")
+    assert seen["allowances"][0]["used"] is not None
+    november = world.server.bitfield("ledger:2:2025-11").get(*place(("requests", "ai/supervisor", "compute")))
+    assert november.execute() == [1]

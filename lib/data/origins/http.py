@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 from ...base.values import dataclass
 from ..body import Body
-from .port import Values
+from .port import OriginFailed, Values
 from .wire import is_there, json_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Http:
         """GET the address."""
         encoded = {name: quote(value, safe="", errors="replace") for name, value in values.items()}
         url = self.url.format_map(encoded)
+        if any(each in (".", "..") for each in urlsplit(url).path.split("/")):
+            # They would be taken for the directory above, which was not offered.
+            raise OriginFailed("rejected", "a value that is . or .. in the path", "caller", sent=False)
         return await json_of(
             parts.client.get(), "GET", url, left_s, headers=self.headers, secret=bool(self.headers), absent=(404, 410)
         )

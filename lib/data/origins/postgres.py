@@ -84,6 +84,9 @@ class Database:
             raise OriginFailed("timeout", f"no answer within {left_s:.1f} s") from e
         except asyncpg.PostgresError as e:
             raise failure(e.sqlstate or "") from e
+        except (ValueError, OverflowError) as e:
+            # No address that asyncpg takes.
+            raise OriginFailed("missing", type(e).__name__, "ours", sent=False) from e
         except (OSError, asyncpg.InterfaceError) as e:
             raise OriginFailed("connection", type(e).__name__, sent=not isinstance(e, ConnectionRefusedError)) from e
 
@@ -128,10 +131,30 @@ class Database:
 async def _connected(url: str) -> "asyncpg.Connection[Any]":
     import asyncpg
 
-    connection = await asyncpg.connect(url, statement_cache_size=0, server_settings={"application_name": "breakwater"})
+    connection = await asyncpg.connect(
+        _ours(url), statement_cache_size=0, server_settings={"application_name": "breakwater"}
+    )
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(kind, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
     return connection
+
+
+_OF_OTHER_DRIVERS = frozenset(
+    (
+        *("channel_binding", "connect_timeout", "fallback_application_name", "gssdelegation", "gssencmode", "hostaddr"),
+        *("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "load_balance_hosts"),
+        *("require_auth", "requirepeer", "sslcertmode", "sslcompression", "sslsni", "tcp_user_timeout"),
+        *("connection_limit", "pgbouncer", "pool_timeout", "schema", "socket_timeout", "supa", "workaround"),
+    )
+)
+"""Parameters that libpq, Prisma and hosts have in addresses. asyncpg would send them as settings, and be refused."""
+
+
+def _ours(url: str) -> str:
+    """An address without what is for other drivers alone."""
+    address, _, query = url.partition("?")
+    kept = [each for each in query.split("&") if each and each.partition("=")[0] not in _OF_OTHER_DRIVERS]
+    return f"{address}?{'&'.join(kept)}" if kept else address
 
 
 def _leaves_it_usable(error: BaseException) -> bool:
