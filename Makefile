@@ -28,7 +28,7 @@ check: setup ## linters, types, and whether generated files are current
 lock: setup ## pin requirements*.in into requirements*.txt
 	$(PYTHON_VENV) -m pip install --quiet --disable-pip-version-check uv
 	.venv/bin/uv pip compile -q requirements.in -o requirements.txt --no-header --python-version 3.12
-	.venv/bin/uv pip compile -q requirements-dev.in -o requirements-dev.txt --no-header --python-version 3.12 -c requirements.txt
+	.venv/bin/uv pip compile -q requirements-dev.in -o requirements-dev.txt --no-header --python-version 3.12 --universal -c requirements.txt
 	@for each in openai_2 openai_3; do (cd tests/clients/libraries/$$each && \
 	  $(CURDIR)/.venv/bin/uv pip compile -q requirements.in -o requirements.txt --no-header --python-version 3.12); done
 

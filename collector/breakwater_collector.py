@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -170,6 +171,9 @@ def _samples(text: str) -> Iterable[tuple[str, dict[str, str], float]]:
             try:
                 value = float(found["value"])
             except ValueError:
+                continue
+            if not math.isfinite(value):
+                # JSON has no word for it: one such figure would make the report of all servers unreadable.
                 continue
             yield found["name"], dict(_LABEL.findall(found["labels"] or "")), value
 

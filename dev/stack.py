@@ -149,7 +149,9 @@ class Stack:
             )
         )
         running.push_async_callback(served.stop)
-        self.environment |= {"SUPABASE_URL": served.url, "DATABASE_URL": self.postgres.uri, **secret}
+        self.environment |= {"SUPABASE_URL": served.url, **secret}
+        if "DATABASE_URL" not in given:
+            self.environment["DATABASE_URL"] = self.postgres.uri
         version, _ = _ask_postgres(self.postgres.uri)
         self.parts["supabase"] = Part("Supabase", "embedded", "postgresql", version, served.url)
 

@@ -1,4 +1,6 @@
-"""A FastAPI application behind the guard: `pip install breakwater-guard fastapi uvicorn`, `uvicorn fastapi_app:app`.
+"""A FastAPI application behind the guard.
+
+In a checkout: ``pip install ./lib fastapi uvicorn``, then ``uvicorn --app-dir examples fastapi_app:app``.
 
 Each caller may make ten calls a minute below ``/api``. What a city's weather is, is asked once in half a minute for all
 callers; while the weather service fails, what it said within the last hour is served.

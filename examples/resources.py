@@ -1,4 +1,7 @@
-"""A data route: what many read and few change, kept in memory and in Redis. `uvicorn examples.resources:app`"""
+"""A data route: what many read and few change, kept in memory and in Redis.
+
+In a checkout: ``pip install ./lib uvicorn``, then ``uvicorn --app-dir examples resources:app``.
+"""
 
 from collections.abc import Mapping
 

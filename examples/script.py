@@ -1,6 +1,7 @@
-"""A script that may run three times a minute, on however many machines: ``pip install breakwater-guard``.
+"""A script that may run three times a minute, on however many machines.
 
-What it computes is kept for a minute, so that of runs that follow one another only the first one computes it.
+In a checkout: ``pip install ./lib``, then ``python examples/script.py``. What it computes is kept for a minute, so that
+of runs that follow one another only the first one computes it.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
-"""The strict limiter for code that calls ``upstash_ratelimit``: ``pip install "breakwater-guard[upstash]"``.
+"""The strict limiter for code that calls ``upstash_ratelimit``.
 
-``Redis.from_env()`` reads UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN.
+In a checkout: ``pip install "./lib[upstash]"``, then ``python examples/strict_windows.py``. ``Redis.from_env()`` reads
+UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN.
 """
 
 from breakwater import StrictWindows

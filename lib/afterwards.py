@@ -47,10 +47,22 @@ class Afterwards:
         """Have an operation sent."""
         self.steps.append(Step(op, then, lost))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to be done."""
+        return not (self.steps or self.jobs or self.waits)
+
     def take(self) -> list[Step[Any]]:
         """Take all steps that are not sent yet."""
         taken, self.steps = self.steps, []
         return taken
+
+    def leave_to(self, other: "Afterwards") -> None:
+        """Have another request see to everything that is left."""
+        other.steps += self.take()
+        other.jobs += self.take_jobs()
+        waits, self.waits = self.waits, []
+        other.waits += waits
 
     def take_jobs(self) -> list[Job]:
         """All jobs that have not run yet, for whoever runs them."""
@@ -68,6 +80,8 @@ class Outbox:
     """May add what is due of earlier requests: TTLs that no reply has confirmed."""
     rides: Callable[[], Op[Any] | None] = lambda: None
     """What is sent along with other steps, and never causes a round trip of its own: the ledger's counts."""
+    least_s: float = 0.0
+    """What :meth:`try_send` has at least, where nothing stops the process at the end of a request's time."""
 
     async def send(self, after: Afterwards, left_s: float) -> None:
         """Send all steps, then run the jobs. Raises RedisDown.
@@ -119,7 +133,7 @@ class Outbox:
     async def try_send(self, after: Afterwards, left_s: float) -> None:
         """As :meth:`send`; a failure, which the store has reported, loses at most what this request left."""
         try:
-            await self.send(after, left_s)
+            await self.send(after, max(self.least_s, left_s))
         except RedisDown:
             return
 

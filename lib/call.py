@@ -98,6 +98,8 @@ class Answered[V]:
     reason: str
     stored_at_ms: int
     stored: bool = False
+    fresh_ms: int | None = None
+    """For how long it is fresh, where it says so itself."""
 
 
 @dataclass(frozen=True, slots=True)

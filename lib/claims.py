@@ -70,6 +70,7 @@ class Claims:
         except BaseException:
             # It may be ours by now; to release what is not ours does no harm.
             lease.release(turn.after)
+            own.leave_to(turn.after)
             raise
         turn.watch.redis += turn.watch.since(started)
         if won is False:
@@ -77,7 +78,7 @@ class Claims:
             self.limits.give_back(admission, own)
             await self.outbox.try_send(own, self.clock.left_s(call.deadline))
             return None
-        turn.after.steps += own.take()
+        own.leave_to(turn.after)
         if won:
             lease.hold()
         return Claimed(admission, lease, cached)

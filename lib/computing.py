@@ -15,8 +15,9 @@ from .cache import lock
 from .cache.entry import Cached, Codec
 from .cache.flights import Flight, Landed
 from .cache.freshness import freshness, shortened
-from .call import Answered, Failed, Refused, Streaming
+from .call import Answered, Call, Failed, Refused, Streaming
 from .claims import Claims
+from .decide import Stored
 from .leading import Leading
 from .limits.limiter import Limits
 from .pieces import SourceFailed
@@ -58,8 +59,10 @@ class Computing:
             return await self.leading.lead(turn, codec, Lead(cached, None, None), reason, order, first)
         useless: Flight[V] | None = None
         while (
-            flight := self.leading.flights.get(call.key, cached.epochs, turn.watch.started)
-        ) is not None and flight is not useless:
+            (flight := self.leading.flights.get(call.key, cached.epochs, turn.watch.started)) is not None
+            and flight is not useless
+            and not self._is_past(turn, flight)
+        ):
             turn.to("following")
             turn.call.waiting()
             landed = await self._follow_here(turn, flight)
@@ -99,6 +102,11 @@ class Computing:
             await self.leading.finish(turn, codec)
 
     # Follow
+
+    def _is_past[P, V](self, turn: Turn[P, V], flight: Flight[V]) -> bool:
+        """Whether its value is not fresh any more: it is stored when the reply is out, which may be hours later."""
+        value = flight.result.result() if flight.result.done() else None
+        return isinstance(value, Answered) and not self._is_fresh(turn.call, value)
 
     async def _follow_here[P, V](self, turn: Turn[P, V], flight: Flight[V]) -> Landed[V]:
         """What another request of this instance gets for the same value."""
@@ -147,11 +155,14 @@ class Computing:
         first = await self.claims.price(turn, order[0])
         return await self.leading.lead(turn, codec, Lead(cached, flight, None), reason, order, first)
 
+    def _is_fresh(self, call: Call, value: Stored) -> bool:
+        rules = shortened(call.cache, value.fresh_ms)
+        if rules is None:
+            return False
+        return freshness(value.stored_at_ms, self.clock.now_ms(), rules, call.directives) in ("fresh", "early")
+
     def _fresh[P, V](self, turn: Turn[P, V], cached: Cached[V]) -> Answered[V] | None:
-        call, entry = turn.call, cached.entry
-        rules = shortened(call.cache, entry.fresh_ms) if entry is not None else None
-        if entry is None or rules is None:
-            return None
-        if freshness(entry.stored_at_ms, self.clock.now_ms(), rules, call.directives) not in ("fresh", "early"):
+        entry = cached.entry
+        if entry is None or not self._is_fresh(turn.call, entry):
             return None
         return Answered(entry.value, "collapsed", "collapsed", entry.stored_at_ms, stored=True)

@@ -5,10 +5,11 @@ the request's own work after its reply; elsewhere (a script, a job) it is sent b
 """
 
 import hashlib
+import operator
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from .app.instance import Instance as ProcessInstance
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Breakwater", "CircuitOpen", "Verdict"]
 
 _CODEC = HeldCodec()
+BY_PATH = "by path"
+"""What `bw.resources` takes for its limit where nobody says one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +105,12 @@ class Breakwater:
         check(options)
         if function is None:
             return lambda decorated: self.route(decorated, **options)
-        name = options.get("name") or name_of(function)
-        dry_run, cache = options.get("dry_run", False), options.get("cache")
-        limit = RouteLimit(dry_run=dry_run)
-        if "limit" in options:
-            limit = route_limit(options["limit"], name, dry_run=dry_run)
+        name, cache = options.get("name") or name_of(function), options.get("cache")
+        limit = route_limit(options["limit"], name) if "limit" in options else RouteLimit(name=name)
         return route(
             self.instance,
             function,
-            limit=limit,
+            limit=replace(limit, dry_run=options.get("dry_run", False)),
             cache=cache if isinstance(cache, CacheRules) else rules(cache, options.get("stale", 0)),
             scope=options.get("scope", "caller"),
             vary=names(options.get("vary", ())),
@@ -120,26 +120,28 @@ class Breakwater:
         )
 
     def resources(
-        self, table: Mapping[str, "Resource"], *, limit: str | None = None, name: str = "resources"
+        self, table: Mapping[str, "Resource"], *, limit: str | None = BY_PATH, name: str = "resources"
     ) -> "DataRoutes":
         """Data routes, as an ASGI application: a resource for each path, ``{"/api/menus/{id}": MENU}``.
 
-        ``limit`` counts a caller's reads of all of them under ``name``, which no other table has. Raises ValueError.
+        ``limit`` counts a caller's reads of all of them under ``name``, which no other table has; None: no limit; else
+        the table of limits by path holds. Raises ValueError.
         """
         from .data.table import data_routes
 
-        counted = route_limit(limit, name)
-        if limit is not None and self._counted.setdefault(name, (counted, set(table))) != (counted, set(table)):
+        counted = RouteLimit(name=name) if limit == BY_PATH else route_limit(limit, name)
+        own = counted, set(table)
+        if limit not in (None, BY_PATH) and self._counted.setdefault(name, own) != own:
             raise ValueError(f"name: another table counts under {name!r}; give this one a name of its own")
         return data_routes(self.instance, table, limit=counted)
 
     async def limit(self, who: str, limits: str, *, cost: int = 1, dry_run: bool = False) -> Verdict:
-        """Count a call of ``who`` against ``limits`` (``"10/minute,100/day"``). Raises ValueError for what is no limit.
+        """Count a call of ``who`` against ``limits`` (``"10/minute,100/day"``). Raises ValueError, TypeError.
 
         ``who`` names what is counted, with its purpose: ``"login:42"``. A call is admitted only if all of its ``cost``
-        is. With ``dry_run`` every call is allowed; what would have been refused is logged and counted.
+        is, a whole number. With ``dry_run`` every call is allowed; what would have been refused is logged and counted.
         """
-        layout = parse_limits(limits)
+        layout, cost = parse_limits(limits), int(operator.index(cost))
         if cost < 0:
             raise ValueError(f"a call costs 0 or more, not {cost}")
         parts = await self.instance()

@@ -139,9 +139,9 @@ class Guard:
     ) -> Counted | None:
         """A refusal that needs no command: one that still stands, or a cost that never fits."""
         blocklist = self.limits.blocklist
-        if blocklist.find(subject.id, cost, now_ms) is not None:
+        if blocklist.find(subject, cost, now_ms) is not None:
             await self.limits.hear_news(now_ms, deadline)
-            if (blocked := blocklist.find(subject.id, cost, now_ms)) is not None:
+            if (blocked := blocklist.find(subject, cost, now_ms)) is not None:
                 return Counted(*blocked, "blocked", now_ms, watch.read())
         if (never := too_costly(subject.layout.windows, cost, now_ms)) is not None:
             return Counted(never, self.limits.mode, never.reason, now_ms, watch.read())

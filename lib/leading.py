@@ -16,7 +16,7 @@ from .base.values import dataclass
 from .cache import entry as entries
 from .cache.entry import Codec, Entry
 from .cache.flights import Flights, Landed
-from .cache.freshness import freshness, shortened
+from .cache.freshness import CacheRules, freshness, shortened
 from .cache.lease import Lease
 from .cache.lock import LockRules
 from .call import Answered, CacheState, Failed, Refused, Streaming
@@ -91,38 +91,51 @@ class Leading:
 
     def _complete[P, V](self, turn: Turn[P, V], codec: Codec[V], done: Done[V], reason: str) -> Answered[V]:
         """The value is whole: store it if it may be stored."""
-        call, lead, now_ms = turn.call, turn.lead, self.clock.now_ms()
+        lead, rules, now_ms = turn.lead, turn.call.cache, self.clock.now_ms()
         stored = False
-        if lead is not None and call.cache is not None and lead.cached.shared and done.keeps:
-            text = "" if call.directives.no_store else codec.dump(done.value)
-            if stored := 0 < len(text) <= call.cache.most_chars:
-                rules = shortened(call.cache, done.fresh_ms) or call.cache
-                lasts_ms = entries.lasts_ms(rules, self.rules.lease_ms)
-                entries.store(
-                    call.key,
-                    call.epochs,
-                    lead.cached,
-                    text,
-                    now_ms,
-                    lead.owner,
-                    lasts_ms,
-                    turn.after,
-                    fresh_ms=done.fresh_ms,
-                    sent=lambda: self._end(turn),
-                )
+        if lead is not None and rules is not None and lead.cached.shared and done.keeps:
+            text = "" if turn.call.directives.no_store else codec.dump(done.value)
+            if stored := 0 < len(text) <= rules.most_chars:
+                turn.keep(lambda: self._store(turn, rules, lead, text, now_ms, done.fresh_ms))
+        if done.ends:
+            self._drop(turn)
         if lead is not None and lead.lease is not None:
-            if stored and not lead.is_contested:
+            if stored:
                 lead.lease.end()
             else:
                 self._release(turn, lead.lease)
         # Not before: a codec may raise, and what was begun is then ended as for every other failure.
         turn.to("answered")
-        return Answered(done.value, _missed(turn), reason, now_ms, stored)
+        return Answered(done.value, _missed(turn), reason, now_ms, stored, done.fresh_ms)
+
+    def _store[P, V](
+        self, turn: Turn[P, V], rules: CacheRules, lead: Lead[P, V], text: str, at_ms: int, fresh_ms: int | None
+    ) -> None:
+        """Have a value stored that was computed at a time, perhaps long ago: a reply may take hours."""
+        call = turn.call
+        entries.store(
+            call.key,
+            call.epochs,
+            lead.cached,
+            text,
+            at_ms,
+            lead.owner,
+            entries.lasts_ms(shortened(rules, fresh_ms) or rules, self.rules.lease_ms),
+            turn.after,
+            fresh_ms=fresh_ms,
+            # The lock may be over: others compute, and store.
+            late=self.clock.now_ms() - at_ms >= self.rules.left_ms,
+            sent=lambda: self._end(turn),
+        )
+        if lead.lease is not None and lead.is_contested:
+            self._release(turn, lead.lease)
 
     def _without_value[P, V](self, turn: Turn[P, V], failure: SourceFailed | None) -> Answered[V] | Refused | Failed:
         """An older value if there is one; else the failure, or when the source may be called again."""
         now_ms = self.clock.now_ms()
-        if (older := _older(turn, now_ms)) is not None:
+        if failure is not None and failure.ends:
+            self._drop(turn)
+        elif (older := _older(turn, now_ms)) is not None:
             turn.to("failed")
             return Answered(
                 older.value, "stale", failure.kind if failure else "no_provider", older.stored_at_ms, stored=True
@@ -149,6 +162,8 @@ class Leading:
             if feed is not None:
                 await feed.close()
         finally:
+            if turn.store is not None:
+                turn.store()
             lease = turn.lead.lease if turn.lead is not None else None
             if lease is not None and turn.state != "answered":
                 self._release(turn, lease)
@@ -156,6 +171,11 @@ class Leading:
     def _release[P, V](self, turn: Turn[P, V], lease: Lease) -> None:
         lease.release(turn.after)
         self._over.put(turn.call.key, lease.owner)
+
+    def _drop[P, V](self, turn: Turn[P, V]) -> None:
+        """There is no such value any more: what is stored goes, so that nobody is served it."""
+        if turn.lead is not None and turn.lead.cached.entry is not None:
+            entries.drop(turn.call.key, turn.after)
 
     def land[P, V](self, turn: Turn[P, V], result: Landed[V]) -> None:
         """Give the result to the requests of this instance that wait for it, if any can."""

@@ -20,7 +20,7 @@ from .source import Seen, Source
 from .turn import Stopwatch, Turn
 
 if TYPE_CHECKING:
-    from .limits.coalescing import Together
+    from .limits.coalescing import Together, Waiting
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,47 +83,62 @@ class Looking:
     limits: Limits
     recent: Recent
     outbox: Outbox
+    _waiting: "dict[tuple[str, str], list[Waiting]]" = field(default_factory=dict)
+    """By subject and limits of those of whom a call is being counted: who has come meanwhile."""
     _together: "list[Together]" = field(default_factory=list)
-    """What counts calls of one caller at once, as soon as there is one."""
+    """What counts these, as soon as there are any."""
 
     async def count[T](
-        self, charge: Charge, wanted: Lookup[T], watch: Stopwatch, after: Afterwards
+        self,
+        charge: Charge,
+        wanted: Lookup[T],
+        watch: Stopwatch,
+        after: Afterwards,
+        *,
+        marks_may_be_old: bool = False,
     ) -> tuple[Admission, T]:
-        """Count a call and read what is wanted. Raises nothing."""
-        admission, found = await self.limits.admit(charge, wanted, after)
+        """Count a call and read what is wanted. Calls of one caller at once pay together. Raises nothing."""
+        # The vendor's limiter spends what it refuses, if that is more than one call.
+        if charge.subject.layout.windows and self.limits.stock is None:
+            admission, found = await self._in_turn(charge, wanted, after, marks_may_be_old=marks_may_be_old)
+        else:
+            admission, found = await self.limits.admit(charge, wanted, after)
         self._note(admission, watch)
         return admission, found
 
-    async def _count_together[T](
-        self, charge: Charge, wanted: Lookup[T], watch: Stopwatch, after: Afterwards
+    async def _in_turn[T](
+        self, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
     ) -> tuple[Admission, T]:
-        """The same; calls of one caller at once pay together. A page asks for many resources at a time."""
+        """The first call of a caller goes at once; what comes meanwhile waits for it (``limits/coalescing.py``)."""
+        key, left = (charge.subject.id, charge.subject.layout.limits), 0
+        if key in self._waiting:
+            return await self._crowd().join(key, charge, wanted, after, marks_may_be_old=marks_may_be_old)
+        waiting: list[Waiting] = []
+        self._waiting[key] = waiting
+        try:
+            admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
+            left = admission.quota.left
+        finally:
+            if waiting:
+                self._crowd().go_on(key, left)
+            else:
+                del self._waiting[key]
+        return admission, found
+
+    def _crowd(self) -> "Together":
         if not self._together:
-            # Not needed for AI answers.
+            # Needed by callers only who do not wait for their replies.
             from .limits.coalescing import Together
 
-            self._together.append(Together(self.limits, self.outbox))
-        admission, found = await self._together[0].admit(charge, wanted, after)
-        self._note(admission, watch)
-        return admission, found
+            self._together.append(Together(self.limits, self.outbox, self._waiting))
+        return self._together[0]
 
     def _note(self, admission: Admission, watch: Stopwatch) -> None:
-        """Note what the count took, and where.
-
-        Where nothing is left, the same caller is refused from memory until its time has come.
-        """
+        """Note what the count took, and where."""
         if admission.mode == "redis":
             watch.redis = watch.since(watch.started)
         else:
             watch.fallback = watch.since(watch.started)
-        if admission.quota.allowed and admission.following is None:
-            return
-        charge, refusal, cost = admission.charge, admission.quota, admission.charge.cost
-        if admission.following is not None:
-            refusal, cost = admission.following, 1
-        self.limits.blocklist.remember(
-            charge.subject.id, cost, refusal, charge.now_ms, admission.mode, sure=admission.sure
-        )
 
     async def look[P, V](
         self, call: Call, source: Source[P, V], codec: Codec[V], watch: Stopwatch, now_ms: int
@@ -133,8 +148,7 @@ class Looking:
         if cache is not None and cache.alone_ms:
             return await self._look_here(call, source, codec, watch, charge)
         wanted = both(both(_entry(call, codec), source.lookup(now_ms)), call.veto)
-        admission, ((cached, seen), veto) = await self.limits.admit(charge, wanted, call.after)
-        self._note(admission, watch)
+        admission, ((cached, seen), veto) = await self.count(charge, wanted, watch, call.after)
         seen.look(call.after)
         # By the store's clock, which an instance's first reply may have set right.
         return Turn(call, admission, cached, seen, veto, admission.charge.now_ms, call.after, watch)
@@ -149,7 +163,7 @@ class Looking:
             # Nothing to count, and nothing to read.
             admission, found = Admission(charge, Quota(True, "unlimited", ()), self.limits.mode), wanted.unread()
         else:
-            admission, found = await self._count_together(charge, wanted, watch, call.after)
+            admission, found = await self.count(charge, wanted, watch, call.after, marks_may_be_old=True)
         return self._begin(call, admission, found, watch, drops, held=held)
 
     async def look_at_all[P, V](self, wished: Sequence[Wish[P, V]], watch: Stopwatch, now_ms: int) -> list[Turn[P, V]]:
@@ -158,7 +172,7 @@ class Looking:
         each = [self._wanted(one.call, one.source, one.codec, watch.started, now_ms) for one in wished]
         charge = Charge(first.subject, now_ms, first.deadline, first.cost)
         read = every([wanted for wanted, _ in each])
-        admission, found = await self._count_together(charge, read, watch, first.after)
+        admission, found = await self.count(charge, read, watch, first.after, marks_may_be_old=True)
         return [
             self._begin(one.call, admission, read, watch, drops, held=held)
             for one, (_, held), read in zip(wished, each, found, strict=True)

@@ -10,6 +10,9 @@ type Fault = Literal["ours", "caller", "theirs"]
 class SourceFailed(Exception):
     """A source gave no usable value. ``kind`` says how, ``fault`` whose fault it is; the text holds no secret."""
 
+    ends = False
+    """Whether it says that there is no such value any more: an older one is not served in its place."""
+
     def __init__(self, kind: str, detail: str, fault: Fault = "theirs") -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind = kind
@@ -33,12 +36,15 @@ class Delta[P]:
 
 @dataclass(frozen=True, slots=True)
 class Done[V]:
-    """The complete value; always the last piece. ``keeps``: whether it may be stored in the cache."""
+    """The complete value; always the last piece. ``keeps``: whether it may be stored in the cache; ``ends``: where not,
+    whether an older one is not right any more either.
+    """
 
     value: V
     keeps: bool = True
     fresh_ms: int | None = None
     """For how long it is fresh, and then gone, where that is less than the route says."""
+    ends: bool = False
 
 
 type Piece[P, V] = Delta[P] | Done[V]

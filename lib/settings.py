@@ -273,6 +273,10 @@ def _missing(given: Mapping[str, str], *, redis_enabled: bool) -> list[str]:
     if redis_url and not redis_token:
         faults.append("KV_REST_API_TOKEN: missing, while a Redis URL is set")
     tcp = "REDIS_URL" in given
+    if redis_enabled and tcp and (not redis_url or given.get("REDIS_TRANSPORT") == "tcp"):
+        # Where it is not used it may be other software's.
+        fault = env.redis_url_fault(given["REDIS_URL"])
+        faults += [f"REDIS_URL: {fault}"] if fault else []
     if redis_enabled and not tcp and given.get("REDIS_TRANSPORT") == "tcp":
         faults.append("REDIS_URL: missing, while REDIS_TRANSPORT is tcp")
     if redis_enabled and given.get("RATELIMIT_ALGORITHM") == "upstash" and not redis_url and tcp:

@@ -14,7 +14,7 @@ A turn that is left in ``leading`` or ``streaming`` at the end was abandoned: th
 transition that the table lacks raises.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from .afterwards import Afterwards
@@ -112,6 +112,8 @@ class Turn[P, V]:
     """Set by :meth:`begin` only."""
     feed: Feed[P, V] | None = None
     """The source that has begun to answer. Set by :meth:`open` only."""
+    store: Callable[[], None] | None = None
+    """Adds the value to what is sent to Redis, when the reply is out. Set by :meth:`keep` only."""
 
     def to(self, state: State) -> None:
         """Go on to another state. Raises AssertionError where the table has no such way."""
@@ -127,3 +129,7 @@ class Turn[P, V]:
     def open(self, feed: Feed[P, V]) -> None:
         """The source has begun to answer."""
         self.feed = feed
+
+    def keep(self, store: Callable[[], None]) -> None:
+        """The value is whole and may be kept."""
+        self.store = store

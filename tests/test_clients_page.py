@@ -12,7 +12,7 @@ from lib.ai.openai_errors import status_of
 from lib.ai.openai_schemas import MAX_BODY_BYTES
 from lib.ai.providers.cloud_run import body_for
 from lib.ai.providers.dialects import CLOUD_RUN, DIALECTS, PLAIN, Dialect
-from lib.ai.providers.port import MAX_REPLY_BYTES
+from lib.ai.providers.port import MAX_REPLY_BYTES, MAX_STREAM_BYTES
 from lib.ai.providers.requests import Sampling, body_of
 from lib.ai.question import BESIDE_THE_ANSWER, FOR_RECORDS, GUARDS_OWN, ChatRequest, Message, Question, hash_of
 from lib.edge.problems import KINDS
@@ -114,7 +114,7 @@ def test_what_becomes_of_a_field() -> None:
 def test_what_asks_for_nothing() -> None:
     """Values that every provider can do."""
     told = names(PAGE.partition("a last message that is not the user's. ")[2].partition(" ask for nothing")[0])
-    assert len(told) == 3
+    assert len(told) == 5
     for each in told:
         name, _, value = each.partition(": ")
         assert name not in needs.of({name: json.loads(value)})
@@ -171,7 +171,9 @@ def _statuses(cell: str) -> list[str]:
 def test_sizes() -> None:
     """A body's and a reply's."""
     assert "A body may have 4 MiB, and so may a reply." in PAGE
+    assert "The events of a stream may have 16 MiB together" in PAGE
     assert {MAX_BODY_BYTES, MAX_REPLY_BYTES} == {4 * 1024 * 1024}
+    assert MAX_STREAM_BYTES == 16 * 1024 * 1024
 
 
 def test_what_is_added() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import math
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from lib.base.events import ModeSwitched, WouldRefuse
 from lib.edge.app import Endpoint
 from lib.redis import keys
 from tests.rig.callers import a_caller
-from tests.rig.clock import until
+from tests.rig.clock import about_timeouts, until
 from tests.rig.door import Counted, Gate, a_name, an_instance, bill, client, door, get
 from tests.rig.guard import Rig
 from tests.rig.instance import together
@@ -111,6 +112,18 @@ async def test_a_call_may_cost_more(rig: Rig) -> None:
     assert "retry-after" not in never.headers
 
 
+@pytest.mark.parametrize(
+    ("lower", "higher", "left"),
+    [("3/minute", "10/minute", 7), ("9/minute,3/day", "9/minute,100/day", 6), ("3/minute", "10/minute,100/day", 7)],
+)
+async def test_a_higher_limit_of_the_same_caller(rig: Rig, lower: str, higher: str, left: int) -> None:
+    """Who has another plan from now on is not refused by the one before; what was counted stays counted."""
+    bw, who = door(an_instance(rig)), a_name()
+    assert [(await bw.limit(who, lower)).allowed for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [(await bw.limit(who, higher)).allowed for _ in range(left + 1)] == [True] * left + [False]
+    assert (await bw.limit(who, lower)).reason == "blocked"
+
+
 async def test_no_limit(rig: Rig) -> None:
     """`off` asks nobody."""
     async with bill(rig) as spent:
@@ -128,6 +141,18 @@ async def test_what_is_no_limit(rig: Rig, limits: str) -> None:
         door(an_instance(rig)).route(lambda request: 1, limit=limits)
     with pytest.raises(ValueError, match="0 or more"):
         await door(an_instance(rig)).limit("somebody", "1/minute", cost=-1)
+
+
+@pytest.mark.parametrize("cost", [1.5, 1.0, "1", None, float("nan"), decimal.Decimal(1)], ids=repr)
+async def test_what_is_no_cost(rig: Rig, cost: Any) -> None:
+    """It is an error where it is written: sent to Redis and Supabase, it would look as if they had failed."""
+    instance = an_instance(rig)
+    async with bill(rig) as spent:
+        with pytest.raises(TypeError, match="integer"):
+            await door(instance).limit("somebody", "9/minute", cost=cost)
+    assert (spent, instance.events) == ([0, 0], [])
+    verdict = await door(instance).limit("somebody", "9/minute", cost=True)
+    assert (verdict.remaining, verdict.mode) == (8, "redis")
 
 
 async def test_a_dry_run(rig: Rig) -> None:
@@ -265,6 +290,7 @@ VALUES: Mapping[str, tuple[Any, Any]] = {
     "zero": (0, 0),
     "empty": ("", ""),
     "a text": ("line\nbreak \ud55c\uae00 \x00", "line\nbreak \ud55c\uae00 \x00"),
+    "half a surrogate pair": ("\ud800 \ud55c", "? \ud55c"),
     "a number": (0.1, 0.1),
     "a large number": (2**80, 2**80),
     "nested": ({"a": [1, {"b": None}]}, {"a": [1, {"b": None}]}),
@@ -417,7 +443,10 @@ async def test_values_while_redis_is_out(rig: Rig) -> None:
     assert fill.calls == 3
 
 
-@pytest.mark.parametrize(("fresh", "stale"), [(0, 0), (-1, 0), (30, -1)])
+@pytest.mark.parametrize(
+    ("fresh", "stale"),
+    [(0, 0), (-1, 0), (30, -1), (math.inf, 0), (30, math.inf), (math.nan, 0), (30, math.nan), (1e17, 0)],
+)
 async def test_times_that_cannot_be(rig: Rig, fresh: float, stale: float) -> None:
     """They are refused where they are written, and nothing is called."""
     bw, fill = door(an_instance(rig)), Counted()
@@ -461,6 +490,7 @@ async def test_a_value_that_is_late_is_a_problem(rig: Rig) -> None:
 # ---------------------------------------------------------------- after-work
 
 
+@about_timeouts
 async def test_after_work_joins_the_request(rig: Rig) -> None:
     """A refund, a value to keep and a failure of a circuit: one round trip for all of them, after the reply."""
     bw, who = door(an_instance(rig)), a_name()
@@ -487,6 +517,20 @@ async def test_after_work_joins_the_request(rig: Rig) -> None:
     async with bill(rig) as hit:
         await bw.cached("x", Counted(error=OSError()), fresh=30)
     assert hit == [1, 1]
+
+
+async def test_two_environments_in_one_process(rig: Rig) -> None:
+    """In a request that one of them serves, what the other one leaves goes to its own Redis, at once."""
+    here, other = door(an_instance(rig)), door(an_instance(rig, KEY_PREFIX="other:"))
+    who, fill = a_name(), Counted()
+
+    async def work() -> object:
+        verdicts = [await other.limit(who, "1/minute") for _ in range(2)]
+        return [await other.cached("x", fill, fresh=30) for _ in range(2)] + [each.allowed for each in verdicts]
+
+    assert (await get(handler(here, work))).json() == ["value", "value", True, False]
+    assert (len(rig.server.keys("*")), fill.calls) == (len(rig.server.keys("other:*")), 1)
+    assert [rig.server.ttl(key) > 0 for key in rig.server.keys("other:rl:*")] == [True]
 
 
 async def test_a_refresh_does_not_hold_up_the_reply(rig: Rig) -> None:
@@ -735,6 +779,9 @@ BAD_OPTIONS: Mapping[str, tuple[dict[str, Any], type[Exception], str]] = {
     "tags without a cache": ({"tags": ("a",)}, ValueError, "tags: only together with cache"),
     "a scope without a cache": ({"scope": "shared"}, ValueError, "scope: only together with cache"),
     "a POST from the cache": ({"cache": 1, "methods": ("GET", "POST")}, ValueError, "GET"),
+    "a list of methods in one": ({"methods": "GET,POST"}, ValueError, "methods: one or several of"),
+    "no method": ({"methods": ()}, ValueError, "methods: one or several of"),
+    "a method that is answered already": ({"methods": ("GET", "OPTIONS")}, ValueError, "OPTIONS is answered"),
     "stale twice": ({"cache": lib.CacheRules(), "stale": 5}, ValueError, "stale: "),
 }
 

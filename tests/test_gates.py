@@ -20,6 +20,8 @@ from bench.profile_hit import instructions
 from bench.subjects import ask as question
 from lib.app.instance import start
 from lib.app.wiring import build
+from lib.limits.admission import Subject
+from lib.limits.window import Layout
 from lib.settings import Settings
 from tests.rig.callers import a_caller
 from tests.rig.instance import Instance
@@ -153,7 +155,7 @@ def test_instructions_of_a_hit(front: RedisFront, environ: dict[str, str]) -> No
             caller, counts = a_caller(), list[tuple[int, int]]()
             for number in range(2_000):
                 # Others call as well: how many an instance knows costs nobody anything.
-                gate.instance.parts.guard.limits.counting.memory.of(f"another caller {number}")
+                gate.instance.parts.guard.limits.counting.memory.of(Subject(f"another caller {number}", Layout(())))
             for _ in range(6):
                 # Those of this thread: the stand-ins run in others.
                 with instructions() as count:

@@ -13,6 +13,11 @@ from lib.ai.answers import Answer, AnswerCodec
 from lib.base.events import ModeSwitched, RequestDone, StoreFailed
 from lib.breaker.circuit import Circuit
 from lib.cache import epochs
+from lib.cache.entry import Cached
+from lib.claims import Claimed, Claims
+from lib.limits.marker import parse
+from lib.redis import keys
+from lib.turn import Turn
 from tests.rig.callers import a_caller
 from tests.rig.clock import NOON_MS, PATIENT_BACKEND, about_timeouts, patient, until
 from tests.rig.guard import Rig, leaving
@@ -782,6 +787,27 @@ async def test_stock_algorithm_with_redis_out(rig: Rig, kind: str) -> None:
     rig.upstash.fault(kind)
     reply = await instance.ask()
     assert (reply.status_code, reply.headers["x-guard-mode"], rig.script.asked) == (200, "supabase", 1)
+
+
+class _FailedMeanwhile(Claims):
+    """Redis fails another request of the instance between the count and the lock."""
+
+    async def claim[P, V](self, turn: Turn[P, V], cached: Cached[V], place: int) -> Claimed[V] | None:
+        """As it is."""
+        assert self.redis is not None
+        self.redis.failures += 1
+        return await super().claim(turn, cached, place)
+
+
+async def test_a_return_that_begins_with_the_lock(rig: Rig) -> None:
+    """It is carried out after the reply: nobody else has to wait for the end of its lease."""
+    instance = rig.instance()
+    made = instance.guard.computing.claims
+    instance.guard.computing.claims = _FailedMeanwhile(made.limits, made.redis, made.outbox, made.clock, made.rules)
+    assert (await instance.ask()).status_code == 200
+    marker = parse(rig.server.get(keys.OUTAGE))  # type: ignore[arg-type] # decoded
+    assert not marker.owner
+    assert marker.settled > 0
 
 
 @each_fault

@@ -176,7 +176,7 @@ def test_dataclasses_are_ours(name: str) -> None:
         "import random",
         "import asyncio",
         "import httpx",
-        "from ..settings import Settings",
+        "from ..parts import Parts",
         "from ..base import clock",
         "from .. import guard",
         "import secrets as s",

@@ -32,6 +32,10 @@ class Answer:
     joined: bool = True
     """False: the chunks of the stream cannot be joined, and the answer can be had as a stream only."""
 
+    def fits(self, most_bytes: int) -> bool:
+        """Whether it can be had in one piece of so many bytes: a stream may be longer than what can be sent at once."""
+        return self.joined and len(self.body.encode()) <= most_bytes
+
     @property
     def reply(self) -> Completion:
         """The whole reply; only of an answer that is ``joined``."""

@@ -49,8 +49,12 @@ _CHARS_PER_TOKEN = 3
 """Low for English and about right for Korean: a reservation is better too large than too small."""
 
 
-def guess_tokens(chars: int, max_tokens: object) -> int:
-    """An estimate of the tokens that a call uses: its prompt, and the longest answer that it allows.
+_MOST_CHOICES = 128
+"""No provider takes more; without a bound one request's estimate would not fit into a counter."""
+
+
+def guess_tokens(chars: int, max_tokens: object, choices: int = 1) -> int:
+    """An estimate of the tokens that a call uses: its prompt, and the longest answer that it allows, for each choice.
 
     The reservation is corrected when the provider has said how many it used.
     """
@@ -59,7 +63,7 @@ def guess_tokens(chars: int, max_tokens: object) -> int:
         if isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and 0 < max_tokens < 1_000_000
         else 1_024
     )
-    return chars // _CHARS_PER_TOKEN + answer
+    return chars // _CHARS_PER_TOKEN + answer * min(choices, _MOST_CHOICES)
 
 
 @dataclass(frozen=True, slots=True)

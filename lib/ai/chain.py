@@ -98,7 +98,9 @@ class Chain:
         """This provider alone, with all that is known of its circuit and budget; None where there is no such one."""
         for link, breaker in zip(self.links, self.breakers, strict=True):
             if link.name == name and name not in self._alone:
-                found = Chain((link,), self.circuits, self.limits, self.clock, self.emit, self.safety_failover)
+                found = Chain(
+                    (link,), self.circuits, self.limits, self.clock, self.emit, self.safety_failover, self.prices
+                )
                 found.breakers, found._refused = (breaker,), self._refused
                 found._refusals, found._unwritten_ms = self._refusals, self._unwritten_ms
                 self._alone[name] = found

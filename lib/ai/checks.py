@@ -85,6 +85,8 @@ class Checking:
                     if isinstance(piece, End):
                         tokens = piece.answer.tokens
         except ProviderFailed as e:
+            if e.used_nothing:
+                self.limits.correct(budget, 0, after)
             return self._failed(e)
         except TimeoutError:
             return self._failed(ProviderFailed("timeout", "no answer to a check"))

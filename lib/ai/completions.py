@@ -136,7 +136,10 @@ def _merge(joined: dict[str, Any], delta: Mapping[str, Any]) -> bool:
         elif isinstance(before, list) and isinstance(value, list):
             known_here = _merge_lists(before, value)
         elif name in _TEXTS and isinstance(before, str) and isinstance(value, str):
-            joined[name], known_here = before + value, True
+            # It grows by thousands of pieces: where nobody else holds it, Python adds to a text in its place.
+            text, before, joined[name] = before, None, ""
+            text += value
+            joined[name], known_here = text, True
         else:
             known_here = before == value or (name in _ONCE and value == "")
         known &= known_here

@@ -19,6 +19,8 @@ class Mending:
     calls_stop: bool = False
     _calls: dict[int, dict[int, object]] = field(default_factory=dict)
     """The ids of each choice's tool calls, by the call's index."""
+    _moved: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The index that a choice's call has here, where its own belongs to another call already."""
 
     def chunk(self, value: Chunk) -> Chunk | None:
         """A chunk that clients can read; None where it carries nothing. Raises NoReply."""
@@ -42,11 +44,20 @@ class Mending:
             return
         known = self._calls.setdefault(index, {})
         for call in _objects(delta["tool_calls"]):
-            if not isinstance(call.get("index"), int):
-                call["index"] = _place(known, call)
+            call["index"] = self._index(index, known, call)
             if call["index"] not in known:
                 known[call["index"]] = call.get("id")
                 call["type"] = call.get("type") or "function"
+
+    def _index(self, choice: int, known: Mapping[int, object], call: Mapping[str, Any]) -> int:
+        """A call's index: its own, unless it has none, or the one of a call that came before it."""
+        own = call.get("index")
+        if not isinstance(own, int):
+            return _place(known, call)
+        index = self._moved.get((choice, own), own)
+        if _is_another(known.get(index), call):
+            index = self._moved[choice, own] = max(known) + 1
+        return index
 
 
 def one_call_each(chunk: Chunk) -> Iterator[Chunk]:
@@ -81,11 +92,24 @@ def _parts(choice: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _place(known: Mapping[int, object], call: Mapping[str, Any]) -> int:
     """The same id is the same call. Without one, a function's name begins another, and a fragment goes on."""
-    last, name, function = max(known, default=-1), call.get("id"), call.get("function")
+    last, name = max(known, default=-1), call.get("id")
     if name not in (None, ""):
         return next((place for place, each in known.items() if each == name), last + 1)
-    begins = isinstance(function, dict) and bool(function.get("name"))
-    return last + 1 if begins else max(0, last)
+    return last + 1 if _names_a_function(call) else max(0, last)
+
+
+def _is_another(known: object, call: Mapping[str, Any]) -> bool:
+    """Whether a call is another one than that which has its index. There are servers that number all calls 0.
+
+    Others give each fragment of one call a new id: what begins a call names its function as well.
+    """
+    name = call.get("id")
+    return known not in (None, "") and name not in (None, "", known) and _names_a_function(call)
+
+
+def _names_a_function(call: Mapping[str, Any]) -> bool:
+    function = call.get("function")
+    return isinstance(function, dict) and bool(function.get("name"))
 
 
 def mend(value: Completion, *, calls_stop: bool = False) -> Completion:

@@ -10,7 +10,7 @@ NAMES = "messages.name"
 
 _TEXT_PARTS = frozenset({"text", "refusal", "thinking", "reasoning"})
 _NO_TEXT = frozenset({"url", "data", "file_data", "image_url"})
-_NEUTRAL: Mapping[str, object] = {"n": 1, "logprobs": False}
+_NEUTRAL: Mapping[str, object] = {"n": 1, "logprobs": False, "frequency_penalty": 0, "presence_penalty": 0}
 """Values that ask for nothing."""
 
 
@@ -37,6 +37,9 @@ def _is_text(part: Mapping[str, Any]) -> bool:
 
 
 def _asks(name: str, value: Any) -> bool:
+    if name == "web_search_options":
+        # Without any option of its own it asks for a search all the same.
+        return value is not None
     if value is None or value in ([], {}) or (name in _NEUTRAL and value == _NEUTRAL[name]):
         return False
     match name:

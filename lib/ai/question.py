@@ -69,6 +69,11 @@ class Question:
         return _limit(self.parameters)
 
     @property
+    def choices(self) -> int:
+        """How many answers are wanted."""
+        return 1
+
+    @property
     def beside(self) -> Mapping[str, object]:
         """What a provider is told that no answer depends on."""
         return {}
@@ -116,13 +121,19 @@ class ChatRequest:
 
     @property
     def chars(self) -> int:
-        """How long it is."""
-        return needs.chars_in([self.body.get("messages"), self.body.get("tools")])
+        """How long its texts are: a schema, a prediction and whatever else is read cost as much as messages."""
+        return needs.chars_in(self.forwarded)
 
     @property
     def max_tokens(self) -> object:
-        """How long the answer may be, where the request says so."""
+        """How long each choice may be, where the request says so."""
         return _limit(self.body)
+
+    @property
+    def choices(self) -> int:
+        """How many answers are wanted, each as long as the request allows."""
+        wanted = self.body.get("n")
+        return max(1, wanted) if isinstance(wanted, int) and not isinstance(wanted, bool) else 1
 
     @property
     def beside(self) -> Mapping[str, object]:

@@ -1,6 +1,7 @@
 """From a question to the guard, and from the guard's outcome to a reply, whole or streamed."""
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +26,7 @@ from .chain import Chain
 from .completions import Chunk
 from .keep_alive import UNBUFFERED, kept_alive
 from .owners import Shelf
+from .providers.port import MAX_REPLY_BYTES
 from .question import AnyQuestion, hash_of
 from .streams import AnswerPiece
 from .tries import Asking
@@ -218,7 +220,7 @@ async def guarded(
         while_here=request.while_here,
         after=request.after,
         finish_abandoned=parts.settings.ai_finish_abandoned,
-        takes=lambda answer: stream or answer.joined,
+        takes=lambda answer: stream or answer.fits(MAX_REPLY_BYTES),
     )
     if failures is not None and not directives.only_if_cached:
         failures.check(call.key, parts.clock.now_ms())
@@ -229,7 +231,8 @@ async def guarded(
         try:
             return respond(request, outcome, form, stream=stream)
         except Problem as problem:
-            if failures is not None and isinstance(outcome.result, Failed):
+            # What is refused without asking anybody costs as little when it is repeated.
+            if failures is not None and (isinstance(outcome.result, Failed) or outcome.attempts):
                 failures.note(call.key, problem, parts.clock.now_ms())
             raise
 
@@ -260,6 +263,17 @@ def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: b
             pieces = streams.replay(answered.value)
         case Streaming() as streaming:
             common |= outcomes.streaming(request, streaming)
-            pieces = streaming.pieces
+            pieces = _noted(request, streaming.pieces)
     body = form.stream(request, outcome, pieces)
     return Reply(200, body, {**common, **form.headers, **UNBUFFERED}, EVENT_STREAM, outcome.after)
+
+
+async def _noted(request: Request, pieces: AsyncGenerator[AnswerPiece]) -> AsyncGenerator[AnswerPiece]:
+    """The same pieces; what breaks them off is what became of the request."""
+    async with aclosing(pieces):
+        try:
+            async for each in pieces:
+                yield each
+        except SourceFailed as e:
+            outcomes.broke(request, e, WORDING)
+            raise

@@ -8,7 +8,6 @@ from ..afterwards import Afterwards
 from ..base.events import ProviderAnswered, ProviderAsked, ProviderFailure
 from ..base.values import dataclass
 from ..breaker.breaker import Breaker, Passage
-from ..breaker.circuit import Failure
 from ..call import Attempt, Call
 from ..decide import Standing
 from ..limits.admission import Admission, Charge
@@ -21,7 +20,6 @@ from .answers import Answer
 from .attached import Supplement
 from .chain import Chain, View
 from .completions import Chunk
-from .links import Link
 from .providers.port import End, ProviderFailed
 from .providers.port import Piece as ProviderPiece
 from .question import AnyQuestion
@@ -29,7 +27,6 @@ from .question import AnyQuestion
 _RESERVE_S = 1.0
 """Reserved before the function's deadline for the reply and what follows it."""
 _ALONE: Op[None] = Op((), ignored)
-_VALUES = ("unsupported_value", "invalid_value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,8 @@ class Tries:
 
     def _tokens(self) -> int:
         more = self.supplement.most_chars if self.supplement is not None else 0
-        return budgets.guess_tokens(self.question.chars + more, self.question.max_tokens)
+        question = self.question
+        return budgets.guess_tokens(question.chars + more, question.max_tokens, question.choices)
 
     async def open(
         self, call: Call, order: Sequence[int], first: Admission, after: Afterwards, *, stream: bool
@@ -107,35 +105,44 @@ class Tries:
 
         A reply that is not streamed has one piece; whether it is complete is known with its end.
         """
+        # An answer from the cache needs none of it.
+        from . import verdicts
+
         failure: ProviderFailed | None = None
         if self.supplement is not None:
             self.question = await self.supplement.complete()
         self.attempts += without(self.chain, self.unable)
         for number, place in enumerate(order):
-            admission = first
             if self._left_s(call) <= 0:
                 if number == 0:
                     self.chain.limits.give_back(first, after)
-                failure = failure or ProviderFailed("timeout", "no time is left", went_out=False)
+                failure = verdicts.out_of_time(failure)
                 break
-            if number:
-                admission = await self._spend(call, place, after)
+            admission = await self._spend(call, place, after) if number else first
             try:
                 passed_over = await self._pass_over(call, place, admission, after)
                 if passed_over is None:
                     more = number + 1 < len(order)
                     return await self._begin(call, place, admission, after, stream=stream, more=more)
             except ProviderFailed as e:
-                failure = e
-                if is_final(e, safety_failover=self.chain.safety_failover):
+                failure = self._heard(place, e, failure)
+                if verdicts.is_final(e, safety_failover=self.chain.safety_failover):
                     break
-                learn(self.chain, self.chain.links[place], self.question, self.caller, e)
                 continue
             self.attempts.append(Attempt(self.chain.links[place].name, passed_over))
-            if passed_over == "too_large" and failure is None:
-                failure = ProviderFailed("rejected", "more tokens than the provider's limit can hold", went_out=False)
+            if passed_over == "too_large":
+                failure = self._heard(place, verdicts.TOO_LARGE, failure)
         await Breaker.wait_for(self._checking)
-        raise Exhausted(failure)
+        # Where all who were asked cannot do it, those who rest may: it is not the request that has to be changed.
+        raise Exhausted(verdicts.to_tell_of_all(failure, others_may=None in self.unable))
+
+    def _heard(self, place: int, error: ProviderFailed, before: ProviderFailed | None) -> ProviderFailed:
+        """A provider has failed; which failure is told now. Where it cannot do what is asked, that is remembered."""
+        from . import verdicts
+
+        if verdicts.cannot(error):
+            self.unable = unable_with(self, place, verdicts.field_in(error), learns=verdicts.is_to_learn(error))
+        return verdicts.to_tell(before, error)
 
     async def _spend(self, call: Call, place: int, after: Afterwards) -> Admission:
         price, now_ms = self.price(place), self.chain.clock.now_ms()
@@ -236,15 +243,17 @@ class Tries:
         self, call: Call, exchange: _Exchange, error: ProviderFailed, after: Afterwards, *, at_once: bool = False
     ) -> None:
         """The provider failed; what becomes of its circuit."""
+        from . import verdicts
+
         exchange.over = True
         place = exchange.place
         link, breaker = self.chain.links[place], self.chain.breakers[place]
         self.chain.emit(ProviderFailure(link.name, str(error), error.fault))
         if error.went_out:
-            self._count_use(exchange, None, after)
+            self._count_use(exchange, 0 if error.used_nothing else None, after)
         else:
             self.chain.limits.give_back(exchange.admission, after)
-        failure = failure_of(error, exchange.left_s, link.breaker.check_ms / 1000)
+        failure = verdicts.failure_of(error, exchange.left_s, link.breaker.check_ms / 1000)
         if failure is None:
             self._ended(exchange, error.kind, after)
             return
@@ -259,35 +268,19 @@ class Tries:
         self.chain.breakers[exchange.place].ended(circuit, exchange.passage, reason, after)
 
 
-def failure_of(error: ProviderFailed, had_s: float, least_s: float) -> Failure | None:
-    """What a failure says of the provider; None: nothing. ``had_s``: the time that the call had.
-
-    A call that had less time than a check has may well time out at a provider that works.
-    """
-    if error.fault != "theirs" or (error.kind == "timeout" and had_s < least_s):
-        return None
-    if error.kind in ("throttled", "quota"):
-        return "throttled"
-    return "soft" if error.went_out else "never_sent"
-
-
 def without(chain: Chain, unable: Sequence[str | None]) -> list[Attempt]:
     """The providers that are not called because they cannot do what is asked."""
     passed = zip(chain.links, unable, strict=False)
     return [Attempt(link.name, f"cannot:{asks}") for link, asks in passed if asks is not None]
 
 
-def is_final(error: ProviderFailed, *, safety_failover: bool) -> bool:
-    """Whether the failure is the answer: another provider would be asked in vain, or for what nobody should answer."""
-    if error.kind == "blocked":
-        return not safety_failover
-    too_long = error.status == 413 or (error.told is not None and error.told.code == "context_length_exceeded")
-    return error.kind == "rejected" and not too_long
+def unable_with(tries: Tries, place: int, asks: str, *, learns: bool) -> Sequence[str | None]:
+    """Who cannot do what is asked, now that a provider has said so of a field.
 
-
-def learn(chain: Chain, link: Link, question: AnyQuestion, caller: str, error: ProviderFailed) -> None:
-    """A field that a provider does not have is not sent there again for a while; one with another value may be."""
-    told = error.told
-    known = told is not None and told.param in question.needs and told.param not in ("messages", "model")
-    if error.kind == "unsupported" and told and known and told.code not in _VALUES:
-        chain.learn(link, question, caller, str(told.param))
+    ``learns``: the field is not sent there again for a while.
+    """
+    chain, question = tries.chain, tries.question
+    if learns and asks in question.needs:
+        chain.learn(chain.links[place], question, tries.caller, asks)
+    known = tries.unable or [None] * len(chain.links)
+    return [asks if each == place else said for each, said in enumerate(known)]

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import os
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -14,11 +13,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..base import caller as callers
-from ..base.events import Crashed
 from ..base.log import log
 from ..edge import limits, sending
 from ..edge.current import serving
-from ..edge.errors import as_problem, problem_json, reply_to
+from ..edge.errors import as_problem, of_the_application, problem_json, reply_to
 from ..edge.limits import route_limit
 from ..edge.request import Reply, Request
 
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
     from ..parts import Parts
 
 type WhoCalls = Callable[[Scope], str | Awaitable[str | None] | None]
-
-_LEAST_S = 2.0
-"""The least time for what is sent after a reply: off Vercel nothing stops the process meanwhile."""
 
 
 class GuardMiddleware:
@@ -66,10 +61,16 @@ class GuardMiddleware:
         """Serve one request, or the start and end of the process."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, self._until_the_end(send))
-        elif scope["type"] == "http" and any(fnmatchcase(scope["path"], pattern) for pattern in self._paths):
+        elif scope["type"] == "http" and self._covers(scope):
             await self._guard(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _covers(self, scope: Scope) -> bool:
+        """Whether a pattern has the path: the whole one, or as the application's own routes have it (``root_path``)."""
+        whole: str = scope["path"]
+        below = whole.removeprefix(scope.get("root_path", ""))
+        return any(fnmatchcase(whole, each) or fnmatchcase(below, each) for each in self._paths)
 
     def _until_the_end(self, send: Send) -> Send:
         async def sent(message: Message) -> None:
@@ -100,20 +101,20 @@ class GuardMiddleware:
                 finally:
                     await sending.finish(request, parts.emit)
         finally:
-            try:
-                left_s = max(_LEAST_S, parts.clock.left_s(request.deadline))
-                await parts.guard.outbox.try_send(request.after, left_s)
-                await parts.settle()
-            except Exception:  # noqa: BLE001 - the reply is out; a bug here must not be taken for a failed request
-                parts.emit(Crashed(request.id, traceback.format_exc()))
+            await sending.settle(request, parts)
+
+    async def _who_calls(self, scope: Scope) -> str | None:
+        """Whom the application names, if it does."""
+        if self._caller is None:
+            return None
+        with of_the_application(f"function `caller` of the middleware {self._limit.name!r}"):
+            who = self._caller(scope)
+            return await who if inspect.isawaitable(who) else who
 
     async def _refusal(self, request: Request, parts: "Parts") -> Reply | None:
         """Count the request; the reply where it is refused, or cannot be counted."""
         try:
-            who = self._caller(request.http.scope) if self._caller is not None else None
-            if inspect.isawaitable(who):
-                who = await who
-            if who:
+            if who := await self._who_calls(request.http.scope):
                 request.notes.caller = callers.identify("key", who, parts.settings.identity_key)
             await limits.count(request, parts, self._limit)
         except Exception as e:  # noqa: BLE001 - answered and logged like every other failure

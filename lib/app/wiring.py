@@ -26,6 +26,9 @@ from . import stores
 if TYPE_CHECKING:
     from ..settings import Settings
 
+_LEAST_S = 2.0
+"""The least time for what is sent after a reply off Vercel, where a reply may be streamed for longer than its time."""
+
 
 def build(
     settings: "Settings",
@@ -53,7 +56,7 @@ def build(
     stock = stores.stock(settings, ledger) if redis and settings.ratelimit_algorithm == "upstash" else None
     limits = Limits(redis, supabase, LocalLimits(settings.local_share), clock, emit, stock, thrift)
     circuits = SharedCircuits(redis, clock, emit)
-    outbox = Outbox(redis, emit, limits.due, ledger.take)
+    outbox = Outbox(redis, emit, limits.due, ledger.take, 0.0 if settings.on_vercel else _LEAST_S)
     rules = LockRules(settings.flight_lease_ms)
     claims = Claims(limits, redis, outbox, clock, rules)
     computing = Computing(limits, redis, claims, clock, Leading(clock, rules))

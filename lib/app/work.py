@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..afterwards import Afterwards
 from ..base.values import dataclass
 from ..call import Finish
+from ..edge import sending
 from ..edge.current import current
 from ..edge.request import Request
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 30.0
 """How long a guarded call outside of a request may take, beside what it computes."""
+_SOON_S = 1.0
+"""So long what a guarded call leaves waits for its request to end: meanwhile other instances wait for its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,13 @@ class Work:
 
 @asynccontextmanager
 async def working(parts: "Parts") -> AsyncIterator[Work]:
-    """What a guarded call takes from its request. Outside of one, what it leaves is sent when the block ends."""
+    """What a guarded call takes from its request. Outside of one, what it leaves is sent when the block ends.
+
+    So it is in a request that other parts serve, whose Redis is another one.
+    """
     request, longest = current(), parts.clock.monotonic() + parts.settings.max_duration_ms / 1000
-    if request is None:
-        work = Work(os.urandom(16).hex(), longest, Afterwards(), None)
+    if request is None or request.parts is not parts:
+        work = Work(os.urandom(16).hex(), longest, Afterwards(), request)
     else:
         # Off Vercel a request may stream for hours.
         deadline = request.deadline if parts.settings.on_vercel else longest
@@ -43,8 +49,10 @@ async def working(parts: "Parts") -> AsyncIterator[Work]:
     try:
         yield work
     finally:
-        if request is not None and current() is request:
+        if request is not None and work.after is request.after and current() is request:
             request.later += work.later
+            if request.later or not request.after.is_empty:
+                sending.early(request, parts, _SOON_S)
         else:
             # There is no request, or it was over before this was: a task may outlive it.
             for each in work.later:

@@ -8,7 +8,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from .caller import Network
 from .values import dataclass
@@ -177,6 +177,27 @@ def redis_url(text: str) -> Secret:
     if not usable:
         raise ValueError("must be an address such as rediss://user:password@redis.example.com:6379")
     return Secret(text)
+
+
+_OPTIONS = frozenset({"db", "username", "password"})
+_TLS_OPTIONS = frozenset(
+    f"ssl_{each}" for each in ("ca_certs", "ca_path", "cert_reqs", "certfile", "check_hostname", "keyfile", "password")
+)
+
+
+def redis_url_fault(text: str) -> str | None:
+    """What no connection can be made with, in the path and the options of a Redis address; None where all is well."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        # Its reader says that it is none at all.
+        return None
+    if not re.fullmatch(r"/?\d*", parts.path):
+        return "what follows the port is the number of a database, such as /0, or left out"
+    known = _OPTIONS | _TLS_OPTIONS if parts.scheme == "rediss" else _OPTIONS
+    if not known.issuperset(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        return "an option behind its '?' that is not known here, or not without TLS: leave it out"
+    return None
 
 
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{0,64}")

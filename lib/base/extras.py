@@ -15,24 +15,26 @@ class Extra:
     name: str
     modules: tuple[str, ...]
     """What its packages are imported as."""
-    packages: str
-    """What they are called where packages are installed from."""
+    packages: tuple[str, ...]
+    """What installs them, as ``pyproject.toml`` has it."""
 
     def missing(self, wanted_by: str) -> list[str]:
         """A line for whoever set or wrote ``wanted_by``, where a package is not installed; none where all are."""
         if all(importlib.util.find_spec(module) is not None for module in self.modules):
             return []
-        return [f"{wanted_by}: needs {self.packages}: pip install 'breakwater-guard[{self.name}]'"]
+        # Not the extra itself: the distribution is on no index, where anybody may yet take its name.
+        packages = " ".join(f"'{each}'" for each in self.packages)
+        return [f"{wanted_by}: needs the extra {self.name!r}: pip install {packages}"]
 
 
 EXTRAS = {
     each.name: each
     for each in (
-        Extra("supabase", ("postgrest",), "postgrest"),
-        Extra("signin", ("jwt", "cryptography"), "PyJWT[crypto]"),
-        Extra("postgres", ("asyncpg",), "asyncpg"),
-        Extra("oracle", ("oracledb",), "oracledb"),
-        Extra("tcp", ("redis",), "redis"),
-        Extra("upstash", ("upstash_ratelimit", "upstash_redis"), "upstash-ratelimit and upstash-redis"),
+        Extra("supabase", ("postgrest",), ("postgrest>=2.34",)),
+        Extra("signin", ("jwt", "cryptography"), ("PyJWT[crypto]>=2.14",)),
+        Extra("postgres", ("asyncpg",), ("asyncpg>=0.30",)),
+        Extra("oracle", ("oracledb",), ("oracledb>=2.5",)),
+        Extra("tcp", ("redis",), ("redis>=6.0",)),
+        Extra("upstash", ("upstash_ratelimit", "upstash_redis"), ("upstash-ratelimit>=1.1", "upstash-redis>=1.1")),
     )
 }

@@ -14,7 +14,7 @@ from ..base.clock import Clock
 from ..base.events import Listener, StoreSwitched
 from ..base.values import dataclass
 from . import circuit as breaker
-from .circuit import Circuit, State
+from .circuit import Circuit, State, View
 from .vitals import Outcome, VitalsPolicy, verdict
 
 _PROBE = "this instance"
@@ -43,7 +43,7 @@ class Gate:
 
     def rests(self) -> bool:
         """Whether a call would be refused now."""
-        return breaker.view(self.circuit, self.clock.now_ms()) == "refuse"
+        return self._view(self.clock.now_ms()) == "refuse"
 
     def news(self) -> State | None:
         """``open`` or ``closed``, once for each change to it. A probe that is under way is not reported."""
@@ -56,7 +56,7 @@ class Gate:
     async def call(self) -> AsyncIterator["Passage"]:
         """One call; report a failure with :meth:`Passage.failed`. Raises Resting while the gate is open."""
         now_ms = self.clock.now_ms()
-        match breaker.view(self.circuit, now_ms):
+        match self._view(now_ms):
             case "refuse":
                 raise Resting(self.circuit.reason)
             case "probe":
@@ -72,6 +72,11 @@ class Gate:
             raise
         if not passage.over:
             passage.succeeded()
+
+    def _view(self, now_ms: int) -> View:
+        view, left_ms = breaker.view(self.circuit, now_ms), self.circuit.until_ms - now_ms
+        # No pause is longer than the cool-down: the clock was set back.
+        return "probe" if view == "refuse" and left_ms > self.policy.cooldown_ms else view
 
     def note(self, held: int, outcome: Outcome, reason: str, *, at_once: bool = False) -> None:
         """Learn from one call. One that began under an older state of the circuit does not count."""

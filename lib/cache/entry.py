@@ -12,7 +12,7 @@ from ..afterwards import Afterwards
 from ..base.values import dataclass
 from ..lookup import Lookup, Texts
 from ..redis import keys
-from ..redis.op import Op, ignored
+from ..redis.op import Command, Op, Script, ignored
 from . import epochs as epoch_ops
 from .freshness import CacheRules
 
@@ -106,6 +106,18 @@ def _parse[V](text: str, present: tuple[str | None, ...], codec: Codec[V]) -> tu
     return (None if value is None else Entry(value, at_ms, fresh_ms)), stored_by
 
 
+# Entries are told apart by the time in their headers.
+_SET_UNLESS_NEWER = Script(
+    2,
+    """\
+local held = redis.call('GET', KEYS[1])
+local at = held and tonumber(string.match(held, '^%[%d+,(%d+),'))
+if at and at > tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return 1""",
+)
+
+
 def store[V](
     key: str,
     epoch_keys: Sequence[str],
@@ -117,11 +129,13 @@ def store[V](
     after: Afterwards,
     *,
     fresh_ms: int | None = None,
+    late: bool = False,
     sent: Callable[[], None],
 ) -> None:
     """Keep a value: 1 command, and 1 for each epoch that is missing and was not created with a lock.
 
-    ``fresh_ms``: see :class:`Entry`. ``sent`` is called when Redis has the value, or will not have it.
+    ``fresh_ms``: see :class:`Entry`. ``late``: a newer value that is there meanwhile stays; billed as 3. ``sent`` is
+    called when Redis has the value, or will not have it.
     """
     words = [word or epoch_ops.new_word() for word in cached.epochs]
     for name, before, word in zip(epoch_keys, cached.epochs, words, strict=True):
@@ -129,7 +143,16 @@ def store[V](
             after.add(epoch_ops.create(name, word))
     about = [_VERSION, now_ms, ".".join(words), owner, *(() if fresh_ms is None else (fresh_ms,))]
     header = json.dumps(about, separators=(",", ":"))
-    after.add(Op((("SET", key, f"{header}\n{text}", "PX", lasts_ms),), ignored), then=lambda _: sent(), lost=sent)
+    entry = f"{header}\n{text}"
+    command: Command = ("SET", key, entry, "PX", lasts_ms)
+    if late:
+        command = ("EVAL", _SET_UNLESS_NEWER, 1, key, entry, now_ms, lasts_ms)
+    after.add(Op((command,), ignored), then=lambda _: sent(), lost=sent)
+
+
+def drop(key: str, after: Afterwards) -> None:
+    """Keep a value no longer: 1 command."""
+    after.add(Op((("DEL", key),), ignored))
 
 
 def lasts_ms(rules: CacheRules, lease_ms: int) -> int:

@@ -27,6 +27,11 @@ class LockRules:
         """When a lock is renewed, in seconds after it was taken or last renewed."""
         return self.lease_ms * 2 / 3000
 
+    @property
+    def left_ms(self) -> float:
+        """What is left of a lock at least when its holder's work ends."""
+        return self.lease_ms / 3
+
 
 def owner(generation: str, request_id: str) -> str:
     """What the lock holds: the epochs as one word, and the request that computes."""

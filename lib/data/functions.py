@@ -1,27 +1,35 @@
 """Any function as a source: one part, without a circuit or a budget of its own."""
 
 import asyncio
+import contextvars
+import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import field
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 from ..afterwards import Afterwards
 from ..base.values import dataclass
 from ..breaker.circuit import Circuit
 from ..call import Attempt, Call
 from ..decide import Standing
+from ..edge.problems import Problem
 from ..limits.admission import Admission, Subject
 from ..limits.window import Layout
 from ..lookup import Lookup, constant
 from ..pieces import Done, Exhausted, Piece, SourceFailed
 from ..source import Opened, Price
+from .pages import ends_older
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _NO_BUDGET = Subject("", Layout(()))
 _FREE = Price(_NO_BUDGET)
 _READY = (Standing(Circuit()),)
 _RESERVE_S = 1.0
 """Reserved before the deadline for the reply and what follows it."""
+_MOST_THREADS = 32
 
 
 class Raised(SourceFailed):
@@ -30,13 +38,25 @@ class Raised(SourceFailed):
     def __init__(self, error: Exception) -> None:
         super().__init__("raised", type(error).__name__, "ours")
         self.error = error
+        self.ends = isinstance(error, Problem) and ends_older(error.kind.status)
+
+
+@functools.cache
+def _threads() -> "ThreadPoolExecutor":
+    """Threads for functions only. The event loop's own, of which a small machine has five, look up addresses: while
+    slow functions held them all, Redis could not be reached.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_MOST_THREADS, "breakwater-function")
 
 
 async def run(function: Callable[..., Any], *arguments: object) -> Any:
     """What a function returns. One that is not async runs in a thread, so that it stops nobody else."""
     if inspect.iscoroutinefunction(function):
         return await function(*arguments)
-    found = await asyncio.to_thread(function, *arguments)
+    called = functools.partial(contextvars.copy_context().run, function, *arguments)
+    found = await asyncio.get_running_loop().run_in_executor(_threads(), called)
     # An object whose __call__ is async, or a function that returns what is to be awaited.
     return await found if inspect.isawaitable(found) else found
 
@@ -50,6 +70,8 @@ class Function[V]:
     """Seconds until a deadline."""
     keeps: Callable[[V], bool] = lambda value: True
     """Whether a value may be stored."""
+    ends: Callable[[V], bool] = lambda value: False
+    """Whether one that may not ends an older one."""
     attempts: list[Attempt] = field(default_factory=list)
 
     def lookup(self, now_ms: int) -> Lookup["Function[V]"]:
@@ -80,7 +102,7 @@ class Function[V]:
             raise Exhausted(SourceFailed("timeout", f"no value within {timeout_s:.1f} s")) from e
         except SourceFailed as e:
             raise Exhausted(e) from e
-        return Opened("", _only(Done(value, self.keeps(value))), _nothing)
+        return Opened("", _only(Done(value, self.keeps(value), ends=self.ends(value))), _nothing)
 
     async def _value(self) -> V:
         try:

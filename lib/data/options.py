@@ -7,6 +7,9 @@ from ..cache.freshness import CacheRules
 
 type Scope = Literal["caller", "shared"]
 
+MOST_S = 10 * 365 * 86_400
+"""Redis refuses times that it cannot count, and the value would silently not be kept."""
+
 
 class RouteOptions(TypedDict, total=False):
     """What a route may say of itself."""
@@ -54,7 +57,7 @@ def rules(fresh: float | None, stale: float) -> CacheRules | None:
     """How long a value may be served, in seconds. Raises ValueError for what cannot be."""
     if fresh is None:
         return None
-    if fresh <= 0 or stale < 0:
-        raise ValueError("a value is fresh for more than 0 seconds, and stale for 0 or more")
+    if not 0 < fresh <= MOST_S or not 0 <= stale <= MOST_S:
+        raise ValueError("a value is fresh for more than 0 seconds, stale for 0 or more, and neither for over 10 years")
     stale_ms = round(stale * 1000)
     return CacheRules(max(1, round(fresh * 1000)), stale_ms, stale_ms)

@@ -32,6 +32,14 @@ class Page:
         return self.status == 200 and not self.cookies and "www-authenticate" not in self.headers
 
 
+def ends_older(status: int) -> bool:
+    """Whether a reply says that an older value is not right any more: there is no such thing, or nobody may see it.
+
+    A failure does not (RFC 5861, section 4), and neither does a source that has had too many requests.
+    """
+    return 400 <= status < 500 and status != 429
+
+
 def page_of(value: object) -> Page:
     """What a function returned: a Response as it is, bytes as they are, anything else as JSON.
 
@@ -127,7 +135,8 @@ class Held:
 
         In a list, so that no text is empty.
         """
-        text = as_json([value])
+        # As a page is encoded: half a surrogate pair cannot be sent.
+        text = as_json([value]).encode(errors="replace").decode()
         return cls(json.loads(text)[0], text)
 
 

@@ -3,8 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
@@ -12,29 +11,26 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from ..base.caller import Caller
-from ..base.env import BadSettings
 from ..base.values import dataclass
 from ..cache import epochs
 from ..cache.freshness import CacheRules, directives
 from ..call import Answered, Call, Failed, Refused, Streaming
 from ..edge import outcomes
-from ..edge.app import Endpoint, Instance, endpoint
-from ..edge.errors import problem_json
+from ..edge.app import ALL_METHODS, Endpoint, Instance, endpoint
+from ..edge.errors import of_the_application, problem_json
 from ..edge.limits import RouteLimit, subject_of
 from ..edge.outcomes import Wording
 from ..edge.paths import segments
-from ..edge.problems import FunctionFailed, Problem
 from ..edge.request import Reply, Request
 from ..limits.admission import Subject
 from ..limits.window import Layout
 from ..redis import keys
 from .functions import Function, Raised, run
 from .options import Scope
-from .pages import Page, PageCodec, headers_of, page_of
+from .pages import Page, PageCodec, ends_older, headers_of, page_of
 
 if TYPE_CHECKING:
     from ..parts import Parts
@@ -77,6 +73,11 @@ class GuardedFunction:
     vary: Sequence[str]
     tags: Sequence[str]
 
+    @property
+    def which(self) -> str:
+        """What failed, where the function does."""
+        return f"function of the route {self.name!r}"
+
     async def __call__(self, request: Request, parts: "Parts") -> Reply:
         """Answer one request. Raises Problem, and FunctionFailed from whatever else the function raises."""
         if self.cache is None:
@@ -85,13 +86,14 @@ class GuardedFunction:
         outcome = await parts.guard.refusal(subject, request.deadline)
         if outcome is None:
             call, asked = self._call(request, subject, self.cache)
-            source: Function[Page] = Function(self._compute(asked), parts.clock.left_s, _may_be_stored)
+            source: Function[Page] = Function(self._compute(asked), parts.clock.left_s, _may_be_stored, _ends)
             outcome = await parts.guard.handle(call, source, _CODEC)
         common = outcomes.common(request, outcome)
         match outcome.result:
             case Failed(Raised() as raised, _):
-                await outcome.after()
-                with _of_the_application(self.name):
+                # Nothing is left but what can wait until the reply is out.
+                request.later.append(outcome.after)
+                with of_the_application(self.which):
                     raise raised.error
             case Refused() | Failed() as refused:
                 raise outcomes.problem(request, outcome, refused, WORDING, common)
@@ -105,7 +107,7 @@ class GuardedFunction:
     async def _call_anew(self, request: Request, parts: "Parts") -> Reply:
         """Call the function for this request alone. It may stream, and leave something to be done after the reply."""
         started = parts.clock.monotonic()
-        with _of_the_application(self.name):
+        with of_the_application(self.which):
             found = await run(self.function, request.http)
         notes = request.notes
         notes.reason = "uncached"
@@ -117,7 +119,7 @@ class GuardedFunction:
         after = None
         if isinstance(found, Response):
             after, found.background = found.background, None
-        with _of_the_application(self.name):
+        with of_the_application(self.which):
             return _reply(page_of(found), {}, after)
 
     async def _subject(self, request: Request, parts: "Parts") -> Subject:
@@ -154,19 +156,12 @@ class GuardedFunction:
         return compute
 
 
-@contextmanager
-def _of_the_application(route: str) -> Iterator[None]:
-    """What leaves the block is the application's failure, but for errors that say themselves what to reply."""
-    try:
-        yield
-    except (Problem, BadSettings, ClientDisconnect):
-        raise
-    except Exception as e:
-        raise FunctionFailed(route) from e
-
-
 def _may_be_stored(page: Page) -> bool:
     return page.may_be_stored
+
+
+def _ends(page: Page) -> bool:
+    return ends_older(page.status)
 
 
 def _hash(asked: Asked, pairs: Sequence[tuple[str, str]]) -> str:
@@ -208,10 +203,13 @@ def route(
     name: str,
 ) -> Endpoint:
     """The ASGI application of a function. Raises ValueError for what cannot be."""
+    allowed = {each.upper() for each in methods}
+    if not allowed or allowed - {*ALL_METHODS, "HEAD"}:
+        raise ValueError(f"methods: one or several of {', '.join(ALL_METHODS)}; OPTIONS is answered for the route")
     if scope not in ("caller", "shared"):
         raise ValueError("scope: 'caller', or 'shared' for a value that all who may call the route get")
     if cache is not None:
-        if {each.upper() for each in methods} != {"GET"}:
+        if allowed != {"GET"}:
             raise ValueError("cache: only what is read with GET can be cached")
         if not limit.dry_run:
             # Counted in the round trip that reads the cache.

@@ -11,10 +11,10 @@ from itertools import combinations
 from starlette.types import Receive, Scope, Send
 
 from ..base.values import dataclass
-from ..edge.app import Handler, Instance, endpoint
+from ..edge.app import Endpoint, Handler, Instance, endpoint
 from ..edge.errors import problem_json
 from ..edge.limits import BY_GUARD, UNLIMITED, RouteLimit
-from ..edge.paths import segments
+from ..edge.paths import segments, ways
 from .batch import Batch
 from .reading import ReadRoute
 from .resource import Resource, may_meet
@@ -38,13 +38,17 @@ class DataRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the start and end of a process."""
-        wanted = segments(scope) if scope["type"] != "lifespan" else ()
-        for path, methods in self.rows:
-            if (values := _values(path, wanted)) is not None:
-                handlers = {name: make(values) for name, make in methods.items()}
-                await endpoint(self.instance, problem_json, limit=self.limit, **handlers)(scope, receive, send)
-                return
-        await endpoint(self.instance, limit=UNLIMITED)(scope, receive, send)
+        app = self._app(ways(scope)) if scope["type"] != "lifespan" else None
+        await (app or endpoint(self.instance, limit=UNLIMITED))(scope, receive, send)
+
+    def _app(self, ways: Sequence[Sequence[str]]) -> Endpoint | None:
+        """What serves a path, if anything does."""
+        for wanted in ways:
+            for path, methods in self.rows:
+                if (values := _values(path, wanted)) is not None:
+                    handlers = {name: make(values) for name, make in methods.items()}
+                    return endpoint(self.instance, problem_json, limit=self.limit, **handlers)
+        return None
 
 
 def data_routes(

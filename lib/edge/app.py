@@ -4,7 +4,6 @@ An ASGI application for each route, so that a Vercel function is one line: ``app
 """
 
 import os
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +11,6 @@ import starlette.requests
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..base.events import Crashed
 from ..base.log import log
 from ..base.values import dataclass
 from . import limits, sending
@@ -42,7 +40,7 @@ class Instance(Protocol):
         """Flush what was counted and close all connections; what comes later makes new ones."""
 
 
-_ALL_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+ALL_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def no_route(request: Request) -> Problem:
@@ -90,7 +88,7 @@ class Endpoint:
         app: ASGIApp = serve
         if allows(parts.settings.allowed_origins, origin := request.header("origin")):
             # Where there is no handler, a page may read so, whatever it has sent.
-            methods = self.handlers or _ALL_METHODS
+            methods = self.handlers or ALL_METHODS
             app = cors(serve, origin, methods, request.header("access-control-request-headers"))
         await app(scope, receive, send)
 
@@ -117,21 +115,20 @@ async def _lifespan(receive: Receive, send: Send, goodbye: Callable[[], Awaitabl
 
 async def _serve(request: Request, parts: "Parts", route: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
     request.begin(parts)
-    with serving(request):
-        try:
-            reply = await _reply(request, parts, route)
-            await sending.send(request, reply, parts.emit, scope, receive, send)
-        except ClientDisconnect:
-            request.notes.decision = "client_left"
-            sending.report(request, parts.emit, 499)
-        if request.later:
-            await sending.finish(request, parts.emit)
     try:
-        if request.after.steps or request.after.waits:
-            await parts.guard.outbox.try_send(request.after, parts.clock.left_s(request.deadline))
-        await parts.settle()
-    except Exception:  # noqa: BLE001 - on Vercel what escapes here is logged without its request, or not at all
-        parts.emit(Crashed(request.id, traceback.format_exc()))
+        with serving(request):
+            try:
+                reply = await _reply(request, parts, route)
+                await sending.send(request, reply, parts.emit, scope, receive, send)
+            except ClientDisconnect:
+                request.notes.decision = "client_left"
+                sending.report(request, parts.emit, 499)
+            finally:
+                if request.later:
+                    await sending.finish(request, parts.emit)
+    finally:
+        # A server, or an application around this one, may cancel it.
+        await sending.settle(request, parts)
 
 
 async def _reply(request: Request, parts: "Parts", route: Endpoint) -> Reply:

@@ -1,7 +1,11 @@
 """From an error to a reply: RFC 9457's problem details, or a route's own wording."""
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
+
+from starlette.requests import ClientDisconnect
 
 from ..base.encode import to_json
 from ..base.env import BadSettings
@@ -45,9 +49,20 @@ def as_problem(request: Request, error: Exception, emit: Listener) -> Problem:
         return Problem("misconfigured", "Set or install this, and deploy again: " + faults)
     emit(Crashed(request.id, "".join(traceback.format_exception(error))))
     if isinstance(error, FunctionFailed):
-        detail = f"The application's function of the route {error.route!r} failed. Its log says why under {request.id}."
+        detail = f"The application's {error.which} failed. Its log says why under {request.id}."
         return Problem("internal_error", detail, source="application")
     return Problem("internal_error", f"This is a bug in Breakwater. Report this with the id {request.id}.")
+
+
+@contextmanager
+def of_the_application(which: str) -> Iterator[None]:
+    """What leaves the block is the application's failure, but for errors that say themselves what to reply."""
+    try:
+        yield
+    except (Problem, BadSettings, ClientDisconnect):
+        raise
+    except Exception as e:
+        raise FunctionFailed(which) from e
 
 
 def reply_to(request: Request, problem: Problem) -> Reply:

@@ -15,7 +15,7 @@ from ..guard import Counted
 from ..limits.admission import Subject
 from ..limits.grammar import parse_limits
 from ..limits.window import Layout
-from ..policy import SIGN_INS, Policy
+from ..policy import SIGN_INS, Policy, variable_of
 from . import headers
 from .outcomes import limit_detail
 from .problems import Problem
@@ -32,7 +32,7 @@ class RouteLimit:
 
     limited: bool = True
     name: str = ""
-    """The group that the route counts under, where it has a limit of its own."""
+    """The group that the route counts under, where it has a limit of its own: in its file, or in the environment."""
     layout: Layout | None = None
     """That limit."""
     by_guard: bool = False
@@ -44,9 +44,9 @@ class RouteLimit:
         """The limit of a request, the environment's word included."""
         if not self.limited:
             return Policy("", Layout(()))
-        if self.layout is None:
+        if self.layout is None and not (self.name and variable_of(self.name) in settings.limits_by_name):
             return settings.policy_for(path)
-        return settings.policy_named(self.name, self.layout)
+        return settings.policy_named(self.name, self.layout or Layout(()))
 
 
 BY_TABLE = RouteLimit()

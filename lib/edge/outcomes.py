@@ -89,6 +89,12 @@ def streaming(request: Request, result: Streaming[object, object]) -> dict[str, 
     return headers.cache(result.cache, None, 0, stored=False, detail=result.reason)
 
 
+def broke(request: Request, failure: SourceFailed, wording: Wording) -> None:
+    """Note that a value broke off while it was streamed: its head is out, and it counts as failed all the same."""
+    code = wording.failures.get(failure.kind, wording.other)[0]
+    request.notes.decision, request.notes.reason = decided(code), str(failure)
+
+
 def problem(
     request: Request,
     outcome: Outcome[object, object],

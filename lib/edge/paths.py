@@ -32,6 +32,12 @@ def segments(scope: Scope) -> tuple[str, ...]:
     return tuple(unquote_to_bytes(each).decode(errors="replace") for each in raw.removeprefix(b"/").split(b"/"))
 
 
+def ways(scope: Scope) -> list[tuple[str, ...]]:
+    """The segments of a request's path: whole, and below what the application is mounted at (``root_path``)."""
+    whole, root = segments(scope), segments({"path": scope.get("root_path", "")})
+    return [whole, whole[len(root) :]] if root != ("",) and whole[: len(root)] == root else [whole]
+
+
 def asked(query: QueryParams, path: Mapping[str, str]) -> list[tuple[str, str]]:
     """The parameters that a client sent, without those that a rewrite adds: each part of the path once, by its name."""
     added = dict(path)

@@ -88,6 +88,11 @@ class Problem(Exception):
     source: Source | None = None
     """Where it went wrong, if not where errors of its kind do."""
 
+    def __post_init__(self) -> None:
+        if self.code not in KINDS:
+            # Here and not where it is replied: it is the line to mend.
+            raise ValueError(f"no error has the code {self.code!r}; take one of {', '.join(KINDS)}")
+
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"
 
@@ -98,11 +103,11 @@ class Problem(Exception):
 
 
 class FunctionFailed(Exception):
-    """A route's own function raised, or returned what is no reply. Its cause is what it raised."""
+    """A function of the application raised, or returned what is of no use. Its cause is what it raised."""
 
-    def __init__(self, route: str) -> None:
-        super().__init__(route)
-        self.route = route
+    def __init__(self, which: str) -> None:
+        super().__init__(which)
+        self.which = which
 
 
 def invalid(error: "ValidationError") -> Problem:

@@ -88,6 +88,10 @@ class Request:
     """What every reply says of the limit that counted this request; None while nothing has."""
     later: list[Finish] = field(default_factory=list)
     """What is left to do, before that is sent, for values that were cached on the way."""
+    soon: asyncio.TimerHandle | None = None
+    """When what the request has left so far is done all the same, because it goes on for long (`sending.early`)."""
+    parts: "Parts | None" = None
+    """What serves it; None before it begins."""
     left: "asyncio.Future[None] | None" = None
     """Done when whoever sends the reply has seen the client leave, where the head goes out before all is known."""
     _headers: dict[bytes, bytes] = field(init=False)
@@ -103,6 +107,7 @@ class Request:
 
     def begin(self, parts: "Parts") -> None:
         """Take the platform's name of the request and its deadline, where it says so."""
+        self.parts = parts
         if parts.settings.on_vercel:
             self.id = self.header("x-vercel-id")[:200] or self.id
         self.deadline = parts.clock.monotonic() + _seconds_left(parts.settings.max_duration_ms / 1000)

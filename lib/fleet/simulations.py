@@ -49,13 +49,16 @@ def _begun(reply: object) -> tuple[int, tuple[Template, ...]]:
 
 
 async def stop(parts: "Parts") -> str:
-    """Stop what runs: 2 commands, 1 call of Supabase. Raises Problem."""
-    running = await _running(parts)
-    if running is None:
+    """Stop what runs: 2 commands, 1 call of Supabase, without whose log it stops as well. Raises Problem."""
+    running, now_ms = await _running(parts), parts.clock.now_ms()
+    if running is None or not running.runs(now_ms):
         return "nothing was running"
     await _run(parts, Op((("HDEL", keys.SERVERS, keys.SIMULATION),), ignored))
     Fleet.of(parts).simulation = None
-    await _call(parts, "breakwater_scenario_end", {"p_run": running.run, "p_stopped_ms": parts.clock.now_ms()})
+    try:
+        await cold.call(parts, "breakwater_scenario_end", {"p_run": running.run, "p_stopped_ms": now_ms})
+    except OriginFailed as e:
+        return f"{running.scenario} is stopped; its log in Supabase does not say so, as that cannot be used: {e}"
     return f"{running.scenario} is stopped"
 
 

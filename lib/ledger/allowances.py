@@ -31,7 +31,7 @@ class Allowance:
     as_of_ms: int | None = None
     """When the figure was measured, where we do not count it ourselves."""
     known: bool = True
-    """Whether ``used`` says anything: not where Redis, which knows, gives no reply."""
+    """Whether ``used`` says anything: not where Redis, which knows, gives no reply, or nothing was measured yet."""
 
     @property
     def left(self) -> int:
@@ -97,7 +97,8 @@ def calls(reading: Reading, provider: str, window: Window) -> Allowance:
     """A provider's day of calls, rolling or by the calendar of its zone."""
     now_ms, by_hour = reading.now_ms, reading.by_hour(f"calls.{provider}")
     begins_ms = 0 if window.zone is None else window.covered(now_ms).start * window.bucket_ms
-    used = sum(n for at, n in zip(last_hours(now_ms), by_hour, strict=True) if at >= begins_ms)
+    # Where midnight lies within an hour, all of that hour counts: too much is safer than too little.
+    used = sum(n for at, n in zip(last_hours(now_ms), by_hour, strict=True) if at > begins_ms - HOUR_MS)
     return _day(provider, "requests", window, by_hour, used, now_ms)
 
 
@@ -128,7 +129,7 @@ def _day(provider: str, unit: str, window: Window, by_hour: Sequence[int], used:
 
 
 def storage(reading: Reading, limit_mb: int) -> Allowance:
-    """Supabase's database, as it was last measured."""
+    """Supabase's database, as it was last measured in this month."""
     used, at_s = reading.total(*SUPABASE_BYTES), reading.total(*SUPABASE_AT)
     return Allowance(
         "supabase",
@@ -140,6 +141,7 @@ def storage(reading: Reading, limit_mb: int) -> Allowance:
         reading.now_ms if used > limit_mb * 1_048_576 else None,
         "measured",
         at_s * 1000 if at_s else None,
+        known=at_s > 0,
     )
 
 

@@ -23,7 +23,7 @@ NOTABLE = 50
 CIRCUITS = 50
 """Likewise moves of circuits; of circuits on the page."""
 _CALLERS = 20
-"""So many callers of a batch are written."""
+"""So many callers of a batch are written; the others go on in the next one."""
 _LONGEST_TEXT = 200
 
 RECENT = Capped(keys.RECENT, 200, 30 * 86_400)
@@ -98,9 +98,16 @@ class Batch:
     requests: deque[Notable] = field(default_factory=lambda: deque(maxlen=NOTABLE))
     circuits: deque[Moved] = field(default_factory=lambda: deque(maxlen=CIRCUITS))
 
+    def rest(self) -> "Batch":
+        """Keep the busiest callers; yields the next batch, which begins with the others."""
+        busiest = dict(self.callers.top(_CALLERS))
+        others = {caller: calls for caller, calls in self.callers.counts.items() if caller not in busiest}
+        self.callers = Callers(counts=busiest)
+        return Batch(callers=Callers(counts=others))
+
     def text(self) -> str:
         """As an item of the list."""
-        found = {"at": self.at_ms, "callers": dict(self.callers.top(_CALLERS))}
+        found = {"at": self.at_ms, "callers": self.callers.counts}
         for name, items in (("notable", self.requests), ("circuits", self.circuits)):
             found[name] = [asdict(each) for each in items]
         return json.dumps(found)

@@ -1,12 +1,15 @@
-"""Capped lists in Redis, newest first: to push costs one command, and one or two more in every ``cap`` pushes.
+"""Capped lists in Redis, newest first: to push costs one command, and two more in every ``cap`` pushes.
 
-A list is trimmed once it has twice as many items as are kept, and its TTL is set when it is new and with each trim.
+A list is trimmed once it has twice as many items as are kept. Its TTL is set with its first pushes and with each trim.
 """
 
 from collections.abc import Sequence
 
 from ..base.values import dataclass
 from ..redis.op import Op, Reply, as_text, ignored
+
+FIRST_PUSHES = 3
+"""So many first pushes each set the TTL: two instances may be killed before they do, or get no reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Capped:
                 return None
             if length >= 2 * self.cap:
                 return Op((("LTRIM", self.key, 0, self.cap - 1), expire), ignored)
-            return Op((expire,), ignored) if length == 1 else None
+            return Op((expire,), ignored) if length <= FIRST_PUSHES else None
 
         return Op((("LPUSH", self.key, item),), read)
 

@@ -50,6 +50,11 @@ class Counts:
         for interval, timed in other.timed.items():
             _add(self.timed.setdefault(interval, defaultdict(int)), timed)
 
+    def months(self) -> set[str]:
+        """The months whose strings are written to: counts of the month before, too, where they were not written yet."""
+        by_time = (month for interval in self.timed for month in months(interval * FIVE_MINUTES_MS))
+        return {*self.totals, *by_time}
+
     def places(self) -> dict[str, dict[Place, int]]:
         """What to add to each month's string, by place."""
         found = {month: {place(name): n for name, n in totals.items()} for month, totals in self.totals.items()}

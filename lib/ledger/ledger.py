@@ -51,12 +51,14 @@ if TYPE_CHECKING:
 
 _MOST_REQUESTS = 1_000
 """Requests that cost no command are flushed after so many at the latest."""
+_MOST_NEWS = 10_000
+"""More than what all requests of an instance bring that fail at one moment: none that calls for an alert gets lost."""
 _REPLY_WITHIN_S = 10.0
 """Longer than any round trip may take: a flush without a reply by then is repeated."""
 _FLUSH_S = 2.0
 FLUSH_AFTER_S = 300.0
 _READ_AFTER_S = 30.0
-"""A flush reads the month back if the last reading is older: some 1,660 numbers, which cost more than the flush."""
+"""A flush reads the month back if the last reading is older: some 1,700 numbers, which cost more than the flush."""
 TIME_SHARE = 0.02
 """The part of the month's commands that may go into flushes for which nothing but time is due."""
 _BURST = 200
@@ -90,7 +92,7 @@ class Ledger:
     """Callers, notable requests and circuits, which are written along with the counts now and then."""
     bills: bool = True
     """Whether commands count against the month's allowance."""
-    news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=100))
+    news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=_MOST_NEWS))
     """Fresh readings and events that are logged as warnings: the rules of alerts see them after the response."""
     flushes: int = 0
     """How many flushes have reached Redis: a reading from before the last of them is out of date."""
@@ -178,8 +180,10 @@ class Ledger:
             return None
         batch = self.recent.take(now_ms)
         more = [batch.push()] if batch else []
+        # The present month is written to in any case: its reading comes with that.
+        totals, _ = self._pending.at(now_ms)
         if by_time:
-            self._pending.at(now_ms)[0][places.TIME_FLUSHES] += writes + len(more)
+            totals[places.TIME_FLUSHES] += len(self._pending.months()) + len(more)
         self._flushed_at = now
         flush = _Flush(self._pending, self._commands, self._requests, now, batch)
         month, at = self._read

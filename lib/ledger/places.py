@@ -66,7 +66,7 @@ TIMED_ROUTES: Mapping[str, str] = {
 }
 """Guarded routes with their method: their durations are kept, and they count by hour and by five minutes.
 
-A guarded route that is not listed in ROUTES, such as one of another program, counts under ``other``."""
+All other guarded routes, data routes and those of other programs alike, do so as ``other``."""
 
 PROVIDERS: Mapping[str, int] = {OTHER: 0, **{each.name: each.ledger_id for each in registry.PROVIDERS}}
 
@@ -111,9 +111,9 @@ _SERVICES: Mapping[str, int] = {**PROVIDERS, "upstash": 16, "supabase": 17}
 """Whatever has an allowance: the providers by their own numbers, which are below 16, then the stores."""
 
 
-def known(value: str, numbers: Mapping[str, int], fallback: str = OTHER) -> str:
-    """``value`` if it has a number, else ``fallback``."""
-    return value if value in numbers else fallback
+def known(value: str, listed: Mapping[str, object], fallback: str = OTHER) -> str:
+    """``value`` if it is listed, else ``fallback``."""
+    return value if value in listed else fallback
 
 
 FAMILIES: Mapping[str, int] = {
@@ -189,8 +189,11 @@ class AlertKind(Enum):
         (self._fallback,) = (about for about, at in abouts.items() if at == 0)
 
     def counter(self, about: str) -> Name:
-        """The place that holds when this was last alerted to, in seconds since the epoch."""
-        return ("alert_s", self.label, known(about, self.abouts, self._fallback))
+        """The place that holds when this was last alerted to, in seconds since the epoch.
+
+        What has a number may be followed by a space and by more, as in ``openai tokens``.
+        """
+        return ("alert_s", self.label, known(about.partition(" ")[0], self.abouts, self._fallback))
 
 
 RETIRED_ALERT_KINDS: frozenset[int] = frozenset()
@@ -319,6 +322,7 @@ HOUR_FIELDS: Mapping[str, int] = {
     "request_ms": 8,
     "rpc_calls": 9,
     "cached": 10,
+    "report": 11,
     # 12 and 13: reads of data routes, and those for which no origin was asked.
     "data_reads": 12,
     "data_hits": 13,
@@ -328,14 +332,18 @@ HOUR_FIELDS: Mapping[str, int] = {
     # 32 to 47: calls by provider.
     **{f"calls.{provider}": 32 + number for provider, number in PROVIDERS.items()},
 }
-"""What each hour counts, in 32 bits each. ``redis_us`` is the time of ``redis_timed`` round trips."""
+"""What each hour counts, in 32 bits each. ``redis_us`` is the time of ``redis_timed`` round trips.
+
+``report``: guarded requests that were answered without a cache, such as those of the servers' dashboard.
+"""
 HOUR_ROOM = 48
 
 FIVE_MINUTE_FIELDS: Mapping[str, int] = {
     **{outcome: number for number, outcome in enumerate(OUTCOMES)},
-    # 4 to 11: by status. 12 to 19: by route.
+    # 4 to 10: by status. 12 to 19: by route.
     **{f"status.{status}": 4 + number for status, number in STATUSES.items()},
     **{f"route.{route}": number - 12 for route, number in HOURLY_ROUTES.items()},
+    "report": 11,
     # 20 to 35: calls by provider.
     **{f"calls.{provider}": 20 + number for provider, number in PROVIDERS.items()},
 }

@@ -21,6 +21,8 @@ class Recent:
     """What this instance has seen since its last batch. One per instance, part of its ledger."""
 
     slow_ms: float = 10_000
+    written: int = 0
+    """How many batches were handed over to be written: an older reading of the list lacks what they hold."""
     _batch: "Batch | None" = None
     _flushes: int = 0
     _unread: list[tuple[RequestDone, int]] = field(default_factory=list)
@@ -62,7 +64,8 @@ class Recent:
         calls = batch.callers.counts or batch.circuits
         if not batch.requests and (self._flushes < EVERY or not calls):
             return None
-        self._batch, self._flushes = None, 0
+        self._batch, self._flushes = batch.rest(), 0
+        self.written += 1
         batch.at_ms = now_ms
         return batch
 

@@ -27,6 +27,8 @@ def count_request(done: RequestDone, totals: Totals, timed: Timed) -> None:
         timed["cached"] += 1
     if done.saved is not None:
         count_cost(totals, done.saved, known(done.provider or "", places.PROVIDERS), "saved_")
+    if labels.is_report:
+        timed["report"] += 1
     if labels.timed_route is not None:
         took_ms = spent.guard + spent.redis + spent.fallback + spent.backend
         observe(totals, HTTP_DURATION.counts(took_ms, labels.timed_route))
@@ -41,6 +43,7 @@ class _Labels:
     """What a request is counted as."""
 
     counted: tuple[Name, ...]
+    is_report: bool
     timed_route: str | None
     by_status: str
     by_route: str
@@ -60,10 +63,11 @@ def _labels(path: str, decided: str, status: int, mode: Mode | None, cache: str 
     code, _, why = reason.partition(":")
     if decision == "refuse" or (decision == "fail" and code in places.REFUSALS):
         counted.append(("refusals", "blocked" if why == "blocked" else known(code, places.REFUSALS)))
-    is_guarded = mode is not None or route != places.OTHER
-    is_timed = is_guarded and route in places.TIMED_ROUTES and decision in places.OUTCOMES
+    timed_route = known(route, places.TIMED_ROUTES)
+    is_guarded = mode is not None or timed_route != places.OTHER
+    is_report, is_timed = is_guarded and decision == "report", is_guarded and decision in places.OUTCOMES
     by_route = known(route, places.HOURLY_ROUTES)
-    return _Labels(tuple(counted), route if is_timed else None, f"status.{group}", f"route.{by_route}")
+    return _Labels(tuple(counted), is_report, timed_route if is_timed else None, f"status.{group}", f"route.{by_route}")
 
 
 def count_cost(totals: Totals, cost: Cost, provider: str, prefix: str = "") -> None:

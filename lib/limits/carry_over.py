@@ -42,7 +42,7 @@ class CarryOver:
             raised = shapes.raised(subject.id, layout, now_ms, shapes.highest_of(usages, layout))
             await redis.run(join(raised, listed.noting(subject.group, layout.tag, now_ms)), "ask", left_s)
             # What was remembered of finished days may lack what is in them now.
-            self.memory.of(subject.id).known = Known()
+            self.memory.of(subject).known = Known()
         elif others or not listed.notes(subject.group, layout.tag, now_ms):
             after.add(listed.noting(subject.group, layout.tag, now_ms))
         self._complete.add(subject.id)

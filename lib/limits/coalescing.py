@@ -1,8 +1,8 @@
 """Calls of one caller at once on one instance pay together: one count for all that came while another was under way.
 
-The first call goes at once. What comes meanwhile waits for it, and is then counted as one call of so much cost: strict,
-for nothing is paid ahead of the call it is for. If all of them do not fit, each is counted on its own. Where nothing is
-to be read, the count alone is sent, as long as the marks were read within the last second.
+The first call goes at once. What comes meanwhile waits for it, and as many as fit then are counted as one call of so
+much cost: strict, for nothing is paid ahead of the call it is for. Where nothing is left, the
+others are refused from memory, as everybody is who comes later: a crowd that is refused costs as much as a small one.
 """
 
 import asyncio
@@ -17,74 +17,78 @@ from .limiter import Limits
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class Waiting:
     """A call that waits to be counted, with what it wants to read."""
 
     charge: Charge
     wanted: Lookup[Any]
     after: Afterwards
+    marks_may_be_old: bool
     counted: "asyncio.Future[tuple[Admission, Any]]"
+
+
+type _Key = tuple[str, str]
+"""A subject's id, and its limits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Together:
-    """Counts the calls of one instance."""
+    """Counts those of one instance that have come while a call of the same caller was being counted."""
 
     limits: Limits
     outbox: Outbox
-    _waiting: dict[str, list[_Waiting]] = field(default_factory=dict)
-    """By subject, of those of whom a call is being counted: who has come meanwhile."""
+    waiting: dict[_Key, list[Waiting]]
+    """By those of whom a call is being counted: who has come meanwhile."""
     _paying: "set[asyncio.Future[None]]" = field(default_factory=set)
 
-    async def admit[T](self, charge: Charge, wanted: Lookup[T], after: Afterwards) -> tuple[Admission, T]:
-        """As :meth:`Limits.admit`, one round trip later at most."""
-        subject = charge.subject
-        if not subject.layout.windows:
-            return await self.limits.admit(charge, wanted, after)
-        waiting = self._waiting.get(subject.id)
-        if waiting is not None:
-            call = _Waiting(charge, wanted, after, asyncio.get_running_loop().create_future())
-            waiting.append(call)
-            # Who leaves is cancelled, and is not counted if that is still to come.
-            return await call.counted
-        self._waiting[subject.id] = []
-        try:
-            return await self.limits.admit(charge, wanted, after, marks_may_be_old=True)
-        finally:
-            self._go_on(subject.id)
+    async def join[T](
+        self, key: _Key, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
+    ) -> tuple[Admission, T]:
+        """As :meth:`Limits.admit`, one round trip later at most where the limit has room."""
+        call = Waiting(charge, wanted, after, marks_may_be_old, asyncio.get_running_loop().create_future())
+        self.waiting[key].append(call)
+        # Who leaves is cancelled, and is not counted if that is still to come.
+        counted: tuple[Admission, T] = await call.counted
+        return counted
 
-    def _go_on(self, subject_id: str) -> None:
-        """Count those who have come meanwhile."""
-        group = [call for call in self._waiting[subject_id] if not call.counted.done()]
+    def go_on(self, key: _Key, fits: int) -> None:
+        """Count those who have come meanwhile: the next one, and with it as many as are known to fit."""
+        group, later, cost, now_ms = list[Waiting](), list[Waiting](), 0, self.limits.clock.now_ms()
+        for call in self.waiting[key]:
+            charge = call.charge
+            if call.counted.done():
+                continue
+            if (refused := self.limits.blocklist.find(charge.subject, charge.cost, now_ms)) is not None:
+                call.counted.set_result((Admission(charge, *refused), call.wanted.unread()))
+            elif not group or (not later and cost + charge.cost <= fits):
+                group.append(call)
+                cost += charge.cost
+            else:
+                later.append(call)
         if not group:
-            del self._waiting[subject_id]
+            del self.waiting[key]
             return
-        # No more than can ever be admitted at once.
-        most = max(1, min(window.limit for window in group[0].charge.subject.layout.windows))
-        fits, cost = 0, 0
-        for call in group:
-            cost += call.charge.cost
-            if fits and cost > most:
-                break
-            fits += 1
-        self._waiting[subject_id] = group[fits:]
+        self.waiting[key] = later
         # A task of its own: no single one of them may end it for the others by leaving.
-        paying = asyncio.ensure_future(self._pay(group[:fits], subject_id))
+        paying = asyncio.ensure_future(self._pay(group, key))
         self._paying.add(paying)
         paying.add_done_callback(self._paying.discard)
 
-    async def _pay(self, group: list[_Waiting], subject_id: str) -> None:
+    async def _pay(self, group: list[Waiting], key: _Key) -> None:
+        fits = 0
         try:
-            if len(group) == 1 or not await self._pay_at_once(group):
-                await asyncio.gather(*map(self._pay_alone, group))
-        finally:
+            fits = await (self._pay_alone(group[0]) if len(group) == 1 else self._pay_at_once(group))
+        except BaseException as e:
             for call in group:
-                # None is left, unless the loop ends.
-                call.counted.cancel()
-            self._go_on(subject_id)
+                _fail(call, e)
+            raise
+        finally:
+            # Where they do not fit together, fewer are tried.
+            self.waiting[key][:0] = [call for call in group if not call.counted.done()]
+            self.go_on(key, fits)
 
-    async def _pay_at_once(self, group: list[_Waiting]) -> bool:
-        """Count all of them as one call; whether that was admitted."""
+    async def _pay_at_once(self, group: list[Waiting]) -> int:
+        """Count all of them as one call, if it is admitted; yields how many calls fit then."""
         first = group[0]
         charge = replace(
             first.charge,
@@ -93,30 +97,35 @@ class Together:
         )
         after = Afterwards()
         wanted = every([call.wanted for call in group])
-        admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=True)
+        marks_may_be_old = all(call.marks_may_be_old for call in group)
+        admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
         if not admission.quota.allowed:
             # Taken back at once: each of them would be refused for what all of them together do not get.
             await self.outbox.try_send(after, self.limits.clock.left_s(charge.deadline))
-            return False
+            return admission.quota.left
         # What follows from the count is sent with what somebody leaves who is still there.
         heir = next((call for call in group if not call.counted.done()), first)
-        heir.after.steps += after.take()
-        heir.after.jobs += after.take_jobs()
-        heir.after.waits += after.waits
+        after.leave_to(heir.after)
         for call, read in zip(group, found, strict=True):
             if not call.counted.done():
                 own = replace(call.charge, now_ms=admission.charge.now_ms)
                 call.counted.set_result((replace(admission, charge=own), read))
-        return True
+        return admission.quota.left
 
-    async def _pay_alone(self, call: _Waiting) -> None:
-        if call.counted.done():
-            return
-        try:
-            counted = await self.limits.admit(call.charge, call.wanted, call.after, marks_may_be_old=True)
-        except BaseException as e:
-            if not call.counted.done():
-                call.counted.set_exception(e)
-            raise
+    async def _pay_alone(self, call: Waiting) -> int:
+        admission, found = await self.limits.admit(
+            call.charge, call.wanted, call.after, marks_may_be_old=call.marks_may_be_old
+        )
         if not call.counted.done():
-            call.counted.set_result(counted)
+            call.counted.set_result((admission, found))
+        return admission.quota.left
+
+
+def _fail(call: Waiting, error: BaseException) -> None:
+    if call.counted.done():
+        return
+    if isinstance(error, Exception):
+        call.counted.set_exception(error)
+    else:
+        # The loop ends.
+        call.counted.cancel()

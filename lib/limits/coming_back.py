@@ -124,7 +124,7 @@ class ComingBack:
     def _lacks(self, charge: Charge, tally: Tally) -> bool:
         """Whether Redis lacks calls of the subject that this instance alone can tell it of."""
         memory, windows, now_ms = self.counting.memory, charge.subject.layout.windows, charge.now_ms
-        found = memory.seen(charge.subject.id)
+        found = memory.seen(charge.subject)
         if found is None:
             return False
         if found.layout is not None and self.elsewhere.supabase is not None and self.outage.marker.is_postponed:
@@ -145,7 +145,7 @@ class ComingBack:
         An instance that counts in Redis alone by now is seen here, or sees this call there.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
-        remembered, carried = self.counting.memory.of(subject.id), less(decided.total, decided.spent)
+        remembered, carried = self.counting.memory.of(subject), less(decided.total, decided.spent)
         # Tokens are counted by Redis alone.
         one = of_one_call(windows, charge.cost, charge.tokens, now_ms)
         tokens = tuple(own if each.unit == "tokens" else {} for each, own in zip(windows, one, strict=True))
@@ -170,7 +170,7 @@ class ComingBack:
     def _floor(self, charge: Charge, tally: Tally, noted: Usage) -> tuple[Usage, Usage, int]:
         """What Redis itself has admitted, what was taken off it, and the last return that was over then."""
         windows, now_ms = charge.subject.layout.windows, charge.now_ms
-        remembered, seen = self.counting.memory.of(charge.subject.id), certain(windows, tally.usage, now_ms)
+        remembered, seen = self.counting.memory.of(charge.subject), certain(windows, tally.usage, now_ms)
         floor = less(seen, noted)
         if not holds(seen, recall(remembered.seen, windows, now_ms)):
             # Redis has lost what this instance has seen.
@@ -202,7 +202,7 @@ class ComingBack:
     async def _count_restored(self, charge: Charge, noted: Usage, tally: Tally, after: Afterwards) -> Admission:
         """Count a call in Redis, once that holds what this instance knows it should."""
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
-        remembered = self.counting.memory.of(subject.id)
+        remembered = self.counting.memory.of(subject)
         floor, _, _ = self._floor(charge, tally, noted)
         alone = recall(remembered.alone, windows, now_ms)
         spent = highest(noted, recall(remembered.spent, windows, now_ms))
@@ -213,7 +213,7 @@ class ComingBack:
         try:
             op = join(restore, self.counting.op(charge, Known()))
             _, tally = await self.redis.run(op, "ask", self.clock.left_s(charge.deadline))
-        except RedisDown:
+        except BaseException:
             self.elsewhere.keep_alone(charge, alone)
             raise
         remembered.noted, remembered.layout = spent, None

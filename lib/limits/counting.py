@@ -31,7 +31,7 @@ class Counting:
     def op(self, charge: Charge, known: Known | None = None) -> Op[Tally]:
         """Count a call."""
         subject = charge.subject
-        if known is None and (seen := self.memory.seen(subject.id)) is not None:
+        if known is None and (seen := self.memory.seen(subject)) is not None:
             known = seen.known
         return bitfield.spend(subject.id, subject.layout, charge.cost, charge.now_ms, known, tokens=charge.tokens)
 
@@ -51,7 +51,7 @@ class Counting:
         """Judge a call that Redis has counted; ``settled`` is the last return that was over then."""
         subject, now_ms, windows, usage = charge.subject, charge.now_ms, charge.subject.layout.windows, tally.usage
         quota = judge(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
-        remembered = self.memory.of(subject.id)
+        remembered = self.memory.of(subject)
         remembered.known = tally.known
         following, sure = None, True
         if not quota.allowed:
@@ -85,8 +85,8 @@ class Counting:
 
     def _unsee(self, charge: Charge, cost: int, tokens: int) -> None:
         """Remember less of what Redis holds, so that it is not missed there."""
-        remembered, windows = self.memory.of(charge.subject.id), charge.subject.layout.windows
-        if remembered.seen is not None and len(remembered.seen) == len(windows):
+        remembered, windows = self.memory.of(charge.subject), charge.subject.layout.windows
+        if remembered.seen is not None:
             remembered.seen = less(remembered.seen, of_one_call(windows, cost, tokens, charge.now_ms))
 
     def _after_refund(self, subject_id: str, now_ms: int) -> Callable[[Refunded], Step[None] | None]:
@@ -103,7 +103,7 @@ class Counting:
             return
 
         def confirmed(_: None) -> None:
-            remembered = self.memory.of(subject_id)
+            remembered = self.memory.of(charge.subject)
             remembered.known = replace(remembered.known, ttl_day=now_ms // DAY_MS)
 
         after.add(bitfield.set_ttl(subject_id, now_ms), confirmed, lambda: self.lost(subject_id, now_ms))

@@ -55,7 +55,7 @@ class Elsewhere:
             return Counted(Admission(charge, Quota(True, "unlimited", ()), likely), reason)
         if self.supabase is not None:
             windows, now_ms = charge.subject.layout.windows, charge.now_ms
-            seen = self.memory.of(charge.subject.id)
+            seen = self.memory.of(charge.subject)
             floor, noted = seen.own(windows, now_ms), recall(seen.noted, windows, now_ms)
             try:
                 decided = await self.ask_supabase(self.supabase, charge, floor, noted, seen.settled)
@@ -74,7 +74,7 @@ class Elsewhere:
         last 24 hours, which is never more.
         """
         subject, now_ms, windows = charge.subject, charge.now_ms, charge.subject.layout.windows
-        places, remembered = of_calls(windows), self.memory.of(subject.id)
+        places, remembered = of_calls(windows), self.memory.of(subject)
         # Taken out before it is sent, so that no two calls report it.
         alone, remembered.alone = recall(remembered.alone, windows, now_ms), None
         try:
@@ -87,13 +87,14 @@ class Elsewhere:
                 Told(_at(places, floor), _at(places, noted), settled, _at(places, alone)),
                 self.clock.left_s(charge.deadline),
             )
-        except SupabaseDown:
+        except BaseException:
+            # Also where the request is given up: whether Supabase has heard of it is not known then.
             self.keep_alone(charge, alone)
             raise
         total = covering(windows, spread(windows, places, counted.total), now_ms)
         spent = covering(windows, spread(windows, places, counted.spent), now_ms)
         remembered.spent, remembered.carried = spent, less(total, spent)
-        self.memory.counted_elsewhere(subject.id, subject.layout)
+        self.memory.counted_elsewhere(subject)
         return Decided(quota, total, spent, counted.fence)
 
     def _admit_here(self, charge: Charge) -> Quota:
@@ -101,7 +102,7 @@ class Elsewhere:
         windows, now_ms = charge.subject.layout.windows, charge.now_ms
         places = of_calls(windows)
         limits = tuple(replace(windows[place], zone=None) for place in places)
-        remembered = self.memory.of(charge.subject.id)
+        remembered = self.memory.of(charge.subject)
         counted = plus(remembered.total(windows, now_ms), recall(remembered.alone, windows, now_ms))
         whole = judge(limits, [counted[place] for place in places], charge.cost, now_ms)
         if not whole.allowed:
@@ -114,10 +115,10 @@ class Elsewhere:
     def keep_alone(self, charge: Charge, usage: Usage) -> None:
         """Remember what was admitted here and was not reported to any store."""
         if any(usage):
-            remembered = self.memory.of(charge.subject.id)
+            remembered = self.memory.of(charge.subject)
             before = recall(remembered.alone, charge.subject.layout.windows, charge.now_ms)
             remembered.alone = plus(usage, before)
-            self.memory.counted_elsewhere(charge.subject.id, charge.subject.layout)
+            self.memory.counted_elsewhere(charge.subject)
 
 
 def _at(places: Sequence[int], usage: Usage) -> Usage:

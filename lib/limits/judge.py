@@ -29,6 +29,11 @@ class Quota:
     """The same for a call that takes no tokens; None where such a call passes now."""
 
     @property
+    def left(self) -> int:
+        """How many calls more fit into every window."""
+        return min((each.remaining for each in self.states if each.window.unit == "calls"), default=0)
+
+    @property
     def tightest(self) -> WindowState | None:
         """The window that will refuse first."""
         return min(self.states, key=lambda s: (s.remaining, -s.window.length_ms), default=None)

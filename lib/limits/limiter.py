@@ -17,7 +17,7 @@ from ..redis.errors import RedisDown
 from ..redis.op import Op
 from ..redis.store import RedisStore
 from ..redis.thrift import Thrift
-from .admission import Admission, Charge
+from .admission import Admission, Charge, Subject
 from .blocklist import Blocklist
 from .coming_back import ComingBack
 from .counting import Counting
@@ -78,8 +78,20 @@ class Limits:
         """Admit a call or refuse it, and read the request's lookup in the same round trip. Raises nothing.
 
         Takes no longer than the stores' own times together, nor than there is until the deadline. ``marks_may_be_old``:
-        where nothing is to be read, marks of the last second will do, and the call is one command.
+        where nothing is to be read, marks of the last second will do, and the call is one command. Where nothing is
+        left, the same caller is refused from memory until its time has come.
         """
+        admission, found = await self._admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
+        counted, refusal, cost = admission.charge, admission.quota, admission.charge.cost
+        if admission.following is not None:
+            refusal, cost = admission.following, 1
+        if not refusal.allowed:
+            self.blocklist.remember(counted.subject, cost, refusal, counted.now_ms, admission.mode, sure=admission.sure)
+        return admission, found
+
+    async def _admit[T](
+        self, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
+    ) -> tuple[Admission, T]:
         if marks_may_be_old and not wanted.keys and self._knows_marks(charge.now_ms):
             admission, counted = await self._count(charge, _with_marks(wanted.op(), self._outage.text), after)
             return admission, counted[1] if counted is not None else wanted.unread()
@@ -132,9 +144,9 @@ class Limits:
         """Whether Redis did not answer the last call."""
         return self.mode != "redis" and self.spares(self.clock.now_ms()) is None
 
-    def seen(self, subject_id: str) -> Usage | None:
+    def seen(self, subject: Subject) -> Usage | None:
         """What Redis held of a subject's windows at this instance's last call of it; None where there was none."""
-        remembered = self._memory.seen(subject_id)
+        remembered = self._memory.seen(subject)
         return None if remembered is None else remembered.seen
 
     def forget(self, subject_id: str) -> None:

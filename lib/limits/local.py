@@ -19,12 +19,14 @@ class LocalLimits:
 
     def __init__(self, share: float, size: int = 10_000) -> None:
         self._share = share
-        self._usage: Bounded[str, list[dict[int, int]]] = Bounded(size)
+        self._usage: Bounded[str, dict[str, dict[int, int]]] = Bounded(size)
+        """By subject and name of the window: two limits of one subject may have other windows, or another order."""
 
     def spend(self, subject: str, windows: Sequence[Window], cost: int, now_ms: int) -> Quota:
         """Admit a call or refuse it; a refusal spends nothing."""
         windows = share_of(windows, self._share)
-        usage: list[dict[int, int]] = self._usage.get(subject) or [{} for _ in windows]
+        named: dict[str, dict[int, int]] = self._usage.get(subject) or {}
+        usage = [named.get(each.name, {}) for each in windows]
         counted: list[Buckets] = []
         for each, buckets in zip(windows, usage, strict=True):
             covered = each.covered(now_ms)
@@ -36,5 +38,5 @@ class LocalLimits:
             for each, buckets in zip(windows, usage, strict=True):
                 index = now_ms // each.bucket_ms
                 buckets[index] = buckets.get(index, 0) + cost
-            self._usage.put(subject, usage)
+            self._usage.put(subject, {**named, **dict(zip((each.name for each in windows), usage, strict=True))})
         return quota

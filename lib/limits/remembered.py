@@ -5,6 +5,7 @@ from dataclasses import field
 
 from ..base.bounded import Bounded
 from ..base.values import dataclass
+from .admission import Subject
 from .bitfield import Known
 from .marker import UNKNOWN
 from .settlement import less
@@ -47,44 +48,58 @@ class Remembered:
         return plus(own, highest(recall(self.spent, windows, now_ms), recall(self.noted, windows, now_ms)))
 
 
+type _Key = tuple[str, str]
+"""A subject's id and the names of its windows: two limits of one subject may share counts and cover other windows, and
+a usage is read by the order of its windows."""
+
+
 class Memory:
-    """The remembered subjects of an instance, by id; the least recently used go first."""
+    """The remembered subjects of an instance; the least recently used go first."""
 
     def __init__(self) -> None:
-        self._subjects: Bounded[str, Remembered] = Bounded(_SUBJECTS)
-        self._elsewhere: dict[str, None] = {}
-        """The ids of all that have a layout, and perhaps of some that have none any more; in the order of their coming.
+        self._subjects: Bounded[_Key, Remembered] = Bounded(_SUBJECTS)
+        self._elsewhere: dict[_Key, None] = {}
+        """All that have a layout, and perhaps of some that have none any more; in the order of their coming.
         Every call asks whether there are any: looking through all subjects would cost each call their number."""
 
-    def of(self, subject_id: str) -> Remembered:
+    def of(self, subject: Subject) -> Remembered:
         """What is remembered of a subject, to be read and changed."""
-        found = self._subjects.get(subject_id) or Remembered()
-        self._subjects.put(subject_id, found)
+        key = _key(subject)
+        found = self._subjects.get(key) or Remembered()
+        self._subjects.put(key, found)
         return found
 
-    def seen(self, subject_id: str) -> Remembered | None:
+    def seen(self, subject: Subject) -> Remembered | None:
         """What is remembered of a subject, if anything is."""
-        return self._subjects.get(subject_id)
+        return self._subjects.get(_key(subject))
 
-    def counted_elsewhere(self, subject_id: str, layout: Layout) -> None:
+    def counted_elsewhere(self, subject: Subject) -> None:
         """Remember that a subject's calls were counted elsewhere, and where Redis keeps its buckets."""
-        self.of(subject_id).layout = layout
-        self._elsewhere[subject_id] = None
+        self.of(subject).layout = subject.layout
+        self._elsewhere[_key(subject)] = None
 
-    def elsewhere(self) -> list[tuple[str, Remembered]]:
+    def elsewhere(self) -> list[tuple[Subject, Remembered]]:
         """The subjects that calls were counted of elsewhere since this instance last came back to Redis."""
-        found = [(name, each) for name in self._elsewhere if (each := self.seen(name)) is not None and each.layout]
+        found = [
+            (Subject(key[0], each.layout), each)
+            for key in self._elsewhere
+            if (each := self._subjects.get(key)) is not None and each.layout is not None
+        ]
         if len(found) < len(self._elsewhere):
-            self._elsewhere = dict.fromkeys(name for name, _ in found)
+            self._elsewhere = dict.fromkeys(_key(subject) for subject, _ in found)
         return found
 
     def forget(self, subject_id: str) -> None:
         """Forget a subject."""
-        self._subjects.drop(subject_id)
+        self.forget_where(lambda each: each == subject_id)
 
     def forget_where(self, concerned: Callable[[str], bool]) -> None:
-        """Know nothing any more of the subjects that a test names."""
-        self._subjects.drop_where(concerned)
+        """Know nothing any more of the subjects whose ids pass a test."""
+        self._subjects.drop_where(lambda key: concerned(key[0]))
+
+
+def _key(subject: Subject) -> _Key:
+    return subject.id, subject.layout.names
 
 
 def recall(usage: Usage | None, windows: Sequence[Window], now_ms: int) -> Usage:

@@ -17,42 +17,43 @@ from ..redis.op import Op, gather
 from ..redis.store import RedisStore
 from . import marker as markers
 from . import settlement
+from .admission import Subject
 from .marker import LEASE_MS, Marker, swap
 from .outage import Outage
 from .remembered import Memory, Remembered, recall
 from .settlement import Listed
 from .supabase import PAGE, SupabaseDown
 from .supabase_store import SupabaseStore
-from .window import Layout, Usage, empty, highest, plus
+from .window import Usage, empty, highest, plus
 
 _AT_ONCE = 50
 """So many gifts go in one round trip."""
 _LOOKS = 3
 """So many times the list is looked at from its beginning, while callers go on being counted elsewhere."""
 
-type _Own = list[tuple[str, Remembered, Layout]]
+type _Own = list[tuple[Subject, Remembered]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Gift:
     """What this instance alone knows of a subject."""
 
-    name: str
+    subject: Subject
     found: Remembered
-    layout: Layout
     spent: Usage
     alone: Usage
 
     def op(self, now_ms: int) -> Op[bool]:
-        nothing = empty(self.layout.windows)
-        gift = settlement.restore(self.name, self.layout, now_ms, spent=self.spent, carried=nothing, alone=self.alone)
+        name, layout = self.subject.id, self.subject.layout
+        nothing = empty(layout.windows)
+        gift = settlement.restore(name, layout, now_ms, spent=self.spent, carried=nothing, alone=self.alone)
         return settlement.tolerant(gift.commands)
 
     def keep(self, memory: Memory, now_ms: int) -> None:
         """It was not given: remember it, beside what was admitted since."""
-        remembered = memory.of(self.name)
-        remembered.alone = plus(self.alone, recall(remembered.alone, self.layout.windows, now_ms))
-        memory.counted_elsewhere(self.name, self.layout)
+        remembered = memory.of(self.subject)
+        remembered.alone = plus(self.alone, recall(remembered.alone, self.subject.layout.windows, now_ms))
+        memory.counted_elsewhere(self.subject)
 
 
 @dataclass(slots=True)
@@ -159,32 +160,31 @@ class Settling:
 
     def _own(self) -> _Own:
         """The subjects that this instance counted elsewhere, each of them once."""
-        own: _Own = []
-        for name, found in self.memory.elsewhere():
-            if found.layout is not None:
-                own.append((name, found, found.layout))
-                found.layout = None
+        own = self.memory.elsewhere()
+        for _, found in own:
+            found.layout = None
         return own
 
     async def _give_own(self, own: _Own, until: float, *, everything: bool) -> None:
         """Give what was admitted from memory; ``everything``: what Supabase was seen to admit, too."""
         now_ms, gifts = self.clock.now_ms(), list[_Gift]()
-        for name, found, layout in own:
-            windows = layout.windows
+        for subject, found in own:
+            windows = subject.layout.windows
             alone = recall(found.alone, windows, now_ms)
             spent = recall(found.spent, windows, now_ms) if everything else empty(windows)
             if any(alone) or any(spent):
                 # Taken before it is given, so that no call gives it as well.
                 found.alone = None
-                gifts.append(_Gift(name, found, layout, spent, alone))
+                gifts.append(_Gift(subject, found, spent, alone))
         for at in range(0, len(gifts), _AT_ONCE):
             some = gifts[at : at + _AT_ONCE]
             try:
                 op = gather([each.op(now_ms) for each in some])
                 await self.redis.run(op, "settle", self.clock.left_s(until))
-            except RedisDown:
+            except BaseException:
                 for each in gifts[at:]:
                     each.keep(self.memory, now_ms)
                 raise
             for each in some:
-                each.found.noted = highest(recall(each.found.noted, each.layout.windows, now_ms), each.spent)
+                noted = recall(each.found.noted, each.subject.layout.windows, now_ms)
+                each.found.noted = highest(noted, each.spent)

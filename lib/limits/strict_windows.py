@@ -15,18 +15,23 @@ import math
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from upstash_ratelimit.limiter import Limiter, Response
-from upstash_redis import Redis
-from upstash_redis.asyncio import Redis as AsyncRedis
-
 from ..base.bounded import Bounded
 from ..base.clock import Clock
+from ..base.extras import EXTRAS
 from ..redis.op import Command, Op, Reply, gather
 from . import bitfield
+from .admission import Subject
 from .bitfield import Known
 from .blocklist import Blocklist
-from .judge import Quota, judge, too_costly
+from .judge import Quota, has_ghosts, judge, too_costly, without
 from .window import DAY_MS, Layout, window
+
+try:
+    from upstash_ratelimit.limiter import Limiter, Response
+    from upstash_redis import Redis
+    from upstash_redis.asyncio import Redis as AsyncRedis
+except ModuleNotFoundError as e:
+    raise ModuleNotFoundError("; ".join(EXTRAS["upstash"].missing("StrictWindows")) or str(e), name=e.name) from e
 
 type _Steps[T] = Generator[tuple[Command, ...], Sequence[Reply], T]
 """Yields the commands of a round trip, is sent their replies, returns the result."""
@@ -74,34 +79,36 @@ class StrictWindows(Limiter):
         """As :meth:`get_reset`."""
         return (await _drive_async(redis, self._peek(identifier))).reset
 
-    def _subject(self, identifier: str) -> str:
+    def _subject(self, identifier: str) -> Subject:
         hashed = hashlib.sha256(identifier.encode(errors="surrogatepass")).hexdigest()[:24]
-        return f"{hashed}-{self._layout.tag}"
+        return Subject(f"{hashed}-{self._layout.tag}", self._layout)
 
     def _limit(self, identifier: str, rate: int) -> _Steps[Response]:
         if rate < 0:
             raise ValueError(f"a call costs 0 or more, not {rate}")
         if rate == 0:
             return (yield from self._peek(identifier))
-        now_ms, subject, limits = self._clock.now_ms(), self._subject(identifier), self._layout.windows
-        if (blocked := self._blocklist.find(subject, rate, now_ms)) is not None:
+        now_ms, whose, limits = self._clock.now_ms(), self._subject(identifier), self._layout.windows
+        if (blocked := self._blocklist.find(whose, rate, now_ms)) is not None:
             return _response(blocked[0])
         if (never := too_costly(limits, rate, now_ms)) is not None:
             return _response(never)
+        subject = whose.id
         spend = bitfield.spend(subject, self._layout, rate, now_ms, self._known.get(subject))
         tally = spend.read((yield spend.commands))
         quota = judge(limits, tally.usage, rate, now_ms, tally.added)
         known, owed = tally.known, list[Op[object]]()
         if not quota.allowed:
-            self._blocklist.remember(subject, rate, quota, now_ms)
+            before = without(limits, tally.usage, rate, now_ms, tally.added)
+            self._blocklist.remember(whose, rate, quota, now_ms, sure=not has_ghosts(limits, before, now_ms))
             owed.append(bitfield.refund(subject, self._layout, rate, now_ms, tally.added))
-        if bitfield.needs_ttl(tally, now_ms):
+        if needs_ttl := bitfield.needs_ttl(tally, now_ms):
             owed.append(bitfield.set_ttl(subject, now_ms))
             known = Known(known.days, now_ms // DAY_MS)
         if owed:
             rest = gather(owed)
             results = rest.read((yield rest.commands))
-            if known.ttl_day < 0 and any(isinstance(each, bitfield.Refunded) and each.made_key for each in results):
+            if not needs_ttl and any(isinstance(each, bitfield.Refunded) and each.made_key for each in results):
                 # The key was gone between the call and its refund, which created it anew.
                 ttl = bitfield.set_ttl(subject, now_ms)
                 ttl.read((yield ttl.commands))
@@ -109,7 +116,7 @@ class StrictWindows(Limiter):
         return _response(quota)
 
     def _peek(self, identifier: str) -> _Steps[Response]:
-        now_ms, subject = self._clock.now_ms(), self._subject(identifier)
+        now_ms, subject = self._clock.now_ms(), self._subject(identifier).id
         peek = bitfield.peek(subject, self._layout, now_ms, self._known.get(subject))
         tally = peek.read((yield peek.commands))
         return _response(judge(self._layout.windows, tally.usage, 0, now_ms))

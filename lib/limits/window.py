@@ -196,6 +196,10 @@ class Layout:
     tag: str = field(init=False)
     """Names the tail: unit, length and width of each window (``cm4-ch16``), or ``head`` where there is none. It is part
     of the subject, so that no count is ever read as another window's."""
+    names: str = field(init=False)
+    """The windows in their order, without their limits: a usage belongs to one such order (``minute,day``)."""
+    limits: str = field(init=False)
+    """The same with their limits, of which a refusal is one (``10 minute,100 day``)."""
 
     def __post_init__(self) -> None:
         at, offsets = _TAIL_AT[self.budget], dict[Window, int]()
@@ -210,6 +214,8 @@ class Layout:
         found = tuple(offsets.get(each, _DAYS_AT[each.unit]) for each in self.windows)
         object.__setattr__(self, "offsets", found)
         object.__setattr__(self, "tag", "-".join(names) or "head")
+        object.__setattr__(self, "names", ",".join(each.name for each in self.windows))
+        object.__setattr__(self, "limits", ",".join(f"{each.limit} {each.name}" for each in self.windows))
 
     def spots(self, now_ms: int) -> list[tuple[str, int]]:
         """Type and bit offset of the bucket of ``now_ms`` for each window."""

@@ -35,6 +35,8 @@ class Activity:
     clock: Clock
     _read: tuple[int, Sequence[Batch], Sequence[AlertBody]] | None = None
     """When Redis was read, and what it said."""
+    _written: int = 0
+    """How many batches this instance had handed over by then."""
 
     def fresh_s(self, now_ms: int) -> int:
         """For how long a reading is reused."""
@@ -43,7 +45,8 @@ class Activity:
     async def body(self) -> ActivityBody:
         """The last day's callers, the last notable requests, the last alerts; what is only here is added."""
         now_ms, known = self.clock.now_ms(), True
-        if self._read is None or now_ms - self._read[0] >= self.fresh_s(now_ms) * 1000:
+        is_old = self._read is None or now_ms - self._read[0] >= self.fresh_s(now_ms) * 1000
+        if is_old or self._written != self.recent.written:
             known = await self._look(now_ms)
         at_ms, read, sent = self._read or (now_ms, (), ())
         together = [*read, self.recent.pending(now_ms)]
@@ -63,10 +66,12 @@ class Activity:
         """Read Redis; whether it gave a reply."""
         if self.redis is None:
             return False
+        written = self.recent.written
         try:
             texts, sent = await self.redis.run(join(batches.RECENT.read(), SENT.read()), "read", _READ_S)
         except RedisDown:
             return False
+        self._written = written
         found = [batch for text in texts if (batch := batches.parse(text)) is not None]
         self._read = (now_ms, found, [alert for text in sent if (alert := _alert(text)) is not None])
         return True

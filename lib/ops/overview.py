@@ -125,13 +125,15 @@ class Overview:
 
     def ledger(self, reading: Reading) -> list[Allowance]:
         """What every free tier has left, as far as it is known without asking: for the rules of alerts."""
-        seen = [(link.name, self.limits.seen(link.subject.id)) for link in self.chain.links]
+        seen = [(link.name, self.limits.seen(link.subject)) for link in self.chain.links]
         return self._ledger(reading, {**self._counted, **{name: usage for name, usage in seen if usage is not None}})
 
     def _ledger(self, reading: Reading, counted: Mapping[str, Usage]) -> list[Allowance]:
         providers = [(link.name, link.budget) for link in self.chain.links]
         supabase_mb = self.supabase_mb if self.limits.supabase else None
-        return allowances.ledger(reading, self.counts.month_commands, providers, self._used, counted, supabase_mb)
+        # What was used of a month says nothing of the next one.
+        used = self._used if self._last is not None and self._last[2].month == reading.month else {}
+        return allowances.ledger(reading, self.counts.month_commands, providers, used, counted, supabase_mb)
 
     def _mode(self, now_ms: int) -> Mode:
         if self._last is not None and not self._down and self.limits.spares(now_ms) is None:

@@ -151,7 +151,7 @@ def _slice(at_ms: int, by: Mapping[str, Sequence[int]], place: int) -> SliceBody
 
 
 def _failed(hour: Mapping[str, int], day: Mapping[str, int]) -> HitRateBody:
-    of = ("serve", "compute", "fail")
+    of = ("serve", "compute", "report", "fail")
     return {
         "hour": _share(hour["fail"], sum(hour[name] for name in of)),
         "day": _share(day["fail"], sum(day[name] for name in of)),

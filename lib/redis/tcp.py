@@ -10,7 +10,9 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from ..base.connecting import why
 from ..base.values import dataclass
 from .errors import Kind, RedisDown, is_quota, refused
 from .op import Command, CommandError, Op, Reply, UnreadableReply
@@ -100,7 +102,7 @@ class Tcp:
         except TimeoutError as e:
             raise RedisDown("timeout", type(e).__name__) from e
         except Exception as e:
-            raise RedisDown(_kind(e), type(e).__name__) from e
+            raise RedisDown(_kind(e), why(e, urlsplit(self.url).hostname)) from e
         finally:
             if connection is not None and whole:
                 self._idle.append((connection, asyncio.get_running_loop().time()))

@@ -1,12 +1,13 @@
-// What the page asks the deployment. Figures are asked for with the day's key, which opens nothing else; actions and
+// What the page asks the deployment. Figures are asked for with the day's key, which changes nothing; actions and
 // questions to a chosen provider carry the token itself.
 import { word } from "./language.js";
 
-// What the API refused or could not do: its status, and the code and detail of its problem.
+// What the API refused or could not do: its status, the code and detail of its problem, and after how many seconds it
+// may be asked again (0: it does not say).
 export class Failed extends Error {
-  constructor(status, { code = "", detail = "" } = {}) {
+  constructor(status, { code = "", detail = "", retryAfter = 0 } = {}) {
     super(`status ${status}`);
-    Object.assign(this, { status, code, detail });
+    Object.assign(this, { status, code, detail, retryAfter });
   }
 }
 
@@ -24,15 +25,15 @@ export function worded(error) {
 export const isUsers = (token) => /^ey[\w-]+\.[\w-]+\.[\w-]+$/.test(token ?? "");
 
 // How a request shows that it may read: by the day's key in the address, so that an edge can answer. A user's token has
-// no such key, and neither has a page without https.
-async function access(token) {
-  const byHeader = isUsers(token) || !globalThis.crypto?.subtle;
+// no such key, and neither has a page without https. `past` an edge it goes with the token itself.
+async function access(token, past = false) {
+  const byHeader = past || isUsers(token) || !globalThis.crypto?.subtle;
   return byHeader ? { query: {}, headers: { authorization: `Bearer ${token}` } } : { query: { view: await viewKey(token) }, headers: {} };
 }
 
 // Times out, and throws Refused for 401 and 403, Failed for every other error.
-export async function figures(path, token, values = {}) {
-  const { query, headers } = await access(token);
+export async function figures(path, token, values = {}, past = false) {
+  const { query, headers } = await access(token, past);
   const reply = await fetch(`${path}?${new URLSearchParams({ ...query, ...values })}`, {
     headers, signal: AbortSignal.timeout(10_000), cache: "no-cache",
   });
@@ -42,7 +43,9 @@ export async function figures(path, token, values = {}) {
 
 async function failureOf(reply) {
   const problem = await reply.json().catch(() => ({})), kind = reply.status === 401 || reply.status === 403 ? Refused : Failed;
-  return new kind(reply.status, problem);
+  // Of an edge in front of the API, which has no problem in its body, it may be a date.
+  const retryAfter = Number(reply.headers.get("retry-after")) || 0;
+  return new kind(reply.status, { ...problem, retryAfter });
 }
 
 async function viewKey(token) {
@@ -58,9 +61,11 @@ export async function act(token, action) {
     method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${token}` },
     body: JSON.stringify(action), signal: AbortSignal.timeout(15_000),
   });
-  const found = await reply.json();
-  if (!reply.ok) throw found.detail ? new Error(found.detail) : new Failed(reply.status);
-  return found.done;
+  if (!reply.ok) {
+    const failed = await failureOf(reply);
+    throw failed.detail ? new Error(failed.detail) : failed;
+  }
+  return (await reply.json()).done;
 }
 
 // Has a statement explained; `heard` gets the text so far. Yields the whole text, and what is told of it. Throws Failed.
@@ -85,7 +90,8 @@ export async function ask(token, { query, provider, stream, noCache, fleet }, he
     method: "POST", headers, body: JSON.stringify(asked),
   });
   const streamed = reply.headers.get("content-type")?.startsWith("text/event-stream");
-  const body = streamed ? await readStream(reply.body, heard) : await reply.json();
+  // What an edge says in the place of the API is no JSON.
+  const body = streamed ? await readStream(reply.body, heard) : await reply.json().catch(() => ({ detail: word("server", { status: reply.status }) }));
   return { status: reply.status, headers: Object.fromEntries(reply.headers), body, ms: performance.now() - began };
 }
 

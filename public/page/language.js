@@ -21,6 +21,8 @@ export function word(name, values = {}) {
 const shown = (value) => (typeof value === "number" ? number(value) : value);
 
 export const has = (name) => name in WORDS[language];
+// How something failed, by the name that programs know it by; one that has no words here is shown as it is.
+export const howFailed = (kind) => (has(`failed ${kind}`) ? word(`failed ${kind}`) : kind ?? "");
 export const form = (name, at) => WORDS[language][name]?.[at] ?? name;
 export const number = (value) => new Intl.NumberFormat(locale).format(value);
 export const list = (items) => new Intl.ListFormat(locale, { type: "conjunction" }).format(items);

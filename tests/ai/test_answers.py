@@ -28,6 +28,19 @@ def test_an_answer_that_can_only_be_streamed() -> None:
     assert (CODEC.load(stored), AnswerCodec(whole=False).load(stored)) == (None, answer)
 
 
+@pytest.mark.parametrize(
+    ("answer", "most_bytes", "fits"),
+    [
+        pytest.param(Answer("한국", "m"), 6, True, id="as large"),
+        pytest.param(Answer("한국", "m"), 5, False, id="larger"),
+        pytest.param(Answer("[]", "m", joined=False), 6, False, id="chunks"),
+    ],
+)
+def test_what_can_be_had_in_one_piece(answer: Answer, most_bytes: int, fits: bool) -> None:
+    """Who wants the answer whole that another request streams: it must be whole, and not too large to be sent."""
+    assert answer.fits(most_bytes) is fits
+
+
 def test_the_reply_is_not_parsed() -> None:
     """Neither when it is stored nor when it is found."""
     no_json = Answer("no JSON", "m")

@@ -138,6 +138,12 @@ def test_tokens_are_guessed_from_the_prompt_and_the_wish(chars: int, wish: objec
     assert guess_tokens(chars, wish) == tokens
 
 
+def test_each_choice_may_be_as_long_as_the_wish() -> None:
+    """Five answers of 1,000 tokens are not 1,000: a budget would be passed by as many times."""
+    assert guess_tokens(300, 1_000, 5) == 100 + 5_000
+    assert guess_tokens(300, 1_000, 10**30) == 100 + 128_000
+
+
 SPENT = Quota(False, "minute", (), 60_000, 60_000)
 TOO_MANY_TOKENS = Quota(False, "tokens-day", (), 80_000_000)
 

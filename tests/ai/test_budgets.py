@@ -11,7 +11,7 @@ import pytest
 
 from lib.ai.budgets import Budget
 from lib.ai.links import Link
-from lib.ai.providers.port import ProviderFailed
+from lib.ai.providers.port import Kind, ProviderFailed
 from lib.base.calendar import month_of
 from lib.base.clock import Clock
 from lib.breaker.circuit import BreakerPolicy
@@ -146,6 +146,36 @@ async def test_what_did_not_go_out_is_given_back(k: Kit, failure: ProviderFailed
     assert bool((await used(k, made))[1]) is bool(spent)
 
 
+REFUSALS = ["rejected", "unsupported", "unauthorized", "no_model", "blocked", "throttled", "quota"]
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+async def test_a_call_that_was_refused_used_no_tokens(k: Kit, kind: Kind) -> None:
+    """One caller's bad request with a large limit must not take a day's tokens from everybody; the call counts."""
+    refusing = FakeProvider(fails=ProviderFailed(kind, "HTTP 4xx", status=429 if kind == "quota" else 400))
+    made = k.instance(refusing, limits="9/minute,1000 tokens/minute,90000 tokens/day")
+    await made.whole(k.call(parameters={"maxTokens": 900}))
+    calls, *tokens = await used(k, made)
+    assert (calls, tokens) == (1 + refusing.checks, [0, 0])
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(ProviderFailed("server", "HTTP 500", status=500), id="an error"),
+        pytest.param(ProviderFailed("timeout", "no answer"), id="a timeout"),
+        pytest.param(ProviderFailed("blocked", "the answer was withheld"), id="an answer that was withheld"),
+        pytest.param(ProviderFailed("rejected", "too long before its first word"), id="an answer without a word"),
+        pytest.param(ProviderFailed("cut", "the stream broke off"), id="a cut stream"),
+    ],
+)
+async def test_what_a_failed_call_used_is_not_known(k: Kit, failure: ProviderFailed) -> None:
+    """It may have been all that it was allowed: the estimate stays."""
+    made = k.instance(FakeProvider(fails=failure), limits="9/minute,1000 tokens/minute")
+    await made.whole(k.call(query="x" * 150, parameters={"maxTokens": 900}))
+    assert await used(k, made) == [1, 950]
+
+
 async def test_who_loses_the_lock_gives_the_budget_back_before_waiting(k: Kit) -> None:
     """A follower that was about to take over holds no part of the budget while it waits."""
     provider = FakeProvider(held=True)
@@ -207,7 +237,10 @@ async def test_a_question_that_no_window_could_hold(k: Kit) -> None:
     assert [a.outcome for a in outcome.attempts] == ["too_large", "answered"]
     alone = await k.instance(links[0]).whole(k.call())
     assert isinstance(alone.result, Failed)
-    assert alone.result.failure.kind == "rejected"
+    assert (alone.result.failure.kind, alone.result.failure.fault) == ("rejected", "caller")
+    assert isinstance(alone.result.failure, ProviderFailed)
+    assert alone.result.failure.told is not None
+    assert "budget" in alone.result.failure.told.message
     assert small.asked == 0
 
 

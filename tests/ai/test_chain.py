@@ -77,6 +77,45 @@ async def test_a_refusal_is_the_answer_unless_another_may_do_it(
     assert circuit(k, first.name) == Circuit()
 
 
+UNSUPPORTED = ProviderFailed("unsupported", "HTTP 400", status=400, told=Told("no tools here", "tools"))
+
+
+@pytest.mark.parametrize("unable", [UNSUPPORTED, TOO_LONG, TOO_LARGE], ids=["a field", "too long", "too large"])
+async def test_that_one_cannot_do_it_is_no_news_where_another_failed(k: Kit, unable: ProviderFailed) -> None:
+    """Whichever comes first: the caller's request is not what has to be changed."""
+    for failures in ((SERVER, unable), (unable, SERVER)):
+        outcome = await k.instance(*(FakeProvider(fails=each) for each in failures)).whole(k.call())
+        assert isinstance(outcome.result, Failed)
+        assert outcome.result.failure is SERVER
+    both = await k.instance(FakeProvider(fails=unable), FakeProvider(fails=unable)).whole(k.call())
+    assert isinstance(both.result, Failed)
+    assert both.result.failure is unable
+
+
+@pytest.mark.parametrize("unable", [UNSUPPORTED, TOO_LONG, TOO_LARGE], ids=["a field", "too long", "too large"])
+async def test_who_rests_may_be_able_to(k: Kit, unable: ProviderFailed) -> None:
+    """The only one that could be asked cannot do it: the reply says when the other one can be asked."""
+    able, other = FakeProvider(), FakeProvider(fails=unable)
+    resting = Circuit("open", 1, until_ms=k.time.ms + 5_000)
+    k.server.set(keys.circuit(able.name), stored.dump(resting))
+    outcome = await k.instance(able, other).whole(k.call())
+    assert isinstance(outcome.result, Refused)
+    assert (outcome.result.code, outcome.result.retry_at_ms) == ("circuit_open", k.time.ms + 5_000)
+    assert (able.asked, other.asked) == (0, 1)
+
+
+async def test_who_has_no_budget_left_may_be_able_to(k: Kit) -> None:
+    """As with a circuit, also where the budget is found to be spent when it is asked for."""
+    able, other = FakeProvider(), FakeProvider(fails=UNSUPPORTED)
+    made = k.instance(Link(able, Budget(parse_budget("1/day@UTC")), BreakerPolicy()), other)
+    await made.whole(k.call())
+    for _ in range(2):
+        outcome = await made.whole(k.call())
+        assert isinstance(outcome.result, Refused)
+        assert outcome.result.code == "budget_spent"
+    assert (able.asked, other.asked) == (1, 2)
+
+
 async def test_an_open_circuit_and_an_empty_budget_are_passed_over(k: Kit) -> None:
     """The third one answers; the first is not even considered, the second says why it was not asked."""
     first, second, third = FakeProvider(), FakeProvider(), FakeProvider()

@@ -6,9 +6,12 @@ import httpx
 import pytest
 
 from lib.ai.failures import Failures
-from lib.ai.providers.port import Kind, ProviderFailed
+from lib.ai.providers.port import Kind, ProviderFailed, Told
 from lib.base.events import RequestDone
+from lib.breaker import stored
+from lib.breaker.circuit import Circuit
 from lib.edge.problems import Problem
+from lib.redis import keys
 from tests.rig.ai import FakeProvider, Kit
 from tests.rig.instance import Instance
 
@@ -54,6 +57,27 @@ async def test_a_failure_is_remembered(
     assert all(each.headers["x-should-retry"] == "false" for each in [first, *repeated])
     assert (provider.asked, len(made.sent)) == (1, sent)
     assert [each.decision for each in made.seen(RequestDone)] == ["fail"] * 7
+
+
+async def test_that_others_rest_is_remembered(k: Kit) -> None:
+    """One provider cannot do it, the other one rests: the first is not asked with each repetition."""
+    unable = FakeProvider(fails=ProviderFailed("unsupported", "HTTP 400", status=400, told=Told("no pictures here")))
+    resting = FakeProvider()
+    k.server.set(keys.circuit(resting.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms + 60_000)))
+    made = k.instance(unable, resting, limits="off")
+    replies = [await ask(made) for _ in range(3)]
+    assert {(each.status_code, each.json()["error"]["code"]) for each in replies} == {(503, "circuit_open")}
+    assert (unable.asked, resting.asked) == (1, 0)
+
+
+async def test_what_is_refused_without_asking_is_decided_again(k: Kit) -> None:
+    """A circuit may close at any time."""
+    provider = FakeProvider()
+    k.server.set(keys.circuit(provider.name), stored.dump(Circuit("open", 1, until_ms=k.time.ms + 60_000)))
+    made = k.instance(provider, limits="off")
+    assert (await ask(made)).status_code == 503
+    k.server.delete(keys.circuit(provider.name))
+    assert (await ask(made)).status_code == 200
 
 
 async def test_it_is_forgotten(k: Kit, made: Instance, provider: FakeProvider) -> None:

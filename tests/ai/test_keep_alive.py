@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -14,7 +12,7 @@ from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.redis import keys
 from tests.rig.ai import FakeProvider, Kit, over
-from tests.rig.clock import PATIENT_BACKEND, until
+from tests.rig.clock import about_timeouts, until
 from tests.rig.late import (
     BODIES,
     CHAT,
@@ -26,25 +24,12 @@ from tests.rig.late import (
     late,
     pass_by,
     provenance_in,
-    some_clients,
     text_of,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, about_timeouts]
 
 SERVER = ProviderFailed("server", "HTTP 500")
-
-
-@pytest.fixture
-def anyio_backend() -> Any:
-    """Time passes when a test says so."""
-    return PATIENT_BACKEND
-
-
-@pytest.fixture
-async def clients() -> AsyncIterator[Clients]:
-    async with some_clients() as found:
-        yield found
 
 
 @ROUTES

@@ -1,9 +1,8 @@
 """Who waits behind a head that has gone out early for an answer that another request computes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import replace
-from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +14,7 @@ from lib.ai.question import AnyQuestion
 from lib.base.clock import Clock
 from lib.base.events import Crashed, RequestDone
 from tests.rig.ai import FakeProvider, Kit, over
-from tests.rig.clock import PATIENT_BACKEND, until
+from tests.rig.clock import about_timeouts, until
 from tests.rig.instance import Instance
 from tests.rig.late import (
     BODIES,
@@ -28,26 +27,13 @@ from tests.rig.late import (
     late,
     pass_by,
     provenance_in,
-    some_clients,
     text_of,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, about_timeouts]
 
 ANSWER = "Disk / is 41 % full."
 WHERE = pytest.mark.parametrize("elsewhere", [False, True], ids=["one instance", "another instance"])
-
-
-@pytest.fixture
-def anyio_backend() -> Any:
-    """Time passes when a test says so."""
-    return PATIENT_BACKEND
-
-
-@pytest.fixture
-async def clients() -> AsyncIterator[Clients]:
-    async with some_clients() as found:
-        yield found
 
 
 def busy(made: Instance) -> int:

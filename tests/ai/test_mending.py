@@ -55,6 +55,69 @@ def test_tool_calls_are_numbered() -> None:
     assert [call.get("type") for call in calls] == ["function", None, "function", None, None, None]
 
 
+def named(index: int, name: str, arguments: str = "{}") -> dict[str, Any]:
+    """The beginning of a call."""
+    return {"index": index, "id": name, "function": {"name": "weather", "arguments": arguments}}
+
+
+def goes_on(index: int, arguments: str, **ids: str) -> dict[str, Any]:
+    """A further fragment of a call."""
+    return {"index": index, **ids, "function": {"arguments": arguments}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "made"),
+    [
+        pytest.param([[named(0, "a")], [named(0, "b")], [named(0, "c")]], ["a{}", "b{}", "c{}"], id="whole calls"),
+        pytest.param([[named(0, "a"), named(0, "b")]], ["a{}", "b{}"], id="in one chunk"),
+        pytest.param(
+            [[named(0, "a", "")], [goes_on(0, "{}")], [named(0, "b", "")], [goes_on(0, "{"), goes_on(0, "}", id="")]],
+            ["a{}", "b{}"],
+            id="in fragments",
+        ),
+        pytest.param(
+            [[named(0, "a")], [named(0, "b")], [named(1, "c", "{")], [goes_on(1, "}")]],
+            ["a{}", "b{}", "c{}"],
+            id="an index that was taken meanwhile",
+        ),
+        pytest.param(
+            [[named(0, "a", "{")], [goes_on(0, "}", id="x")], [named(1, "b", "{")], [goes_on(1, "}", id="y")]],
+            ["a{}", "b{}"],
+            id="a new id with each fragment is no new call",
+        ),
+        pytest.param([[named(0, "a", "{")], [named(0, "a", "}")]], ["a{}"], id="the same id"),
+    ],
+)
+def test_calls_that_have_the_same_index(sent: list[list[dict[str, Any]]], made: list[str]) -> None:
+    """Ollama and several proxies number every call 0: clients would join them into one that cannot be read."""
+    mending, joining = Mending(), Joining()
+    for calls in sent:
+        mended = mending.chunk(delta(tool_calls=copy.deepcopy(calls)))
+        assert mended is not None
+        for each in one_call_each(mended):
+            joining.add(each)
+    indexes = [call["index"] for each in joining.chunks for call in each["choices"][0]["delta"]["tool_calls"]]
+    assert sorted(set(indexes)) == list(range(len(made)))
+    text: dict[int, str] = {}
+    for each in joining.chunks:
+        for call in each["choices"][0]["delta"]["tool_calls"]:
+            begun = call["id"] if call["index"] not in text else ""
+            text[call["index"]] = text.get(call["index"], begun) + call["function"]["arguments"]
+    assert [text[index] for index in sorted(text)] == made
+
+
+def test_choices_number_their_calls_apart() -> None:
+    """A call of the second choice moves none of the first."""
+    mending = Mending()
+
+    def chunk(index: int, name: str) -> int:
+        mended = mending.chunk({"choices": [{"index": index, "delta": {"tool_calls": [named(0, name)]}}]})
+        assert mended is not None
+        return int(mended["choices"][0]["delta"]["tool_calls"][0]["index"])
+
+    assert [chunk(0, "a"), chunk(1, "b"), chunk(1, "c"), chunk(0, "a"), chunk(0, "d")] == [0, 0, 1, 0, 1]
+
+
 @pytest.mark.parametrize("ids", [{}, {"id": ""}, {"id": None}], ids=["none", "empty", "null"])
 def test_tool_calls_without_ids(ids: dict[str, Any]) -> None:
     """As Gemini has sent them: whatever names a function is a call of its own, in one chunk and in several."""

@@ -31,6 +31,15 @@ async def test_its_answers_are_kept_apart(world: World) -> None:
     assert world.outside.asked == 2
 
 
+async def test_its_answer_has_its_price(world: World) -> None:
+    """As an answer of the chain has: an operator's calls cost the same."""
+    world.outside.usage = {"promptTokens": 2_000_000, "completionTokens": 1_000_000}
+    one = world.instance(AI_PRICES="cloud-run=1/2")
+    chosen = {"X_Guard_Provider": "cloud-run", "Authorization": ADMIN["authorization"]}
+    costs = [(await one.ask(**headers)).json()["cost"] for headers in ({}, chosen)]
+    assert [each.get("amount") for each in costs] == [4.0, 4.0]
+
+
 @pytest.mark.parametrize("sent", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}])
 async def test_only_operators_may_choose(world: World, sent: dict[str, str]) -> None:
     """Without the token nothing is called."""

@@ -219,3 +219,22 @@ def test_labels_of_a_record_go_with_the_record(store: bool | None, forwarded: bo
     request = ChatRequest("s", {"model": "m", "messages": [], "metadata": {"a": "b"}, "store": store})
     assert ("metadata" in request.forwarded, "store" in request.forwarded) == (forwarded, forwarded)
     assert request.keeps_a_record is forwarded
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "functions", "response_format", "prediction", "made_up"])
+def test_all_texts_of_a_request_are_its_length(name: str) -> None:
+    """Whatever a provider reads is billed: else a budget of tokens would be no bound for a long schema."""
+    body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    text = {"description": "x" * 3_000, "url": "data:image/png;base64," + "x" * 9_000}
+    given = ChatRequest("s", {**body, name: [text]}).chars - ChatRequest("s", body).chars
+    assert 2_990 <= given <= 3_000
+
+
+@pytest.mark.parametrize(
+    ("body", "choices"),
+    [({}, 1), ({"n": None}, 1), ({"n": 5}, 5), ({"n": 0}, 1), ({"n": -2}, 1), ({"n": True}, 1), ({"n": "5"}, 1)],
+)
+def test_how_many_answers_are_wanted(body: dict[str, Any], choices: int) -> None:
+    """One, unless a request says otherwise in a way that is understood."""
+    assert ChatRequest("s", body).choices == choices
+    assert question("x").choices == 1

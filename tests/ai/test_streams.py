@@ -125,6 +125,9 @@ async def test_a_cut_stream_ends_with_an_error_event(
     assert "[DONE]" not in found
     assert not any("finish" in json.dumps(each.get("type", "")) for each in found)
     await over(made, 1)
+    # Its status is 200, and it has failed all the same: on the page, in metrics and for alerts. CASE 40.
+    (done,) = made.seen(RequestDone)
+    assert (done.status, done.decision, done.reason) == (200, "fail", "cut: gone")
     # Nothing is kept, and the lock is free.
     await until(lambda: not [key for key in k.server.keys("*") if "s-" in key or ":s:" in key])
 

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -24,6 +24,7 @@ from lib.app.instance import Instance
 from lib.base.events import Crashed, RequestDone, WouldRefuse
 from lib.edge.current import current
 from tests.rig.callers import a_caller
+from tests.rig.clock import about_timeouts
 from tests.rig.door import Counted, a_name, an_instance, bill, client, door
 from tests.rig.guard import Rig
 
@@ -126,6 +127,26 @@ async def test_paths(rig: Rig, paths: Any, guarded: Mapping[str, bool]) -> None:
     assert found == guarded
 
 
+MOUNTED: Mapping[str, tuple[Any, str, bool]] = {
+    "as the application has it": ("/api/*", "/v1/api/ok", True),
+    "as the client sent it": ("/v1/api/*", "/v1/api/ok", True),
+    "another one": ("/api/*", "/v1/elsewhere", False),
+    "a part of a name": ("/api/*", "/v1x/api/ok", False),
+}
+
+
+@pytest.mark.parametrize(("paths", "path", "guarded"), MOUNTED.values(), ids=MOUNTED)
+@pytest.mark.parametrize("how", ["a server's root path", "mounted in another application"])
+async def test_below_a_root_path(rig: Rig, paths: Any, path: str, how: str, *, guarded: bool) -> None:
+    """A pattern fits the path as the application's own routes have it, too: none is left open by where it stands."""
+    guarding = app(door(an_instance(rig)), paths=paths)
+    made: Any = guarding if "server" in how else Starlette(routes=[Mount("/v1", guarding)])
+    transport: Any = httpx.ASGITransport(app=made, root_path="/v1" if "server" in how else "")
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+        reply = await http.get(path)
+    assert ("x-ratelimit-limit" in reply.headers) == guarded
+
+
 async def test_two_middlewares_have_limits_of_their_own(rig: Rig) -> None:
     """Without a name their paths name them; with the same name they share their counts."""
     bw = door(an_instance(rig))
@@ -205,7 +226,7 @@ async def test_who_calls(rig: Rig, caller: Any) -> None:
 
 
 async def test_a_caller_function_that_fails(rig: Rig) -> None:
-    """It is a bug, which is logged: nobody passes uncounted, and nothing of it is shown."""
+    """It is a bug of the application, which is logged: nobody passes uncounted, and nothing of it is shown."""
     instance = an_instance(rig)
 
     def fails(scope: Scope) -> str:
@@ -214,6 +235,7 @@ async def test_a_caller_function_that_fails(rig: Rig) -> None:
     async with client(app(door(instance), caller=fails)) as http:
         reply = await http.get("/api/ok")
     assert (reply.status_code, reply.json()["code"], "secret" in reply.text) == (500, "internal_error", False)
+    assert (reply.json()["source"], "`caller` of the middleware" in reply.json()["detail"]) == ("application", True)
     assert "KeyError: 'secret'" in instance.seen(Crashed)[0].traceback
 
 
@@ -322,6 +344,7 @@ async def test_anything_that_speaks_asgi(rig: Rig) -> None:
     assert [(each.status_code, each.headers["x-ratelimit-remaining"]) for each in replies] == [(204, "4"), (500, "3")]
 
 
+@about_timeouts
 async def test_after_work_joins(rig: Rig) -> None:
     """What lies behind may use the door: one round trip after the reply, whether it answers or crashes."""
     bw = door(an_instance(rig))

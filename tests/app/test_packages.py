@@ -2,9 +2,11 @@
 
 import ast
 import asyncio
+import json
 import re
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 
@@ -75,8 +77,8 @@ def test_a_missing_package_is_named(
     """The instance does not start: one line with the variable, the package, and what installs it."""
     assert faults(environ) == []
     monkeypatch.setitem(sys.modules, lacks, None)
-    packages = EXTRAS[extra].packages
-    assert faults(environ) == [f"{variable}: needs {packages}: pip install 'breakwater-guard[{extra}]'"]
+    packages = " ".join(f"'{each}'" for each in EXTRAS[extra].packages)
+    assert faults(environ) == [f"{variable}: needs the extra '{extra}': pip install {packages}"]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +101,38 @@ def test_what_nothing_calls_for_may_be_missing(environ: dict[str, str], monkeypa
 def test_a_query_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot be declared: nothing is left to fail in a read, where it would count against the database."""
     monkeypatch.setitem(sys.modules, "asyncpg", None)
-    with pytest.raises(BadSettings, match=r"Sql: needs asyncpg: pip install 'breakwater-guard\[postgres\]'"):
+    with pytest.raises(BadSettings, match="Sql: needs the extra 'postgres': pip install 'asyncpg"):
         Sql("select 1")
+
+
+WITHOUT = """
+import json, sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+import lib
+found = {}
+for name in lib.__all__:
+    try:
+        getattr(lib, name)
+    except Exception as e:
+        found[name] = [type(e).__name__, str(e)]
+print(json.dumps(found))
+"""
+"""Imports every name of the door where some modules are not installed, and prints what went wrong."""
+
+
+@pytest.mark.parametrize(
+    "lacks",
+    [
+        pytest.param({"upstash_ratelimit"}, id="the library"),
+        pytest.param({"upstash_redis"}, id="its client"),
+        pytest.param(optional_modules(), id="everything"),
+    ],
+)
+def test_a_name_that_needs_an_extra(lacks: Collection[str]) -> None:
+    """Only the limiter of ``upstash_ratelimit`` does, and its error says what to install."""
+    ran = subprocess.run([sys.executable, "-c", WITHOUT, *lacks], cwd=LIB.parent, check=True, capture_output=True)
+    what = "StrictWindows: needs upstash-ratelimit and upstash-redis: pip install 'breakwater-guard[upstash]'"
+    assert json.loads(ran.stdout) == {"StrictWindows": ["ModuleNotFoundError", what]}
 
 
 @pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS.keys())
@@ -109,6 +141,7 @@ def test_an_extra_brings_what_is_looked_for(extra: Extra) -> None:
     brought = {module(re.split(r"[>\[]", each)[0]) for each in declared.EXTRAS[extra.name]}
     brought |= {"cryptography" for each in declared.EXTRAS[extra.name] if "[crypto]" in each}
     assert set(extra.modules) <= brought
+    assert set(extra.packages) <= set(declared.EXTRAS[extra.name])
 
 
 def test_every_optional_package_is_looked_for() -> None:

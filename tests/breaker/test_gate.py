@@ -93,6 +93,21 @@ async def test_one_probe() -> None:
     assert store.gate.circuit.state == "closed"
 
 
+@pytest.mark.parametrize("back_ms", [1, 3_600_000])
+async def test_a_clock_that_is_set_back(back_ms: int) -> None:
+    """CASE 37: the store is left alone for a cool-down, and not until the clock shows that time again."""
+    store = Store()
+    await store.call("times out")
+    store.ms -= back_ms
+    await store.call("times out")
+    store.ms += COOLDOWN_MS - 1
+    with pytest.raises(Resting):
+        await store.call()
+    store.ms += 1
+    await store.call()
+    assert store.gate.circuit.state == "closed"
+
+
 @pytest.mark.parametrize("how", ["fails", "times out"])
 async def test_a_probe_that_fails_opens_for_another_cool_down(how: str) -> None:
     """From its end, by a single failure, with its reason."""

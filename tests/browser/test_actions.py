@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from lib.redis import keys
 from tests.browser.conftest import PHONE, Visit
@@ -58,7 +58,7 @@ def test_circuits_that_instances_told_of(visit: Visit) -> None:
     expect(listed.filter(has_text="code 재고")).to_contain_text("suspected")
     expect(listed.filter(has_text="code send mail")).to_contain_text("closed")
     expect(listed.filter(has_text="origin stock")).to_contain_text("checked since")
-    expect(listed.filter(has_text="origin billing")).to_contain_text(re.compile(r"opened .*\(connection\)"))
+    expect(listed.filter(has_text="origin billing")).to_contain_text(re.compile(r"opened .*\(no connection\)"))
     visit.page.get_by_role("button", name="Close circuit: origin stock").click()
     confirm(visit, "Close the circuit of origin stock?")
     done(visit, "the circuit of origin stock is closed")
@@ -133,6 +133,45 @@ def test_every_action(visit: Visit, fill: dict[str, str], button: str, question:
     panel.get_by_role("button", name=button, exact=True).click()
     confirm(visit, question)
     done(visit, said)
+
+
+@pytest.mark.parametrize("visit", [{}, PHONE], indirect=True, ids=["desktop", "phone"])
+def test_what_became_of_it_is_in_sight(visit: Visit) -> None:
+    """However far down the button is; until it is closed."""
+    visit.look()
+    visit.region("Actions").get_by_role("button", name="Invalidate", exact=True).click()
+    confirm(visit, "Invalidate stored answers: all?")
+    said = visit.page.get_by_role("status").filter(has_text="Done: invalidated: everything")
+    expect(said).to_be_in_viewport()
+    assert visit.page.evaluate("scrollY") > 1000
+    assert faults(visit) == []
+    visit.shoot(f"action-done-{visit.page.viewport_size['width'] if visit.page.viewport_size else ''}")
+    visit.page.get_by_role("button", name="Close", exact=True).click()
+    expect(said).to_be_hidden()
+
+
+def an_edge(route: Route) -> None:
+    """What stands in front of the API answers in its place, and not as the API does."""
+    route.fulfill(status=504, content_type="text/html", body="<!doctype html><p>An error occurred</p>")
+
+
+def test_an_action_that_gets_no_answer_of_ours(visit: Visit) -> None:
+    """Then it says which status there was."""
+    visit.look()
+    visit.page.route("**/api/admin", an_edge)
+    visit.page.get_by_role("button", name="Close circuit: gemini").click()
+    confirm(visit, "Close the circuit of gemini?")
+    done(visit, "Not done: the server answered 504")
+
+
+def test_a_question_that_gets_no_answer_of_ours(visit: Visit) -> None:
+    """Likewise."""
+    visit.look()
+    visit.page.route("**/api/ai/supervisor", an_edge)
+    panel = visit.region("Try it")
+    panel.get_by_label("Question").fill("which disk is fullest?")
+    panel.get_by_role("button", name="Ask").click()
+    expect(panel.locator(".error")).to_have_text("the server answered 504")
 
 
 @pytest.mark.parametrize("visit", [{"state": "fine"}], indirect=True)

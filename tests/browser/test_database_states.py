@@ -93,6 +93,7 @@ def test_a_database_that_goes_down(visit: Visit, watching: dict[str, str]) -> No
     visit.page.get_by_role("button", name="Refresh").click()
     banner = visit.page.get_by_role("alert").filter(has_text="The last attempt failed (the server answered 503)")
     expect(banner).to_contain_text("These are the figures of")
+    expect(visit.page).to_have_title(re.compile(r"^shop: No figures since \d\d:\d\d: last known: \w+"))
     expect(visit.region("At a glance")).to_contain_text("of 100")
     visit.shoot("database-stale")
     readable(visit)

@@ -106,6 +106,7 @@ def test_three_more_attempts_then_a_banner(visit: Visit) -> None:
     )
     expect(banner).to_contain_text("the next attempt is in 60 s")
     expect(page.locator(".redis")).to_have_text("Redis◌ not known")
+    expect(page).to_have_title(re.compile(r"^No figures since \d\d:\d\d: last known: 3 of 10 servers are in trouble"))
     assert names(visit) == before
     assert reads(visit) == 5
     visit.shoot("fleet-failure")
@@ -114,6 +115,34 @@ def test_three_more_attempts_then_a_banner(visit: Visit) -> None:
     with page.expect_response("**/api/dashboard?*"):
         page.clock.run_for(60_000)
     expect(banner).to_be_hidden()
+    expect(page).to_have_title(re.compile("^3 of 10 servers are in trouble"))
+
+
+def test_a_refusal_names_when_it_asks_again(visit: Visit) -> None:
+    """Then nothing is tried before, and the banner is there at once."""
+    page = visit.page
+    page.clock.install()
+    servers.report(visit.served.server, servers.some(10))
+    see(visit)
+    refused: list[str] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(route.request.url)
+        route.fulfill(status=429, headers={"retry-after": "42"}, json={"code": "rate_limited"})
+
+    page.route("**/api/dashboard?*", refuse)
+    with page.expect_response("**/api/dashboard?*"):
+        page.clock.run_for(60_000)
+    banner = page.locator(".fleet > .trouble")
+    expect(banner).to_contain_text(
+        "The last attempt failed (too many requests were sent). This is how the servers were"
+    )
+    expect(banner).to_contain_text("the next attempt is in 42 s")
+    page.clock.run_for(40_000)
+    assert len(refused) == 1
+    with page.expect_response("**/api/dashboard?*"):
+        page.clock.run_for(3_000)
+    assert len(refused) == 2
 
 
 def test_the_first_attempts_may_fail(visit: Visit) -> None:
@@ -148,6 +177,7 @@ def test_how_redis_answers(visit: Visit) -> None:
     expect(visit.page.locator(".fleet > .trouble")).to_contain_text(
         "Redis gives no reply: this is what was read of it at"
     )
+    expect(visit.page).to_have_title(re.compile(r"^No figures since \d\d:\d\d: last known: 3 of 10 servers"))
     assert names(visit) == before
     visit.shoot("fleet-redis-away")
     assert faults(visit) == []

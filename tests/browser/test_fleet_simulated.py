@@ -8,11 +8,15 @@ from playwright.sync_api import expect
 
 from dev.backend import backend_app
 from dev.serve import ThreadedServer
+from dev.supabase import sign_user_token
+from lib.fleet.scenarios import SCENARIOS, load
 from lib.redis import keys
 from tests.browser import servers
 from tests.browser.conftest import PHONE, Visit
 from tests.browser.servers import names, see, tiles
+from tests.browser.test_actions import confirm, done
 from tests.browser.test_states import faults
+from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.usefixtures("owner")
 
@@ -72,16 +76,96 @@ def test_real_and_simulated_are_never_mixed(visit: Visit) -> None:
     page.get_by_role("radio", name="real").check(force=True)
     expect(tiles(visit)).to_have_count(1)
     assert names(visit) == ["Real web 0"]
-    visit.served.server.hdel(keys.SERVERS, keys.SIMULATION)
+
+
+@pytest.mark.parametrize("visit", [{}, {**PHONE, "color_scheme": "dark"}], indirect=True, ids=["desktop", "phone"])
+def test_a_scenario_is_started_and_stopped(visit: Visit, request: pytest.FixtureRequest) -> None:
+    """By an operator, after a question; what runs is shown at once, whatever an edge still has of before."""
+    see(visit)
+    page = visit.page
+    page.get_by_role("radio", name="simulated").check(force=True)
+    form = page.get_by_role("form", name="Simulate servers")
+    form.get_by_label("Scenario").select_option("silent")
+    form.get_by_label("Minutes").fill("30")
+    form.get_by_label("Seed").fill("7")
+    visit.shoot(f"fleet-simulate-{request.node.callspec.id}")
+    assert faults(visit) == []
+    form.get_by_role("button", name="Start").click()
+    confirm(visit, "Start the scenario silent for 30 minutes?")
+    done(visit, "Done: silent runs for 30 minutes with 11 simulated servers")
+    expect(tiles(visit)).to_have_count(11)
+    expect(page.locator(".simulated-note")).to_contain_text("Scenario silent, from ")
+    text = visit.served.server.hget(keys.SERVERS, keys.SIMULATION)
+    assert isinstance(text, str)
+    simulation = load(text)
+    assert simulation is not None
+    assert (simulation.scenario, simulation.seed) == ("silent", 7)
+    assert {"/api/admin", "/api/dashboard"} <= set(visit.served.authorized)
+    assert faults(visit) == []
+    page.get_by_role("button", name="Stop the scenario").click()
+    confirm(visit, "Stop the scenario silent?")
+    done(visit, "Done: silent is stopped")
+    expect(form).to_be_visible()
+    assert visit.served.server.hget(keys.SERVERS, keys.SIMULATION) is None
+
+
+def test_reading_past_the_edge_ends(visit: Visit) -> None:
+    """Once an edge has nothing of before any more, the day's key is used again."""
+    page = visit.page
+    page.clock.install()
+    see(visit, "/simulated")
+    page.get_by_role("button", name="Start").click()
+    confirm(visit, "Start the scenario baseline for 60 minutes?")
+    expect(tiles(visit)).to_have_count(11)
+    for _ in range(2):
+        with page.expect_response("**/api/dashboard?*"):
+            page.clock.run_for(60_000)
+    assert visit.served.authorized.count("/api/dashboard") == 2
+
+
+def test_a_scenario_that_does_not_start(visit: Visit) -> None:
+    """Why not is said, and what was filled in stays."""
+    see(visit, "/simulated")
+    servers.scenario(visit.served.server, "cascade")
+    visit.page.get_by_label("Minutes").fill("7")
+    visit.page.get_by_role("button", name="Start").click()
+    confirm(visit, "for 7 minutes?")
+    done(visit, "Not done: cascade is running: stop it first")
+    expect(visit.page.get_by_label("Minutes")).to_have_value("7")
+
+
+def test_every_scenario_can_be_chosen(visit: Visit) -> None:
+    """All that there are, each with its words in both languages."""
+    words = visit.page.evaluate("import('/page/language.js').then(({ WORDS }) => WORDS)")
+    assert [each for each in SCENARIOS for texts in words.values() if f"scenario {each}" not in texts] == []
+    see(visit, "/simulated")
+    options = visit.page.get_by_label("Scenario").get_by_role("option")
+    assert [each.get_attribute("value") for each in options.all()] == list(SCENARIOS)
+
+
+def test_a_viewer_starts_nothing(visit: Visit, supabase: SupabaseStandIn) -> None:
+    """Who has no ADMIN_TOKEN sees what runs, and is led there only while something does."""
+    viewer = sign_user_token("me", supabase.jwt_secret, claims={"app_metadata": {"role": "viewer"}})
+    page = visit.page
+    page.goto(f"{visit.served.url}/#fleet/simulated")
+    visit.enter(viewer)
+    expect(page.get_by_text("Whoever has the ADMIN_TOKEN can start one here.")).to_be_visible()
+    expect(page.get_by_role("button", name="Start")).to_have_count(0)
+    page.goto(f"{visit.served.url}/#fleet")
+    expect(page.get_by_text("No reporter has sent anything yet.")).to_be_visible()
+    expect(page.get_by_role("radio", name="simulated")).to_have_count(0)
+    servers.scenario(visit.served.server, "cascade")
     visit.served.outdate()
     page.get_by_role("button", name="Refresh").click()
-    expect(page.get_by_role("radio", name="simulated")).to_have_count(0)
+    page.get_by_role("radio", name="simulated").check(force=True)
+    expect(tiles(visit)).to_have_count(11)
+    expect(page.get_by_role("button", name="Stop the scenario")).to_have_count(0)
 
 
 def test_no_scenario_runs(visit: Visit) -> None:
-    """Then it says how to start one; without any report, how to begin."""
+    """Then one can be started; without any report, it says how to begin."""
     see(visit, "/simulated")
-    expect(visit.page.get_by_role("region", name="curl")).to_contain_text(f"curl {visit.served.url}/api/admin")
+    expect(visit.page.get_by_text("No scenario runs.")).to_be_visible()
     assert faults(visit) == []
     visit.page.goto(f"{visit.served.url}/#fleet")
     expect(visit.page.get_by_role("region", name="collector")).to_contain_text(f"--url {visit.served.url} --reporter")

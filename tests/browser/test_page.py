@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from lib.breaker import stored
+from lib.breaker.circuit import Circuit, opens
 from lib.ledger.places import AlertKind
+from lib.redis import keys
 from tests.browser.conftest import PHONE, ROOT, Visit
+from tests.browser.seeds import now_ms
 
 
 def test_without_a_token_it_says_what_this_is(visit: Visit) -> None:
@@ -37,56 +41,6 @@ def test_the_token_itself_stays_here(visit: Visit) -> None:
     assert visit.served.authorized == []
 
 
-def test_refreshes_by_itself_and_survives_failures(visit: Visit) -> None:
-    """Asked again after 30 s; a failure leaves the figures and says how old they are; a later success clears it."""
-    page = visit.page
-    page.clock.install()
-    page.reload()
-    visit.enter()
-    meter = page.get_by_role("meter", name="upstash, commands a month")
-    expect(meter).to_be_visible()
-    overviews = visit.served.asked.count("/api/overview")
-    with page.expect_response("**/api/overview*"):
-        page.clock.run_for(31_000)
-    assert visit.served.asked.count("/api/overview") == overviews + 1
-    visit.served.status = 503
-    with page.expect_response("**/api/overview*"):
-        page.clock.run_for(31_000)
-    banner = page.get_by_role("alert").filter(has_text="The last attempt failed (the server answered 503)")
-    expect(banner).to_be_visible()
-    expect(banner).to_contain_text("These are the figures of")
-    expect(meter).to_have_attribute("aria-valuenow", "82.5")
-    visit.shoot("failure")
-    visit.served.status = 200
-    with page.expect_response("**/api/overview*"):
-        page.clock.run_for(31_000)
-    expect(banner).to_be_hidden()
-
-
-def test_the_first_attempt_may_fail(visit: Visit) -> None:
-    """Without any figures the page says that it has none, why, and when it tries again."""
-    visit.served.status = 502
-    visit.enter()
-    expect(visit.page.get_by_role("alert").filter(has_text="the server answered 502")).to_be_visible()
-    expect(visit.region("No figures")).to_be_visible()
-    expect(visit.page).to_have_title("No figures – Breakwater")
-
-
-def test_a_hidden_page_asks_nothing(visit: Visit) -> None:
-    """While nobody looks, nothing is asked; on return it is asked at once."""
-    page = visit.page
-    page.clock.install()
-    page.reload()
-    visit.look()
-    asked = len(visit.served.asked)
-    hide = "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
-    page.evaluate(hide + " document.dispatchEvent(new Event('visibilitychange')); }", arg=True)
-    page.clock.run_for(300_000)
-    assert len(visit.served.asked) == asked
-    with page.expect_response("**/api/overview*"):
-        page.evaluate(hide + " document.dispatchEvent(new Event('visibilitychange')); }", arg=False)
-
-
 def test_by_keyboard(visit: Visit) -> None:
     """Everything is reached by the Tab key, in order, and shows where the focus is."""
     visit.look()
@@ -102,20 +56,6 @@ def test_by_keyboard(visit: Visit) -> None:
         page.keyboard.press("Tab")
     start = ["Skip to content", "한국어", "Forget the token", "Overview", "Databases", "Servers", "Refresh"]
     assert reached == [*start, "Open circuit: cloud-run", "Close circuit: gemini", "Close circuit: groq"]
-
-
-def test_a_refresh_takes_nothing_from_the_reader(visit: Visit) -> None:
-    """New figures leave the focus, an opened table, and what was typed where they are."""
-    visit.look()
-    page = visit.page
-    page.get_by_text("As a table").first.click()
-    field = page.get_by_label("Question")
-    field.fill("half a quest")
-    with page.expect_response("**/api/overview*"):
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    expect(field).to_be_focused()
-    expect(field).to_have_value("half a quest")
-    expect(page.get_by_role("region", name="Traffic: table")).to_be_visible()
 
 
 def test_no_foreign_host_and_no_inline_code(visit: Visit) -> None:
@@ -245,6 +185,27 @@ def test_alerts_name_whose_circuit_it_is(visit: Visit) -> None:
     alerts = visit.region("Alerts")
     for text in ("gemini: circuit opened", "origin billing: circuit opened", "code 재고 확인: circuit closed"):
         expect(alerts.get_by_text(text, exact=True)).to_have_count(1)
+    # The name of a connection is nobody's word.
+    expect(alerts.get_by_text("day: too many sessions", exact=True)).to_have_count(1)
+
+
+@pytest.mark.parametrize("visit", [{"locale": "ko-KR"}], indirect=True, ids=["Korean"])
+def test_korean_leaves_nothing_in_english(visit: Visit) -> None:
+    """Reporters, metrics, and how a circuit came to be open: words of ours, not of the operator's."""
+    visit.served.server.set(
+        keys.circuit("cloud-run"), stored.dump(opens(Circuit(), now_ms(), now_ms() + 600_000, "by hand"))
+    )
+    visit.look()
+    alerts = visit.region("알림")
+    for text in (
+        "보고자 seoul: 측정값이 오지 않음",
+        "seoul/web-1 메모리: 측정값이 높음",
+        "seoul/web-1: 측정값이 오지 않음",
+    ):
+        expect(alerts.get_by_text(text, exact=True)).to_have_count(1)
+    circuits = visit.region("서킷 브레이커").get_by_role("listitem")
+    expect(circuits.filter(has_text="cloud-run")).to_contain_text(re.compile(r"열림: .*까지 호출 중지 \(수동\)"))
+    expect(circuits.filter(has_text="gemini")).to_contain_text("(제한 시간 안에 응답 없음)")
 
 
 def test_every_alert_has_words() -> None:

@@ -51,6 +51,16 @@ def test_a_stored_value_is_read_again() -> None:
     assert (found.stored_by, found.generation, found.computing) == ("a.b|me", "a.b", False)
 
 
+def test_a_late_value_leaves_a_newer_one_in_its_place() -> None:
+    """By a script, which is given the value's own time."""
+    after = Afterwards()
+    entries.store("key", EPOCHS, read(None, None, "a", "b"), "v", NOW_MS, "me", 60_000, after, late=True, sent=print)
+    (step,) = after.steps
+    ((name, _, keys, key, entry, at_ms, lasts_ms),) = step.op.commands
+    assert (name, keys, key, at_ms, lasts_ms) == ("EVAL", 1, "key", NOW_MS, 60_000)
+    assert read(str(entry), None, "a", "b").entry == Entry("v", NOW_MS)
+
+
 def test_missing_epochs_are_created_by_whoever_stores() -> None:
     """CASE 38: each with a new word, unless another request was first."""
     text, created = stored(read(None, None, "a", None))

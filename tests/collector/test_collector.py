@@ -1,6 +1,7 @@
 """The collector: what it measures, what it reports to the real route, and that it goes on whatever happens."""
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -8,6 +9,7 @@ import threading
 from collections import namedtuple
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,29 @@ def test_a_node_exporter() -> None:
     assert figures_of(metrics(), busy, network) == Figures(None, 75.0, 90.0, None)
     found = figures_of(metrics(idle=105, user=15, received=12_501_000), busy, network)
     assert found == Figures(25.0, 75.0, 90.0, 10.0)
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('node_network_receive_bytes_total{device="eth1"}', {}),
+        ('node_cpu_seconds_total{cpu="2",mode="user"}', {}),
+        ("node_memory_MemAvailable_bytes", {"memory": None}),
+        ('node_filesystem_avail_bytes{device="/dev/sdb1",fstype="xfs",mountpoint="/data \\"x\\""}', {"disk": 40.0}),
+    ],
+    ids=["network", "cpu", "memory", "disk"],
+)
+def test_a_figure_that_is_none(line: str, what: dict[str, float | None], value: str) -> None:
+    """What an exporter could not measure is left out, whatever else it sends, and the report stays JSON."""
+    times = iter((0.0, 0.0, 10.0, 10.0))
+    busy, network = _Rate(lambda: next(times)), _Rate(lambda: next(times))
+    texts = (metrics(), metrics(idle=105, user=15, received=12_501_000))
+    for text in texts:
+        others = "\n".join(each for each in text.splitlines() if not each.startswith(line))
+        found = figures_of(f"{others}\n{line} {value}\n", busy, network)
+        assert json.dumps(vars(found), allow_nan=False)
+    assert found == replace(Figures(25.0, 75.0, 90.0, 10.0), **what)
 
 
 def test_a_recorded_node_exporter() -> None:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from lib.base.events import DataRead
 from lib.cache import epochs
@@ -493,6 +496,21 @@ async def test_two_paths_of_one_table(rig: Rig) -> None:
         assert (await http.post("/api/menus/1")).status_code == 405
 
 
+@pytest.mark.parametrize("own", ["/prices/{id}", "/shop/prices/{id}"])
+@pytest.mark.parametrize("how", ["a server's root path", "mounted in another application"])
+async def test_below_a_root_path(rig: Rig, own: str, how: str) -> None:
+    """A table's paths are those below what it is mounted at, or whole ones."""
+    table = site(an_instance(rig), {own: menu(Counted("soup"))})
+    made: Any = table if "server" in how else Starlette(routes=[Mount("/shop", table)])
+    transport: Any = httpx.ASGITransport(app=made, root_path="/shop" if "server" in how else "")
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as http:
+        found = [
+            (await http.get(path)).status_code
+            for path in ("/shop/prices/1", "/shop/shop/prices/1/2", "/shops/prices/1")
+        ]
+    assert found == [200, 404, 404]
+
+
 async def test_what_cannot_be_a_table(rig: Rig) -> None:
     """Keys that meet, names given twice, and parameters that no key holds."""
     instance, one = an_instance(rig), menu(Counted())
@@ -559,5 +577,25 @@ async def test_two_tables_of_one_name(rig: Rig, path: str, limit: str) -> None:
         bw.resources({"/api/menus/{id}": wanted}, limit="1/minute")
     with pytest.raises(ValueError, match="another table counts under 'resources'; give this one a name of its own"):
         bw.resources({path: wanted}, limit=limit)
-    # What has no limit counts nowhere.
+    # What has no limit counts nowhere, and what has none of its own elsewhere.
+    bw.resources({path: wanted}, limit=None)
     bw.resources({path: wanted})
+
+
+LIMITS: Mapping[str, tuple[dict[str, Any], dict[str, str], str | None]] = {
+    "none is said": ({}, {}, "100"),
+    "none is wanted": ({"limit": None}, {}, None),
+    "the table's is another": ({}, {"RATELIMIT_API": "7/minute"}, "7"),
+    "by the environment": ({}, {"RATELIMIT_RESOURCES": "5/minute"}, "5"),
+    "by the environment, for all that the code says": ({"limit": None}, {"RATELIMIT_RESOURCES": "5/minute"}, "5"),
+    "for another name": ({"name": "prices"}, {"RATELIMIT_RESOURCES": "5/minute"}, "100"),
+}
+
+
+@pytest.mark.parametrize(("options", "environ", "limit"), LIMITS.values(), ids=LIMITS)
+async def test_a_table_has_a_limit(
+    rig: Rig, options: dict[str, Any], environ: dict[str, str], limit: str | None
+) -> None:
+    """As every route: that of its path, unless its file or the environment says otherwise."""
+    app = door(an_instance(rig, **environ)).resources({"/api/menus/{id}": menu(Counted(), scope="caller")}, **options)
+    assert (await read(app)).headers.get("x-ratelimit-limit") == limit

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import itertools
 import json
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import starlette.requests
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.types import Scope
 
 from dev.supabase import sign_user_token
 from lib import Asked, Breakwater, CacheRules, Problem
@@ -75,6 +77,14 @@ async def test_the_reply_to_a_miss_takes_two_round_trips(rig: Rig) -> None:
     rig.forget_counts()
     await app({**scope, "headers": headers}, receive, send)
     assert (sent, rig.cost()) == ([(2, 3)], (3, 4))
+
+
+@pytest.mark.parametrize("cache", [None, 30])
+async def test_a_limit_from_the_environment_alone(rig: Rig, cache: int | None) -> None:
+    """`RATELIMIT_<NAME>` is a limit of the route's own, also where its file says none."""
+    bw = door(an_instance(rig, RATELIMIT_PRICES="5/minute"))
+    found = [await get(bw.route(Counted(), cache=cache, name=name)) for name in ("prices", "others")]
+    assert [each.headers["x-ratelimit-limit"] for each in found] == ["5", "100"]
 
 
 async def test_without_a_limit(rig: Rig) -> None:
@@ -177,6 +187,52 @@ async def test_a_problem_is_a_reply(rig: Rig) -> None:
     assert [(each.status_code, each.json()["detail"]) for each in replies] == [(404, "No such server.")] * 2
     assert "x-ratelimit-limit" in replies[0].headers
     assert (function.calls, instance.seen(Crashed)) == (2, [])
+
+
+async def test_a_code_that_is_none(rig: Rig) -> None:
+    """A `Problem` of a code that does not exist is the function's failure: answered, logged, and counted like any."""
+    instance = an_instance(rig)
+
+    async def broken(request: object) -> object:
+        raise Problem("no_such_price", "Not for sale.")
+
+    reply = await get(door(instance).route(broken, limit="5/minute", name=a_name()))
+    assert (reply.status_code, reply.json()["source"]) == (500, "application")
+    assert "x-ratelimit-limit" in reply.headers
+    (crashed,) = instance.seen(Crashed)
+    assert "no error has the code 'no_such_price'; take one of" in crashed.traceback
+    assert [each.status for each in instance.seen(RequestDone)] == [500]
+
+
+ERRORS: Mapping[str, Exception] = {"a problem": Problem("not_found", "No such server."), "a bug": KeyError("secret")}
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+async def test_the_reply_to_an_error_waits_for_nothing(rig: Rig, error: Exception) -> None:
+    """The lock is released after the reply, as all that follows from a request."""
+    app, _ = counting(door(an_instance(rig)), Counted(error=error))
+    await get(app)
+    sent = list[tuple[int, int]]()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            sent.append(rig.cost())
+
+    rig.forget_counts()
+    scope: Scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/y",
+        "query_string": b"",
+        "headers": [],
+        "client": None,
+    }
+    await app(scope, receive, send)
+    assert (sent, rig.cost()) == ([(2, 2)], (3, 5))
+    assert rig.server.keys("lock:*") == []
 
 
 # ---------------------------------------------------------------- whose value it is
@@ -336,6 +392,53 @@ async def test_stale_if_error(rig: Rig) -> None:
     assert (await get(app)).status_code == 500
 
 
+GONE: Mapping[str, Any] = {
+    "a problem": Problem("not_found", "Sold."),
+    "a reply": JSONResponse({"sold": True}, 404),
+    "a reply that it is closed": Response(status_code=403),
+}
+
+
+@pytest.mark.parametrize("aged", [True, False], ids=["aging", "only if nothing else is to be had"])
+@pytest.mark.parametrize("gone", GONE.values(), ids=GONE)
+async def test_what_is_gone_is_not_served(rig: Rig, gone: Any, *, aged: bool) -> None:
+    """A function that says so has not failed: what it said before ends with that, and is looked for no more."""
+    rules = CacheRules(30_000, 60_000, 60_000) if aged else CacheRules(30_000, 0, 60_000)
+    app, function = counting(door(an_instance(rig)), cache=rules, scope="shared")
+    await get(app)
+    rig.time.ms += 31_000
+    if isinstance(gone, Exception):
+        function.error = gone
+    else:
+        function.value = gone
+    status = gone.status_code if isinstance(gone, Response) else gone.kind.status
+    found = [(await get(app)).status_code for _ in range(3)]
+    assert found == [200 if aged else status, status, status]
+    assert rig.server.keys("v:*") == []
+
+
+NOT_GONE: Mapping[str, Any] = {
+    "an error": OSError("down"),
+    "a reply that it failed": JSONResponse(1, 502),
+    "a reply that it has no capacity": JSONResponse(1, 429),
+    "a problem of a server": Problem("backend_failed", "Down."),
+    "a problem of a limit": Problem("rate_limited", "Later."),
+}
+
+
+@pytest.mark.parametrize("failed", NOT_GONE.values(), ids=NOT_GONE)
+async def test_what_failed_is_not_gone(rig: Rig, failed: Any) -> None:
+    """An older value is served for its whole time."""
+    app, function = counting(door(an_instance(rig)), stale=60, scope="shared")
+    await get(app)
+    rig.time.ms += 31_000
+    if isinstance(failed, Exception):
+        function.error = failed
+    else:
+        function.value = failed
+    assert [(await get(app)).status_code for _ in range(3)] == [200] * 3
+
+
 async def test_tags(rig: Rig) -> None:
     """What was computed before a tag was invalidated is not served again, on any instance."""
     one, two = door(an_instance(rig)), door(an_instance(rig))
@@ -474,6 +577,28 @@ async def test_any_function(rig: Rig, function: Any, in_a_thread: bool, cache: i
     """One that is not async runs in a thread, cached or not, so that it stops nobody else."""
     app = door(an_instance(rig)).route(function, cache=cache, name=a_name())
     assert (await get(app)).json() == {"in a thread": in_a_thread}
+
+
+async def test_slow_functions_stop_nothing_else(rig: Rig) -> None:
+    """The event loop's own threads stay free: with them held, no address could be looked up, and Redis not reached."""
+    loop, many = asyncio.get_running_loop(), min(32, (os.cpu_count() or 1) + 4)
+    running, all_run, let_go = itertools.count(1), asyncio.Event(), threading.Event()
+
+    def slow(asked: object) -> int:
+        if next(running) == many:
+            loop.call_soon_threadsafe(all_run.set)
+        let_go.wait()
+        return 1
+
+    app = door(an_instance(rig)).route(slow, limit=None, name=a_name())
+    asks = asyncio.gather(*(get(app) for _ in range(many)))
+    try:
+        async with asyncio.timeout(60):
+            await all_run.wait()
+            assert await loop.getaddrinfo("localhost", 80)
+    finally:
+        let_go.set()
+    assert {each.status_code for each in await asks} == {200}
 
 
 @pytest.mark.parametrize("form", ["call", "decorator"])

@@ -249,6 +249,16 @@ async def test_redis_over_tcp(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_database_that_is_named_is_read(tmp_path: Path) -> None:
+    """`DATABASE_URL` stays what it was, also where Supabase is started here."""
+    given = {name: EXTERNAL[name] for name in ("KV_REST_API_URL", "CLOUD_RUN_AI_URL")}
+    given |= {"DATABASE_URL": "postgresql://me@db.example/x", "DB_CONNECTIONS": "prod=supabase"}
+    async with Stack.start(given, tmp_path) as stack:
+        assert stack.parts["supabase"].origin == "embedded"
+        assert {**given, **stack.environment}["DATABASE_URL"] == "postgresql://me@db.example/x"
+
+
+@pytest.mark.anyio
 async def test_a_password_is_not_shown(tmp_path: Path) -> None:
     """Of a Redis that is named by `REDIS_URL` the table has the host alone."""
     given = {name: EXTERNAL[name] for name in ("SUPABASE_URL", "CLOUD_RUN_AI_URL")}

@@ -1,12 +1,13 @@
 """The edge: errors, methods, origins, who calls, what is logged, and the client that leaves."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -214,6 +215,35 @@ async def test_bug_is_told_and_logged(rig: Rig) -> None:
     (crashed,) = instance.seen(Crashed)
     assert (crashed.request_id, "a bug" in crashed.traceback) == (reply.headers["x-request-id"], True)
     assert [done.status for done in instance.seen(RequestDone)] == [500]
+
+
+async def test_a_bug_in_a_stream_is_a_failure(rig: Rig) -> None:
+    """The head is out, so that its status stands; the request has failed all the same. CASE 40."""
+    instance = rig.instance()
+
+    async def broken() -> AsyncGenerator[bytes]:
+        yield b"a beginning"
+        raise ZeroDivisionError("a bug")
+
+    async def streams(request: Request, parts: Parts) -> Reply:
+        request.notes.decision = "compute"
+        return Reply(200, broken())
+
+    sent = list[Any]()
+
+    async def receive() -> Any:
+        # The client stays.
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": PATH, "query_string": b"", "headers": []}
+    await endpoint(Built(instance.parts), post=streams)(scope, receive, send)
+    assert [each.get("body") for each in sent] == [None, b"a beginning"]
+    (crashed,) = instance.seen(Crashed)
+    assert "a bug" in crashed.traceback
+    assert [(done.status, done.decision) for done in instance.seen(RequestDone)] == [(200, "fail")]
 
 
 # ---------------------------------------------------------------- origins

@@ -181,8 +181,24 @@ async def test_a_scenario_ends_by_itself(rig: Rig, log: psycopg.Connection[Any])
     await act(instance, state="started", scenario="silent", minutes=1)
     rig.time.ms += 60_000
     assert (await shown(instance))["scenario"] is None
+    assert (await act(instance, state="stopped"))[1] == "nothing was running"
     assert (await act(instance, state="started", scenario="cascade", minutes=1))[0] == 200
     assert [(each[0], each[3]) for each in logged(log)] == [("silent", False), ("cascade", False)]
+    rig.time.ms += 60_000
+    assert (await act(instance, state="stopped"))[1] == "nothing was running"
+    assert logged(log)[-1][3] is False, "it was not stopped, it had ended"
+
+
+@pytest.mark.anyio
+async def test_it_stops_without_its_log(rig: Rig, log: psycopg.Connection[Any]) -> None:
+    """Where Supabase is away the scenario stops all the same, and the reply says what the log lacks."""
+    instance = a_fleet(rig)
+    await act(instance, state="started", scenario="silent", minutes=10)
+    rig.supabase.fault(kind="refuse")
+    status, said = await act(instance, state="stopped")
+    assert (status, said[:54]) == (200, "silent is stopped; its log in Supabase does not say so")
+    assert (await shown(instance))["scenario"] is None
+    assert rig.server.hget("servers", "simulation") is None
 
 
 @pytest.mark.anyio

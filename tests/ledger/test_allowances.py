@@ -7,6 +7,8 @@ import pytest
 from lib.ai.budgets import Budget
 from lib.ledger import allowances
 from lib.ledger import reading as readings
+from lib.ledger.places import SUPABASE_AT, SUPABASE_BYTES
+from lib.ledger.table import hour_place, place
 from lib.limits.grammar import parse_budget
 from lib.limits.window import window
 
@@ -53,6 +55,32 @@ def test_a_day_by_the_clock() -> None:
     found = allowances.tokens("openai", BY_THE_CLOCK, counted, NOW_MS)
     assert (found.used, found.period, found.resets_at_ms) == (1_000, "day, Asia/Kolkata", at(18, 30))
     assert found.runs_out_at_ms is None
+
+
+@pytest.mark.parametrize(
+    ("zone", "calls_at", "used"),
+    [
+        pytest.param("Asia/Kolkata", at(18, 20, day=13), 5, id="its midnight lies within this hour"),
+        pytest.param("Asia/Kolkata", at(18, 40, day=13), 5, id="after it"),
+        pytest.param("Asia/Kolkata", at(17, 59, day=13), 0, id="an hour before"),
+        pytest.param("Asia/Kathmandu", at(18, 20, day=13), 5, id="a quarter past"),
+        pytest.param("America/Los_Angeles", at(7, 59), 0, id="a whole hour, before"),
+        pytest.param("America/Los_Angeles", at(8), 5, id="a whole hour, after"),
+    ],
+)
+def test_calls_of_a_day_by_the_clock(zone: str, calls_at: int, used: int) -> None:
+    """The ledger counts by the hour: none of the day's calls is missing, wherever its midnight lies."""
+    counted = readings.empty(NOW_MS).plus({hour_place("calls.gemini", calls_at, "2025-11"): 5})
+    assert allowances.calls(counted, "gemini", window("day", 225, zone=zone)).used == used
+
+
+def test_storage_that_was_not_measured_is_not_known() -> None:
+    """Before the month's first daily job nobody knows what Supabase holds: that is not nothing."""
+    empty = readings.empty(NOW_MS)
+    assert not allowances.storage(empty, 500).known
+    measured = empty.plus({place(SUPABASE_AT): NOW_MS // 1000, place(SUPABASE_BYTES): 7 << 20})
+    found = allowances.storage(measured, 500)
+    assert (found.known, found.used, found.as_of_ms) == (True, 7, NOW_MS)
 
 
 def test_each_window_finds_its_own_counts() -> None:

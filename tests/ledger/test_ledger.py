@@ -381,3 +381,28 @@ async def test_what_was_counted_before_a_month_ends_is_written_after_it(world: W
     )
     left = one.parts.ledger.pending().get((kind, offset), 0)
     assert november + december + left == sum(world.billed().values())
+
+
+async def test_a_flush_by_time_counts_each_string_that_it_writes(world: World) -> None:
+    """A month's first flush may write to two; so many commands are counted against what time may cost."""
+    one = world.instance()
+    world.time.ms = month_ends_ms(world.time.ms) - 1_000
+    await one.ask("the month's last question")
+    world.time.later(302)
+    await one.ask("a question of the new month")
+    assert (total(world, "time_flushes"), total(world, "writes")) == (2, 1)
+    world.time.later(302)
+    await one.ask("another")
+    assert (total(world, "time_flushes"), total(world, "writes")) == (3, 2)
+
+
+async def test_a_new_month_is_read_whatever_is_pending(world: World) -> None:
+    """What an instance has counted weeks ago, and has slept on, is written to its month; the present one is read."""
+    one = world.instance()
+    await one.ask("a question")
+    world.time.later((month_ends_ms(world.time.ms) - world.time.ms) / 1000 + 3 * 86_400)
+    seen = await one.overview()
+    assert (seen["source"], seen["mode"]) == ("redis", "redis")
+    assert seen["allowances"][0]["used"] is not None
+    november = world.server.bitfield("ledger:2:2025-11").get(*place(("requests", "ai/supervisor", "compute")))
+    assert november.execute() == [1]

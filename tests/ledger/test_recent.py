@@ -1,6 +1,7 @@
 """Notable requests and batches: what counts as notable, what is written when, and what is read back."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -123,6 +124,23 @@ def test_when_a_batch_is_due() -> None:
     assert [one.take(NOW_MS) is not None for _ in range(EVERY)] == [False] * (EVERY - 1) + [True]
 
 
+def test_callers_that_a_batch_has_no_room_for() -> None:
+    """They are in the next one: whoever calls as often as all others is not missing, and nobody counts twice."""
+    one, read = Recent(), list[Batch]()
+    for _ in range(4):
+        for caller in range(30):
+            one.note(replace(done(), caller=f"{caller:032x}"), NOW_MS)
+        one.close()
+        taken = one.take(NOW_MS)
+        assert taken is not None
+        written = batches.parse(taken.text())
+        assert written is not None
+        assert len(written.callers.counts) == 20
+        read.append(written)
+    seen = dict(batches.busiest([*read, one.pending(NOW_MS)], 100))
+    assert seen == {f"{caller:032x}": 4 for caller in range(30)}
+
+
 def test_what_got_no_reply_is_written_again() -> None:
     """A batch that is given back joins what came since, in the order in which it happened, within the bound."""
     one = Recent()
@@ -163,11 +181,12 @@ def test_the_busiest_of_all_instances() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "names"), [(1, ["EXPIRE"]), (2, []), (5, []), (6, ["LTRIM", "EXPIRE"]), (99, ["LTRIM", "EXPIRE"])]
+    ("length", "names"),
+    [(1, ["EXPIRE"]), (3, ["EXPIRE"]), (4, []), (9, []), (10, ["LTRIM", "EXPIRE"]), (99, ["LTRIM", "EXPIRE"])],
 )
 def test_a_list_is_trimmed_now_and_then(length: int, names: list[str]) -> None:
-    """A new list gets its TTL, a long one is trimmed; in between a push is all."""
-    more = Capped("k", 3, 60).push("item").read([length])
+    """A new list gets its TTL, three times over; a long one is trimmed; in between a push is all."""
+    more = Capped("k", 5, 60).push("item").read([length])
     assert [each[0] for each in more.commands] == names if more else names == []
 
 

@@ -45,12 +45,12 @@ class Instance:
         known, owed = tally.known, list[Op[object]]()
         if not quota.allowed:
             owed.append(bitfield.refund(subject, self.layout, cost, now_ms, tally.added))
-        if bitfield.needs_ttl(tally, now_ms):
+        if needs_ttl := bitfield.needs_ttl(tally, now_ms):
             owed.append(bitfield.set_ttl(subject, now_ms))
             known = Known(known.days, now_ms // DAY_MS)
         if owed:
             results = self.redis.run(gather(owed))
-            if known.ttl_day < 0 and any(isinstance(each, Refunded) and each.made_key for each in results):
+            if not needs_ttl and any(isinstance(each, Refunded) and each.made_key for each in results):
                 self.redis.run(bitfield.set_ttl(subject, now_ms))
         self.known[subject] = known
         return quota

@@ -1,14 +1,16 @@
 """Calls of one caller at once pay together: as many are admitted as without, never more, and for fewer commands."""
 
 import asyncio
+import time
 
 import pytest
 
 from lib.edge.limits import route_limit
 from tests.rig.callers import a_caller
 from tests.rig.data import menu, read, site
-from tests.rig.door import Counted, a_name, an_instance, bill
+from tests.rig.door import Counted, a_name, an_instance, bill, door
 from tests.rig.guard import Rig
+from tests.rig.instance import together
 
 pytestmark = pytest.mark.anyio
 
@@ -55,15 +57,67 @@ async def test_callers_do_not_wait_for_each_other(rig: Rig) -> None:
     assert spent == [6, 3]
 
 
+@pytest.mark.parametrize("instances", [1, 3])
 @pytest.mark.parametrize("calls", [9, 10, 25])
-async def test_exactly_the_limit_is_admitted(rig: Rig, calls: int) -> None:
-    """Those that do not fit together are counted one by one, so that what is left is used up."""
-    app = site(an_instance(rig), menu(Counted("v")), route_limit("9/minute", a_name()))
+async def test_exactly_the_limit_is_admitted(rig: Rig, calls: int, instances: int) -> None:
+    """Where all of them do not fit, as many as do; also where other instances take what one has seen left."""
+    limit = route_limit("9/minute", a_name())
+    apps, caller = [site(an_instance(rig), menu(Counted("v")), limit) for _ in range(instances)], a_caller()
+    for app in apps:
+        await read(app, caller=caller)
+    replies = await asyncio.gather(*(read(apps[n % instances], caller=caller) for n in range(calls * instances)))
+    statuses = [reply.status_code for reply in replies]
+    assert (statuses.count(200), statuses.count(429)) == (9 - instances, (calls + 1) * instances - 9)
+
+
+@pytest.mark.parametrize("calls", [9, 10, 100])
+async def test_what_a_crowd_that_is_refused_costs(rig: Rig, calls: int) -> None:
+    """CASE 34: as much as a small one: nobody is counted who cannot be admitted, the others are refused from memory."""
+    app = site(an_instance(rig), menu(Counted("v"), strict=True), route_limit("9/minute", a_name()))
     caller = a_caller()
     await read(app, caller=caller)
-    replies = await asyncio.gather(*(read(app, caller=caller) for _ in range(calls)))
-    statuses = [reply.status_code for reply in replies]
-    assert (statuses.count(200), statuses.count(429)) == (8, calls - 8)
+    async with bill(rig) as spent:
+        replies = await asyncio.gather(*(read(app, caller=caller) for _ in range(calls)))
+    assert spent == [4, 2]
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert len(refused) == calls - 8
+    assert {(each.headers["retry-after"], each.headers["x-ratelimit-remaining"]) for each in refused} == {("62", "0")}
+
+
+@pytest.mark.parametrize("calls", [10, 100])
+async def test_what_a_crowd_at_the_door_costs(rig: Rig, calls: int) -> None:
+    """CASE 34: the same for `bw.limit`, with calls that count for several."""
+    bw, who = door(an_instance(rig)), a_name()
+    await bw.limit(who, "20/minute", cost=2)
+    async with bill(rig) as spent:
+        verdicts = await asyncio.gather(*(bw.limit(who, "20/minute", cost=2) for _ in range(calls)))
+    assert spent == [4, 2]
+    assert [each.allowed for each in verdicts] == [True] * 9 + [False] * (calls - 9)
+    assert {each.reason for each in verdicts[9:]} == {"minute"}
+
+
+@pytest.mark.parametrize("calls", [10, 100])
+async def test_what_a_crowd_before_the_ai_costs(rig: Rig, calls: int) -> None:
+    """CASE 34: and for AI answers."""
+    made, caller = an_instance(rig), a_caller()
+    await made.ask("same", caller)
+    async with bill(rig) as spent:
+        replies = await together([made.ask("same", caller) for _ in range(calls)])
+    assert spent == [4, 2]
+    assert sorted(reply.status_code for reply in replies) == [200] * 9 + [429] * (calls - 9)
+    assert rig.script.asked == 1
+
+
+@pytest.mark.parametrize("transport", ["rest"])
+async def test_the_vendors_limiter_is_asked_for_each(rig: Rig) -> None:
+    """It spends what it refuses, if that is more than one call."""
+    rig.time.ms = time.time_ns() // 1_000_000  # it has its own clock
+    made = an_instance(rig, RATELIMIT_ALGORITHM="upstash")
+    app, caller = site(made, menu(Counted("v"), strict=True), route_limit("90/minute", a_name())), a_caller()
+    await read(app, caller=caller)
+    async with bill(rig) as spent:
+        await asyncio.gather(*(read(app, caller=caller) for _ in range(8)))
+    assert spent[1] == 16
 
 
 async def test_the_attack_on_permits_that_are_paid_ahead(rig: Rig) -> None:

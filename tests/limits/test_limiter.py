@@ -348,6 +348,57 @@ async def test_over_midnight(stores: Fleet) -> None:
     assert stores.without_ttl() == []
 
 
+@pytest.mark.parametrize("told", ["supabase", "redis"])
+async def test_who_is_given_up_while_telling_tells_again(stores: Fleet, told: str) -> None:
+    """A request that is cancelled takes nothing along of what memory has admitted."""
+    here, caller, reached = stores.join(), Subject("a", TEN), asyncio.Event()
+    cut(stores, "refuse", "refuse")
+    assert [(await here.call(caller)).mode for _ in range(2)] == ["local", "local"]
+
+    async def hang() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def hang_with_the_third() -> None:
+        # The marks are read, then the counts; then Redis is given what it lacks.
+        here.to_redis.meanwhile = hang_with_the_next
+
+    async def hang_with_the_next() -> None:
+        here.to_redis.meanwhile = hang
+
+    stores.time.ms += COOLDOWN_MS
+    if told == "supabase":
+        cut(stores, "refuse", "up")
+        here.to_supabase.meanwhile = hang
+    else:
+        cut(stores, "up", "refuse")
+        here.to_redis.meanwhile = hang_with_the_third
+    call = asyncio.ensure_future(here.call(caller))
+    async with asyncio.timeout(60):
+        await reached.wait()
+    call.cancel()
+    await asyncio.wait({call})
+    cut(stores, "up", "up")
+    stores.time.ms += LEASE_MS
+    await here.call(caller)
+    assert stores.in_redis(caller) == [3, 3]
+
+
+@pytest.mark.parametrize("limits", ["10/minute,100/day", "100/day,10/minute", "15/minute"])
+async def test_two_limits_of_one_caller(stores: Fleet, limits: str) -> None:
+    """Other windows, or another order of them, confuse nobody, whoever counts, also over midnight."""
+    two = [stores.join(), stores.join()]
+    both = [Subject("a", TEN), Subject("a", parse_limits(limits))]
+    ways: list[tuple[State, State]] = [("up", "up"), ("refuse", "up"), ("refuse", "refuse"), ("up", "up"), ("up", "up")]
+    stores.time.ms = MIDNIGHT_MS - 390_000
+    for ways_there in ways:
+        cut(stores, *ways_there)
+        stores.time.ms += 100_000
+        assert all([(await each.call(subject)).quota.allowed for each in two for subject in both])
+    of_the_day = [subject for subject in both if len(subject.layout.windows) == 2]
+    assert [max(stores.in_redis(subject)) for subject in of_the_day] == [10 * len(of_the_day)] * len(of_the_day)
+
+
 async def test_settled_is_settled(stores: Fleet) -> None:
     """After the first call Supabase is not asked any more, by a new instance neither, nor by one that was away too."""
     here, there, caller = stores.join(), stores.join(), Subject("a", parse_limits("100/minute,100/day"))

@@ -1,6 +1,6 @@
 """The strict windows behind `upstash_ratelimit`'s own front, with the vendor's real clients, on a real Redis."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -12,8 +12,10 @@ from upstash_redis.errors import UpstashError
 
 from dev.faults import Fault
 from lib.base.clock import Clock
+from lib.limits.blocklist import UNSURE_MS
 from lib.limits.strict_windows import StrictWindows
 from lib.limits.window import DAY_MS, SKEW_BACK_MS
+from lib.redis.op import Command, Op, Reply
 from tests.limits.instance import MIDNIGHT_MS, NOON_MS
 from tests.rig.redis import RedisFront, Store
 
@@ -245,6 +247,35 @@ def test_a_key_made_anew_within_the_day(ratelimit: Ratelimit, redis: Store, subj
     redis.upstash.direct.delete(key)
     ratelimit.limit(subject)
     assert redis.upstash.direct.ttl(key) > 0
+
+
+def answered(redis: Store, commands: tuple[Command, ...]) -> Sequence[Reply]:
+    """A round trip of the limiter's, so that a test can do something before the next one."""
+    return redis.run(Op(commands, lambda replies: replies))
+
+
+def test_a_key_lost_before_its_refund(limiter: StrictWindows, client: Redis, redis: Store, subject: str) -> None:
+    """CASE 11: the refund makes it anew, and it gets a TTL again, also where this instance had set one before."""
+    before = key_ttls(redis)
+    limiter.limit(client, subject)
+    (key,) = key_ttls(redis).keys() - before.keys()
+    refused = limiter._limit(subject, 10)
+    refund = refused.send(answered(redis, next(refused)))
+    redis.upstash.direct.delete(key)
+    answered(redis, refused.send(answered(redis, refund)))
+    assert redis.upstash.direct.ttl(key) > 0
+
+
+def test_a_refusal_beside_one_that_is_taken_back(client: Redis, redis: Store, hands: Hands, subject: str) -> None:
+    """CASES 8 and 17: who did not fit beside it alone is asked again soon, and not when the window is over."""
+    here, there = (StrictWindows(minute=10, day=100, clock=hands.clock) for _ in range(2))
+    assert here.limit(client, subject, 8).allowed
+    refused = there._limit(subject, 5)
+    refund = refused.send(answered(redis, next(refused)))
+    assert not here.limit(client, subject).allowed
+    answered(redis, refund)
+    hands.now_ms += UNSURE_MS
+    assert here.limit(client, subject).allowed
 
 
 # --- waiting ------------------------------------------------------------------------------------------------------

@@ -67,6 +67,23 @@ async def test_what_is_only_here_is_shown_too(world: World) -> None:
     assert found["callers"] == [{"caller": found["notable"][0]["caller"], "requests": 1}]  # type: ignore[index]
 
 
+async def test_what_was_here_is_there_when_it_is_written(world: World) -> None:
+    """What an instance has shown as its own does not vanish with the flush that takes it along."""
+    one = world.instance()
+    await activity(one)
+    world.outside.fails = True
+    await one.ask("question")
+    before = await activity(one)
+    await one.parts.ledger.settle(1)
+    assert one.parts.ledger.recent.written == 1
+    after = await activity(one)
+    assert (after["notable"], after["callers"]) == (before["notable"], before["callers"])
+    assert len(after["notable"]) == 1  # type: ignore[arg-type] # a list
+    world.forget_counts()
+    await activity(one)
+    assert world.billed() == {}
+
+
 async def test_alerts_are_a_history(world: World) -> None:
     """Each that was sent stays in the list, also several of a kind, newest first."""
     one = world.instance()

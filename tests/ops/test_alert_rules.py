@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.ai.budgets import Budget
 from lib.base.clock import Clock
 from lib.base.events import (
     WARNING,
@@ -20,8 +21,9 @@ from lib.base.server_events import ServerChanged
 from lib.ledger import allowances
 from lib.ledger import reading as readings
 from lib.ledger.ledger import Ledger
-from lib.ledger.places import SUPABASE_AT, SUPABASE_BYTES, AlertKind
-from lib.ledger.table import place
+from lib.ledger.places import COMMANDS, SUPABASE_AT, SUPABASE_BYTES, AlertKind
+from lib.ledger.table import hour_place, place
+from lib.limits.grammar import parse_budget
 from lib.ops import alert_rules as rules
 from lib.ops.alert_rules import Thresholds
 from lib.redis.thrift import Thrift
@@ -105,7 +107,36 @@ def test_storage_is_told_of_before_it_is_used_up(used_mb: int, told: str | None)
     found = [allowances.commands(full, 500_000), allowances.storage(full, 500)]
     alerts = rules.of_reading(full, found, THRESHOLDS)
     assert [each.text for each in alerts] == [told] * (told is not None)
-    assert {(each.kind, each.about) for each in alerts} <= {(AlertKind.RUNS_OUT, "supabase")}
+    assert {(each.kind, each.about) for each in alerts} <= {(AlertKind.RUNS_OUT, "supabase MB")}
+
+
+def test_each_allowance_of_one_provider_is_told() -> None:
+    """Its calls and its tokens may run out on one day; a time is kept for each service."""
+    budget = Budget(parse_budget("100/day,10000 tokens/day"))
+    usage = tuple({NOW_MS // each.bucket_ms: each.limit} for each in budget.layout.windows)
+    full = readings.empty(NOW_MS).plus({hour_place("calls.openai", NOW_MS, "2025-11"): 100})
+    found = allowances.ledger(full, 500_000, [("openai", budget)], {}, {"openai": usage}, None)
+    alerts = rules.of_reading(full, found, THRESHOLDS)
+    assert sorted(each.about for each in alerts) == ["openai requests", "openai tokens"]
+    assert len({each.key for each in alerts}) == 2
+    assert {each.kind.counter(each.about) for each in alerts} == {("alert_s", "runs_out", "openai")}
+
+
+@pytest.mark.parametrize(
+    ("percent", "supabase_mb", "said"),
+    [
+        pytest.param(95, 500, "Limits now come from Supabase", id="another store"),
+        pytest.param(95, None, "No Supabase is configured: Redis is used to the last command", id="none"),
+        pytest.param(90, None, "Answers are no longer refreshed", id="before that"),
+    ],
+)
+def test_the_month_says_what_is_done(percent: int, supabase_mb: int | None, said: str) -> None:
+    """At the last step limits come from Supabase only where there is one."""
+    used = readings.empty(NOW_MS).plus({place(COMMANDS): 1_000 * percent})
+    found = allowances.ledger(used, 100_000, [], {}, {}, supabase_mb)
+    (alert,) = [each for each in rules.of_reading(used, found, THRESHOLDS) if each.kind is AlertKind.REDIS_MONTH]
+    assert said in alert.text
+    assert ("come from Supabase" in alert.text) == (supabase_mb is not None)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,22 @@
 """Alerts: what is sent, once for all instances in a period, and that no request is affected."""
 
 import asyncio
+import json
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from lib.base.events import Alerted, RedisSlow, WebhookFailed
+from lib.base.calendar import month_ends_ms
+from lib.base.events import Alerted, CircuitChanged, ProviderFailure, RedisSlow, StorePhase, WebhookFailed
 from lib.ledger import places
 from lib.ledger.places import AlertKind
 from lib.ledger.table import TOTALS, five_minute_place, hour_place, place
+from lib.ops.activity import SENT
 from lib.ops.alert_rules import Alert
+from lib.ops.alerts import Alerts
+from lib.redis import keys
+from lib.redis.op import Op
 from tests.rig.instance import Instance
 from tests.rig.ledger import CRON, World
 from tests.rig.supabase import SupabaseStandIn
@@ -27,6 +33,12 @@ def used(world: World, commands: int) -> None:
     """As if so many commands had been counted this month."""
     kind, offset = place(places.COMMANDS)
     world.server.bitfield("ledger:2:2025-11").set(kind, offset, commands).execute()
+
+
+def listed(world: World) -> list[Any]:
+    """The alerts in the list."""
+    found: Any = world.server.lrange(SENT.key, 0, -1)
+    return [json.loads(each) for each in found]
 
 
 async def daily(instance: Instance) -> None:
@@ -75,7 +87,7 @@ async def test_a_budget_that_does_not_last(world: World) -> None:
     at = hour_place("calls.gemini", world.time.ms, "2025-11")
     world.server.bitfield("ledger:2:2025-11").set(*at, 120).execute()
     await daily(one)
-    (sent,) = [each for each in world.outside.alerts() if each["about"] == "gemini"]
+    (sent,) = [each for each in world.outside.alerts() if each["about"] == "gemini requests"]
     assert sent["kind"] == "runs_out"
     assert "120 of 225 requests used" in sent["text"]
     assert "It resets on 15 November at 08:00 UTC" in sent["text"]
@@ -89,8 +101,23 @@ async def test_a_budget_of_tokens_that_does_not_last(world: World) -> None:
     one = world.instance(**limits, LEDGER_FLUSH_COMMANDS="1")
     await one.ask("a question")
     (sent,) = [each for each in world.outside.alerts() if each["kind"] == "runs_out"]
-    assert sent["about"] == "cloud-run"
+    assert sent["about"] == "cloud-run tokens"
     assert "(3,000 of 20,000 tokens used)" in sent["text"]
+
+
+async def test_a_month_of_computing_begins_anew(world: World) -> None:
+    """What the page has read in one month calls for no alert in the next."""
+    one = world.instance(LEDGER_FLUSH_COMMANDS="1")
+    world.time.ms = month_ends_ms(world.time.ms) - 3_600_000
+    world.server.set(keys.month("cloud-run", "2025-11"), 200_000_000)
+    computing = next(each for each in (await one.overview())["allowances"] if each["service"] == "cloud-run")
+    assert (computing["used"], computing["left"]) == (200_000, 0)
+    world.time.ms += 2 * 3_600_000
+    world.outside.posted.clear()
+    for number in range(3):
+        await one.ask(f"question {number}")
+    assert one.parts.ledger.flushes > 0
+    assert kinds(world) == []
 
 
 async def test_a_circuit_opens_and_closes(world: World) -> None:
@@ -100,11 +127,21 @@ async def test_a_circuit_opens_and_closes(world: World) -> None:
     for number in range(3):
         await one.ask(f"question {number}")
     world.outside.fails = False
+    world.outside.posted.clear()
     world.time.ms += 1_000
     await one.ask("the probe")
-    # The webhook failed along with the backend, so the opening is alerted to at its next turn, if there is one.
-    assert ("circuit_closed", "cloud-run") in kinds(world)
+    # The webhook failed along with the backend: its instance tries the opening again.
+    assert kinds(world) == [("circuit_closed", "cloud-run")]
     assert one.seen(WebhookFailed)
+    world.time.later(60)
+    await one.ask("a minute later")
+    closed, opened = world.outside.alerts()
+    assert (opened["kind"], opened["at"]) == ("circuit_open", closed["at"] - 1)
+    assert opened["text"].endswith("Noticed on 14 November at 12:00 UTC.")
+    assert [(each.kind, each.about) for each in one.seen(Alerted)].count(("circuit_open", "cloud-run")) == 1
+    world.time.later(120)
+    await one.ask("later still")
+    assert len(world.outside.alerts()) == 2
 
 
 async def test_a_switch_of_mode_is_sent_while_redis_is_out(world: World, supabase: SupabaseStandIn) -> None:
@@ -133,8 +170,14 @@ async def test_the_error_rate(world: World) -> None:
     few.execute()
     await daily(one)
     assert kinds(world) == []
+    seldom = world.server.bitfield("ledger:2:2025-11")
+    seldom.set(*five_minute_place("compute", at, "2025-11"), 60).set(*five_minute_place("report", at, "2025-11"), 39)
+    seldom.execute()
+    await daily(one)
+    assert kinds(world) == []
+    assert (await one.overview())["errorRate"]["hour"] == 0.01
     many = world.server.bitfield("ledger:2:2025-11")
-    many.set(*five_minute_place("compute", at, "2025-11"), 98).set(*five_minute_place("fail", at, "2025-11"), 2)
+    many.set(*five_minute_place("compute", at, "2025-11"), 59).set(*five_minute_place("fail", at, "2025-11"), 2)
     many.execute()
     await daily(one)
     assert kinds(world) == [("error_rate", "")]
@@ -181,6 +224,98 @@ async def test_a_broken_webhook_touches_no_request(world: World, broken: str) ->
     assert one.seen(WebhookFailed)
     assert not world.server.keys("alert:redis_slow*")
     assert all("127.0.0.1" not in each.reason for each in one.seen(WebhookFailed))
+
+
+async def test_an_event_among_many(world: World) -> None:
+    """A circuit opens while hundreds of calls fail at one moment: none of them takes the alert's place."""
+    one = world.instance()
+    one.parts.emit(CircuitChanged("cloud-run", "suspect", "open", "timeout"))
+    for _ in range(1_000):
+        one.parts.emit(ProviderFailure("cloud-run", "timeout", "theirs"))
+    await one.ask("anything")
+    assert ("circuit_open", "cloud-run") in kinds(world)
+
+
+async def test_what_is_sent_while_another_alert_is_written_down(world: World) -> None:
+    """Requests of one instance send alerts at the same time: the list has each of them once."""
+    one = world.instance()
+    alerts = Alerts.of(one.parts)
+    store = alerts.redis
+    assert store is not None
+    send, began, may_go_on = store.run, asyncio.Event(), asyncio.Event()
+
+    class Held:
+        """The way to Redis; the first note on it waits."""
+
+        async def run(self, op: Op[Any], phase: StorePhase, left_s: float) -> Any:
+            if op.commands[0][0] == "BITFIELD" and not began.is_set():
+                began.set()
+                await may_go_on.wait()
+            return await send(op, phase, left_s)
+
+    alerts.redis = Held()  # type: ignore[assignment] # of the store nothing else is used
+    alerts.notice(CircuitChanged("gemini", "closed", "open", "timeout"))
+    first = asyncio.create_task(alerts.settle())
+    await began.wait()
+    alerts.notice(CircuitChanged("groq", "closed", "open", "timeout"))
+    await alerts.settle()
+    may_go_on.set()
+    await first
+    assert sorted(each["about"] for each in listed(world)) == ["gemini", "groq"]
+    for each in ("gemini", "groq"):
+        noted = world.server.bitfield("ledger:2:2025-11").get(*place(AlertKind.CIRCUIT_OPEN.counter(each)))
+        assert noted.execute() == [world.time.ms // 1000]
+
+
+async def test_what_nobody_takes_is_tried_again(world: World) -> None:
+    """Each minute, for an hour, and not with every request; whoever sends it first, it is sent once."""
+    one, other = world.instance(), world.instance()
+    world.outside.fails = True
+    one.parts.emit(opening := CircuitChanged("gemini", "suspect", "open", "timeout"))
+
+    async def tries() -> int:
+        before = len(world.outside.alerts())
+        await one.ask_anew()
+        return len([each for each in world.outside.alerts()[before:] if each["about"] == "gemini"])
+
+    assert [await tries() for _ in range(3)] == [1, 0, 0]
+    world.time.later(60)
+    assert [await tries() for _ in range(2)] == [1, 0]
+    world.outside.fails = False
+    other.parts.emit(opening)
+    await other.ask_anew()
+    world.time.later(60)
+    assert await tries() == 0
+    found = [each["kind"] for each in listed(world) if each["about"] == "gemini"]
+    assert found == ["circuit_open"]
+
+
+async def test_nobody_takes_it_for_an_hour(world: World) -> None:
+    """What is older than that is no news any more."""
+    one = world.instance()
+    world.outside.fails = True
+    one.parts.emit(CircuitChanged("gemini", "suspect", "open", "timeout"))
+    await one.ask_anew()
+    world.outside.fails = False
+    world.outside.posted.clear()
+    world.time.later(3_600)
+    await one.ask_anew()
+    assert "gemini" not in [each["about"] for each in world.outside.alerts()]
+
+
+async def test_without_redis_its_own_instance_tries_again(world: World, supabase: SupabaseStandIn) -> None:
+    """That Supabase has counted the first try keeps the second one back as little."""
+    # Its rows live as long as the tests: a period that no other one has.
+    world.time.ms += 86_400_000
+    one = world.instance(SUPABASE_URL=supabase.url, SUPABASE_SERVICE_ROLE_KEY=supabase.service_key)
+    world.redis_down()
+    world.outside.fails = True
+    await one.ask_anew()
+    world.outside.fails = False
+    world.outside.posted.clear()
+    world.time.later(60)
+    await one.ask_anew()
+    assert ("mode", "supabase") in kinds(world)
 
 
 async def test_alerts_are_on_the_page_without_any_webhook(world: World) -> None:

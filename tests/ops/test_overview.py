@@ -229,6 +229,16 @@ async def test_what_fails_for_every_reason_counts_as_failed(world: World) -> Non
     assert hour["compute"] == statuses.count(200)
 
 
+async def test_a_data_route_that_fails_counts_as_failed(world: World) -> None:
+    """A watched database that cannot be reached is on the page as an answer that failed is. CASE 40."""
+    one = world.instance(DB_CONNECTIONS="prod=postgres:PROD_URL", PROD_URL="postgresql://nobody@127.0.0.1:9/none")
+    reply = await one.http.get("/api/monitoring/sessions", params={"connectionId": "prod"}, headers=ADMIN)
+    assert reply.status_code == 503
+    seen = await one.overview()
+    assert seen["hour"][-1]["fail"] == 1
+    assert seen["errorRate"]["hour"] == 1
+
+
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Every sample by name and labels."""
     families = text_string_to_metric_families(text)

@@ -1,6 +1,7 @@
 """`lib/pyproject.toml` declares what the library needs; no network is needed for this."""
 
 import ast
+import re
 import sys
 
 from tests.packaging.declared import EXTRAS, LIB, PROJECT, ROOT, distribution, module, needed, optional
@@ -43,6 +44,21 @@ def test_every_import_is_declared() -> None:
                     imported.add(name.partition(".")[0])
     declared = {module(name) for name in needed() | optional()}
     assert imported - set(sys.stdlib_module_names) - IMPLIED - GUARDED == declared - READ_BY_PYTHON
+
+
+def test_nobody_is_sent_to_an_index() -> None:
+    """The distribution is on none, where anybody may take its name: no line says to install it from one."""
+    texts = [ROOT / "README.md", *(path for each in ("docs", "examples", "lib") for path in (ROOT / each).rglob("*"))]
+    lines = [
+        (path.name, line)
+        for path in texts
+        if path.suffix in (".md", ".py", ".toml") and "node_modules" not in path.parts
+        for line in path.read_text().splitlines()
+    ]
+    assert len(lines) > 10_000
+    named = [(name, line) for name, line in lines if re.search(r"install\b.*breakwater-guard", line)]
+    assert [(name, line) for name, line in named if " @ git+" not in line] == []
+    assert named
 
 
 def test_the_license_is_the_repository_s() -> None:

@@ -216,9 +216,9 @@ def test_an_extra_that_is_called_for(installed: Installed) -> None:
     """
     environ = {"REDIS_URL": "redis://127.0.0.1:1", "SUPABASE_URL": "https://s.example", "SUPABASE_SECRET_KEY": "k"}
     assert installed(script, **environ) == [
-        "SUPABASE_URL: needs postgrest: pip install 'breakwater-guard[supabase]'",
-        "SUPABASE_URL: needs PyJWT[crypto]: pip install 'breakwater-guard[signin]'",
-        "REDIS_URL: needs redis: pip install 'breakwater-guard[tcp]'",
+        "SUPABASE_URL: needs the extra 'supabase': pip install 'postgrest>=2.34'",
+        "SUPABASE_URL: needs the extra 'signin': pip install 'PyJWT[crypto]>=2.14'",
+        "REDIS_URL: needs the extra 'tcp': pip install 'redis>=6.0'",
     ]
 
 

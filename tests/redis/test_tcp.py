@@ -222,6 +222,15 @@ async def test_nobody_listens() -> None:
         assert await failing(redis) == "connection"
 
 
+async def test_a_host_that_cannot_be_found() -> None:
+    """It is named, as over REST."""
+    async with wire("redis://nowhere.invalid:6379") as redis:
+        with pytest.raises(
+            RedisDown, match=r"^connection: ConnectionError: the host nowhere\.invalid cannot be found$"
+        ):
+            await redis.run(GET)
+
+
 async def test_a_server_that_says_nothing() -> None:
     """One deadline for the whole round trip, the connecting included; an answer in drops does not lengthen it."""
 
@@ -312,6 +321,9 @@ URL = {"REDIS_URL": "rediss://u:hunter2@redis.example:6380/1"}
     [
         (REST, "Upstash"),
         (URL, "Tcp"),
+        ({"REDIS_URL": f"{URL['REDIS_URL']}?ssl_cert_reqs=none&ssl_check_hostname=false"}, "Tcp"),
+        ({"REDIS_URL": "redis://x/?db=1"}, "Tcp"),
+        ({**REST, "REDIS_URL": "redis://x/mine?family=0"}, "Upstash"),
         ({**REST, **URL}, "Upstash"),
         ({**REST, **URL, "REDIS_TRANSPORT": "tcp"}, "Tcp"),
         ({**URL, "REDIS_ENABLED": "false"}, ""),
@@ -334,7 +346,15 @@ async def test_which_is_used(environ: dict[str, str], uses: str) -> None:
         ({"REDIS_URL": "http://x"}, "REDIS_URL"),
         ({"REDIS_URL": "redis://"}, "REDIS_URL"),
         ({"REDIS_URL": "redis://x:0"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://["}, "REDIS_URL"),
         ({"REDIS_URL": "redis://x:nine"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://x/mine"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://x/0/1"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://x?family=0"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://x/0?db=1&socket_timeout=5"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://x?ssl_cert_reqs=none"}, "REDIS_URL"),
+        ({"REDIS_URL": "rediss://x?protocol=3"}, "REDIS_URL"),
+        ({**REST, "REDIS_URL": "redis://x?family=0", "REDIS_TRANSPORT": "tcp"}, "REDIS_URL"),
         ({**REST, "REDIS_TRANSPORT": "tcp"}, "REDIS_URL"),
         ({**REST, "REDIS_TRANSPORT": "udp"}, "REDIS_TRANSPORT"),
         ({**URL, "RATELIMIT_ALGORITHM": "upstash"}, "RATELIMIT_ALGORITHM"),

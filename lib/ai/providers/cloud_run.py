@@ -23,6 +23,7 @@ from .replies import Request, exchange
 
 # Names under which supervisors in use return their text, the documented one first.
 _TEXT_FIELDS = ("answer", "response", "text")
+_ITS_OWN = {"delta", "done", *_TEXT_FIELDS}
 _COUNTS = {"prompt_tokens": "promptTokens", "completion_tokens": "completionTokens", "total_tokens": "totalTokens"}
 
 
@@ -79,6 +80,9 @@ class _Supervisor:
         return refusals.refused(response, body, self._backend.secret or "")
 
     def chunks(self, value: dict[str, Any]) -> tuple[list[Chunk], bool]:
+        if not value.keys() & _ITS_OWN:
+            # A ping, or whatever else a server puts between the pieces.
+            return [], False
         delta = value.get("delta")
         if isinstance(delta, str):
             self._deltas.append(delta)

@@ -22,7 +22,7 @@ class Dialect:
     """One provider's."""
 
     cannot: frozenset[str] = frozenset()
-    """Needs (``ai/needs.py``) that it does not serve: it is passed over."""
+    """Needs (``ai/needs.py``) that it does not serve: it is passed over, and not sent a field that asks for nothing."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Fields that it has under another name."""
     foreign: frozenset[str] = frozenset()
@@ -56,15 +56,16 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "groq": Dialect(
         cannot=frozenset({"logprobs", "top_logprobs", "logit_bias", "n", needs.NAMES}),
-        foreign=frozenset({EXTRA_CONTENT}),
+        foreign=frozenset({EXTRA_CONTENT, REASONING}),
     ),
     "mistral": Dialect(
         renamed={"max_completion_tokens": "max_tokens", "seed": "random_seed"},
         foreign=frozenset({EXTRA_CONTENT, REASONING}),
         stream_options=False,
+        blank_turns=False,
         limit="max_tokens",
     ),
-    "cohere": Dialect(stream_options=False),
+    "cohere": Dialect(stream_options=False, limit="max_tokens"),
 }
 _HOSTS = {
     "generativelanguage.googleapis.com": "gemini",
@@ -75,6 +76,14 @@ _HOSTS = {
 }
 
 
+_OPENAIS = (".openai.com", ".azure.com")
+_COMPATIBLE = Dialect(limit="max_tokens")
+"""Whoever else speaks the protocol: Ollama, LM Studio and others ignore the newer name of an answer's limit."""
+
+
 def of(name: str | None, url: str) -> Dialect:
     """The dialect of that name, else the one that is spoken at that address."""
-    return DIALECTS[name or _HOSTS.get(urlsplit(url).hostname or "", "openai")]
+    host = urlsplit(url).hostname or ""
+    if name is not None or host in _HOSTS:
+        return DIALECTS[name or _HOSTS[host]]
+    return PLAIN if host.endswith(_OPENAIS) else _COMPATIBLE

@@ -118,13 +118,7 @@ class _Completion:
         answer = answers.streamed(self._joining, self._model)
         if self._needs_text and not answer.joined:
             answer = answers.whole(answers.text_of_stream(self._joining), self._model)
-        # Where choices are missing they were asked of somebody who does not know `n`: it is no answer to keep.
-        return self._end(choices, answer, headers, speaks=self._joining.speaks and len(choices) >= self._wanted())
-
-    def _wanted(self) -> int:
-        """How many choices were asked for."""
-        wanted = 1 if isinstance(self._question, Question) else self._question.body.get("n")
-        return wanted if isinstance(wanted, int) and not isinstance(wanted, bool) else 1
+        return self._end(choices, answer, headers, speaks=self._joining.speaks)
 
     def whole(self, value: dict[str, Any], headers: httpx.Headers) -> End:
         _check_groq(value)
@@ -135,13 +129,15 @@ class _Completion:
         choices = reply["choices"]
         if self._needs_text and not all(choice.get("finish_reason") for choice in choices):
             raise ProviderFailed("protocol", "the reply does not say that it is complete")
-        speaks = len(choices) >= self._wanted() and all(completions.speaks(choice["message"]) for choice in choices)
+        speaks = all(completions.speaks(choice["message"]) for choice in choices)
         return self._end(choices, answers.whole(reply, self._model), headers, speaks=speaks)
 
     def _end(
         self, choices: Sequence[Mapping[str, Any]], answer: answers.Answer, headers: httpx.Headers, *, speaks: bool
     ) -> End:
         first = choices[0]
+        # Where choices are missing they were asked of somebody who does not know `n`: it is no answer to keep.
+        speaks = speaks and len(choices) >= self._question.choices
         if self._needs_text:
             if not answer.text.strip():
                 raise self._silence(first)

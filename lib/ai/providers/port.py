@@ -10,7 +10,10 @@ from ..completions import Chunk
 from ..question import AnyQuestion
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
-"""A reply, or all the events of a stream, may not be larger: Vercel sends 4.5 MB, of which the rest is ours."""
+"""A whole reply may not be larger: Vercel sends 4.5 MB, of which the rest is ours."""
+MAX_STREAM_BYTES = 16 * 1024 * 1024
+"""Nor all the events of a stream. Around each piece of a few letters there are some 300 bytes, and for what is streamed
+Vercel has no bound: this is a text of some 50,000 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ type Kind = Literal[
     "blocked",  # the question, or its answer, was withheld for its content
     "server",  # any other status, or an error in the reply
     "protocol",  # not what the protocol promises
-    "too_large",  # more than MAX_REPLY_BYTES
+    "too_large",  # more than MAX_REPLY_BYTES, or MAX_STREAM_BYTES
     "empty",  # a reply without text, where a text is needed
     "cut",  # a stream that ended without its end
 ]
@@ -50,6 +53,10 @@ _FAULT: dict[Kind, Fault] = {
     "unauthorized": "ours",
     "no_model": "ours",
 }
+
+
+TOO_LONG = "context_length_exceeded"
+"""OpenAI's code for a request that is longer than the model allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,11 @@ class ProviderFailed(SourceFailed):
         self.rests_s = rests_s
         self.went_out = went_out
         self.told = told
+
+    @property
+    def used_nothing(self) -> bool:
+        """Whether the provider has refused the call instead of beginning to answer: no token was used."""
+        return self.status is not None and (self.fault != "theirs" or self.kind in ("throttled", "quota"))
 
 
 class Provider(Protocol):

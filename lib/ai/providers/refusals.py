@@ -1,18 +1,20 @@
-"""What a status other than 200 means, in any of the shapes in which providers say it."""
+"""What a status other than 2xx means, in any of the shapes in which providers say it."""
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 from pydantic_core import from_json
 
-from .port import Kind, ProviderFailed, Told
+from .port import TOO_LONG, Kind, ProviderFailed, Told
 
 _KINDS: dict[int, Kind] = {
     400: "rejected",
     401: "unauthorized",
+    402: "quota",
     403: "unauthorized",
     413: "rejected",
     422: "rejected",
@@ -26,18 +28,30 @@ _PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,199}")
 _UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unknown_parameter", "extra_forbidden"})
 _UNSUPPORTED = re.compile(
     r"unsupported parameter|unknown name|unrecognized request argument|extra inputs are not permitted"
-    r"|(?:is|are) not supported|(?:is|are) unsupported|does ?n[o']t support",
+    r"|(?:is|are) not (?:supported|enabled)|(?:is|are) unsupported|does ?n[o']t support"
+    # vLLM; DeepSeek and Groq of a part of a message that is no text.
+    r"|requires --enable-auto-tool-choice|unknown variant|content'? (?:: value )?must be a string",
     re.IGNORECASE,
 )
 _NAMED = re.compile(
     r"(?:parameter|argument|property|name|field)[^'\"`\w]*(?:supplied: )?['\"`]?([A-Za-z_][\w.\[\]]*)"
     r"|['\"`]([A-Za-z_][\w.\[\]]*)['\"`] (?:is|are) (?:not supported|unsupported)"
+    r"|support (tools|functions|logprobs)\b"
 )
 _BLOCKED_CODES = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
 _BLOCKED = re.compile(
     r"moderation|flagged|content (?:policy|filter|management)|safety|PROHIBITED_CONTENT", re.IGNORECASE
 )
-_NO_MODEL = frozenset({"model_not_found", "model_not_active", "model_decommissioned"})
+_NO_MODEL = frozenset(
+    {"model_not_found", "model_not_active", "model_decommissioned", "invalid_model", "DeploymentNotFound"}
+)
+_NO_MODEL_WORDS = re.compile(r"not a valid model|model not exist", re.IGNORECASE)
+"""OpenRouter's and DeepSeek's, where status and code say no more than that something is wrong."""
+_TOO_LONG = re.compile(
+    r"maximum (?:context|prompt) length|maximum number of tokens allowed|exceeds? (?:the available|max) context",
+    re.IGNORECASE,
+)
+_WRONG_KEY = re.compile(r"(?:incorrect|invalid) api key|api key not valid", re.IGNORECASE)
 _SECRET = re.compile(
     r"\b(?:sk|gsk|xai|csk|pk|org|proj)[-_][A-Za-z0-9*_-]{6,}|\bAIza[A-Za-z0-9_-]{20,}|\bBearer \S+", re.IGNORECASE
 )
@@ -86,25 +100,44 @@ def _status_in(error: Mapping[str, Any]) -> int | None:
 def _code_and_words(said: object, secrets: tuple[str, ...]) -> tuple[str | None, Told]:
     error = said if isinstance(said, dict) else {}
     code = next((each for each in (error.get("code"), error.get("type"), error.get("status")) if _is_code(each)), None)
-    return code, _told(error, code, secrets)
+    told = _told(error, code, secrets)
+    # All but OpenAI, Groq and Cerebras say it in words alone.
+    return code, replace(told, code=TOO_LONG) if _TOO_LONG.search(told.message) else told
 
 
 def _kind(status: int, error: Mapping[str, Any], told: Told) -> Kind:
     details = list(_details(error))
     if status == 429:
         return "quota" if _names_a_day(error, details, told) else "throttled"
-    if told.code in _NO_MODEL or (status == 404 and "model" in told.message.lower()):
+    if told.code in _NO_MODEL or _says_no_model(status, told.message):
         return "no_model"
     if status in (400, 403) and (told.code in _BLOCKED_CODES or (status == 403 and _BLOCKED.search(told.message))):
         return "blocked"
     if status == 400 and (
         # Google's: an invalid key is no 401 there, and a project in a country without the free tier no 403.
-        error.get("status") == "FAILED_PRECONDITION" or any(d.get("reason") == "API_KEY_INVALID" for d in details)
+        error.get("status") == "FAILED_PRECONDITION"
+        or any(d.get("reason") == "API_KEY_INVALID" for d in details)
+        or _WRONG_KEY.search(told.message)
     ):
         return "unauthorized"
-    if status in (400, 422) and told.param and (told.code in _UNSUPPORTED_CODES or _UNSUPPORTED.search(told.message)):
+    if _is_unsupported(status, told):
         return "unsupported"
     return _KINDS.get(status, "server")
+
+
+def _says_no_model(status: int, words: str) -> bool:
+    if status == 404:
+        return "model" in words.lower() or "no endpoints found for" in words.lower()
+    return status in (400, 422) and bool(_NO_MODEL_WORDS.search(words))
+
+
+def _is_unsupported(status: int, told: Told) -> bool:
+    """Whether a provider, or its model, cannot do what is asked: another may. Not all of them name the field."""
+    if status == 404:
+        # OpenRouter's.
+        return "no endpoints found that support" in told.message.lower()
+    named = told.param is not None and told.code in _UNSUPPORTED_CODES
+    return status in (400, 422) and (named or bool(_UNSUPPORTED.search(told.message)))
 
 
 def _names_a_day(error: Mapping[str, Any], details: list[Mapping[str, Any]], told: Told) -> bool:
@@ -137,7 +170,7 @@ def _told(error: Mapping[str, Any], code: str | None, secrets: tuple[str, ...]) 
     message, param = _words(error.get("message") or error.get("detail") or "")
     param = error["param"] if isinstance(error.get("param"), str) and error["param"] else param
     if not param and (named := _NAMED.search(message)) and _UNSUPPORTED.search(message):
-        param = named[1] or named[2]
+        param = next(each for each in named.groups() if each)
     for secret in secrets:
         message = message.replace(secret, "***") if secret else message
     message = _SECRET.sub("***", message)[:_SHOWN_CHARS]

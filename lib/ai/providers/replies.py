@@ -20,7 +20,7 @@ from ...base.values import dataclass
 from ...pieces import Delta
 from ..completions import Chunk
 from . import refusals, sse
-from .port import MAX_REPLY_BYTES, End, Kind, Piece, ProviderFailed
+from .port import MAX_REPLY_BYTES, MAX_STREAM_BYTES, End, Kind, Piece, ProviderFailed
 
 _ERROR_BYTES = 65_536
 _ERROR_S = 1.0
@@ -47,7 +47,7 @@ class Reading(Protocol):
         """The question in the provider's terms. Raises ProviderFailed ``rejected`` if it cannot be put."""
 
     def refusal(self, response: httpx.Response, body: bytes) -> ProviderFailed:
-        """What a reply other than 200 means; ``body`` may be cut off, empty or anything."""
+        """What a status other than 2xx means; ``body`` may be cut off, empty or anything."""
 
     def chunks(self, value: dict[str, Any]) -> tuple[list[Chunk], bool]:
         """The next chunks of a stream, none for an event that carries nothing; and whether they show anything."""
@@ -105,7 +105,7 @@ async def _pieces(
     request = client.build_request("POST", asked.url, content=to_json(asked.body), headers=headers, timeout=waits)
     response = await client.send(request, stream=True)
     try:
-        if response.status_code != 200:
+        if not response.is_success:
             raise reading.refusal(response, await _error_body(response))
         if stream and response.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream":
             source = _streamed(response, reading)
@@ -131,7 +131,7 @@ async def _at_once(response: httpx.Response, reading: Reading, *, stream: bool) 
 async def _streamed(response: httpx.Response, reading: Reading) -> AsyncGenerator[Piece]:
     held, shown, done = list[Chunk](), False, False
     try:
-        async with aclosing(sse.events(_bounded(response, MAX_REPLY_BYTES))) as events:
+        async with aclosing(sse.events(_bounded(response, MAX_STREAM_BYTES))) as events:
             async for event in events:
                 if event.data.strip() == "[DONE]":
                     done = True

@@ -24,7 +24,9 @@ def body_of(
             if dialect.blank_turns or not isinstance(turn.content, str) or turn.content.strip()
         ]
     else:
-        given, options = question.forwarded, question.body.get("stream_options")
+        # Where it asked for what cannot be done here, this provider was passed over.
+        given = {name: value for name, value in question.forwarded.items() if name not in dialect.cannot}
+        options = question.body.get("stream_options")
         for name, own in dialect.renamed.items():
             if name in given:
                 value = given.pop(name)

@@ -10,8 +10,9 @@ export function missingText(text) {
   return name ? word(`missing ${name}`) : text;
 }
 
-export function failureText({ code, status }) {
-  return has(`failure ${code}`) ? word(`failure ${code}`) : word("server", { status });
+export function failureText({ code, status, retryAfter }) {
+  const text = has(`failure ${code}`) ? word(`failure ${code}`) : word("server", { status });
+  return code === "rate_limited" && retryAfter ? `${text} ${word("tryAgain", { lasting: lasting(retryAfter) })}` : text;
 }
 
 export const Age = ({ at }) => html`<span class="age-of small">${ago(at)}</span>`;

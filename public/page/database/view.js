@@ -3,7 +3,7 @@ import { worded } from "../api.js";
 import { Bar } from "../bar.js";
 import { html, useLayoutEffect, useRef } from "../html.js";
 import { ago, moment, word } from "../language.js";
-import { titleOf } from "../panels/verdict.js";
+import { outdated, titleOf } from "../panels/verdict.js";
 import { usePolling } from "../polling.js";
 import { Glance, inWords } from "./glance.js";
 import { Locks } from "./locks.js";
@@ -31,7 +31,7 @@ export function Database({ token, about, refused }) {
   const links = useRef([]);
   links.current = value?.connections ?? links.current;
   const refresh = () => { anew.current = true; again(); };
-  const connection = value?.connections.find((each) => each.id === value.id), said = value?.views && inWords(connection, value.views);
+  const connection = value?.connections.find((each) => each.id === value.id), said = value?.views && saidOf(connection, value.views, error);
   useLayoutEffect(() => {
     if (said) document.title = titleOf({ ...said, head: `${value.id}: ${said.head}` });
   });
@@ -47,6 +47,11 @@ function ageOf(value, error) {
   if (!value) return error ? "" : word("loading");
   const at = value.views && oldest(value.views);
   return at ? word("fresh", { when: ago(at) }) : "";
+}
+
+function saidOf(connection, views, error) {
+  const said = inWords(connection, views), at = oldest(views);
+  return error && at ? outdated(said, at) : said;
 }
 
 function troubleOf(value, error, seconds) {

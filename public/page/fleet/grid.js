@@ -4,19 +4,21 @@ import { html, useEffect, useLayoutEffect, useRef } from "../html.js";
 import { number, word } from "../language.js";
 import { Picks } from "../picks.js";
 import { addressOf } from "./address.js";
+import { Start } from "./simulation.js";
 import { Tile } from "./tile.js";
 import { counts, LEVELS, sought as found } from "./trouble.js";
 
 const PAGE = 60;
 
 // `from`: the server whose page the reader comes back from.
-export function Grid({ fleet, hour, seen, which, sought, seek, from }) {
+// `sure` asks before an action; only an operator has it.
+export function Grid({ fleet, hour, seen, which, sought, seek, from, sure }) {
   const { servers } = fleet, title = useRef(), matching = found(servers, "all", sought.text), shown = found(matching, sought.level, "");
   const last = Math.max(0, Math.ceil(shown.length / PAGE) - 1), page = Math.min(sought.page, last);
   const turn = (to) => { seek({ ...sought, page: to }); title.current.focus(); title.current.scrollIntoView(); };
   const list = useKeptFocus();
   useEffect(() => { if (from) focusOn(list.current, from); }, []);
-  if (!servers.length) return html`<${Nobody} which=${which} />`;
+  if (!servers.length) return html`<${Nobody} which=${which} sure=${sure} />`;
   return html`<section class="card" aria-labelledby="servers-title">
     <h2 id="servers-title" ref=${title} tabindex="-1">${word("fleet all")}</h2>
     <div class="picks">
@@ -46,15 +48,12 @@ function useKeptFocus() {
 
 const focusOn = (list, id) => [...(list?.children ?? [])].find((each) => each.dataset.id === id)?.querySelector("a").focus();
 
-function Nobody({ which }) {
+function Nobody({ which, sure }) {
   if (which === "simulated") return html`<section class="card" aria-labelledby="servers-title"><h2 id="servers-title">${word("fleet all")}</h2>
-    <p>${word("fleet noScenario")}</p>
-    <pre tabindex="0" role="region" aria-label="curl"><code>${simulate()}</code></pre></section>`;
+    <p>${word(sure ? "fleet noScenario" : "fleet noScenarioHere")}</p>
+    ${sure && html`<${Start} sure=${sure} />`}</section>`;
   return html`<section class="card" aria-labelledby="servers-title"><h2 id="servers-title">${word("fleet all")}</h2>
     <p>${word("fleet noReport")}</p>
     <pre tabindex="0" role="region" aria-label="collector"><code>python breakwater_collector.py --url ${location.origin} --reporter seoul</code></pre>
     <p><a href=${addressOf("simulated")}>${word("fleet showSimulated")}</a></p></section>`;
 }
-
-const simulate = () => `curl ${location.origin}/api/admin -H "authorization: Bearer $ADMIN_TOKEN" -H "content-type: application/json" \\
-  -d '{"action": "simulate", "state": "started", "scenario": "cascade", "seed": 1, "minutes": 60}'`;

@@ -1,5 +1,6 @@
 // Admin actions; each is confirmed before it is done.
-import { html, useEffect, useRef, useState } from "../html.js";
+import { Select, submitted } from "../acting.js";
+import { html, useState } from "../html.js";
 import { word } from "../language.js";
 
 export function Actions({ data, sure }) {
@@ -10,13 +11,11 @@ export function Actions({ data, sure }) {
   </section>`;
 }
 
-const Select = ({ id, label, values, name, ...rest }) => html`<label for=${id}>${label}</label><select id=${id} name=${name ?? id} ...${rest}>${values.map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}</select>`;
 const named = (providers) => providers.map(({ provider }) => [provider, provider]);
-const kept = (submit) => (event) => { event.preventDefault(); submit(Object.fromEntries(new FormData(event.target))); };
 
 function Reset({ sure, providers }) {
   const [of, set] = useState("caller");
-  const submit = kept(({ who }) => sure(word("sure reset", { who: who.trim() }), { action: "reset", [of]: who.trim() }));
+  const submit = submitted(({ who }) => sure(word("sure reset", { who: who.trim() }), { action: "reset", [of]: who.trim() }));
   return html`<form onSubmit=${submit}><h3>${word("resetTitle")}</h3>
     <${Select} id="reset-of" label=${word("resetWho")} values=${["caller", "address", "user", "provider"].map((each) => [each, word(`who ${each}`)])} value=${of} onChange=${(event) => set(event.target.value)} />
     ${of === "provider" ? html`<${Select} id="reset-who" name="who" label=${word("value")} values=${named(providers)} />`
@@ -26,7 +25,7 @@ function Reset({ sure, providers }) {
 
 function Invalidate({ sure }) {
   const [scope, set] = useState("everything");
-  const submit = kept((given) => {
+  const submit = submitted((given) => {
     const values = Object.fromEntries(Object.entries(given).filter(([name, value]) => name !== "scope" && value.trim()).map(([name, value]) => [name, value.trim()]));
     sure(word("sure invalidate", { what: [word(`scope ${scope}`), ...Object.values(values)].join(" ") }), { action: "invalidate", scope, ...values });
   });
@@ -40,7 +39,7 @@ function Invalidate({ sure }) {
 function Turn({ sure, providers }) {
   const [state, set] = useState("open"), kinds = [...(providers.length ? ["provider"] : []), "circuit", "origin"];
   const [of, setOf] = useState(kinds[0]);
-  const submit = kept(({ turned, minutes }) => {
+  const submit = submitted(({ turned, minutes }) => {
     const name = turned.trim(), who = of === "provider" ? name : word(`whose ${of}`, { name });
     sure(word(`sure ${state === "open" ? "open" : "close"}`, { who, minutes }),
       { action: "circuit", [of]: name, state, ...(state === "open" ? { seconds: Number(minutes) * 60 } : {}) });
@@ -52,14 +51,4 @@ function Turn({ sure, providers }) {
     <${Select} id="turn-to" label=${word("what_")} values=${[["open", word("openCircuit")], ["closed", word("closeCircuit")]]} value=${state} onChange=${(event) => set(event.target.value)} />
     ${state === "open" && html`<label for="minutes">${word("minutes")}</label><input id="minutes" name="minutes" type="number" min="1" max="1440" defaultValue="10" required />`}
     <button type="submit">${word(state === "open" ? "openCircuit" : "closeCircuit")}</button></form>`;
-}
-
-// The question before an action. Escape and the second button leave everything as it is.
-export function Confirm({ asked, answer }) {
-  const dialog = useRef();
-  useEffect(() => { if (asked && !dialog.current.open) dialog.current.showModal(); if (!asked && dialog.current.open) dialog.current.close(); }, [asked]);
-  return html`<dialog ref=${dialog} aria-labelledby="sure" onCancel=${(event) => { event.preventDefault(); answer(false); }}>
-    <p id="sure">${asked?.text}</p>
-    <div class="tools"><button type="button" class="main" onClick=${() => answer(true)}>${word("confirm")}</button><button type="button" onClick=${() => answer(false)}>${word("cancel")}</button></div>
-  </dialog>`;
 }

@@ -47,15 +47,19 @@ export function Alerts({ activity }) {
   </section>`;
 }
 
-// Whom an alert is about: a word of ours, a circuit of other people's code or of a data origin, or a name as it is.
-function aboutText(about) {
-  const [, kind, name] = /^(app|origin):(.+)$/.exec(about) ?? [];
-  if (kind) return word(`whose ${kind === "app" ? "circuit" : "origin"}`, { name: decodeURIComponent(name) });
-  return has(about) ? word(about) : about;
+// Whom an alert is about: a word of ours, a circuit of other people's code or of a data origin, a reporter, a server's
+// metric, or a name as it is.
+function aboutText(kind, about) {
+  const [, whose, name] = /^(app|origin):(.+)$/.exec(about) ?? [];
+  if (whose) return word(`whose ${whose === "app" ? "circuit" : "origin"}`, { name: decodeURIComponent(name) });
+  if (kind === "mode" && has(about)) return word(about);
+  if (!kind.startsWith("server_")) return about;
+  const [, reporter] = /^reporter (.+)$/.exec(about) ?? [], [, server, metric] = /^(.+) (cpu|memory|disk)$/.exec(about) ?? [];
+  return reporter ? word("whose reporter", { name: reporter }) : metric ? `${server} ${word(`metric ${metric}`)}` : about;
 }
 
 function alertText({ kind, about }) {
-  const name = `alert ${kind}`, shown = aboutText(about);
+  const name = `alert ${kind}`, shown = aboutText(kind, about);
   // A kind that has no words here is shown by its name.
   if (!has(name)) return [kind, shown].filter(Boolean).join(": ");
   return Array.isArray(WORDS.en[name]) ? form(name, Number(about)) : word(name, { about: shown });

@@ -1,7 +1,7 @@
 // Each provider's circuit, those of other people's code and of data origins that instances moved lately, and the buttons
 // that open or close them.
 import { html } from "../html.js";
-import { moment, word } from "../language.js";
+import { howFailed, moment, word } from "../language.js";
 
 const SIGNS = { closed: "●", suspect: "◐", probing: "◐", open: "○" };
 const MINUTES = 10;
@@ -17,7 +17,7 @@ export function Circuits({ data, activity, sure }) {
 }
 
 function Circuit({ each, sure }) {
-  const state = word(`state ${each.state}`, { when: each.until ? moment(each.until) : "", reason: each.reason });
+  const state = word(`state ${each.state}`, { when: each.until ? moment(each.until) : "", reason: howFailed(each.reason) });
   const more = each.state === "closed" && each.failures ? ` (${word("failures", { count: each.failures })})` : "";
   return html`<li><div><strong>${each.provider}</strong> <${State} state=${each.state}>${state}${more}<//></div>
     <${Turn} closed=${each.state === "closed"} who=${each.provider} of=${{ provider: each.provider }} sure=${sure} /></li>`;
@@ -26,7 +26,7 @@ function Circuit({ each, sure }) {
 // It was so at that time; an open circuit whose time is over is tried with the next call, which is told of later.
 function Moved({ each: { of, name, state, reason, at }, sure }) {
   const who = word(`whose ${of}`, { name });
-  return html`<li><div><strong>${who}</strong> <${State} state=${state}>${word(`moved ${state}`, { when: moment(at), reason })}<//></div>
+  return html`<li><div><strong>${who}</strong> <${State} state=${state}>${word(`moved ${state}`, { when: moment(at), reason: howFailed(reason) })}<//></div>
     <${Turn} closed=${state === "closed"} who=${who} of=${{ [of]: name }} sure=${sure} /></li>`;
 }
 

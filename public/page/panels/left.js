@@ -18,7 +18,7 @@ function Allowance(each) {
   const used = word("used", { used: number(each.used), limit, unit, left: number(each.left) });
   const forecast = each.left === 0 ? word("out") : each.runsOutAt ? word("runsOut", { when: moment(each.runsOutAt) }) : each.unit === "MB" ? "" : word("lasts");
   const resets = each.period === "24 hours" ? word("rolling") : each.resetsAt ? word("resets", { when: moment(each.resetsAt) }) : "";
-  const source = each.source === "measured" && !each.asOf ? word("unmeasured") : word(each.source, { when: each.asOf ? moment(each.asOf) : "" });
+  const source = word(each.source, { when: each.asOf ? moment(each.asOf) : "" });
   return html`<h3>${each.service} <span>${number(each.percent)} %</span></h3>
     <p class="small">${name}</p>
     <div class="track ${level}" role="meter" aria-label=${`${each.service}, ${name}`} aria-valuemin="0" aria-valuemax="100"

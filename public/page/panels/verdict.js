@@ -28,6 +28,11 @@ export function inWords(data, now = Date.now() / 1000) {
   return { level, head: word(`level ${level}`), reasons: reasons.map(reason) };
 }
 
+// A verdict of before, where nothing newer can be read: what it said may hold no more.
+export function outdated({ head, reasons }, at) {
+  return { level: "unknown", head: word("outdated", { when: moment(at) }), reasons: [word("lastKnown", { head }), ...reasons] };
+}
+
 export const titleOf = ({ head, reasons }) => `${[head, reasons.join("; ")].filter(Boolean).join(": ")} – Breakwater`;
 
 export function Verdict({ said: { level, head, reasons } }) {

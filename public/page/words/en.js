@@ -1,6 +1,6 @@
 // Every text of the page in English. `{name}` is filled in; a text in two forms is chosen by {count}: one, other.
 export default {
-  skip: "Skip to content", again: "Refresh", leave: "Forget the token", none: "none yet", asTable: "As a table", tableOf: "{what}: table", cancel: "Cancel",
+  skip: "Skip to content", again: "Refresh", leave: "Forget the token", none: "none yet", asTable: "As a table", tableOf: "{what}: table", cancel: "Cancel", close: "Close",
   // Views
   views: "Views", "view overview": "Overview", "view database": "Databases",
   // Without a token
@@ -18,11 +18,11 @@ export default {
   last: "Redis cannot be read: these are its figures of {when}, and what this instance has counted since.",
   instance: "Redis cannot be read: what other instances have counted is unknown. These are the figures of one instance alone.",
   unknownNow: "Unknown while Redis cannot be read.",
-  offline: "no connection", server: "the server answered {status}", tooMany: "too many requests were sent",
+  offline: "no connection", server: "the server answered {status}", tooMany: "too many requests were sent", tryAgain: "Try again in {lasting}.",
   foot: "Instances add what they counted every {commands} commands, or with the first request after {minutes} minutes. A reading is shown for {seconds} s.",
   zone: "Times are those of {zone}.",
   // The verdict
-  verdict: "How it is going",
+  verdict: "How it is going", outdated: "No figures since {when}", lastKnown: "last known: {head}",
   "level fine": "Working", "level short": "Running short", "level degraded": "Degraded", "level down": "Down", "level unknown": "No figures",
   "why requests": ["{count} request in the last hour, {cached} of the answers from the cache", "{count} requests in the last hour, {cached} of the answers from the cache"],
   "why quiet": "no requests in the last hour", "why nothing": "nothing has been asked this month",
@@ -43,13 +43,13 @@ export default {
   commands: "commands", requests: "requests", "vCPU-seconds": "vCPU seconds", MB: "MB", tokens: "tokens",
   "period month": "a month", "period 24 hours": "in 24 hours", "period total": "in all", "period day": "a day ({zone})",
   counted: "counted", vendor: "Upstash's own figure of {when}, and what was counted since",
-  estimated: "estimated from the duration of calls", measured: "measured {when}", unmeasured: "not measured yet",
+  estimated: "estimated from the duration of calls", measured: "measured {when}",
   // Circuits
   circuits: "Circuits", noCircuits: "No AI provider is configured. Set GEMINI_API_KEY, GROQ_API_KEY, OPENAI_API_KEY or CLOUD_RUN_AI_URL, and deploy again.",
   "state closed": "closed: calls pass", "state open": "open: no calls until {when} ({reason})",
   "state suspect": "suspected: calls pass while a check decides ({reason})", "state probing": "a check decides ({reason})",
   movedCircuits: "Of your code and of data origins", movedHint: "Those that instances moved lately, as they told of it. Others can be opened by name, under actions.",
-  "whose circuit": "code {name}", "whose origin": "origin {name}",
+  "whose circuit": "code {name}", "whose origin": "origin {name}", "whose reporter": "reporter {name}",
   "moved closed": "closed {when}", "moved open": "opened {when} ({reason})", "moved suspect": "suspected {when} ({reason})", "moved probing": "checked since {when} ({reason})",
   failures: ["{count} failure in a row", "{count} failures in a row"],
   // Traffic
@@ -111,7 +111,7 @@ export default {
   "failure origin_unavailable": "The database cannot be read now, and nothing of before is kept.", "failure samples": "The past cannot be read from Redis now.", "failure circuit_open": "The database has failed several times and is left alone for a moment.",
   "failure backend_timeout": "There was no answer in time. Try again.", "failure backend_unauthorized": "The configured user or password is refused.", "failure backend_rejected": "The database refuses this question.",
   "failure backend_throttled": "No capacity is left. Try again later.", "failure misconfigured": "What this reads does not exist there: apply the migrations.", "failure not_found": "There is no such thing any more.",
-  "failure rate_limited": "Too many requests were sent. Try again in a minute.", "failure budget_spent": "The providers' budgets are used up.", "failure closed": "This is not configured.", "failure backend_failed": "No provider gave a usable answer.", "failure backend_no_model": "The configured model does not exist.", "failure unauthorized": "The token is not accepted any more.",
+  "failure rate_limited": "Too many requests were sent.", "failure budget_spent": "The providers' budgets are used up.", "failure closed": "This is not configured.", "failure backend_failed": "No provider gave a usable answer.", "failure backend_no_model": "The configured model does not exist.", "failure unauthorized": "The token is not accepted any more.",
   "missing grant": "This role does not see what others do. Grant it pg_monitor: grant pg_monitor to <role>.",
   "missing extension": "Statements are not counted there. List pg_stat_statements in shared_preload_libraries, restart the server, and run: create extension pg_stat_statements.", "missing samples": "The past is kept in Redis, which is not configured.",
   "db glance": "At a glance", "db locks": "Who blocks whom", "db statements": "Statements by time", "db sessions": "Sessions", "db waits": "Waits", "db trend": "Over time",
@@ -145,12 +145,17 @@ export default {
   "fleet count late": "{count} late: the next measurement is overdue", "fleet count online": "{count} online",
   "fleet conflict": "{reporters} both report {id}: the newest measurement is shown", "fleet conflicts": ["and {count} more like this", "and {count} more like this"],
   "fleet retrying": "No answer ({why}); trying again, {failed} of {of}",
-  "fleet stale": "The last {count} attempts failed ({why}). This is how the servers were at {when}; the next attempt is in {seconds} s.",
-  "fleet empty": "{count} attempts failed ({why}). The next one is in {seconds} s.",
+  "fleet stale": ["The last attempt failed ({why}). This is how the servers were at {when}; the next attempt is in {seconds} s.",
+    "The last {count} attempts failed ({why}). This is how the servers were at {when}; the next attempt is in {seconds} s."],
+  "fleet empty": ["The first attempt failed ({why}). The next one is in {seconds} s.", "{count} attempts failed ({why}). The next one is in {seconds} s."],
   "fleet last": "Redis gives no reply: this is what was read of it at {when}.", "fleet noRedis": "Redis gives no reply",
   "fleet notReal": "Simulated: none of these servers exists.", "fleet scenario": "Scenario {name}, from {from} to {to}.", "fleet simulatedTag": "simulated",
-  "fleet noScenario": "No scenario runs. Start one:", "fleet noReport": "No reporter has sent anything yet. Start the collector on a machine that is to be watched (docs/fleet.md):",
+  "fleet noScenario": "No scenario runs.", "fleet noScenarioHere": "No scenario runs. Whoever has the ADMIN_TOKEN can start one here.", "fleet noReport": "No reporter has sent anything yet. Start the collector on a machine that is to be watched (docs/fleet.md):",
   "fleet showSimulated": "Or look at simulated servers",
+  "fleet start": "Simulate servers", "fleet whichScenario": "Scenario", "fleet seed": "Seed: another number hits other servers", "fleet startIt": "Start", "fleet stop": "Stop the scenario",
+  "scenario baseline": "baseline: a daily rhythm, no trouble", "scenario cpu-storm": "cpu-storm: a third of the servers run hot", "scenario disk-fill": "disk-fill: a third of the disks fill up within an hour",
+  "scenario cascade": "cascade: databases fail, then what stands on them", "scenario silent": "silent: a third of the servers stop reporting",
+  "fleet sureStart": "Start the scenario {name} for {minutes} minutes? Everybody who looks at simulated servers sees it.", "fleet sureStop": "Stop the scenario {name}?",
   "fleet search": "Search by name, id or reporter", show: "Show", "show all": "all {count}", "show silent": "silent {count}", "show high": "high {count}", "show late": "late {count}", "show online": "online {count}",
   "fleet shown": "{from}–{to} of {count}, worst first; {total} servers in all.", "fleet nobodyFound": "No server is like this.", "fleet legend": "The line is the CPU of the last hour, from 0 to 100%; the dots are at {percent}%, where high begins.",
   "fleet pages": "Pages", "fleet page": "Page {page} of {of}", "fleet before": "Previous", "fleet after": "Next",
@@ -168,4 +173,5 @@ export default {
   "redis failed": "{what}, {when}", "redis noError": "none seen by this instance",
   "failed timeout": "no reply in time", "failed connection": "no connection", "failed unauthorized": "the token is refused", "failed throttled": "too many requests", "failed quota": "the plan is used up",
   "failed server": "an error of the server", "failed protocol": "an unusable reply", "failed command": "a command was refused",
+  "failed by hand": "by hand", "failed empty": "an empty reply", "failed cut": "a reply that broke off", "failed too_large": "a reply that is too large",
 };

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
         ("extra forbidden", 400, "unsupported_parameter", "seed", "Extra inputs"),
         ("extra forbidden at mistral", 400, "unsupported_parameter", "seed", "Extra inputs"),
         ("unknown name", 400, "unsupported_parameter", "seed", 'Unknown name "seed"'),
-        ("too long in a reply", 400, "backend_rejected", None, "8192 tokens"),
+        ("too long in a reply", 400, "context_length_exceeded", None, "8192 tokens"),
         ("flagged in a reply", 400, "content_filter", None, "flagged by moderation"),
         ("no model", 404, "model_not_found", None, "does not exist"),
         ("moderation", 400, "content_filter", None, "flagged by moderation"),
@@ -67,11 +67,14 @@ async def test_a_provider_that_quotes_our_key(
     assert KEY not in reply.text
 
 
+CANNOT = ("tools", "response_format", "n", "logprobs", "audio", "web_search_options")
+
+
 async def test_what_a_supervisors_backend_cannot_do(gateways: Gateways) -> None:
     """Its answers are texts: the field is named, and nothing is sent; a provider beside it that can do it answers."""
     made = gateways.backend(OPENAI_API_KEY=None)
     wishes: list[tuple[str, dict[str, Any]]] = [
-        *((name, {name: FIELDS[name]}) for name in ("tools", "response_format", "n", "logprobs", "audio")),
+        *((name, {name: FIELDS[name]}) for name in CANNOT),
         ("messages", {"messages": CONVERSATIONS["an image"]}),
         ("messages", {"messages": CONVERSATIONS["tool calls"]}),
         ("messages", {"messages": CONVERSATIONS["a prefill"]}),

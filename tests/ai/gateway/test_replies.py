@@ -7,7 +7,7 @@ from zlib import crc32
 import pytest
 
 from dev.scenes import MODEL, SCENES, Scene, chunk, whole
-from lib.ai.providers.port import MAX_REPLY_BYTES
+from lib.ai.providers.port import MAX_REPLY_BYTES, MAX_STREAM_BYTES
 from tests.rig.ai import Kit
 from tests.rig.callers import a_caller
 from tests.rig.gateway import SUPERVISOR, Gateway, Gateways, bare, events, joined
@@ -115,7 +115,7 @@ async def test_replies_that_are_too_large_close_nothing(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
     """They fail to who asks for them, three of them in a row; the provider's circuit stays closed for others."""
-    message = {"content": "x" * MAX_REPLY_BYTES}
+    message = {"content": "x" * (MAX_STREAM_BYTES if stream else MAX_REPLY_BYTES)}
     monkeypatch.setitem(SCENES, "too much", Scene(whole(message), events=(chunk(message), chunk(finish="stop"))))
     for number in range(3):
         reply = await gateway.chat("too much", stream=stream, seed=number)

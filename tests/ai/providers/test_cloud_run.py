@@ -123,6 +123,12 @@ TWO = [Delta("8,849"), Delta(" m")]
     [
         pytest.param(stream_reply(*IN_TWO, ENDED, DONE), [*TWO, WHOLE], id="as-documented"),
         pytest.param(stream_reply(*IN_TWO, ENDED), [*TWO, WHOLE], id="without-DONE"),
+        pytest.param(
+            stream_reply(event({}, "ping"), IN_TWO[0], event({"status": "thinking"}), IN_TWO[1], event({}), ENDED),
+            [*TWO, WHOLE],
+            id="events-that-carry-nothing",
+        ),
+        pytest.param(stream_reply(event({"token": "8,849 m"}), DONE), Failure("cut"), id="only-such-events"),
         pytest.param(stream_reply(ENDED, DONE), [TEXT, WHOLE], id="only-the-end"),
         pytest.param(
             stream_reply(*IN_TWO, event({"done": True, "model": "m-1"}), DONE), [*TWO, WHOLE], id="end-without-the-text"

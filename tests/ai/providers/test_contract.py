@@ -6,11 +6,12 @@ import json
 import socket
 import traceback
 from contextlib import closing
+from dataclasses import replace
 
 import httpx
 import pytest
 
-from lib.ai.providers.port import MAX_REPLY_BYTES, Piece, ProviderFailed
+from lib.ai.providers.port import MAX_REPLY_BYTES, MAX_STREAM_BYTES, Piece, ProviderFailed
 from lib.pieces import Delta
 from tests.ai.providers.conftest import Making
 from tests.ai.providers.speech import (
@@ -98,6 +99,16 @@ async def test_a_stream_that_was_not_asked_for(speech: Speech, stage: Stage, mak
     """It is not what was agreed."""
     stage.reply = stream_reply(*pieces_of(speech, SPOKEN), *speech.ending(SPOKEN))
     assert (await ask(make(speech))).seen == Failure("protocol")
+
+
+@pytest.mark.parametrize("status", [201, 203])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_any_2xx_is_an_answer(speech: Speech, status: int, stream: bool, stage: Stage, make: Making) -> None:
+    """There are frameworks that answer every POST with 201 unless they are told otherwise."""
+    whole = json_reply(speech.whole(SPOKEN), status)
+    streamed = replace(stream_reply(*pieces_of(speech, SPOKEN), *speech.ending(SPOKEN)), status=status)
+    stage.reply = streamed if stream else whole
+    assert (await ask(make(speech), stream=stream)).seen == [Delta(SPOKEN), speech.end]
 
 
 @pytest.mark.parametrize("how", [pytest.param((), id="orderly"), pytest.param((Step.CUT,), id="broken-off")])
@@ -247,9 +258,9 @@ async def test_what_follows_done(speech: Speech, rest: str | bytes, stage: Stage
     ("reply", "stream"),
     [
         pytest.param(Reply([b'{"answer":"', b"x" * MAX_REPLY_BYTES, b'"}']), False, id="json"),
-        pytest.param(stream_reply(b"data: ", b"x" * MAX_REPLY_BYTES), True, id="one-line-without-end"),
+        pytest.param(stream_reply(b"data: ", b"x" * MAX_STREAM_BYTES), True, id="one-line-without-end"),
         pytest.param(
-            stream_reply(*([b": " + b"x" * 65_536 + b"\n\n"] * (MAX_REPLY_BYTES // 65_536 + 1))), True, id="comments"
+            stream_reply(*([b": " + b"x" * 65_536 + b"\n\n"] * (MAX_STREAM_BYTES // 65_536 + 1))), True, id="comments"
         ),
         pytest.param(
             Reply([gzip.compress(b"x" * (MAX_REPLY_BYTES + 1))], headers={"content-encoding": "gzip"}),
@@ -267,11 +278,22 @@ async def test_too_large(speech: Speech, reply: Reply, stream: bool, stage: Stag
 async def test_too_many_events(speech: Speech, stage: Stage, make: Making) -> None:
     """The bound is on all events together; what came before it is the caller's already."""
     stage.reply = stream_reply(
-        *pieces_of(speech, *["x" * 65_536] * (MAX_REPLY_BYTES // 65_536 + 1)), *speech.ending("")
+        *pieces_of(speech, *["x" * 65_536] * (MAX_STREAM_BYTES // 65_536 + 1)), *speech.ending("")
     )
     outcome = await ask(make(speech), stream=True)
     assert outcome.failure == Failure("too_large")
-    assert len(outcome.text) <= MAX_REPLY_BYTES
+    assert len(outcome.text) <= MAX_STREAM_BYTES
+
+
+async def test_a_long_text_in_many_small_pieces(speech: Speech, stage: Stage, make: Making) -> None:
+    """What is around each piece does not end an answer of 80 KB."""
+    words, around = ["word "] * 16_000, b'data: {"obfuscation":"%s",' % (b"x" * 250)
+    sent = b"".join(pieces_of(speech, *words)).replace(b"data: {", around)
+    assert len(sent) > MAX_REPLY_BYTES
+    stage.reply = stream_reply(sent, *speech.ending("".join(words)))
+    outcome = await ask(make(speech), stream=True)
+    assert outcome.failure is None
+    assert outcome.text == "".join(words)
 
 
 HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
@@ -282,7 +304,7 @@ HTML = b"<html><head><title>502 Bad Gateway</title></head></html>"
     [
         pytest.param(Reply([HTML], 502, {"content-type": "text/html"}), Failure("server", 502), id="html-502"),
         pytest.param(Reply([HTML], 200, {"content-type": "text/html"}), Failure("protocol"), id="html-200"),
-        pytest.param(Reply([], 204), Failure("server", 204), id="no-content"),
+        pytest.param(Reply([], 204), Failure("protocol"), id="no-content"),
         pytest.param(Reply([], 302, {"location": "https://example.org/"}), Failure("server", 302), id="redirect"),
         pytest.param(Reply([], 401), Failure("unauthorized", 401, fault="ours"), id="401"),
         pytest.param(Reply([], 403), Failure("unauthorized", 403, fault="ours"), id="403"),
