@@ -217,7 +217,7 @@ KEPT: dict[str, tuple[dict[str, Any], int, bool]] = {
     "not-json": ({"body": b"Service is starting"}, 502, False),
     "lone-surrogate": ({"body": rb'{"answer":"\ud800"}'}, 502, False),
     "cut": ({"cut": 0.5}, 502, False),
-    "status-201": ({"status": 201}, 502, False),
+    "status-201": ({"status": 201}, 200, True),
     "status-302": ({"status": 302, "headers": {"location": "/elsewhere"}}, 502, False),
     "status-401": ({"status": 401}, 502, False),
     "status-404": ({"status": 404}, 502, False),

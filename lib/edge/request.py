@@ -119,7 +119,8 @@ class Request:
     async def identify(self, parts: "Parts") -> Caller:
         """The signed-in user where a valid token says so, else the client's network."""
         if self.notes.caller is None:
-            user = await SignIn.of(parts).user(self.header("authorization"))
+            authorization = self.header("authorization")
+            user = await SignIn.of(parts).user(authorization) if authorization else None
             if user is None:
                 return self.identify_address(parts)
             self.notes.caller = callers.identify("user", user, parts.settings.identity_key)

@@ -1,8 +1,8 @@
 """Calls of one caller at once on one instance pay together: one count for all that came while another was under way.
 
 The first call goes at once. What comes meanwhile waits for it, and as many as fit then are counted as one call of so
-much cost: strict, for nothing is paid ahead of the call it is for. Where nothing is left, the
-others are refused from memory, as everybody is who comes later: a crowd that is refused costs as much as a small one.
+much cost: strict, for nothing is paid ahead of the call it is for. Where nothing is left, the others are refused from
+memory, as everybody is who comes later: a crowd that is refused costs as much as a small one.
 """
 
 import asyncio
@@ -61,6 +61,8 @@ class Together:
             if (refused := self.limits.blocklist.find(charge.subject, charge.cost, now_ms)) is not None:
                 call.counted.set_result((Admission(charge, *refused), call.wanted.unread()))
             elif not group or (not later and cost + charge.cost <= fits):
+                # Counted when it is: the first call's reply may have set the clock right.
+                call.charge = replace(charge, now_ms=now_ms)
                 group.append(call)
                 cost += charge.cost
             else:

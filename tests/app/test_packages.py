@@ -131,7 +131,7 @@ print(json.dumps(found))
 def test_a_name_that_needs_an_extra(lacks: Collection[str]) -> None:
     """Only the limiter of ``upstash_ratelimit`` does, and its error says what to install."""
     ran = subprocess.run([sys.executable, "-c", WITHOUT, *lacks], cwd=LIB.parent, check=True, capture_output=True)
-    what = "StrictWindows: needs upstash-ratelimit and upstash-redis: pip install 'breakwater-guard[upstash]'"
+    what = "StrictWindows: needs the extra 'upstash': pip install 'upstash-ratelimit>=1.1' 'upstash-redis>=1.1'"
     assert json.loads(ran.stdout) == {"StrictWindows": ["ModuleNotFoundError", what]}
 
 
