@@ -37,7 +37,8 @@ def _short(value: object) -> object:
     if isinstance(value, float):
         return round(value, 2)
     if isinstance(value, Spent | Cost):
-        return {name: round(part, 2) for name in _names(type(value)) if (part := getattr(value, name))}
+        kind: Any = type(value)
+        return {name: round(part, 2) for name in _names(kind) if (part := getattr(value, name))}
     return value
 
 
