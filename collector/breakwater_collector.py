@@ -84,19 +84,34 @@ def this_machine() -> Measure:
     # psutil's own percentage is since the last call of the same thread, and 0 for a thread's first.
     busy, network = _Rate(lambda: _cpu_seconds(psutil)[1]), _Rate(time.monotonic)
 
-    def measure() -> Figures:
+    def cpu() -> float | None:
         working = busy.of(_cpu_seconds(psutil)[0])
+        return None if working is None else _percent(working)
+
+    def traffic() -> float | None:
         counters = psutil.net_io_counters(pernic=True) or {}
         carried = [each for name, each in counters.items() if not _NO_NETWORKS.fullmatch(name)]
         rate = network.of(sum(each.bytes_sent + each.bytes_recv for each in carried)) if carried else None
+        return None if rate is None else rate * 8 / 1e6
+
+    def measure() -> Figures:
         return Figures(
-            cpu=None if working is None else _percent(working),
-            memory=psutil.virtual_memory().percent,
-            disk=_fullest_disk(psutil),
-            network=None if rate is None else rate * 8 / 1e6,
+            cpu=_readable(cpu),
+            memory=_readable(lambda: psutil.virtual_memory().percent),
+            disk=_readable(lambda: _fullest_disk(psutil)),
+            network=_readable(traffic),
         )
 
     return measure
+
+
+def _readable(figure: Callable[[], float | None]) -> float | None:
+    """A figure; None where the system does not let us read it, as containers do with some of /proc."""
+    try:
+        return figure()
+    except OSError as e:
+        log.debug("a figure cannot be read (%s)", e)
+        return None
 
 
 def _fullest_disk(psutil: Any) -> float | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dev.postgres import Postgres
-from dev.redis_server import RedisServer
+from dev.redis_server import RedisServer, available
 from tests.rig.redis import RedisFront, Store, redis_front
 from tests.rig.supabase import SupabaseStandIn, supabase_stand_in
 
@@ -75,6 +75,15 @@ collect_ignore = ["clients/libraries"]
 """`make clients` runs them, in environments of their own."""
 
 _COUNT = itertools.count(1)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    """Say why so much has failed where an imitation took the place of Redis."""
+    if exitstatus and available()[0] == "fakeredis":
+        terminalreporter.write_line(
+            "This machine has no real Redis, and tests of what is billed fail without one: "
+            "install redis-server or valkey-server, and start again."
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

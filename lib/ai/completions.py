@@ -56,7 +56,7 @@ class Joining:
             elif name == "logprobs" and isinstance(value, dict):
                 self._joins &= _extend(joined, name, value)
             elif name in _SERIES and isinstance(value, list) and isinstance(joined.get(name, []), list):
-                joined[name] = [*joined.get(name, ()), *value]
+                joined.setdefault(name, []).extend(value)
             elif not _is_empty(value) or name not in joined:
                 joined[name] = value
 
@@ -108,15 +108,15 @@ def _extend(joined: dict[str, Any], name: str, value: Mapping[str, Any]) -> bool
     """``logprobs``: its lists go on. Whether it is known how all of it does."""
     before = joined.get(name)
     if not isinstance(before, dict):
-        joined[name] = dict(value)
+        joined[name] = {each: [*more] if isinstance(more, list) else more for each, more in value.items()}
         return True
     known = True
     for each, more in value.items():
         held = before.get(each)
         if isinstance(held, list) and isinstance(more, list):
-            before[each] = [*held, *more]
+            held.extend(more)
         elif held is None:
-            before[each] = more
+            before[each] = [*more] if isinstance(more, list) else more
         else:
             known &= more is None or held == more
     return known

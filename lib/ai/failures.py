@@ -17,7 +17,11 @@ _MOST = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    problem: Problem
+    """What is told again. Nothing of the request: a thousand of them may hold pictures."""
+
+    code: str
+    detail: str
+    retry_after_s: int | None
     at_ms: int
     until_ms: int
 
@@ -32,17 +36,16 @@ class Failures:
         """Remember how a request failed; not what the caller can mend, and not for longer than it was told to wait."""
         if problem.kind.is_failure:
             wait_ms = REMEMBERED_MS if problem.retry_after_s is None else problem.retry_after_s * 1000
-            self._known.put(key, _Failure(problem, now_ms, now_ms + min(REMEMBERED_MS, wait_ms)))
+            until_ms = now_ms + min(REMEMBERED_MS, wait_ms)
+            self._known.put(key, _Failure(problem.code, problem.detail, problem.retry_after_s, now_ms, until_ms))
 
     def check(self, key: str, now_ms: int) -> None:
         """Raise Problem where the same request failed a moment ago; nobody is called for it again."""
         found = self._known.get(key)
         if found is None or not found.at_ms <= now_ms < found.until_ms:
             return
-        problem, wait_s = found.problem, None
-        if problem.retry_after_s is not None:
-            wait_s = headers.seconds_until(found.at_ms + problem.retry_after_s * 1000, now_ms)
-        given = headers.cache("none", None, 0, stored=False, detail=problem.code)
-        raise Problem(
-            problem.code, f"{problem.detail} (Not asked again: it failed a moment ago.)", wait_s, headers=given
-        )
+        wait_s = None
+        if found.retry_after_s is not None:
+            wait_s = headers.seconds_until(found.at_ms + found.retry_after_s * 1000, now_ms)
+        given = headers.cache("none", None, 0, stored=False, detail=found.code)
+        raise Problem(found.code, f"{found.detail} (Not asked again: it failed a moment ago.)", wait_s, headers=given)

@@ -1,6 +1,6 @@
 """From a question to the guard, and from the guard's outcome to a reply, whole or streamed."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -200,7 +200,7 @@ async def guarded(
         return respond(request, refused, form, stream=stream)
     unable = chain.unable(question, caller.id)
     if unable and all(unable):
-        raise _nobody_can(str(unable[0]))
+        raise _nobody_can([each for each in unable if each is not None])
     try:
         hashed = hash_of(f"{route}#{only}" if only else route, shelf.owner, question, shelf.session)
     except ValueError:
@@ -242,10 +242,13 @@ async def guarded(
     return await kept_alive(request, progress, reply(replace(call, progress=progress)), form)
 
 
-def _nobody_can(field: str) -> Problem:
-    detail = f"No configured AI provider can do what {field} asks for."
-    error: FieldError = {"field": field, "message": detail, "type": "unsupported"}
-    return Problem("unsupported_parameter", detail, errors=[error])
+def _nobody_can(fields: Sequence[str]) -> Problem:
+    """The error where every provider lacks one of these: each may be able to do what another one cannot."""
+    first, *others = dict.fromkeys(fields)
+    what = f"all that {first}, {', '.join(others)} ask for together" if others else f"what {first} asks for"
+    detail = f"No configured AI provider can do {what}."
+    errors: list[FieldError] = [{"field": each, "message": detail, "type": "unsupported"} for each in (first, *others)]
+    return Problem("unsupported_parameter", detail, errors=errors)
 
 
 def respond(request: Request, outcome: AnswerOutcome, form: Format, *, stream: bool) -> Reply:

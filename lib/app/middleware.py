@@ -82,7 +82,7 @@ class GuardMiddleware:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(starlette.requests.Request(scope, receive), os.urandom(16).hex(), problem_json)
-        if _is_preflight(request):
+        if request.is_preflight:
             await self._app(scope, receive, send)
             return
         try:
@@ -159,11 +159,6 @@ class _Outgoing:
             own = [pair for pair in ours if pair[0] not in given]
             message = {**message, "headers": [*message.get("headers", ()), *own]}
         await self._send(message)
-
-
-def _is_preflight(request: Request) -> bool:
-    """Whether this is a CORS preflight, which costs the application nothing and is followed by the request itself."""
-    return request.http.method == "OPTIONS" and bool(request.header("access-control-request-method"))
 
 
 def _words_failures(scope: Scope) -> bool:

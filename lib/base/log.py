@@ -37,7 +37,8 @@ def _short(value: object) -> object:
     if isinstance(value, float):
         return round(value, 2)
     if isinstance(value, Spent | Cost):
-        return {each.name: round(part, 2) for each in fields(value) if (part := getattr(value, each.name))}
+        kind: Any = type(value)
+        return {name: round(part, 2) for name in _names(kind) if (part := getattr(value, name))}
     return value
 
 

@@ -9,6 +9,7 @@ from ..base.values import dataclass
 from ..cache import epochs
 from ..call import Answered, Call, Failed, Outcome, Refused, Streaming
 from ..edge import outcomes
+from ..edge.cors import for_all
 from ..edge.limits import RouteLimit, subject_of
 from ..edge.outcomes import Wording
 from ..edge.problems import Problem
@@ -147,7 +148,10 @@ def _reply(
             headers = {**common, **outcomes.answered(request, outcome, answered, ""), "etag": body.etag}
     shared_s = _shared_s(resource, request, parts, outcome, answered, viewed=viewed)
     if shared_s:
-        headers |= {"cache-control": f"public, max-age=0, s-maxage={shared_s}", "access-control-allow-origin": "*"}
+        headers |= {
+            "cache-control": f"public, max-age=0, s-maxage={shared_s}",
+            **for_all(parts.settings.allowed_origins),
+        }
     else:
         headers["cache-control"] = "private, no-cache"
     if body.kind == "absent":

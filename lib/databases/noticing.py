@@ -10,6 +10,7 @@ LONG_WAIT_S = 30
 _NEAR_PERCENT = 90
 _SLOWER, _LEAST_CALLS, _LEAST_MS = 5, 20, 1.0
 """So many times slower than before, over so many calls, and not below a millisecond a call."""
+_MOST_KNOWN = 500
 
 type Row = Mapping[str, Any]
 type Numbers = Mapping[str, tuple[int, float]]
@@ -46,6 +47,12 @@ def of_sessions(connection: str, rows: Sequence[Row]) -> list[DatabaseNoticed]:
 def numbers_of(rows: Sequence[Row]) -> dict[str, tuple[int, float]]:
     """The numbers of a reading."""
     return {str(row["id"]): (int(row["calls"]), float(row["total_ms"])) for row in rows if row["id"] is not None}
+
+
+def together(before: Numbers, after: Numbers) -> dict[str, tuple[int, float]]:
+    """What is known after another reading: a shorter list, as a page asks for, makes nobody forget the others."""
+    others = [(name, each) for name, each in before.items() if name not in after]
+    return {**dict(others[-_MOST_KNOWN:]), **after}
 
 
 def of_statements(connection: str, before: Numbers, after: Numbers) -> list[DatabaseNoticed]:

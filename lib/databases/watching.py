@@ -100,7 +100,8 @@ class Watched:
                 noticed = noticing.of_sessions(name, rows)
             case "top":
                 numbers = noticing.numbers_of(rows)
-                noticed, self.numbers = noticing.of_statements(name, self.numbers, numbers), numbers
+                noticed = noticing.of_statements(name, self.numbers, numbers)
+                self.numbers = noticing.together(self.numbers, numbers)
         for each in noticed:
             parts.emit(each)
         if statement == "dashboard" and rows and self.sampled != now_ms // trend.SLOT_MS:

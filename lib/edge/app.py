@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..base.log import log
 from ..base.values import dataclass
 from . import limits, sending
-from .cors import allows, cors
+from .cors import allows, named, preflights, readable
 from .current import serving
 from .errors import as_problem, problem_json, reply_to
 from .limits import BY_TABLE, RouteLimit
@@ -86,10 +86,14 @@ class Endpoint:
             await _serve(request, parts, self, scope, receive, send)
 
         app: ASGIApp = serve
-        if allows(parts.settings.allowed_origins, origin := request.header("origin")):
-            # Where there is no handler, a page may read so, whatever it has sent.
-            methods = self.handlers or ALL_METHODS
-            app = cors(serve, origin, methods, request.header("access-control-request-headers"))
+        allowed = parts.settings.allowed_origins
+        if allows(allowed, request.header("origin")):
+            origin = named(allowed, request.header("origin"))
+            if request.is_preflight:
+                # Where there is no handler, a page may read so, whatever it has sent.
+                methods = self.handlers or ALL_METHODS
+                app = preflights(serve, origin, methods, request.header("access-control-request-headers"))
+            request.readable = readable(origin)
         await app(scope, receive, send)
 
 
@@ -153,7 +157,7 @@ async def _handle(request: Request, parts: "Parts", route: Endpoint) -> Reply:
     if not route.handlers:
         raise route.missing(request)
     if method == "OPTIONS":
-        if request.header("access-control-request-method"):
+        if request.is_preflight:
             # Allowed origins' preflights do not get here.
             raise Problem("origin_not_allowed", "Add this origin to ALLOWED_ORIGINS.")
         return Reply(204, b"", {"allow": route.allow})

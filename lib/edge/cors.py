@@ -44,17 +44,29 @@ def _covers(allowed: str, origin: str) -> bool:
     )
 
 
+def for_all(allowed: Sequence[str]) -> dict[str, str]:
+    """What a reply says that caches on the way may give to anybody: every page may read it, or none."""
+    return {"access-control-allow-origin": "*"} if "*" in allowed else {}
+
+
 def may_send(requested: str) -> list[str]:
     """Of the headers that a preflight asks for, those that a page may send: all but the platform's."""
     names = [name.strip().lower() for name in requested.split(",")]
     return [name for name in names if name and not _NOT_A_PAGES.fullmatch(name)]
 
 
-def cors(app: ASGIApp, origin: str, methods: Iterable[str], requested: str) -> ASGIApp:
-    """The same application for requests of an allowed origin; answers its preflights.
+def named(allowed: Sequence[str], origin: str) -> str:
+    """How replies name an allowed origin: not at all where all are allowed."""
+    return "*" if "*" in allowed else origin
 
-    ``requested``: the headers that a preflight asks for.
-    """
+
+def readable(origin: str) -> dict[str, str]:
+    """What a reply says so that a page may read it; ``origin`` as it is named."""
+    return {"access-control-allow-origin": origin, "access-control-expose-headers": ", ".join(EXPOSED)}
+
+
+def preflights(app: ASGIApp, origin: str, methods: Iterable[str], requested: str) -> ASGIApp:
+    """Answers a preflight of an origin, as it is named. ``requested``: the headers that it asks for."""
     from starlette.middleware.cors import CORSMiddleware
 
     return CORSMiddleware(
@@ -62,6 +74,5 @@ def cors(app: ASGIApp, origin: str, methods: Iterable[str], requested: str) -> A
         allow_origins=(origin,),
         allow_methods=sorted(methods),
         allow_headers=may_send(requested),
-        expose_headers=EXPOSED,
         max_age=86_400,
     )

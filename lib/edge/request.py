@@ -86,6 +86,8 @@ class Request:
     """What is sent to Redis when the reply is out."""
     limit_headers: Mapping[str, str] | None = None
     """What every reply says of the limit that counted this request; None while nothing has."""
+    readable: Mapping[str, str] = field(default_factory=dict)
+    """What the reply says to a page of another origin that may read it."""
     later: list[Finish] = field(default_factory=list)
     """What is left to do, before that is sent, for values that were cached on the way."""
     soon: asyncio.TimerHandle | None = None
@@ -116,10 +118,16 @@ class Request:
         """A header, by its name in lower case; a repeated one is one list (RFC 9110, section 5.3); empty for none."""
         return self._headers.get(name.encode(), b"").decode("latin-1")
 
+    @property
+    def is_preflight(self) -> bool:
+        """Whether a browser asks what a page of another origin may send; the request itself follows."""
+        return self.http.method == "OPTIONS" and bool(self.header("access-control-request-method"))
+
     async def identify(self, parts: "Parts") -> Caller:
         """The signed-in user where a valid token says so, else the client's network."""
         if self.notes.caller is None:
-            user = await SignIn.of(parts).user(self.header("authorization"))
+            authorization = self.header("authorization")
+            user = await SignIn.of(parts).user(authorization) if authorization else None
             if user is None:
                 return self.identify_address(parts)
             self.notes.caller = callers.identify("user", user, parts.settings.identity_key)

@@ -31,6 +31,7 @@ async def send(request: Request, reply: Reply, emit: Listener, scope: Scope, rec
     else:
         vary = reply.headers.get("vary")
         headers["vary"] = "Origin" if vary is None else f"{vary}, Origin"
+    headers |= request.readable
     response: Response
     if isinstance(reply.body, bytes):
         response = Response(reply.body, reply.status, headers, reply.content_type if reply.body else None)

@@ -8,6 +8,7 @@ from ..base.encode import to_json
 from ..base.values import dataclass
 from ..data.access import VIEW, require_role
 from ..edge import limits
+from ..edge.cors import for_all
 from ..edge.limits import BY_TABLE
 from ..edge.paths import asked
 from ..edge.problems import Problem
@@ -113,5 +114,5 @@ def _headers(request: Request, parts: "Parts", source: Origin, *, viewed: bool) 
         return {"cache-control": "private, no-cache"}
     return {
         "cache-control": f"public, max-age=0, s-maxage={EDGE_S}, stale-while-revalidate={EDGE_STALE_S}",
-        "access-control-allow-origin": "*",
+        **for_all(parts.settings.allowed_origins),
     }

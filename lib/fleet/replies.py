@@ -81,7 +81,7 @@ class AboutFleetBody(ShownBody):
     total: int
     counts: dict[str, int]
     conflicts: list[ConflictBody]
-    highPercent: Annotated[float, Text("From so many percent on a metric is called high: `ALERT_SERVER_PERCENT`.")]
+    highPercent: Annotated[float, Text("Above so many percent a metric is called high: `ALERT_SERVER_PERCENT`.")]
     redis: Annotated[RedisHealth, Text("As the instance that answered sees it; nothing was sent to find out.")]
     scenario: Annotated[ScenarioBody | None, Text("Its servers are shown with `simulated=1`, and never otherwise.")]
 

@@ -2,12 +2,13 @@
 
 It listens to events, and the transports report every command they send. A flush follows a response, in the same round
 trip as the write-back where there is one. With little traffic it also follows the first response after
-``FLUSH_AFTER_S``. All instances together flush because of the time alone for ``TIME_SHARE`` of the month's commands at
-most: each such flush is counted in the month's string, whose reading comes with every flush, and when they are ahead
-of the month a text that every request reads anyway tells all instances to leave it (``redis/thrift.py``).
+``FLUSH_AFTER_S``; where requests cost no command, one that many have preceded. All instances together flush so for
+``TIME_SHARE`` of the month's commands at most: each such flush is counted in the month's string, whose reading comes
+with every flush, and when they are ahead of the month a text that every request reads anyway tells all instances to
+leave it (``redis/thrift.py``).
 
 An instance that is killed loses what it had not flushed: less than ``LEDGER_FLUSH_COMMANDS`` billed commands and
-``_MOST_REQUESTS`` requests, all of the last ``FLUSH_AFTER_S``, and nothing else (docs/ledger.md).
+``_MOST_REQUESTS`` requests, all of the last ``FLUSH_AFTER_S``, unless that share is spent (docs/ledger.md).
 """
 
 from collections import deque
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from .batches import Batch
 
 _MOST_REQUESTS = 1_000
-"""Requests that cost no command are flushed after so many at the latest."""
+"""Requests that cost no command are flushed after so many, within ``TIME_SHARE``."""
 _MOST_NEWS = 10_000
 """More than what all requests of an instance bring that fail at one moment: none that calls for an alert gets lost."""
 _REPLY_WITHIN_S = 10.0
@@ -60,7 +61,7 @@ FLUSH_AFTER_S = 300.0
 _READ_AFTER_S = 30.0
 """A flush reads the month back if the last reading is older: some 1,700 numbers, which cost more than the flush."""
 TIME_SHARE = 0.02
-"""The part of the month's commands that may go into flushes for which nothing but time is due."""
+"""The part of the month's commands that may go into flushes which no commands that were sent call for."""
 _BURST = 200
 """So many such flushes may come ahead of the month's passing: a busy morning of a quiet site."""
 _LEAST_AT_END = 8
@@ -149,8 +150,6 @@ class Ledger:
                 self.recent.moved(event, now_ms)
             case ModeSwitched(after=after) if after in places.COUNTING_MODES:
                 totals["mode_switches", after] += 1
-            case _:
-                pass
         if event.level >= WARNING:
             self.news.append(event)
 
@@ -175,14 +174,14 @@ class Ledger:
         now_ms, now = self.clock.now_ms(), self.clock.monotonic()
         writes = len(months(now_ms))
         due = self.flush_commands * self.thrift.step(now_ms).flush * writes
-        by_time = self._commands < (due if least is None else least) and self._requests < _MOST_REQUESTS * writes
-        if by_time and not self._time_is_due(now_ms, now, writes):
+        by_commands = self._commands >= (due if least is None else least)
+        if not by_commands and not self._is_due_without(now_ms, now, writes):
             return None
         batch = self.recent.take(now_ms)
         more = [batch.push()] if batch else []
         # The present month is written to in any case: its reading comes with that.
         totals, _ = self._pending.at(now_ms)
-        if by_time:
+        if not by_commands:
             totals[places.TIME_FLUSHES] += len(self._pending.months()) + len(more)
         self._flushed_at = now
         flush = _Flush(self._pending, self._commands, self._requests, now, batch)
@@ -210,12 +209,14 @@ class Ledger:
 
         return Op((*write.commands, *gather(more).commands), read)
 
-    def _time_is_due(self, now_ms: int, now: float, commands: int) -> bool:
+    def _is_due_without(self, now_ms: int, now: float, writes: int) -> bool:
+        """Whether counts are due although too few commands were sent: by their number or by time, within the share."""
         if self._flushed_at is None:
             self._flushed_at = now
-        if now - self._flushed_at < FLUSH_AFTER_S or (self._commands <= 0 and self._requests == 0):
+        waited = now - self._flushed_at >= FLUSH_AFTER_S and (self._commands > 0 or self._requests > 0)
+        if not waited and self._requests < _MOST_REQUESTS * writes:
             return False
-        return not self.thrift.quiet(now_ms) and self.month_commands * TIME_SHARE >= commands
+        return not self.bills or (not self.thrift.quiet(now_ms) and self.month_commands * TIME_SHARE >= writes)
 
     def _take_back(self) -> None:
         """Count again what got no reply. Where only the reply was lost, it counts twice, which is the safer side."""

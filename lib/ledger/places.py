@@ -216,7 +216,7 @@ GUARD_DURATION = Histogram("guard_ms", (1, 2.5, 5, 10, 25, 50, 100))
 WRITES: Name = ("writes",)
 """How often this string was written: a new one needs a TTL."""
 TIME_FLUSHES: Name = ("time_flushes",)
-"""Writes for which nothing but time was due."""
+"""Writes that no commands called for, but time, or requests that cost none."""
 COMMANDS: Name = ("redis_commands",)
 EARLIER_COMMANDS: Name = ("earlier_commands",)
 """The month's commands that were counted under the layout before (``upgrade.py``)."""

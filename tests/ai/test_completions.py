@@ -280,3 +280,23 @@ def test_no_request_is_too_odd(fields: dict[str, Any], messages: list[dict[str, 
     found = needs.of({"model": "m", "messages": messages, **fields})
     assert set(found.values()) <= {*fields, "model", "messages"}
     assert needs.chars_in(messages) >= 0
+
+
+def test_chunks_stay_as_they_came() -> None:
+    """What is joined grows in its place: the lists and texts of a chunk are its own, also where it is the first."""
+    said = {"content": "a", "tool_calls": [{"index": 0, "function": {"arguments": "b"}}], "extra": {"reasoning": "c"}}
+    choice = {"index": 0, "delta": said, "logprobs": {"content": [{"token": "a"}], "refusal": None}, "token_ids": [1]}
+    late = {**choice, "logprobs": {"content": [{"token": "a"}], "refusal": [{"token": "b"}]}}
+    sent = [{"id": "c-1", "choices": [each]} for each in (choice, late, late)]
+    before, joining = copy.deepcopy(sent), Joining()
+    for each in sent:
+        joining.add(each)
+    assert joining.chunks == before
+    (found,) = joining.choices
+    assert (found["token_ids"], len(found["logprobs"]["content"]), len(found["logprobs"]["refusal"])) == (
+        [1, 1, 1],
+        3,
+        2,
+    )
+    assert (found["message"]["content"], found["message"]["extra"]) == ("aaa", {"reasoning": "ccc"})
+    assert found["message"]["tool_calls"][0]["function"]["arguments"] == "bbb"

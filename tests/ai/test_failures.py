@@ -1,5 +1,7 @@
 """Failures that are remembered under ``/api/v1``, where SDKs repeat what failed at once."""
 
+import gc
+import weakref
 from typing import Any
 
 import httpx
@@ -139,6 +141,29 @@ def test_no_longer_than_it_was_told_to_wait(wait_s: int, told: list[int | None])
         except Problem as problem:
             found.append(problem.retry_after_s)
     assert found == told
+
+
+class Held:
+    """A request with all that hangs on it."""
+
+    async def finish(self) -> None:
+        """What is left to do."""
+
+
+def test_nothing_of_the_request_is_kept() -> None:
+    """What it has left to do holds all of it: a thousand with pictures would fill the instance's memory."""
+    failures = Failures()
+
+    def fail() -> weakref.ref[Held]:
+        held = Held()
+        failures.note("k", Problem("backend_failed", "It failed.", after=held.finish), 0)
+        return weakref.ref(held)
+
+    held = fail()
+    gc.collect()
+    assert held() is None
+    with pytest.raises(Problem):
+        failures.check("k", 1)
 
 
 def test_a_thousand_are_remembered() -> None:

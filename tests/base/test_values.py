@@ -111,7 +111,7 @@ def test_what_a_class_brings_itself_stays(dataclass: Any) -> None:
 COUNT = """
 import json, sys
 compiled = []
-sys.addaudithook(lambda event, about: compiled.append(1) if event == "compile" else None)
+sys.addaudithook(lambda event, about: compiled.append(str(about[0]).count(" def __")) if event == "compile" else None)
 import dataclasses
 from lib.base import values
 found = []
@@ -122,13 +122,13 @@ for dataclass in (dataclasses.dataclass, values.dataclass):
         "A value."
         a: int
         b: str = ""
-    found.append(len(compiled))
+    found.append(sum(compiled))
 print(json.dumps(found))
 """
 
 
 def test_less_is_compiled() -> None:
-    """At most half as much source is compiled for a class."""
+    """At most half as many methods are compiled for a class."""
     done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=True)
     standard, ours = json.loads(done.stdout)
     assert 0 < ours <= standard / 2

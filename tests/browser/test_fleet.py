@@ -48,7 +48,7 @@ def test_worst_first(visit: Visit) -> None:
     assert highest == sorted(highest, reverse=True)
     expect(visit.page.locator(".verdict")).to_contain_text("3 of 10 servers are in trouble")
     expect(visit.page.locator(".verdict li")).to_have_text(
-        [re.compile("^1 silent"), re.compile("^1 high: .* at 90% or more"), re.compile("^1 late"), "7 online"]
+        [re.compile("^1 silent"), re.compile("^1 high: .* above 90%"), re.compile("^1 late"), "7 online"]
     )
     expect(visit.page).to_have_title("3 of 10 servers are in trouble – Breakwater")
 

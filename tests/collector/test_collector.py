@@ -132,6 +132,29 @@ def test_this_machine() -> None:
         assert 0 <= found <= 100
 
 
+@pytest.mark.parametrize(
+    ("reading", "what"),
+    [
+        ("cpu_times", "cpu"),
+        ("virtual_memory", "memory"),
+        ("disk_partitions", "disk"),
+        ("net_io_counters", "network"),
+    ],
+)
+def test_what_the_system_does_not_let_us_read(monkeypatch: pytest.MonkeyPatch, reading: str, what: str) -> None:
+    """One figure less, and no end of the collector."""
+
+    def refused(*args: object, **given: object) -> None:
+        raise PermissionError("/proc")
+
+    monkeypatch.setattr(psutil, reading, refused)
+    collector = Collector("http://nowhere", "seoul", "secret", {"here": this_machine()})
+    collector.measure()
+    (found,) = json.loads(collector.body(0))["servers"]
+    assert found[what] is None
+    assert (found["memory"] is None) == (what == "memory")
+
+
 async def test_the_processors_in_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each measurement is made in a thread of its own: the share is that of the time since the last one."""
     fields = namedtuple("fields", "user system idle iowait guest")

@@ -430,6 +430,21 @@ async def test_what_is_everybodys_may_be_kept_on_the_way(rig: Rig) -> None:
     assert 0 < left <= 60
 
 
+@pytest.mark.parametrize(("allowed", "named"), [(None, None), ("*", "*")], ids=["no origin may call", "all may"])
+async def test_what_is_everybodys_names_no_origin(rig: Rig, allowed: str | None, named: str | None) -> None:
+    """A page of another origin may read it only where all may; whoever asks, a cache on the way keeps one reply."""
+    app = site(an_instance(rig, ALLOWED_ORIGINS=allowed), menu(Counted()))
+    replies = [
+        await read(app),
+        await read(app, origin="https://a.example"),
+        await read(app, origin="https://b.example"),
+    ]
+    assert [each.headers.get("access-control-allow-origin") for each in replies] == [named] * 3
+    assert [("s-maxage" in each.headers["cache-control"], each.headers.get("vary")) for each in replies] == [
+        (True, None)
+    ] * 3
+
+
 @pytest.mark.parametrize("why", ["authorization", "scope", "origins", "refresh"])
 async def test_what_is_not_everybodys_is_not(rig: Rig, why: str) -> None:
     """A caller's own value, a reply to a token, one that only some origins may read, and a value of this second."""

@@ -267,6 +267,15 @@ READ: dict[str, tuple[str, list[list[dict[str, object]]], str]] = {
         [[{"id": "5", "calls": 100, "total_ms": 1_000.0}], [{"id": "5", "calls": 120, "total_ms": 2_000.0}]],
         "5",
     ),
+    "one that a shorter list lacked": (
+        "top",
+        [
+            [{"id": "5", "calls": 100, "total_ms": 1_000.0}, {"id": "6", "calls": 100, "total_ms": 3_000.0}],
+            [{"id": "6", "calls": 110, "total_ms": 3_300.0}],
+            [{"id": "6", "calls": 120, "total_ms": 3_600.0}, {"id": "5", "calls": 120, "total_ms": 2_000.0}],
+        ],
+        "5",
+    ),
 }
 
 

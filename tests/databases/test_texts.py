@@ -63,7 +63,7 @@ async def test_secrets_are_nowhere(rig: Rig, counted: Postgres) -> None:
     made, secret = watching(rig, counted), "hunter2-plain"
     with session(counted, autocommit=True) as connection, session(counted) as other:
         connection.execute(f"create role {a_name().replace('-', '_')} password '{secret}'")
-        other.execute(f"select '{secret}', 4711")
+        other.execute(f"select '{secret}', 471147114711")
         replies = [await made.get(path) for path in VIEWS[:5]]
         top = (await made.read("/api/monitoring/sql-statistics?limit=100"))["statements"]
         replies += [await made.get(f"/api/monitoring/sql/{each['id']}/text") for each in top]
@@ -73,7 +73,7 @@ async def test_secrets_are_nowhere(rig: Rig, counted: Postgres) -> None:
     stored = "".join(f"{key!r}{rig.server.get(key)!r}" for key in rig.server.keys("tms:*"))
     told = repr(made.instance.events)
     for each in (texts, stored, told):
-        for hidden in (secret, "4711", counted.uri):
+        for hidden in (secret, "471147114711", counted.uri):
             assert hidden not in each
 
 

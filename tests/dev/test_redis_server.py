@@ -2,6 +2,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -9,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dev.redis_server import KINDS, RedisServer, RedisServerError, available
+from tests import conftest
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,3 +157,18 @@ def test_a_kind_that_is_not_installed_is_an_error() -> None:
     missing = next(kind for kind in KINDS if kind not in available())
     with pytest.raises(RedisServerError, match=missing):
         RedisServer.start(prefer=missing)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "status", "says"),
+    [(("fakeredis",), 1, 1), (("fakeredis",), 0, 0), (("system", "fakeredis"), 1, 0)],
+    ids=str,
+)
+def test_who_has_no_real_redis_is_told(
+    monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...], status: int, says: int
+) -> None:
+    """Where tests fail beside an imitation, the last line says what to install."""
+    monkeypatch.setattr(conftest, "available", lambda: kinds)
+    said: list[str] = []
+    conftest.pytest_terminal_summary(SimpleNamespace(write_line=said.append), status)  # type: ignore[arg-type]
+    assert ["install redis-server or valkey-server" in line for line in said] == [True] * says

@@ -7,6 +7,7 @@ import pytest
 
 from lib.base.calendar import month_ends_ms
 from lib.base.clock import Clock
+from lib.base.events import RequestDone
 from lib.ledger import places, reading
 from lib.ledger.batches import RECENT
 from lib.ledger.counts import Counts
@@ -127,6 +128,29 @@ async def test_the_bound_on_what_time_costs(world: World) -> None:
     found = total(world, "time_flushes")
     assert 0 < found < 0.02 * plan
     assert world.server.get("thrift:2025-11") == "0q"
+
+
+@pytest.mark.parametrize("bills", [True, False], ids=["billed", "a Redis of one's own"])
+async def test_the_bound_on_what_requests_without_commands_cost(world: World, bills: bool) -> None:
+    """A caller who is refused from memory and never stops: what counting it costs stays below 2 % of the plan."""
+    plan, flushes = 2_500, 80
+    one = world.instance(REDIS_MONTH_COMMANDS=str(plan))
+    ledger = one.parts.ledger
+    ledger.bills = bills
+    refused = RequestDone("id", "POST", "/api/ai/supervisor", 429, "refuse", "blocked", "a caller", mode="redis")
+    for _ in range(flushes):
+        for _ in range(1_000):
+            ledger.listen(refused)
+        await ledger.settle()
+        # It is read back twice a minute.
+        world.time.later(31)
+    written = total(world, "writes")
+    assert written < 0.02 * plan if bills else written >= flushes
+    assert (world.server.get("thrift:2025-11") == "0q") or not bills
+    # None of them is lost: the next flush that commands call for takes them along.
+    ledger.sent([("GET", "a key")] * 100)
+    await ledger.settle()
+    assert total(world, "requests", "ai/supervisor", "refuse") == flushes * 1_000
 
 
 async def test_who_is_told_to_be_quiet_and_when_that_ends(world: World) -> None:

@@ -167,7 +167,7 @@ class _Completion:
 
 def _is_withheld(choice: Mapping[str, Any]) -> bool:
     """Whether a choice was filtered or refused; Gemini names its reasons in capitals (``SAFETY``, ``RECITATION``)."""
-    finish = str(choice["finish_reason"])
+    finish = str(choice.get("finish_reason"))
     named = finish.isupper() and finish not in ("STOP", "MAX_TOKENS")
     return finish == "content_filter" or named or bool(choice["message"].get("refusal"))
 

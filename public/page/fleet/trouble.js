@@ -8,7 +8,7 @@ const NAMES = new Intl.Collator("en", { numeric: true });
 // A server with its level, the metrics that are high, and the highest of them in percent (null: none was measured).
 function judged(server, highPercent) {
   const known = PERCENTS.filter((name) => server.metrics[name] !== null);
-  const high = known.filter((name) => server.metrics[name] >= highPercent);
+  const high = known.filter((name) => server.metrics[name] > highPercent);
   const level = server.status === "silent" ? "silent" : high.length ? "high" : server.status;
   const most = known.length ? Math.max(...known.map((name) => server.metrics[name])) : null;
   return { ...server, level, high, most, at: Date.parse(server.lastUpdated) / 1000 };

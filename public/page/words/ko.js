@@ -126,7 +126,7 @@ export default {
   "view fleet": "서버", which: "대상", "which real": "실제", "which simulated": "시뮬레이션",
   "fleet none": "보고하는 서버 없음", "fleet fine": ["서버 1대 정상", "서버 {count}대 모두 정상"],
   "fleet bad": ["서버 {total}대 중 {count}대에 문제 발생", "서버 {total}대 중 {count}대에 문제 발생"],
-  "fleet count silent": "무응답 {count}대: 오랫동안 측정값이 오지 않음", "fleet count high": "높음 {count}대: CPU, 메모리 또는 디스크 {percent}% 이상",
+  "fleet count silent": "무응답 {count}대: 오랫동안 측정값이 오지 않음", "fleet count high": "높음 {count}대: CPU, 메모리 또는 디스크 {percent}% 초과",
   "fleet count late": "지연 {count}대: 다음 측정값이 늦어짐", "fleet count online": "정상 {count}대",
   "fleet conflict": "{id} 서버를 {reporters}에서 함께 보고하여 가장 최근 측정값을 표시", "fleet conflicts": ["같은 경우 {count}건 더 있음", "같은 경우 {count}건 더 있음"],
   "fleet retrying": "응답이 없어({why}) 다시 시도하는 중 ({of}회 중 {failed}회째)",

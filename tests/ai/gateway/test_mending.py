@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dev.scenes import SCENES, USAGE
+from dev.scenes import SCENES, USAGE, Scene
 from lib.breaker.circuit import Circuit
 from tests.rig.gateway import Gateway, Gateways, bare, events, joined
 
@@ -88,6 +88,25 @@ async def test_a_whole_reply_that_does_not_say_how_it_ended(gateway: Gateway) ->
         assert bare(reply) == SCENES["no finish when whole"].body
         assert reply.headers["x-cache"] == "MISS"
     assert (await gateway.ask("no finish when whole")).json()["code"] == "backend_failed"
+
+
+@pytest.mark.parametrize("failover", ["true", "false"])
+@pytest.mark.parametrize(
+    ("choice", "asked"),
+    [
+        pytest.param({"message": {"content": ""}}, {}, id="nothing said"),
+        pytest.param({"message": {"content": None}, "finish_reason": None}, {}, id="null"),
+        pytest.param({"message": {"content": "Hello."}}, {"n": 2}, id="a choice is missing"),
+    ],
+)
+async def test_a_whole_reply_that_says_neither_anything_nor_how_it_ended(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch, choice: dict[str, Any], asked: dict[str, Any], failover: str
+) -> None:
+    """It is no refusal, whoever is asked after one: it is passed on as it came."""
+    monkeypatch.setitem(SCENES, "no reason", Scene({"id": "c-1", "model": "m", "choices": [{"index": 0, **choice}]}))
+    reply = await gateways(AI_SAFETY_FAILOVER=failover).chat("no reason", **asked)
+    assert (reply.status_code, reply.headers["x-cache"]) == (200, "MISS")
+    assert bare(reply)["choices"] == [{"index": 0, **choice}]
 
 
 @pytest.mark.parametrize(

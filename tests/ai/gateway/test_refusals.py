@@ -92,6 +92,18 @@ async def test_what_a_supervisors_backend_cannot_do(gateways: Gateways) -> None:
     assert not made.other.seen
 
 
+async def test_what_no_provider_can_do_together(gateways: Gateways) -> None:
+    """One has no seed and the other one no further choices: neither field alone is what nobody can do."""
+    made = gateways.two(OPENAI_DIALECT="gemini")
+    wish: dict[str, Any] = {"seed": 1, "n": 2}
+    reply = await made.chat(**wish)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", "seed")
+    assert "seed, n ask for together" in error["message"]
+    for name, value in wish.items():
+        assert (await made.chat(**{name: value})).status_code == 200
+
+
 async def test_a_parameter_that_a_provider_refuses_goes_to_the_next(gateways: Gateways) -> None:
     """It is free, counted to nobody, and not sent there again for a while; without it the provider is asked as ever."""
     made = gateways.two()
