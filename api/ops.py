@@ -59,8 +59,10 @@ async def overview(request: Request, parts: "Parts") -> Reply:
 async def history(request: Request, parts: "Parts") -> Reply:
     """Past hours, of a ``range`` and ``by`` something. Costs 2 commands at most, and none while a reading is fresh."""
     viewed, given = _views(request, parts), request.http.query_params
-    found = await Overview.of(parts).history.body(given.get("range", "7d"), given.get("by", "outcome"))
-    return _shown(request, found, "redis", Overview.of(parts).history.fresh_s(parts.clock.now_ms()) if viewed else 0)
+    past, now_ms = Overview.of(parts).history, parts.clock.now_ms()
+    found, fresh_s = await past.body(given.get("range", "7d"), given.get("by", "outcome")), past.fresh_s(now_ms)
+    source = "redis" if now_ms // 1000 - found["at"] < fresh_s else "last"
+    return _shown(request, found, source, fresh_s if viewed else 0)
 
 
 async def activity(request: Request, parts: "Parts") -> Reply:

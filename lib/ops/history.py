@@ -51,7 +51,7 @@ class History:
         return max(_FRESH_S, self.thrift.step(now_ms).read_s)
 
     async def body(self, wanted: str, by: str) -> HistoryBody:
-        """The hours of a range. Raises Problem."""
+        """The hours of a range, as they were when Redis gave its last reply. Raises Problem."""
         if wanted not in HOURS:
             raise Problem("invalid_request", f"range: one of {', '.join(HOURS)}")
         if by not in get_args(By.__value__):
@@ -60,8 +60,13 @@ class History:
         now_ms = self.clock.now_ms()
         kept = self._read.get((wanted, by))
         if kept is None or now_ms - kept[0] >= self.fresh_s(now_ms) * 1000:
-            kept = (now_ms, await self._hours(tuple(names), HOURS[wanted], now_ms))
-            self._read[wanted, by] = kept
+            try:
+                kept = (now_ms, await self._hours(tuple(names), HOURS[wanted], now_ms))
+            except RedisDown as e:
+                if kept is None:
+                    raise Problem("store_unavailable", f"Redis gave no usable reply ({e.kind}). Try again.", 5) from e
+            else:
+                self._read[wanted, by] = kept
         at_ms, hours = kept
         series: list[SeriesBody] = [
             {"name": shown, "counts": list(hours.fields[name])} for name, shown in names.items()
@@ -69,11 +74,9 @@ class History:
         return {"at": at_ms // 1000, "from": hours.from_ms // 1000, "step": 3600, "by": by, "series": series}
 
     async def _hours(self, names: Sequence[str], hours: int, now_ms: int) -> Hours:
+        """Read them. Raises Problem where Redis is switched off, RedisDown where it gives no reply."""
         if self.redis is None:
             raise Problem("store_unavailable", "Redis is switched off, so that nothing of the past is kept.")
         if not names:
             return Hours(now_ms, {})
-        try:
-            return await self.redis.run(history.read(names, hours, now_ms), "read", _READ_S)
-        except RedisDown as e:
-            raise Problem("store_unavailable", f"Redis gave no usable reply ({e.kind}). Try again.", 5) from e
+        return await self.redis.run(history.read(names, hours, now_ms), "read", _READ_S)

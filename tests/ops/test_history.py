@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from lib.base.calendar import month_of
+from lib.base.env import Secret
+from lib.edge import tokens
 from lib.ledger.table import HOUR_MS, hour_place
 from tests.rig.instance import ADMIN, Instance
 from tests.rig.ledger import World
@@ -101,3 +103,18 @@ async def test_while_redis_is_away(world: World) -> None:
     reply = await world.instance().http.get("/api/history", headers=ADMIN)
     assert (reply.status_code, reply.json()["code"]) == (503, "store_unavailable")
     assert reply.headers["retry-after"] == "5"
+
+
+async def test_what_redis_said_last_is_shown(world: World) -> None:
+    """While it is away an older reading is shown, with its time, and no cache on the way keeps it."""
+    count(world, "serve", world.time.ms, 7)
+    one = world.instance()
+    before = await history(one)
+    day = datetime.fromtimestamp(world.time.ms / 1000, UTC).strftime("%Y-%m-%d")
+    view = {"view": tokens.view_of(Secret("admin-token-for-tests"), day)}
+    assert "s-maxage" in (await one.http.get("/api/history", params=view)).headers["cache-control"]
+    world.redis_down()
+    world.time.ms += 3_600_000
+    reply = await one.http.get("/api/history", params=view)
+    assert (reply.status_code, reply.json()) == (200, before)
+    assert "s-maxage" not in reply.headers.get("cache-control", "")
