@@ -18,10 +18,6 @@ class Bounded[K, V]:
         """The entry, or None."""
         return self._entries.get(key)
 
-    def values(self) -> list[V]:
-        """All entries, oldest first."""
-        return list(self._entries.values())
-
     def put(self, key: K, value: V) -> None:
         """Set an entry, dropping the oldest beyond the bound."""
         self._entries[key] = value

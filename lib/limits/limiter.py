@@ -26,7 +26,7 @@ from .in_redis import InRedis, StockLimits
 from .judge import Quota, too_costly
 from .local import LocalLimits
 from .marks import Marks, marks
-from .news import EARLIER_DAYS, News
+from .news import News
 from .outage import Outage
 from .remembered import Memory
 from .settling import Settling
@@ -155,8 +155,6 @@ class Limits:
         self.blocklist.forget(subject_id)
 
     def _forget_where(self, concerned: Callable[[str], bool]) -> None:
-        if concerned(EARLIER_DAYS):
-            self._memory.forget_days()
         self._memory.forget_where(concerned)
         self.blocklist.forget_where(concerned)
 

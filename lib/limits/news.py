@@ -23,8 +23,6 @@ PULL_EVERY_MS = 10_000
 _ALLOWANCE, _REFILL_AN_HOUR = 40.0, 45.0
 _LASTS_MS = 3 * 86_400_000
 """As long as any instance may remember a finished day, or a refusal."""
-EARLIER_DAYS = "earlier days"
-"""Named like a subject: calls of days that are over were added to Redis, and what is remembered of these is too low."""
 _TAG = 12
 """So many characters name a subject; who is taken for another is asked about once more."""
 

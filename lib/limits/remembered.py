@@ -93,11 +93,6 @@ class Memory:
         """Forget a subject."""
         self.forget_where(lambda each: each == subject_id)
 
-    def forget_days(self) -> None:
-        """Read the finished days of every subject anew."""
-        for each in self._subjects.values():
-            each.known = Known(ttl_day=each.known.ttl_day)
-
     def forget_where(self, concerned: Callable[[str], bool]) -> None:
         """Know nothing any more of the subjects whose ids pass a test."""
         self._subjects.drop_where(lambda key: concerned(key[0]))

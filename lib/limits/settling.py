@@ -16,7 +16,7 @@ from ..redis.errors import RedisDown
 from ..redis.op import Op, gather
 from ..redis.store import RedisStore
 from . import marker as markers
-from . import news, settlement
+from . import settlement
 from .admission import Subject
 from .marker import LEASE_MS, Marker, swap
 from .outage import Outage
@@ -24,7 +24,7 @@ from .remembered import Memory, Remembered, recall
 from .settlement import Listed
 from .supabase import PAGE, SupabaseDown
 from .supabase_store import SupabaseStore
-from .window import DAY_MS, Usage, empty, highest, plus
+from .window import Usage, empty, highest, plus
 
 _AT_ONCE = 50
 """So many gifts go in one round trip."""
@@ -65,8 +65,6 @@ class Settling:
     memory: Memory
     outage: Outage
     clock: Clock
-    _gave_to_earlier_days: bool = False
-    """Whether calls were added to days that are over, which instances may have read before."""
 
     def claimed(self, read: str, now_ms: int) -> Marker:
         """The marker that was read, in this instance's hands."""
@@ -93,9 +91,7 @@ class Settling:
             own = self._own()
             # Where nobody waits for Supabase, somebody has given what it had admitted.
             everything = self.outage.marker.is_postponed
-            until = self.clock.monotonic() + left_s
-            await self._give_own(own, until, everything=everything)
-            await self._tell_of_earlier_days(until)
+            await self._give_own(own, self.clock.monotonic() + left_s, everything=everything)
         except RedisDown:
             self.outage.happened()
 
@@ -110,17 +106,10 @@ class Settling:
             over = claim.postponed(waited_s, self.clock.now_ms())
         else:
             over = claim.over(settled)
-        await self._tell_of_earlier_days(until)
         done, self.outage.text = await self.redis.run(swap(claim.text, over), "settle", self.clock.left_s(until))
         if not done and not self.outage.text:
             # Redis has lost its data meanwhile, and with them what it was given.
             self.outage.happened()
-
-    async def _tell_of_earlier_days(self, until: float) -> None:
-        if self._gave_to_earlier_days:
-            report = news.report([news.EARLIER_DAYS], self.clock.now_ms())
-            await self.redis.run(report, "settle", self.clock.left_s(until))
-            self._gave_to_earlier_days = False
 
     async def _give_listed(self, claim: Marker, until: float) -> tuple[Marker, int]:
         """Give what Supabase lists; the marker as it stands then, and the number of this return."""
@@ -152,8 +141,6 @@ class Settling:
     async def _give(self, subjects: Sequence[Listed], until: float) -> tuple[Listed, ...]:
         """Those that Redis took."""
         now_ms, taken = self.clock.now_ms(), list[Listed]()
-        given = [start_ms for each in subjects for _, start_ms, spent, _ in each.buckets if spent]
-        self._gave_to_earlier_days |= min(given, default=now_ms) // DAY_MS < now_ms // DAY_MS
         for at in range(0, len(subjects), _AT_ONCE):
             some = subjects[at : at + _AT_ONCE]
             gifts = gather([settlement.restore_listed(each, now_ms) for each in some])
@@ -185,10 +172,6 @@ class Settling:
             windows = subject.layout.windows
             alone = recall(found.alone, windows, now_ms)
             spent = recall(found.spent, windows, now_ms) if everything else empty(windows)
-            given = [
-                index * each.bucket_ms for each, found_in in zip(windows, spent, strict=True) for index in found_in
-            ]
-            self._gave_to_earlier_days |= min(given, default=now_ms) // DAY_MS < now_ms // DAY_MS
             if any(alone) or any(spent):
                 # Taken before it is given, so that no call gives it as well.
                 found.alone = None

@@ -360,23 +360,6 @@ async def test_over_midnight(stores: Fleet) -> None:
     assert stores.without_ttl() == []
 
 
-async def test_what_was_admitted_before_midnight_is_seen_by_all(stores: Fleet) -> None:
-    """An instance that has read the day before when Redis lacked calls of it reads it again when they were added."""
-    away, here, caller = stores.join(), stores.join(), Subject("a", parse_limits("100/day"))
-    stores.time.ms = MIDNIGHT_MS - 60_000
-    away.to_redis.state = "refuse"
-    await away.call(caller, 90)
-    stores.time.ms = MIDNIGHT_MS + 10_000
-    await here.call(caller)
-    away.to_redis.state = "up"
-    stores.time.ms += COOLDOWN_MS
-    await away.call(Subject("b", TEN))
-    assert stores.in_redis(caller) == [91]
-    # The first call that hears of it was counted before.
-    assert [(await here.call(caller, cost)).quota.allowed for cost in (1, 8, 1)] == [True, True, False]
-    assert stores.in_redis(caller) == [100]
-
-
 @pytest.mark.parametrize("told", ["supabase", "redis"])
 async def test_who_is_given_up_while_telling_tells_again(stores: Fleet, told: str) -> None:
     """A request that is cancelled takes nothing along of what memory has admitted."""
