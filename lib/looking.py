@@ -112,17 +112,16 @@ class Looking:
         self, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
     ) -> tuple[Admission, T]:
         """The first call of a caller goes at once; what comes meanwhile waits for it (``limits/coalescing.py``)."""
-        key, left = (charge.subject.id, charge.subject.layout.limits), 0
+        key = charge.subject.id, charge.subject.layout.limits
         if key in self._waiting:
             return await self._crowd().join(key, charge, wanted, after, marks_may_be_old=marks_may_be_old)
         waiting: list[Waiting] = []
-        self._waiting[key] = waiting
+        self._waiting[key], admission = waiting, None
         try:
             admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
-            left = admission.quota.left
         finally:
             if waiting:
-                self._crowd().go_on(key, left)
+                self._crowd().go_on(key, admission.quota.left if admission is not None else 0)
             else:
                 del self._waiting[key]
         return admission, found

@@ -189,10 +189,8 @@ class Settings:
     @property
     def identity_key(self) -> bytes:
         """The key of the identity hash: the same on every instance and in every mode, secret where any secret is."""
-        for secret in (self.identity_secret, self.supabase_key, self.redis_token, self.redis_tcp_url):
-            if secret:
-                return _identity_key(secret.value)
-        return b""
+        secret = self.identity_secret or self.supabase_key or self.redis_token or self.redis_tcp_url
+        return _identity_key(secret.value) if secret else b""
 
     @property
     def trust(self) -> Trust:

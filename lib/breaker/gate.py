@@ -74,9 +74,11 @@ class Gate:
             passage.succeeded()
 
     def _view(self, now_ms: int) -> View:
-        view, left_ms = breaker.view(self.circuit, now_ms), self.circuit.until_ms - now_ms
-        # No pause is longer than the cool-down: the clock was set back.
-        return "probe" if view == "refuse" and left_ms > self.policy.cooldown_ms else view
+        view = breaker.view(self.circuit, now_ms)
+        if view == "refuse" and self.circuit.until_ms - now_ms > self.policy.cooldown_ms:
+            # No pause is longer than the cool-down: the clock was set back.
+            return "probe"
+        return view
 
     def note(self, held: int, outcome: Outcome, reason: str, *, at_once: bool = False) -> None:
         """Learn from one call. One that began under an older state of the circuit does not count."""

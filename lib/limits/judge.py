@@ -41,9 +41,10 @@ class Quota:
 
 def too_costly(windows: Sequence[Window], cost: int, now_ms: int, *, tokens: int = 0) -> Quota | None:
     """The refusal of a cost that no window could ever hold; it needs no command."""
-    if all(each.price(cost, tokens) <= each.limit for each in windows):
-        return None
-    return Quota(False, "cost_exceeds_limit", tuple(WindowState(each, each.limit, now_ms) for each in windows))
+    for window in windows:
+        if window.price(cost, tokens) > window.limit:
+            return Quota(False, "cost_exceeds_limit", tuple(WindowState(each, each.limit, now_ms) for each in windows))
+    return None
 
 
 def judge(

@@ -82,12 +82,16 @@ class Limits:
         left, the same caller is refused from memory until its time has come.
         """
         admission, found = await self._admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
+        if not admission.quota.allowed or admission.following is not None:
+            self._remember_refusal(admission)
+        return admission, found
+
+    def _remember_refusal(self, admission: Admission) -> None:
         counted, refusal, cost = admission.charge, admission.quota, admission.charge.cost
         if admission.following is not None:
             refusal, cost = admission.following, 1
         if not refusal.allowed:
             self.blocklist.remember(counted.subject, cost, refusal, counted.now_ms, admission.mode, sure=admission.sure)
-        return admission, found
 
     async def _admit[T](
         self, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool

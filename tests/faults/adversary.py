@@ -160,8 +160,8 @@ async def blip(rig: Rig, _short: bool) -> AsyncIterator[Row]:
         worst = max([worst, *[await commands(rig, each) for each in made]])
     yield Row(attack, "commands of a caller's first call, for 25 hours", "18", worst, usual)
     # Three were admitted elsewhere, and so is this one: read, added before its reply, and once more by the list. Then
-    # the alert of the switch is claimed and counted, and the calls that were worth a note are noted: each in a list that
-    # is new, so that its TTL is set.
+    # the alert of the switch is claimed and counted, and the calls that were worth a note are noted: each in a list
+    # that is new, so that its TTL is set.
     bound = usual + 6 + 7 * 3 + (4 + 7 + 7) + 3 + (3 + 1)
     yield Row(attack, "commands of the call that finds Redis back", "", back, bound)
 
