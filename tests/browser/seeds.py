@@ -43,7 +43,7 @@ class Busy:
             failed = busy // 20 if self.fails else 0
             found = {"serve": busy * 2, "compute": busy, "refuse": busy // 3, "fail": failed, "cached": busy * 2}
             found |= {"commands": self.an_hour, "redis_us": busy * 3 * 4_200, "redis_timed": busy * 3}
-            found |= {"request_ms": busy * 3 * 320, "calls.gemini": busy // 9, "calls.groq": busy // 2}
+            found |= {"request_ms": busy * 3 * 320, "calls.gemini": busy // 10, "calls.groq": busy // 2}
             found |= {"vcpu_ms": busy * 190, "status.2xx": busy * 3, "status.429": busy // 3, "status.5xx": failed}
             found |= {"route.ai/supervisor": busy * 2, "route.v1/chat/completions": busy, "route.other": busy // 3}
             for month in table.months(hour_ms):
