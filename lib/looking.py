@@ -12,7 +12,7 @@ from .cache.freshness import freshness, shortened
 from .cache.memory import MOST_MS, Memory
 from .call import Answered, Call
 from .decide import Deny
-from .limits.admission import Admission, Charge
+from .limits.admission import Admission, Charge, Limited
 from .limits.judge import Quota
 from .limits.limiter import Limits
 from .lookup import Lookup, both, constant, every
@@ -83,7 +83,7 @@ class Looking:
     limits: Limits
     recent: Recent
     outbox: Outbox
-    _waiting: "dict[tuple[str, str], list[Waiting]]" = field(default_factory=dict)
+    _waiting: "dict[Limited, list[Waiting]]" = field(default_factory=dict)
     """By subject and limits of those of whom a call is being counted: who has come meanwhile."""
     _together: "list[Together]" = field(default_factory=list)
     """What counts these, as soon as there are any."""
@@ -112,7 +112,7 @@ class Looking:
         self, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
     ) -> tuple[Admission, T]:
         """The first call of a caller goes at once; what comes meanwhile waits for it (``limits/coalescing.py``)."""
-        key = charge.subject.id, charge.subject.layout.limits
+        key = charge.subject.limited
         if key in self._waiting:
             return await self._crowd().join(key, charge, wanted, after, marks_may_be_old=marks_may_be_old)
         waiting: list[Waiting] = []

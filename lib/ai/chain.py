@@ -26,7 +26,7 @@ from ..lookup import Lookup, Texts, both
 from ..redis import keys
 from . import budgets
 from .budgets import Refusals
-from .links import Link, links
+from .links import Link, Visit, links
 from .prices import Prices
 from .question import AnyQuestion
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ..breaker.checks import Result
     from ..parts import Parts
     from .failures import Failures
-    from .links import Visit
 
 
 _LEARNED_MS = 600_000
@@ -114,7 +113,7 @@ class Chain:
             made.unchecked_until_ms = until_ms
 
         # What checks is imported when there is something to check.
-        async def visiting(timeout_s: float, visit: "Visit") -> "Result":
+        async def visiting(timeout_s: float, visit: Visit) -> "Result":
             from .checks import Visiting
 
             return await Visiting(link.name, visit, self.limits)(timeout_s)

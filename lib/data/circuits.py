@@ -1,6 +1,5 @@
 """A circuit around somebody else's code, shared by all instances."""
 
-import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..afterwards import Afterwards
 from ..base.caller import identify
 from ..breaker.circuit import Failure, view
+from ..edge.headers import seconds_until
 from ..edge.problems import Problem
 from ..redis import keys
 from ..redis.errors import RedisDown
@@ -73,7 +73,7 @@ async def guarded(
     if own_until_ms > now_ms or not await breaker.admit(reading, after, left_s):
         now_ms = circuits.clock.now_ms()
         until_ms = reading.circuit.until_ms if view(reading.circuit, now_ms) == "refuse" else own_until_ms
-        raise CircuitOpen(name, max(1, math.ceil((until_ms - now_ms) / 1000)))
+        raise CircuitOpen(name, seconds_until(until_ms, now_ms))
     passage = breaker.begin(reading, caller)
     try:
         yield

@@ -1,6 +1,5 @@
 """``POST /api/llm/analyze``: a statement or a plan is explained once, for all viewers, and kept for a day."""
 
-import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
@@ -18,6 +17,7 @@ from ..cache.freshness import directives
 from ..call import Answered
 from ..data.access import require_role
 from ..data.origins.port import OriginFailed
+from ..edge.headers import seconds_until
 from ..edge.limits import subject_of
 from ..edge.problems import Problem
 from ..edge.replies import AnalysisBody
@@ -138,7 +138,7 @@ async def _plan_from(parts: "Parts", connection: str, sql: str) -> object:
         raise Problem("invalid_request", "sql: there is no plan without values; send them in place of ?, $1 and :name.")
     circuit, now_ms = parts.circuits.known(keys.circuit_of_origin(watched.connection.circuit)), parts.clock.now_ms()
     if view(circuit, now_ms) == "refuse":
-        wait_s = max(1, math.ceil((circuit.until_ms - now_ms) / 1000))
+        wait_s = seconds_until(circuit.until_ms, now_ms)
         detail = f"The plan cannot be read now (the database fails and is not asked). Try again in {wait_s} s."
         raise Problem("origin_unavailable", detail, wait_s)
     try:

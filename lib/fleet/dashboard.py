@@ -39,10 +39,10 @@ class ReadFleet:
         known_parameters(request, self.path)
         viewed = await require_role(request, parts, ("viewer", "admin"))
         await limits.count(request, parts, BY_TABLE)
-        source = await read(parts)
-        now_ms = Fleet.of(parts).looked_ms = parts.clock.now_ms()
+        source, fleet = await read(parts), Fleet.of(parts)
+        now_ms = fleet.looked_ms = parts.clock.now_ms()
         simulated = SIMULATED in request.http.query_params
-        state, simulation = Fleet.of(parts).state(now_ms, simulated=simulated)
+        state, simulation = fleet.state(now_ms, simulated=simulated)
         shown = _shown(parts, source, simulated=simulated)
         request.notes.decision, request.notes.reason = "report", source
         body = _one(state, self.path["id"], shown) if "id" in self.path else _all(parts, state, simulation, shown)

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from .shapes import Shapes
 
 
+type Limited = tuple[str, str]
+"""A subject's id, and its limits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """Whom calls count for, and by which windows. ``stock_id`` where ``upstash_ratelimit`` may count instead."""
@@ -22,6 +26,11 @@ class Subject:
     stock_id: str | None = None
     shapes: "Shapes | None" = None
     """For a budget: the layouts that it was counted in lately, where these could be read."""
+
+    @property
+    def limited(self) -> Limited:
+        """Itself under these limits: a refusal is one of these alone, and calls of these alone pay together."""
+        return self.id, self.layout.limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ..base.bounded import Bounded
 from ..base.events import Mode
 from ..base.values import dataclass
-from .admission import Subject
+from .admission import Limited, Subject
 from .judge import Quota
 
 UNSURE_MS = 10_000
@@ -23,10 +23,6 @@ class _Block:
     mode: Mode
 
 
-type _Key = tuple[str, str]
-"""A subject's id, and its limits."""
-
-
 class Blocklist:
     """Remembers real refusals until the time at which the same call would pass, for calls at least as costly.
 
@@ -34,14 +30,14 @@ class Blocklist:
     """
 
     def __init__(self, size: int = 10_000) -> None:
-        self._blocks: Bounded[_Key, tuple[_Block, ...]] = Bounded(size)
+        self._blocks: Bounded[Limited, tuple[_Block, ...]] = Bounded(size)
 
     def __len__(self) -> int:
         return len(self._blocks)
 
     def find(self, subject: Subject, cost: int, now_ms: int) -> tuple[Quota, Mode] | None:
         """The refusal that still stands against a call, if any, and who had counted when it was given."""
-        key = _key(subject)
+        key = subject.limited
         blocks = self._blocks.get(key)
         if blocks is None:
             return None
@@ -60,7 +56,7 @@ class Blocklist:
         if quota.allowed or quota.retry_at_ms is None:
             return
         until_ms = quota.retry_at_ms if sure and mode == "redis" else min(quota.retry_at_ms, now_ms + UNSURE_MS)
-        key = _key(subject)
+        key = subject.limited
         new, others = _Block(until_ms, cost, quota, mode), self._blocks.get(key) or ()
         if any(each.least_cost <= cost and each.until_ms >= until_ms for each in others):
             self._keep(key, others)
@@ -68,7 +64,7 @@ class Blocklist:
         kept = [each for each in others if each.least_cost < cost or each.until_ms > until_ms]
         self._keep(key, tuple(sorted([*kept, new], key=lambda each: each.least_cost)[:_MOST]))
 
-    def _keep(self, key: _Key, blocks: tuple[_Block, ...]) -> tuple[_Block, ...]:
+    def _keep(self, key: Limited, blocks: tuple[_Block, ...]) -> tuple[_Block, ...]:
         if blocks:
             self._blocks.put(key, blocks)
         else:
@@ -82,7 +78,3 @@ class Blocklist:
     def forget_where(self, concerned: Callable[[str], bool]) -> None:
         """Believe nothing any more of the subjects whose ids pass a test."""
         self._blocks.drop_where(lambda key: concerned(key[0]))
-
-
-def _key(subject: Subject) -> _Key:
-    return subject.id, subject.layout.limits

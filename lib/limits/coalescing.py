@@ -12,7 +12,7 @@ from typing import Any
 from ..afterwards import Afterwards, Outbox
 from ..base.values import dataclass
 from ..lookup import Lookup, every
-from .admission import Admission, Charge
+from .admission import Admission, Charge, Limited
 from .limiter import Limits
 
 
@@ -27,22 +27,18 @@ class Waiting:
     counted: "asyncio.Future[tuple[Admission, Any]]"
 
 
-type _Key = tuple[str, str]
-"""A subject's id, and its limits."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Together:
     """Counts those of one instance that have come while a call of the same caller was being counted."""
 
     limits: Limits
     outbox: Outbox
-    waiting: dict[_Key, list[Waiting]]
+    waiting: dict[Limited, list[Waiting]]
     """By those of whom a call is being counted: who has come meanwhile."""
     _paying: "set[asyncio.Future[None]]" = field(default_factory=set)
 
     async def join[T](
-        self, key: _Key, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
+        self, key: Limited, charge: Charge, wanted: Lookup[T], after: Afterwards, *, marks_may_be_old: bool
     ) -> tuple[Admission, T]:
         """As :meth:`Limits.admit`, one round trip later at most where the limit has room."""
         call = Waiting(charge, wanted, after, marks_may_be_old, asyncio.get_running_loop().create_future())
@@ -51,7 +47,7 @@ class Together:
         counted: tuple[Admission, T] = await call.counted
         return counted
 
-    def go_on(self, key: _Key, fits: int) -> None:
+    def go_on(self, key: Limited, fits: int) -> None:
         """Count those who have come meanwhile: the next one, and with it as many as are known to fit."""
         group, later, cost, now_ms = list[Waiting](), list[Waiting](), 0, self.limits.clock.now_ms()
         for call in self.waiting[key]:
@@ -76,7 +72,7 @@ class Together:
         self._paying.add(paying)
         paying.add_done_callback(self._paying.discard)
 
-    async def _pay(self, group: list[Waiting], key: _Key) -> None:
+    async def _pay(self, group: list[Waiting], key: Limited) -> None:
         fits = 0
         try:
             fits = await (self._pay_alone(group[0]) if len(group) == 1 else self._pay_at_once(group))

@@ -41,7 +41,7 @@ TOKEN = "a-token-of-some-length"
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 
 try:
-    from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect, sync_playwright
 except ImportError:
     if NEEDED:
         raise
@@ -223,6 +223,17 @@ class Visit:
         self.enter()
         expect(self.page.locator(".database .connections")).to_be_visible()
         expect(self.page.get_by_text(re.compile("^(Loading…|불러오는 중…)$"))).to_have_count(0)
+
+    def refuse(self, pattern: str, retry_after_s: int) -> list[str]:
+        """Have the API refuse what the page asks for with a time to try again; the addresses that it asks for."""
+        refused = list[str]()
+
+        def refuse(route: Route) -> None:
+            refused.append(route.request.url)
+            route.fulfill(status=429, headers={"retry-after": str(retry_after_s)}, json={"code": "rate_limited"})
+
+        self.page.route(pattern, refuse)
+        return refused
 
     def region(self, *names: str) -> Locator:
         """A panel by its heading, in either language."""

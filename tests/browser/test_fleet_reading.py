@@ -124,13 +124,7 @@ def test_a_refusal_names_when_it_asks_again(visit: Visit) -> None:
     page.clock.install()
     servers.report(visit.served.server, servers.some(10))
     see(visit)
-    refused: list[str] = []
-
-    def refuse(route: Route) -> None:
-        refused.append(route.request.url)
-        route.fulfill(status=429, headers={"retry-after": "42"}, json={"code": "rate_limited"})
-
-    page.route("**/api/dashboard?*", refuse)
+    refused = visit.refuse("**/api/dashboard?*", 42)
     with page.expect_response("**/api/dashboard?*"):
         page.clock.run_for(60_000)
     banner = page.locator(".fleet > .trouble")

@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
 
@@ -44,13 +44,7 @@ def test_it_asks_again_when_a_refusal_allows_it(visit: Visit) -> None:
     page.clock.install()
     page.reload()
     visit.look()
-    refused: list[str] = []
-
-    def refuse(route: Route) -> None:
-        refused.append(route.request.url)
-        route.fulfill(status=429, headers={"retry-after": "300"}, json={"code": "rate_limited"})
-
-    page.route("**/api/overview?*", refuse)
+    refused = visit.refuse("**/api/overview?*", 300)
     with page.expect_response("**/api/overview?*"):
         page.clock.run_for(31_000)
     banner = page.get_by_role("alert").filter(has_text="The last attempt failed (too many requests were sent)")

@@ -15,7 +15,6 @@ import pytest
 import starlette.requests
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.types import Scope
 
 from dev.supabase import sign_user_token
 from lib import Asked, Breakwater, CacheRules, Problem
@@ -43,6 +42,24 @@ def counting(bw: Breakwater, function: Any = None, **options: Any) -> tuple[Endp
     return bw.route(function, **{"cache": 30, "name": a_name(), "limit": None, **options}), function
 
 
+async def cost_of_the_head(rig: Rig, app: Endpoint, caller: str) -> list[tuple[int, int]]:
+    """GET `/api/y`: round trips and commands until the head of its reply was out, once for each head."""
+    sent = list[tuple[int, int]]()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            sent.append(rig.cost())
+
+    headers = [(b"x-forwarded-for", caller.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/api/y", "query_string": b"", "client": ("127.0.0.1", 1)}
+    rig.forget_counts()
+    await app({**scope, "headers": headers}, receive, send)
+    return sent
+
+
 # ---------------------------------------------------------------- what it costs
 
 
@@ -62,21 +79,9 @@ async def test_what_a_route_costs(rig: Rig) -> None:
 async def test_the_reply_to_a_miss_takes_two_round_trips(rig: Rig) -> None:
     """The third one, which keeps the value, follows the reply."""
     app, _ = counting(door(an_instance(rig)), limit="9/minute")
-    caller, sent = a_caller(), list[tuple[int, int]]()
+    caller = a_caller()
     await get(app, "/api/x", caller)
-    scope = {"type": "http", "method": "GET", "path": "/api/y", "query_string": b"", "client": ("127.0.0.1", 1)}
-    headers = [(b"x-forwarded-for", caller.encode())]
-
-    async def receive() -> Any:
-        await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            sent.append(rig.cost())
-
-    rig.forget_counts()
-    await app({**scope, "headers": headers}, receive, send)
-    assert (sent, rig.cost()) == ([(2, 3)], (3, 4))
+    assert (await cost_of_the_head(rig, app, caller), rig.cost()) == ([(2, 3)], (3, 4))
 
 
 @pytest.mark.parametrize("cache", [None, 30])
@@ -212,26 +217,7 @@ async def test_the_reply_to_an_error_waits_for_nothing(rig: Rig, error: Exceptio
     """The lock is released after the reply, as all that follows from a request."""
     app, _ = counting(door(an_instance(rig)), Counted(error=error))
     await get(app)
-    sent = list[tuple[int, int]]()
-
-    async def receive() -> Any:
-        await asyncio.Event().wait()
-
-    async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            sent.append(rig.cost())
-
-    rig.forget_counts()
-    scope: Scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/api/y",
-        "query_string": b"",
-        "headers": [],
-        "client": None,
-    }
-    await app(scope, receive, send)
-    assert (sent, rig.cost()) == ([(2, 2)], (3, 5))
+    assert (await cost_of_the_head(rig, app, a_caller()), rig.cost()) == ([(2, 2)], (3, 5))
     assert rig.server.keys("lock:*") == []
 
 
