@@ -22,7 +22,7 @@ from .cache.freshness import CacheRules
 from .call import Answered, Call, Failed
 from .data.circuits import CircuitOpen, guarded
 from .data.functions import Function, Raised, run
-from .data.options import RouteOptions, Scope, check, names, rules
+from .data.options import MAX_BODY_BYTES, RouteOptions, Scope, check, names, rules
 from .data.pages import Held, HeldCodec
 from .data.routes import WORDING, Asked, RouteFunction, name_of, route
 from .edge import headers
@@ -116,6 +116,7 @@ class Breakwater:
             vary=names(options.get("vary", ())),
             tags=names(options.get("tags", ())),
             methods=names(options.get("methods", "GET")),
+            max_body_bytes=options.get("max_body_bytes", MAX_BODY_BYTES),
             name=name,
         )
 

@@ -800,6 +800,8 @@ BAD_OPTIONS: Mapping[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a list of methods in one": ({"methods": "GET,POST"}, ValueError, "methods: one or several of"),
     "no method": ({"methods": ()}, ValueError, "methods: one or several of"),
     "a method that is answered already": ({"methods": ("GET", "OPTIONS")}, ValueError, "OPTIONS is answered"),
+    "a body for what is cached": ({"cache": 1, "max_body_bytes": 5}, ValueError, "max_body_bytes: only without cache"),
+    "a body of less than nothing": ({"max_body_bytes": -1}, ValueError, "max_body_bytes: 0 or more"),
     "stale twice": ({"cache": lib.CacheRules(), "stale": 5}, ValueError, "stale: "),
 }
 
@@ -854,11 +856,14 @@ async def test_a_circuit_whose_callers_are_known(rig: Rig) -> None:
     assert [await ask_inside(each, "weather", caller="f") for each in (bw, door(rig.instance()))] == ["refused"] * 2
 
 
-@pytest.mark.parametrize("works", [True, False], ids=["well", "down"])
-async def test_a_circuit_with_a_check(rig: Rig, works: bool) -> None:
+CHECKS: dict[str, BaseException | None] = {"well": None, "down": OSError("down"), "cut": asyncio.CancelledError()}
+
+
+@pytest.mark.parametrize("error", CHECKS.values(), ids=CHECKS)
+async def test_a_circuit_with_a_check(rig: Rig, error: BaseException | None) -> None:
     """CASE 31: after failures in a row the check decides; when the pause is over it decides again."""
-    bw, down = door(rig.instance()), OSError("down")
-    check = Counted(error=None if works else down)
+    bw, down, works = door(rig.instance()), OSError("down"), error is None
+    check = Counted(error=error)
     assert [await ask_inside(bw, "weather", down, check=check) for _ in range(3)] == ["raised"] * 3
     assert await ask_inside(bw, "weather", check=check) == ("ran" if works else "refused")
     assert check.calls == 1

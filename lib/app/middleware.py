@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..base import caller as callers
+from ..base.leaving import is_cancelled
 from ..base.log import log
 from ..edge import limits, sending
 from ..edge.current import serving
@@ -134,7 +135,10 @@ class GuardMiddleware:
                 await PlainTextResponse("Internal Server Error", 500)(scope, receive, outgoing)
             raise
         except asyncio.CancelledError:
-            notes.decision = "client_left"
+            if is_cancelled():
+                notes.decision = "client_left"
+            else:
+                notes.reason = "raised CancelledError"
             raise
         finally:
             notes.spent = replace(notes.spent, backend=(parts.clock.monotonic() - started) * 1000)

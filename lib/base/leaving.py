@@ -3,6 +3,7 @@
 Everything between is short and carried to its end, so that whatever it took from Redis is known and can be returned.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -12,6 +13,12 @@ from .values import dataclass
 def never() -> bool:
     """Nobody else waits for it."""
     return False
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancels this task. Where nobody does, a CancelledError comes from what it awaits."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class WhileHere(Protocol):

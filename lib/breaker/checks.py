@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from ..base.leaving import is_cancelled
 from ..base.values import dataclass
 
 
@@ -38,6 +39,10 @@ def calling(function: Callable[[], Awaitable[object]]) -> Check:
         except TimeoutError:
             return Result("failed", "timeout")
         except Exception as e:  # noqa: BLE001 - somebody else's function
+            return Result("failed", type(e).__name__, doubtful=True)
+        except asyncio.CancelledError as e:
+            if is_cancelled():
+                raise
             return Result("failed", type(e).__name__, doubtful=True)
         return PASSED
 

@@ -9,6 +9,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Never
 
 from ..afterwards import Afterwards
+from ..base.leaving import is_cancelled
 from ..base.values import dataclass
 from ..breaker.circuit import Circuit
 from ..call import Attempt, Call
@@ -52,13 +53,21 @@ def _threads() -> "ThreadPoolExecutor":
 
 
 async def run(function: Callable[..., Any], *arguments: object) -> Any:
-    """What a function returns. One that is not async runs in a thread, so that it stops nobody else."""
-    if inspect.iscoroutinefunction(function):
-        return await function(*arguments)
-    called = functools.partial(contextvars.copy_context().run, function, *arguments)
-    found = await asyncio.get_running_loop().run_in_executor(_threads(), called)
-    # An object whose __call__ is async, or a function that returns what is to be awaited.
-    return await found if inspect.isawaitable(found) else found
+    """What a function returns. One that is not async runs in a thread, so that it stops nobody else.
+
+    Raises what it raises, but RuntimeError where something that it awaits was cancelled, and this request is not.
+    """
+    try:
+        if inspect.iscoroutinefunction(function):
+            return await function(*arguments)
+        called = functools.partial(contextvars.copy_context().run, function, *arguments)
+        found = await asyncio.get_running_loop().run_in_executor(_threads(), called)
+        # An object whose __call__ is async, or a function that returns what is to be awaited.
+        return await found if inspect.isawaitable(found) else found
+    except asyncio.CancelledError as e:
+        if is_cancelled():
+            raise
+        raise RuntimeError("something that the function awaits was cancelled") from e
 
 
 @dataclass(slots=True, eq=False)

@@ -10,6 +10,9 @@ type Scope = Literal["caller", "shared"]
 MOST_S = 10 * 365 * 86_400
 """Redis refuses times that it cannot count, and the value would silently not be kept."""
 
+MAX_BODY_BYTES = 4_718_592
+"""4.5 MiB: what Vercel itself takes, so that a route takes the same everywhere."""
+
 
 class RouteOptions(TypedDict, total=False):
     """What a route may say of itself."""
@@ -30,6 +33,8 @@ class RouteOptions(TypedDict, total=False):
     """``("GET",)`` unless it says otherwise; what is cached is read with GET."""
     name: str
     """Names the route in keys and in its limit's variable; else its file's place below ``api/`` does."""
+    max_body_bytes: int
+    """How large a request's body may be: 4.5 MiB unless it says otherwise. What is cached gets no body."""
     dry_run: bool
     """Nothing is refused: what would have been is logged and counted."""
 
@@ -42,6 +47,10 @@ def check(options: RouteOptions) -> None:
         raise ValueError(f"{', '.join(given)}: only together with cache")
     if isinstance(options.get("cache"), CacheRules) and "stale" in options:
         raise ValueError("stale: is in the CacheRules that are given as cache")
+    if options.get("cache") is not None and "max_body_bytes" in options:
+        raise ValueError("max_body_bytes: only without cache, as what is cached gets no body")
+    if options.get("max_body_bytes", 0) < 0:
+        raise ValueError("max_body_bytes: 0 or more")
 
 
 def names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class GuardedFunction:
     scope: Scope
     vary: Sequence[str]
     tags: Sequence[str]
+    max_body_bytes: int
 
     @property
     def which(self) -> str:
@@ -108,7 +109,7 @@ class GuardedFunction:
         """Call the function for this request alone. It may stream, and leave something to be done after the reply."""
         started = parts.clock.monotonic()
         with of_the_application(self.which):
-            found = await run(self.function, request.http)
+            found = await run(self.function, request.bounded(self.max_body_bytes))
         notes = request.notes
         notes.reason = "uncached"
         notes.spent = replace(notes.spent, backend=(parts.clock.monotonic() - started) * 1000)
@@ -200,6 +201,7 @@ def route(
     vary: Sequence[str],
     tags: Sequence[str],
     methods: Sequence[str],
+    max_body_bytes: int,
     name: str,
 ) -> Endpoint:
     """The ASGI application of a function. Raises ValueError for what cannot be."""
@@ -214,7 +216,8 @@ def route(
         if not limit.dry_run:
             # Counted in the round trip that reads the cache.
             limit = replace(limit, by_guard=True)
-    handler = GuardedFunction(function, name, limit, cache, scope, tuple(each.lower() for each in vary), tuple(tags))
+    varied = tuple(each.lower() for each in vary)
+    handler = GuardedFunction(function, name, limit, cache, scope, varied, tuple(tags), max_body_bytes)
     return endpoint(instance, problem_json, limit=limit, **{method.lower(): handler for method in methods})
 
 

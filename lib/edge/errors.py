@@ -1,5 +1,6 @@
 """From an error to a reply: RFC 9457's problem details, or a route's own wording."""
 
+import asyncio
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from ..base.encode import to_json
 from ..base.env import BadSettings
 from ..base.events import ERROR, Crashed, Event, Listener
+from ..base.leaving import is_cancelled
 from ..base.values import dataclass
 from .problems import TYPE_BASE, FunctionFailed, Problem, decided
 from .request import ErrorReply, Reply, Request
@@ -62,6 +64,10 @@ def of_the_application(which: str) -> Iterator[None]:
     except (Problem, BadSettings, ClientDisconnect):
         raise
     except Exception as e:
+        raise FunctionFailed(which) from e
+    except asyncio.CancelledError as e:
+        if is_cancelled():
+            raise
         raise FunctionFailed(which) from e
 
 

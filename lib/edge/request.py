@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import starlette.requests
 from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from ..afterwards import Afterwards
 from ..base import caller as callers
@@ -161,16 +162,25 @@ class Request:
 
     async def body(self, limit: int) -> bytes:
         """The body, read up to ``limit`` bytes. Raises Problem."""
+        return await self.bounded(limit).body()
+
+    def bounded(self, limit: int) -> starlette.requests.Request:
+        """The request with a body of at most ``limit`` bytes. Raises Problem, as reading more of it does."""
         too_large = Problem("body_too_large", f"Send at most {limit} bytes.")
         declared = self.header("content-length")
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
             raise too_large
-        body = bytearray()
-        async for chunk in self.http.stream():
-            body += chunk
-            if len(body) > limit:
+        read = 0
+
+        async def receive() -> Message:
+            nonlocal read
+            message = await self.http.receive()
+            read += len(message.get("body", b""))
+            if read > limit:
                 raise too_large
-        return bytes(body)
+            return message
+
+        return starlette.requests.Request(self.http.scope, receive)
 
     async def while_here[T](self, wait: Awaitable[T], /, wanted: Callable[[], bool] = never) -> T:
         """Await something long, but cancel it when the client leaves and no one else waits. Raises ClientDisconnect.

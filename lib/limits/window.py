@@ -173,10 +173,13 @@ class Span:
         mask, end, first = (1 << bits) - 1, self.first + self.count, self.first
         for value in values:
             if rest := value:
-                for index in range(min(first + size, end) - 1, first - 1, -1):
+                # From the last bucket back to the first that is not empty.
+                index = min(first + size, end) - 1
+                while rest:
                     if found := rest & mask:
                         into[index] = found
                     rest >>= bits
+                    index -= 1
             first += size
 
 

@@ -23,11 +23,19 @@ _CLEANINGS = 20
 
 
 async def run(parts: "Parts", request_id: str) -> DailyBody:
-    """Correct, measure, evaluate. Raises RedisDown where the ledger cannot be read."""
+    """Correct, measure, evaluate, and clean up. Raises RedisDown where the ledger cannot be read, when it is clean."""
+    try:
+        return await _evaluate(parts, request_id)
+    finally:
+        # Last: it may take long, and no alert should wait for it.
+        await _clean(parts)
+        await _roll_up(parts)
+
+
+async def _evaluate(parts: "Parts", request_id: str) -> DailyBody:
     redis, now_ms = parts.guard.limits.redis, parts.clock.now_ms()
     known: dict[Name, int] = {}
     size = await _measure(parts, known)
-    await _clean(parts)
     await _look_at_servers(parts)
     seen: Reading | None = None
     vendor = "not_configured"
@@ -87,17 +95,23 @@ async def _clean(parts: "Parts") -> None:
 
 
 async def _look_at_servers(parts: "Parts") -> None:
-    """Notice who is silent although nobody looks, and roll up what was recorded: only where servers report."""
+    """Notice who is silent although nobody looks: only where servers report."""
     if not parts.settings.fleet_tokens:
         return
-    from ..data.origins.port import OriginFailed
-    from ..fleet import cold, fleet
+    from ..fleet import fleet
 
     # Where Redis gives no reply, the store has reported it.
     with suppress(Problem):
         await fleet.read(parts)
-    if parts.settings.supabase_key is None:
+
+
+async def _roll_up(parts: "Parts") -> None:
+    """Roll up what servers' reports have recorded: only where they report."""
+    if not parts.settings.fleet_tokens or parts.settings.supabase_key is None:
         return
+    from ..data.origins.port import OriginFailed
+    from ..fleet import cold
+
     try:
         await cold.sweep(parts)
     except OriginFailed as e:

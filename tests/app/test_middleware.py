@@ -225,18 +225,19 @@ async def test_who_calls(rig: Rig, caller: Any) -> None:
         assert (await http.get("/api/ok", headers={"x-api-key": "one"})).status_code == 429
 
 
-async def test_a_caller_function_that_fails(rig: Rig) -> None:
+@pytest.mark.parametrize("error", [KeyError("secret"), asyncio.CancelledError("secret")])
+async def test_a_caller_function_that_fails(rig: Rig, error: BaseException) -> None:
     """It is a bug of the application, which is logged: nobody passes uncounted, and nothing of it is shown."""
     instance = an_instance(rig)
 
-    def fails(scope: Scope) -> str:
-        raise KeyError("secret")
+    async def fails(scope: Scope) -> str:
+        raise error
 
     async with client(app(door(instance), caller=fails)) as http:
         reply = await http.get("/api/ok")
     assert (reply.status_code, reply.json()["code"], "secret" in reply.text) == (500, "internal_error", False)
     assert (reply.json()["source"], "`caller` of the middleware" in reply.json()["detail"]) == ("application", True)
-    assert "KeyError: 'secret'" in instance.seen(Crashed)[0].traceback
+    assert type(error).__name__ in instance.seen(Crashed)[0].traceback
 
 
 # ---------------------------------------------------------------- what the application replies
@@ -300,6 +301,21 @@ async def test_an_exception_goes_on(rig: Rig, raises: bool) -> None:
                 await http.get("/api/crash")
         else:
             assert (await http.get("/api/crash")).text == "Internal Server Error"
+
+
+async def test_what_cancels_itself_is_no_client_that_left(rig: Rig) -> None:
+    """A CancelledError that comes from the application is its failure: it goes on, and the log says so."""
+    instance = an_instance(rig)
+
+    async def gives_up(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    made = GuardMiddleware(gives_up, breakwater=door(instance), limit="5/minute", name=a_name())
+    async with client(made) as http:
+        with pytest.raises(asyncio.CancelledError):
+            await http.get("/api/x")
+    (done,) = instance.seen(RequestDone)
+    assert (done.status, done.reason) == (500, "raised CancelledError")
 
 
 @pytest.mark.parametrize("key", [500, Exception])

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from dev.supabase import sign_user_token
 from lib import Asked, Breakwater, CacheRules, Problem
 from lib.base.events import Crashed, RequestDone
+from lib.data.options import MAX_BODY_BYTES
 from lib.data.routes import name_of
 from lib.edge.app import Endpoint
 from tests.rig.callers import a_caller
@@ -169,19 +170,33 @@ async def test_an_error_reaches_all_who_wait(rig: Rig) -> None:
     assert function.calls == 2
 
 
+async def gives_up() -> None:
+    """Awaits a task of its own that was cancelled."""
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    task.cancel()
+    await task
+
+
+FAILING = {
+    "KeyError": Counted(error=KeyError("secret")),
+    "TypeError": Counted({1, 2}),
+    "CancelledError": Counted(gate=gives_up),
+}
+
+
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("broken", [Counted(error=KeyError("secret")), Counted({1, 2})], ids=["raises", "no JSON"])
-async def test_a_function_that_fails_is_named(rig: Rig, broken: Counted, *, cached: bool) -> None:
+@pytest.mark.parametrize("error", FAILING)
+async def test_a_function_that_fails_is_named(rig: Rig, error: str, *, cached: bool) -> None:
     """Its reply does not say that Breakwater broke: it names the route; the log has the exception under that id."""
     instance = an_instance(rig)
     options: Any = {"cache": 30} if cached else {}
-    reply = await get(door(instance).route(broken, name="prices", **options))
+    reply = await get(door(instance).route(FAILING[error], name="prices", **options))
     body = reply.json()
     assert (reply.status_code, body["code"], body["source"]) == (500, "internal_error", "application")
     assert ("'prices'" in body["detail"], "Breakwater" in reply.text, "secret" in reply.text) == (True, False, False)
     (crashed,) = instance.seen(Crashed)
     assert (crashed.request_id in body["detail"], crashed.request_id) == (True, body["requestId"])
-    assert ("KeyError" if broken.error else "TypeError") in crashed.traceback
+    assert error in crashed.traceback
 
 
 async def test_a_problem_is_a_reply(rig: Rig) -> None:
@@ -538,7 +553,7 @@ async def not_blocking(asked: object) -> dict[str, bool]:
     return blocking(asked)
 
 
-class Callable:
+class AnObject:
     """An object that is called."""
 
     async def __call__(self, asked: object) -> dict[str, bool]:
@@ -553,7 +568,7 @@ FUNCTIONS: Mapping[str, tuple[Any, bool]] = {
     "a coroutine function": (not_blocking, False),
     "a partial coroutine function": (functools.partial(not_blocking), False),
     "a lambda of a coroutine": (lambda asked: not_blocking(asked), False),  # noqa: PLW0108 - likewise
-    "an object": (Callable(), False),
+    "an object": (AnObject(), False),
 }
 
 
@@ -616,6 +631,53 @@ async def test_methods(rig: Rig) -> None:
     async with client(gets) as http:
         assert (await http.head("/x")).status_code == 200
         assert (await http.post("/x")).status_code == 405
+
+
+async def in_two_chunks() -> AsyncGenerator[bytes]:
+    """Nine bytes without a declared length."""
+    yield b"12345"
+    yield b"6789"
+
+
+BODIES: dict[str, Callable[[], Any]] = {"declared": lambda: b"123456789", "in chunks": in_two_chunks}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(("bound", "status"), [(9, 200), (8, 413), (0, 413)])
+async def test_a_body_has_a_bound(rig: Rig, body: str, bound: int, status: int) -> None:
+    """A body that is larger is refused before the function has all of it, counted like any other call."""
+    bw = door(an_instance(rig))
+
+    async def length(request: starlette.requests.Request) -> object:
+        return len(await request.body())
+
+    app = bw.route(length, methods="POST", limit="5/minute", max_body_bytes=bound, name=a_name())
+    async with client(app) as http:
+        reply = await http.post("/x", content=BODIES[body]())
+    assert (reply.status_code, reply.headers["x-ratelimit-remaining"]) == (status, "4")
+    if status == 413:
+        assert (reply.json()["code"], reply.json()["detail"]) == ("body_too_large", f"Send at most {bound} bytes.")
+    else:
+        assert reply.json() == 9
+
+
+async def test_a_body_is_as_large_as_vercel_takes(rig: Rig) -> None:
+    """Nobody has to say a bound to have one: nothing is read beyond 4.5 MiB, wherever the route runs."""
+    bw, read = door(an_instance(rig)), 0
+
+    async def count(request: starlette.requests.Request) -> object:
+        nonlocal read
+        async for chunk in request.stream():
+            read += len(chunk)
+        return read
+
+    async def endless() -> AsyncGenerator[bytes]:
+        while True:
+            yield b"x" * 65_536
+
+    async with client(bw.route(count, methods="POST", limit=None, name=a_name())) as http:
+        assert (await http.post("/x", content=endless())).json()["code"] == "body_too_large"
+    assert read == MAX_BODY_BYTES
 
 
 async def test_a_response_that_streams(rig: Rig) -> None:
@@ -741,8 +803,8 @@ def somebodys() -> None:
 NAMES: Mapping[str, tuple[Any, str]] = {
     "a function": (somebodys, "tests.data.test_routes.somebodys"),
     "a partial function": (functools.partial(functools.partial(somebodys)), "tests.data.test_routes.somebodys"),
-    "a method": (Callable().__call__, "tests.data.test_routes.Callable.__call__"),
-    "an object": (Callable(), "tests.data.test_routes.Callable"),
+    "a method": (AnObject().__call__, "tests.data.test_routes.AnObject.__call__"),
+    "an object": (AnObject(), "tests.data.test_routes.AnObject"),
 }
 
 

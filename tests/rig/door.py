@@ -51,7 +51,7 @@ class Counted:
     """An async function that counts its calls, and may be held until it is let go."""
 
     value: Any = "value"
-    error: Exception | None = None
+    error: BaseException | None = None
     calls: int = 0
     given: list[Any] = field(default_factory=list)
     gate: Callable[[], Awaitable[None]] | None = None
