@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import redis as redis_py
 
 from dev.faults import Fault, Faults
-from lib.base.calendar import month_of
+from lib.base.calendar import month_ends_ms, month_of
 from lib.breaker import stored
 from lib.breaker.circuit import Circuit
 from lib.ledger import places, table
@@ -159,14 +159,20 @@ def fine(server: redis_py.Redis) -> None:
     activity(server)
 
 
+def ending(commands: int, an_hour: int, *, fails: bool) -> Busy:
+    """The month's commands end before it does, however near that is: then more are used in an hour."""
+    hours_left = (month_ends_ms(now_ms()) - now_ms()) / table.HOUR_MS
+    return Busy(commands, max(an_hour, int((500_000 - commands) / hours_left * 2)), fails)
+
+
 def short(server: redis_py.Redis) -> None:
     """The month's commands end early."""
-    Busy(commands=470_000, an_hour=2_500, fails=False).write(server)
+    ending(470_000, 2_500, fails=False).write(server)
 
 
 def degraded(server: redis_py.Redis) -> None:
     """Two of three providers rest, some requests failed, and the month's commands end early."""
-    Busy(commands=412_345, an_hour=4_000, fails=True).write(server)
+    ending(412_345, 4_000, fails=True).write(server)
     circuits(server, {"gemini": 3_600, "groq": 3_600})
     activity(server)
 
