@@ -34,11 +34,8 @@ def ledger(settings: "Settings", clock: Clock, thrift: Thrift) -> Ledger:
         thrift,
         clock,
         settings.ledger_flush_commands,
-        settings.redis_month_commands,
-        settings.redis_month_percents,
         {each.name: each.vcpus for each in settings.providers},
         Recent(settings.request_slow_ms),
-        bills=settings.redis_billed,
     )
 
 

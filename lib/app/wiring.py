@@ -48,7 +48,11 @@ def build(
         local = replace(clock, now_ms=lambda: int(time.local_ms()))
     heard = list(listeners)
     emit, client, pool = broadcast(heard), Late(new_client), new_pool()
-    thrift = Thrift(lambda before, after: emit(ThriftChanged(before, after)))
+    thrift = Thrift(
+        settings.redis_month_commands if settings.redis_billed else None,
+        settings.redis_month_percents,
+        lambda before, after: emit(ThriftChanged(before, after)),
+    )
     ledger = stores.ledger(settings, clock, thrift)
     heard.append(ledger.listen)
     redis = ledger.redis = stores.redis(settings, pool, clock, local, emit, ledger, time)

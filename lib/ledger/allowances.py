@@ -147,7 +147,7 @@ def storage(reading: Reading, limit_mb: int) -> Allowance:
 
 def ledger(
     reading: Reading,
-    month_commands: int,
+    month_commands: int | None,
     providers: Sequence[tuple[str, Budget]],
     used_ms: Mapping[str, str | None],
     counted: Mapping[str, Usage],
@@ -155,10 +155,10 @@ def ledger(
 ) -> list[Allowance]:
     """Every free tier that is configured, Redis first. Limits a minute are not shown: they reset at once.
 
-    ``used_ms``: the month's computing, by provider, as Redis holds it; ``counted``: what the windows of budgets hold.
-    The tokens of one that is not among them are not known.
+    ``month_commands``: None where Redis bills nothing; ``used_ms``: the month's computing, by provider, as Redis holds
+    it; ``counted``: what the windows of budgets hold. The tokens of one that is not among them are not known.
     """
-    found = [commands(reading, month_commands)]
+    found = [] if month_commands is None else [commands(reading, month_commands)]
     for name, budget in providers:
         if budget.month_s:
             found.append(computing(reading, name, budget, used_ms.get(name)))

@@ -33,7 +33,7 @@ from ..base.events import (
     WouldRefuse,
 )
 from ..base.values import dataclass
-from ..redis import keys, thrift
+from ..redis import keys
 from ..redis.errors import RedisDown
 from ..redis.op import Command, Op, Reply, UnreadableReply, gather, ignored
 from ..redis.store import RedisStore
@@ -86,13 +86,9 @@ class Ledger:
     thrift: Thrift
     clock: Clock
     flush_commands: int
-    month_commands: int
-    percents: Sequence[int]
     vcpus: Mapping[str, float]
     recent: Recent = field(default_factory=Recent)
     """Callers, notable requests and circuits, which are written along with the counts now and then."""
-    bills: bool = True
-    """Whether commands count against the month's allowance."""
     news: deque[Reading | Event] = field(default_factory=lambda: deque(maxlen=_MOST_NEWS))
     """Fresh readings and events that are logged as warnings: the rules of alerts see them after the response."""
     flushes: int = 0
@@ -116,7 +112,7 @@ class Ledger:
         self._commands += number
         totals, timed = self._pending.at(self.clock.now_ms())
         totals["redis_round_trips",] += 1
-        if self.bills:
+        if self.thrift.plan is not None:
             totals[places.COMMANDS] += number
             timed["commands"] += number
 
@@ -216,7 +212,8 @@ class Ledger:
         waited = now - self._flushed_at >= FLUSH_AFTER_S and (self._commands > 0 or self._requests > 0)
         if not waited and self._requests < _MOST_REQUESTS * writes:
             return False
-        return not self.bills or (not self.thrift.quiet(now_ms) and self.month_commands * TIME_SHARE >= writes)
+        plan = self.thrift.plan
+        return plan is None or (not self.thrift.quiet(now_ms) and plan * TIME_SHARE >= writes)
 
     def _take_back(self) -> None:
         """Count again what got no reply. Where only the reply was lost, it counts twice, which is the safer side."""
@@ -250,16 +247,12 @@ class Ledger:
 
     def learn(self, seen: Reading, *, lowers: bool = True) -> None:
         """Take the step of thrift from a reading, and keep the reading for alerts. ``lowers``: a lower step counts."""
-        now_ms = seen.now_ms
-        before, was_quiet = self.thrift.number(now_ms), self.thrift.quiet(now_ms)
-        step = thrift.step_of(seen.commands, self.month_commands, self.percents)
-        if step < before and not lowers:
-            step = before
-        quiet = time_is_spent(seen, self.month_commands * TIME_SHARE, was_quiet=was_quiet)
-        if step != before or (step == 0 and quiet != was_quiet):
-            self.thrift.set(step, now_ms, quiet=quiet)
-            text, lasts_ms = thrift.text_of(step, quiet=quiet), month_ends_ms(now_ms) - now_ms
-            self._follow_ups.append(Op((("SET", keys.thrift(seen.month), text, "PX", lasts_ms),), ignored))
+        if (plan := self.thrift.plan) is not None:
+            now_ms = seen.now_ms
+            quiet = time_is_spent(seen, plan * TIME_SHARE, was_quiet=self.thrift.quiet(now_ms))
+            if (text := self.thrift.reckon(seen.commands, now_ms, quiet=quiet, lowers=lowers)) is not None:
+                lasts_ms = month_ends_ms(now_ms) - now_ms
+                self._follow_ups.append(Op((("SET", keys.thrift(seen.month), text, "PX", lasts_ms),), ignored))
         self.news.append(seen)
 
     async def settle(self, least: int | None = None) -> None:

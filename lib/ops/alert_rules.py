@@ -101,7 +101,9 @@ _WITHOUT_SUPABASE = "No Supabase is configured: Redis is used to the last comman
 
 
 def _month(reading: Reading, ledger: Sequence[Allowance], percents: Sequence[int]) -> Alert | None:
-    redis = next(each for each in ledger if each.service == "upstash")
+    redis = next((each for each in ledger if each.service == "upstash"), None)
+    if redis is None:
+        return None
     step = thrift.step_of(reading.commands, redis.limit, percents)
     if not step:
         return None

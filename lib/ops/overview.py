@@ -133,7 +133,7 @@ class Overview:
         supabase_mb = self.supabase_mb if self.limits.supabase else None
         # What was used of a month says nothing of the next one.
         used = self._used if self._last is not None and self._last[2].month == reading.month else {}
-        return allowances.ledger(reading, self.counts.month_commands, providers, used, counted, supabase_mb)
+        return allowances.ledger(reading, self.thrift.plan, providers, used, counted, supabase_mb)
 
     def _mode(self, now_ms: int) -> Mode:
         if self._last is not None and not self._down and self.limits.spares(now_ms) is None:

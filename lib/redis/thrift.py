@@ -1,7 +1,8 @@
 """Using fewer Redis commands as the month's allowance runs out: steps, each cheaper than the one before.
 
 The share of the month's commands that is used decides the step. One text in Redis holds it for all instances, which
-read it with every request's lookup. A new month begins with the first step again.
+read it with every request's lookup. It names the plan that it was worked out for, so that who has been given a larger
+one goes on at once. A new month begins with the first step again.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,20 +53,14 @@ _QUIET = "0q"
 """The first step, and no flush for which nothing but time is due."""
 
 
-def parse_step(text: str | None) -> int:
-    """The step that a text in Redis names; anything else is the first."""
-    return int(text) if text in ("1", "2", "3") else 0
-
-
-def text_of(number: int, *, quiet: bool) -> str:
-    """The text that names a step."""
-    return _QUIET if quiet and not number else str(number)
-
-
 @dataclass(slots=True, eq=False)
 class Thrift:
     """The present step, one of :data:`STEPS`. A new month begins with the first."""
 
+    plan: int | None = None
+    """Commands that a month has; None where they cost nothing, and nothing is spared."""
+    percents: Sequence[int] = (80, 90, 95)
+    """Shares of the plan at which the next step begins, ascending."""
     changed: Callable[[int, int], None] = lambda before, after: None
     """Called with each change of step: the step before, and the new one."""
     _number: int = 0
@@ -85,9 +80,27 @@ class Thrift:
         return self.number(now_ms) > 0 or (self._quiet and month_of(now_ms) == self._month)
 
     def seen(self, text: str | None, now_ms: int) -> None:
-        """Learn what Redis holds of it."""
-        if text is not None or self._number or self._quiet:
-            self.set(parse_step(text), now_ms, quiet=text == _QUIET)
+        """Learn what Redis holds of it. What was worked out for another plan says nothing."""
+        if text is None and not self._number and not self._quiet:
+            return
+        step, _, plan = (text or "").partition("/")
+        # Version 0.1 names no plan.
+        if self.plan is not None and plan in ("", str(self.plan)):
+            self.set(int(step) if step in ("1", "2", "3") else 0, now_ms, quiet=step == _QUIET)
+
+    def reckon(self, used: int, now_ms: int, *, quiet: bool, lowers: bool) -> str | None:
+        """Take the step for so many commands of the plan; the text that tells all others, if anything changes by it.
+
+        ``quiet``: nothing is to be flushed for which only time is due; ``lowers``: a lower step counts.
+        """
+        before, was_quiet = self.number(now_ms), self.quiet(now_ms)
+        step = step_of(used, self.plan or 0, self.percents)
+        if step < before and not lowers:
+            step = before
+        if step == before and (step or quiet == was_quiet):
+            return None
+        self.set(step, now_ms, quiet=quiet)
+        return f"{_QUIET if quiet and not step else step}/{self.plan}"
 
     def set(self, number: int, now_ms: int, *, quiet: bool = False) -> None:
         """Go on at a step until the month ends."""

@@ -127,16 +127,15 @@ async def test_the_bound_on_what_time_costs(world: World) -> None:
             break
     found = total(world, "time_flushes")
     assert 0 < found < 0.02 * plan
-    assert world.server.get("thrift:2025-11") == "0q"
+    assert world.server.get("thrift:2025-11") == "0q/20000"
 
 
 @pytest.mark.parametrize("bills", [True, False], ids=["billed", "a Redis of one's own"])
 async def test_the_bound_on_what_requests_without_commands_cost(world: World, bills: bool) -> None:
     """A caller who is refused from memory and never stops: what counting it costs stays below 2 % of the plan."""
     plan, flushes = 2_500, 80
-    one = world.instance(REDIS_MONTH_COMMANDS=str(plan))
+    one = world.instance(REDIS_MONTH_COMMANDS=str(plan), REDIS_BILLED=str(bills).lower())
     ledger = one.parts.ledger
-    ledger.bills = bills
     refused = RequestDone("id", "POST", "/api/ai/supervisor", 429, "refuse", "blocked", "a caller", mode="redis")
     for _ in range(flushes):
         for _ in range(1_000):
@@ -146,7 +145,7 @@ async def test_the_bound_on_what_requests_without_commands_cost(world: World, bi
         world.time.later(31)
     written = total(world, "writes")
     assert written < 0.02 * plan if bills else written >= flushes
-    assert (world.server.get("thrift:2025-11") == "0q") or not bills
+    assert world.server.get("thrift:2025-11") == ("0q/2500" if bills else None)
     # None of them is lost: the next flush that commands call for takes them along.
     ledger.sent([("GET", "a key")] * 100)
     await ledger.settle()
@@ -162,7 +161,7 @@ async def test_who_is_told_to_be_quiet_and_when_that_ends(world: World) -> None:
     one, other = world.instance(), world.instance()
     for number in range(40):
         await one.ask(f"question {number}")
-    assert server.get("thrift:2025-11") == "0q"
+    assert server.get("thrift:2025-11") == "0q/500000"
     await other.ask("first")
     before = total(world, "writes")
     world.time.later(301)
@@ -170,7 +169,7 @@ async def test_who_is_told_to_be_quiet_and_when_that_ends(world: World) -> None:
     assert total(world, "writes") == before
     world.time.ms += 6 * 86_400_000
     await one.http.get("/api/cron/daily", headers=CRON)
-    assert server.get("thrift:2025-11") == "0"
+    assert server.get("thrift:2025-11") == "0/500000"
     await other.ask("third")
     assert total(world, "time_flushes") == 6_001
 

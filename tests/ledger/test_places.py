@@ -162,7 +162,7 @@ def request(**given: object) -> RequestDone:
 def test_whatever_happens_has_a_place(event: Event) -> None:
     """No value of an event's fields is without a place when counts are flushed."""
     clock = Clock(now_ms=lambda: NOW_MS)
-    ledger = Ledger(None, Thrift(), clock, 64, 500_000, (80, 90, 95), {})
+    ledger = Ledger(None, Thrift(500_000), clock, 64, {})
     ledger.listen(event)
     assert set(ledger.pending()) <= set(table.places_read(NOW_MS // table.FIVE_MINUTES_MS, "2025-11"))
 
@@ -171,7 +171,7 @@ def test_whatever_happens_has_a_place(event: Event) -> None:
 @pytest.mark.parametrize("outcome", places.OUTCOMES)
 def test_every_guarded_route_is_on_the_page(route: str, outcome: str) -> None:
     """What fails on a data route counts by time as well, from which the page and the alerts have it. CASE 40."""
-    ledger = Ledger(None, Thrift(), Clock(now_ms=lambda: NOW_MS), 64, 500_000, (80, 90, 95), {})
+    ledger = Ledger(None, Thrift(500_000), Clock(now_ms=lambda: NOW_MS), 64, {})
     ledger.listen(request(route=f"/api/{route}", mode="redis", decision=outcome, status=503))
     found = ledger.pending()
     by_route = f"route.{route if route in places.HOURLY_ROUTES else 'other'}"
@@ -183,7 +183,7 @@ def test_every_guarded_route_is_on_the_page(route: str, outcome: str) -> None:
 @pytest.mark.parametrize(("mode", "counted"), [("redis", 1), (None, None)], ids=["guarded", "our own"])
 def test_what_is_answered_without_a_cache(mode: str | None, counted: int | None) -> None:
     """A dashboard's replies make its failures as rare as they are; metrics and health of our own do not."""
-    ledger = Ledger(None, Thrift(), Clock(now_ms=lambda: NOW_MS), 64, 500_000, (80, 90, 95), {})
+    ledger = Ledger(None, Thrift(500_000), Clock(now_ms=lambda: NOW_MS), 64, {})
     ledger.listen(request(route="/api/dashboard", mode=mode, decision="report"))
     found = ledger.pending()
     assert found.get(table.hour_place("report", NOW_MS, "2025-11")) == counted
@@ -193,7 +193,7 @@ def test_what_is_answered_without_a_cache(mode: str | None, counted: int | None)
 
 def test_a_guarded_route_without_a_number_is_on_the_page() -> None:
     """A guarded route of another program counts under `other`, by hour as well; an unguarded one by route alone."""
-    ledger = Ledger(None, Thrift(), Clock(now_ms=lambda: NOW_MS), 64, 500_000, (80, 90, 95), {})
+    ledger = Ledger(None, Thrift(500_000), Clock(now_ms=lambda: NOW_MS), 64, {})
     ledger.listen(request(route="/shop/orders", mode="redis"))
     ledger.listen(request(route="/shop/imprint", decision="serve"))
     found = ledger.pending()

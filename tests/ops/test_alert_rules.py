@@ -150,7 +150,7 @@ def test_the_month_says_what_is_done(percent: int, supabase_mb: int | None, said
 )
 def test_which_events_the_rules_see(event: Event, gets_there: bool) -> None:
     """Every event that is logged as a warning gets to the rules; a new rule needs no line elsewhere."""
-    ledger = Ledger(None, Thrift(), Clock(now_ms=lambda: NOW_MS), 64, 500_000, (80, 90, 95), {})
+    ledger = Ledger(None, Thrift(500_000), Clock(now_ms=lambda: NOW_MS), 64, {})
     ledger.listen(event)
     assert (event in ledger.news) == gets_there == (event.level >= WARNING)
 

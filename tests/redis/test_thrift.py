@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from lib.base.events import ModeSwitched, ThriftChanged
+from lib.base.events import Alerted, ModeSwitched, ThriftChanged
 from lib.ledger import places
 from lib.ledger.table import place
 from lib.redis import thrift
-from tests.rig.ledger import World
+from tests.rig.ledger import CRON, World
 from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ def at_step(world: World, step: int) -> None:
     """As if another instance had found the month so far used up."""
     used = (0, 410_000, 460_000, 480_000)[step]
     world.server.bitfield("ledger:2:2025-11").set(*place(places.COMMANDS), used).execute()
-    world.server.set("thrift:2025-11", step, px=86_400_000)
+    world.server.set("thrift:2025-11", f"{step}/500000", px=86_400_000)
 
 
 @pytest.mark.parametrize(("step", "writes"), [(0, 9), (1, 3 + 1), (2, 0)])
@@ -111,9 +111,33 @@ async def test_the_step_is_found_and_told(world: World) -> None:
     one = world.instance(LEDGER_FLUSH_COMMANDS="4", REDIS_MONTH_COMMANDS="100", REDIS_MONTH_PERCENTS="10,20,90")
     for number in range(12):
         await one.ask(f"question {number}")
-    assert world.server.get("thrift:2025-11") == "2"
+    assert world.server.get("thrift:2025-11") == "2/100"
     assert world.server.pttl("thrift:2025-11") <= 16.5 * 86_400_000
-    two = world.instance()
+    two = world.instance(REDIS_MONTH_COMMANDS="100")
     await two.ask("anything")
     assert [each.before for each in two.seen(ThriftChanged)] == [0]
     assert (await two.overview())["thrift"] == 2
+
+
+PLANS = {"a larger one": {"REDIS_MONTH_COMMANDS": "2000000"}, "none": {"REDIS_BILLED": "false"}}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+async def test_another_plan_holds_at_once(world: World, supabase: SupabaseStandIn, plan: str) -> None:
+    """Who buys more commands, or uses a Redis that bills none, deploys once and has Redis back: nothing is spared."""
+    given: dict[str, Any] = {"SUPABASE_URL": supabase.url, "SUPABASE_SERVICE_ROLE_KEY": supabase.service_key}
+    at_step(world, 3)
+    before, after = world.instance(**given), world.instance(**given, **PLANS[plan])
+    for number in range(3):
+        await before.ask(f"question {number}")
+        reply = await after.ask(f"another {number}")
+        assert reply.headers["x-guard-mode"] == "redis"
+    assert (await before.ask("one more")).headers["x-guard-mode"] == "supabase"
+    overview = await after.overview()
+    assert (overview["thrift"], overview["mode"]) == (0, "redis")
+    # Who is left of the smaller plan goes on as it was.
+    assert world.server.get("thrift:2025-11") == "3/500000"
+    limits = [each["limit"] for each in overview["allowances"] if each["service"] == "upstash"]
+    assert limits == ([2_000_000] if plan == "a larger one" else [])
+    assert (await after.http.get("/api/cron/daily", headers=CRON)).status_code == 200
+    assert after.seen(Alerted) == []
