@@ -156,12 +156,14 @@ def impurities(name: str, source: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", PURE)
 def test_a_rule_is_pure(name: str) -> None:
     """No await, no clock, no environment, no randomness, no I/O, nothing of ours but other rules."""
-    assert list(impurities(name, MODULES[name].read_text())) == []
+    # An `__init__` is executed once, as the standard library's dataclasses do it.
+    found = ["calls exec()"] if name == "base.values" else []
+    assert list(impurities(name, MODULES[name].read_text())) == found
 
 
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - {"base.values"}))
 def test_dataclasses_are_ours(name: str) -> None:
-    """Every dataclass is made by ``base/values.py``: the standard decorator takes twice as long of a cold start."""
+    """Every dataclass is made by ``base/values.py``: the standard decorator takes longer of a cold start."""
     for node in ast.walk(ast.parse(MODULES[name].read_text())):
         match node:
             case ast.ImportFrom(module="dataclasses", names=names):
