@@ -67,6 +67,12 @@ SLOW = (
     "tests/packaging/test_wheel.py",
     "tests/test_side_by_side.py",
     "tests/test_door.py::test_invalidated_while_it_is_computed",
+    "tests/test_leading.py::test_it_is_served_while_it_is_fresh",
+    "tests/ledger/test_ledger.py",
+    "tests/breaker/test_shared.py",
+    "tests/redis/test_prefix.py",
+    "tests/app/test_cold_start.py",
+    "tests/examples/test_examples.py",
     "tests/vercel/test_runtime.py",
 )
 """What `make test QUICK=1` leaves out: directories, files, and tests whose names begin like this."""
