@@ -73,6 +73,9 @@ SLOW = (
     "tests/redis/test_prefix.py",
     "tests/app/test_cold_start.py",
     "tests/examples/test_examples.py",
+    "tests/databases/test_analysis.py",
+    "tests/databases/test_watching.py",
+    "tests/databases/test_learning.py",
     "tests/vercel/test_runtime.py",
 )
 """What `make test QUICK=1` leaves out: directories, files, and tests whose names begin like this."""
