@@ -1,4 +1,4 @@
-"""``dataclass`` as the standard library has it, made in a third of the time.
+"""``dataclass`` as the standard library has it, made in less than half the time.
 
 For each class the standard decorator writes, compiles and executes the source of six methods or more; a hundred classes
 are a tenth of a cold start (docs/performance.md). Only ``__init__`` has to be written for a class. The others are the

@@ -73,7 +73,7 @@ def test_values(dataclass: Any) -> None:
 
 @pytest.mark.parametrize("dataclass", KINDS)
 def test_what_is_frozen_stays(dataclass: Any) -> None:
-    """No field can be set or deleted, by a method of its own either; copies and pickles are the same value."""
+    """No field can be set or deleted; copies are the same value."""
     base, derived, _ = classes(dataclass)
     for one in (base(1, c=[1]), derived(1)):
         with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'a'"):
