@@ -42,6 +42,8 @@ class Charge:
     deadline: float
     cost: int = 1
     tokens: int = 0
+    parts: tuple[int, ...] = ()
+    """Where it stands for several calls: the lower costs, ascending, of which Redis may admit the highest that fits."""
 
     @property
     def only_looks(self) -> bool:
@@ -51,7 +53,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The verdict on a call, and who gave it."""
+    """The verdict on a call, and who gave it. Of one in parts the charge has the cost that was admitted."""
 
     charge: Charge
     quota: Quota

@@ -1,12 +1,15 @@
 """Calls of one caller at once on one instance pay together: one count for all that came while another was under way.
 
-The first call goes at once. What comes meanwhile waits for it, and as many as fit then are counted as one call of so
-much cost: strict, for nothing is paid ahead of the call it is for. Where nothing is left, the others are refused from
+The first call goes at once. What comes meanwhile waits for it, and as many as should fit then are counted as one call
+of so much cost: strict, for nothing is paid ahead of the call it is for. Where other instances have taken some of it,
+as many are admitted as still fit, and the rest is taken back: refused as a whole, a group would keep others from what
+was left, and be kept from it by theirs, until nobody gets it. Where nothing is left, the others are refused from
 memory, as everybody is who comes later: a crowd that is refused costs as much as a small one.
 """
 
 import asyncio
 from dataclasses import field, replace
+from itertools import accumulate, compress
 from typing import Any
 
 from ..afterwards import Afterwards, Outbox
@@ -81,31 +84,29 @@ class Together:
                 _fail(call, e)
             raise
         finally:
-            # Where they do not fit together, fewer are tried.
+            # Who does not fit is tried anew, if there is still room.
             self.waiting[key][:0] = [call for call in group if not call.counted.done()]
             self.go_on(key, fits)
 
     async def _pay_at_once(self, group: list[Waiting]) -> int:
-        """Count all of them as one call, if it is admitted; yields how many calls fit then."""
-        first = group[0]
+        """Count all of them as one call, of which as many are admitted as fit; yields how many calls fit then."""
+        costs = tuple(accumulate(call.charge.cost for call in group))
         charge = replace(
-            first.charge,
-            deadline=min(call.charge.deadline for call in group),
-            cost=sum(call.charge.cost for call in group),
+            group[0].charge, deadline=min(call.charge.deadline for call in group), cost=costs[-1], parts=costs[:-1]
         )
         after = Afterwards()
         wanted = every([call.wanted for call in group])
         marks_may_be_old = all(call.marks_may_be_old for call in group)
         admission, found = await self.limits.admit(charge, wanted, after, marks_may_be_old=marks_may_be_old)
-        if not admission.quota.allowed:
-            # Taken back at once: each of them would be refused for what all of them together do not get.
+        admitted = [admission.quota.allowed and cost <= admission.charge.cost for cost in costs]
+        heir = next((call for call in compress(group, admitted) if not call.counted.done()), None)
+        if heir is None:
+            # A refused call is taken back at once: one of them may still be admitted.
             await self.outbox.try_send(after, self.limits.clock.left_s(charge.deadline))
-            return admission.quota.left
-        # What follows from the count is sent with what somebody leaves who is still there.
-        heir = next((call for call in group if not call.counted.done()), first)
-        after.leave_to(heir.after)
-        for call, read in zip(group, found, strict=True):
-            if not call.counted.done():
+        else:
+            after.leave_to(heir.after)
+        for call, read, is_admitted in zip(group, found, admitted, strict=True):
+            if is_admitted and not call.counted.done():
                 own = replace(call.charge, now_ms=admission.charge.now_ms)
                 call.counted.set_result((replace(admission, charge=own), read))
         return admission.quota.left

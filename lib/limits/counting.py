@@ -14,7 +14,7 @@ from ..redis.op import Op
 from . import bitfield
 from .admission import Admission, Charge
 from .bitfield import Known, Refunded, Tally
-from .judge import certain, has_ghosts, judge, without
+from .judge import Quota, certain, has_ghosts, judge, without
 from .remembered import Memory
 from .settlement import less
 from .window import DAY_MS, of_one_call
@@ -57,6 +57,11 @@ class Counting:
         """Judge a call that Redis has counted; ``settled`` is the last return that was over then."""
         subject, now_ms, windows, usage = charge.subject, charge.now_ms, charge.subject.layout.windows, tally.usage
         quota = judge(windows, usage, charge.cost, now_ms, tally.added, tokens=charge.tokens)
+        if charge.parts and not quota.allowed and (part := _part(charge, tally, quota)):
+            rest = replace(charge, cost=charge.cost - part)
+            self.refund(rest, after)
+            usage, charge = without(windows, usage, rest.cost, now_ms, tally.added), replace(charge, cost=part)
+            quota = judge(windows, usage, part, now_ms, tally.added)
         remembered = self.memory.of(subject)
         remembered.known = tally.known
         following, sure = None, True
@@ -129,3 +134,9 @@ class Counting:
         """Add the TTLs that no reply has confirmed."""
         for subject_id, at_ms in self._unconfirmed.take():
             after.add(bitfield.set_ttl(subject_id, at_ms), lost=partial(self.lost, subject_id, at_ms))
+
+
+def _part(charge: Charge, tally: Tally, refused: Quota) -> int:
+    """The highest part of a refused charge that fits: whatever is counted later sees more than the limit until the rest
+    is taken back, so that as much is admitted as of calls that are counted one by one. 0 if none fits."""
+    return max((part for part in charge.parts if part <= refused.left and all(tally.added)), default=0)

@@ -106,9 +106,11 @@ class Limits:
         self._marks_read_ms = charge.now_ms
         self.thrift.seen(found[0].thrift, charge.now_ms)
         changed = self.news.heard(found[0].news, charge.now_ms)
-        if admission.quota.allowed or not changed(charge.subject.id):
+        if not changed(charge.subject.id):
             return admission, found[1]
-        # Refused by what this instance remembered of the time before the reset.
+        # It was judged by what this instance remembered of the time before the reset.
+        if admission.quota.allowed:
+            return replace(admission, following=None), found[1]
         again, found_again = await self._count(charge, op, after)
         return again, (found_again or found)[1]
 
@@ -182,7 +184,7 @@ class Limits:
             return Admission(charge, Quota(True, "unlimited", ()), self.mode), None
         # Not by dataclasses.replace(), which takes as long as judging the call.
         deadline = min(charge.deadline, self.clock.monotonic() + self._longest_s)
-        charge = Charge(charge.subject, charge.now_ms, deadline, charge.cost, charge.tokens)
+        charge = Charge(charge.subject, charge.now_ms, deadline, charge.cost, charge.tokens, charge.parts)
         redis, in_redis = self.redis, self._in_redis
         if redis is None or in_redis is None:
             return await self._count_elsewhere(charge, "redis is disabled", after), None

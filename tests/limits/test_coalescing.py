@@ -1,16 +1,30 @@
 """Calls of one caller at once pay together: as many are admitted as without, never more, and for fewer commands."""
 
 import asyncio
+import math
 import time
+from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from lib.afterwards import Afterwards
 from lib.edge.limits import route_limit
+from lib.limits.admission import Charge, Subject
+from lib.limits.counting import Counting
+from lib.limits.grammar import parse_limits
+from lib.limits.judge import judge
+from lib.limits.marker import UNKNOWN
+from lib.limits.remembered import Memory
+from lib.redis.op import gather
+from tests.limits.instance import NOON_MS
 from tests.rig.callers import a_caller
 from tests.rig.data import menu, read, site
 from tests.rig.door import Counted, a_name, an_instance, bill, door
 from tests.rig.guard import Rig
 from tests.rig.instance import together
+from tests.rig.redis import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +82,36 @@ async def test_exactly_the_limit_is_admitted(rig: Rig, calls: int, instances: in
     replies = await asyncio.gather(*(read(apps[n % instances], caller=caller) for n in range(calls * instances)))
     statuses = [reply.status_code for reply in replies]
     assert (statuses.count(200), statuses.count(429)) == (9 - instances, (calls + 1) * instances - 9)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=2, max_size=12))
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_groups_get_what_single_calls_would(redis: Store, groups: list[tuple[int, bool]]) -> None:
+    """Groups of several instances, each taken back at once or not before the end: what is left is admitted at once.
+
+    A group that is refused as a whole keeps others from what it was refused for: nobody got it, now and then.
+    """
+    counting, subject = Counting(Memory()), Subject(a_name(), parse_limits("9/minute,100/day"))
+    admitted, kept = 0, Afterwards()
+    for calls, is_taken_back in groups:
+        charge = Charge(subject, NOON_MS, math.inf, cost=calls, parts=tuple(range(1, calls)))
+        after = kept if not is_taken_back else Afterwards()
+        tally = redis.run(counting.op(charge))
+        admission = counting.admit(charge, tally, after, UNKNOWN)
+        if all(tally.added):
+            got = admission.charge.cost if admission.quota.allowed else 0
+            assert got == min(calls, 9 - admitted)
+        else:
+            # Four bits did not hold it: nothing was counted there, and those who wait try it in a smaller group.
+            assert not admission.quota.allowed
+            got = 0
+        admitted += got
+        assert admission.quota.left == 9 - admitted
+        if is_taken_back:
+            redis.run(gather([step.op for step in after.take()]))
+    redis.run(gather([step.op for step in kept.take()]))
+    seen = judge(subject.layout.windows, redis.run(counting.op(replace(charge, cost=0))).usage, 0, NOON_MS)
+    assert [each.remaining for each in seen.states] == [9 - admitted, 100 - admitted]
 
 
 @pytest.mark.parametrize("calls", [9, 10, 100])

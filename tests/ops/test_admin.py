@@ -104,6 +104,20 @@ async def test_reset_reaches_what_others_remember_of_yesterday(world: World) -> 
     assert (await two.ask("and again", "10.6.6.6")).headers["x-ratelimit-remaining"] == "2"
 
 
+async def test_a_call_that_first_hears_of_a_reset_refuses_no_later_one(world: World) -> None:
+    """It is judged by what its instance remembers of yesterday; that nothing seems left is not believed afterwards."""
+    world.time.ms = world.time.ms // 86_400_000 * 86_400_000 + 86_400_000 - 3_600_000
+    who, (one, two) = a_name(), (world.instance() for _ in range(2))
+    bw = door(two)
+    for _ in range(3):
+        await bw.limit(who, "4/day")
+    world.time.ms += 2 * 3_600_000
+    assert (await bw.limit(who, "4/day", cost=0)).remaining == 1
+    assert (await one.act(action="reset", key=who, limit="4/day")).status_code == 200
+    world.time.ms += 2_000
+    assert [(await bw.limit(who, "4/day")).allowed for _ in range(5)] == [True] * 4 + [False]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
