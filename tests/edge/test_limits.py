@@ -49,8 +49,7 @@ async def fine(request: Request, parts: Parts) -> Reply:
 
 # ---------------------------------------------------------------- the table
 
-PAGE = (ROOT / "docs" / "api.md").read_text()
-ROWS = re.findall(r"^\| [^|]*`/api/[^|]+ \| ([^|]+) \| `(RATELIMIT_\w+)` \|$", PAGE, re.M)
+ROW = re.compile(r"^\| [^|]*`/api/[^|]+ \| ([^|]+) \| `(RATELIMIT_\w+)` \|$", re.M)
 PATHS = {
     "RATELIMIT_AI_SUPERVISOR": [AI],
     "RATELIMIT_AI": ["/api/ai/other", "/api/ai/a/b", "/api/v1/chat/completions"],
@@ -58,12 +57,14 @@ PATHS = {
     "RATELIMIT_DATA": ["/api/data", "/api/cache/menu/1", "/api/rankings/demo/kim"],
     "RATELIMIT_API": ["/api/new", "/api/cache", "/api/ai", "/api/v1", "/api/serversx", "/api/AI/other", "/elsewhere"],
 }
-"""Paths that each row of the table of docs/api.md is about."""
+"""Paths that each row of the documents' table is about."""
 
 
-def test_the_table_of_the_documents_is_the_one_that_holds() -> None:
-    """The words of docs/api.md for each limit are those of the code."""
-    written = {variable: limit.replace(" a ", "/").replace(", ", ",") for limit, variable in ROWS}
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+def test_the_table_of_the_documents_is_the_one_that_holds(page: str) -> None:
+    """The words of the documents for each limit are those of the code."""
+    rows = ROW.findall((ROOT / page).read_text())
+    written = {variable: limit.replace(" a ", "/").replace(", ", ",") for limit, variable in rows}
     assert written == {group.variable: group.default for group in GROUPS}
 
 
