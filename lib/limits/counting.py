@@ -1,6 +1,7 @@
 """Counting a call in Redis: the verdict, the refund of a refused call, and the TTL of the key.
 
-This is the only place that sets TTLs of counters.
+A request's calls get their key's TTL here. Scripts that write counts of other requests (``settlement.py``,
+``shapes.py``) set it with them; how long it is says ``bitfield.set_ttl`` for all.
 """
 
 from collections.abc import Callable
