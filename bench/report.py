@@ -178,7 +178,7 @@ def _accuracy(accuracy: dict[str, Any]) -> list[str]:
         "",
         *_table(head, rows),
         "",
-        "Never above the limit has a price: a call counts for up to 5 seconds longer than its minute, so a caller who "
+        "Never above the limit has a price: a call counts for up to 3 seconds longer than its minute, so a caller who "
         "keeps running into the limit gets a little less than the whole of it.",
         "",
         "![Admitted in the last minute, under the boundary attack](accuracy.svg)",
