@@ -224,6 +224,14 @@ class Visit:
         expect(self.page.locator(".database .connections")).to_be_visible()
         expect(self.page.get_by_text(re.compile("^(Loading…|불러오는 중…)$"))).to_have_count(0)
 
+    def hide(self, *, hidden: bool = True) -> None:
+        """The reader turns to another tab, or comes back."""
+        self.page.evaluate(
+            "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+            " document.dispatchEvent(new Event('visibilitychange')); }",
+            arg=hidden,
+        )
+
     def refuse(self, pattern: str, retry_after_s: int) -> list[str]:
         """Have the API refuse what the page asks for with a time to try again; the addresses that it asks for."""
         refused = list[str]()

@@ -136,15 +136,6 @@ def names(visit: Visit) -> list[str]:
     return tiles(visit).locator("h3 a").all_inner_texts()
 
 
-def hide(visit: Visit, *, hidden: bool) -> None:
-    """The reader turns to another tab, or comes back."""
-    visit.page.evaluate(
-        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
-        " document.dispatchEvent(new Event('visibilitychange')); }",
-        arg=hidden,
-    )
-
-
 def reads(visit: Visit) -> int:
     """How often the fleet was asked for."""
     return visit.served.asked.count("/api/dashboard")

@@ -16,9 +16,6 @@ from tests.rig.supabase import SupabaseStandIn
 
 pytestmark = pytest.mark.usefixtures("watching")
 
-HIDE = "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
-HIDE += " document.dispatchEvent(new Event('visibilitychange')); }"
-
 
 def readable(visit: Visit) -> None:
     """Axe finds nothing, nothing is wider than the screen, what is pressed is big enough."""
@@ -226,11 +223,11 @@ def test_it_is_read_again_while_somebody_looks(visit: Visit) -> None:
     with page.expect_response("**/api/data*realtime*"):
         page.clock.run_for(41_000)
     assert len(reads) == before + 1
-    page.evaluate(HIDE, arg=True)
+    visit.hide()
     page.clock.run_for(600_000)
     assert len(reads) == before + 1
     with page.expect_response("**/api/data*realtime*"):
-        page.evaluate(HIDE, arg=False)
+        visit.hide(hidden=False)
 
 
 def test_a_lock_is_followed_twice_as_often(visit: Visit, counted: Postgres) -> None:

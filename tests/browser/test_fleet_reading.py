@@ -16,7 +16,7 @@ from lib.redis.errors import Kind
 from tests.browser import servers
 from tests.browser.conftest import Visit
 from tests.browser.seeds import now_ms
-from tests.browser.servers import hide, names, reads, see, tiles
+from tests.browser.servers import names, reads, see, tiles
 from tests.browser.test_states import faults
 from tests.rig.supabase import SupabaseStandIn
 
@@ -33,17 +33,17 @@ def test_it_asks_by_the_minute_and_only_while_it_is_seen(visit: Visit) -> None:
     with page.expect_response("**/api/dashboard?*"):
         page.clock.run_for(60_000)
     assert reads(visit) == 2
-    hide(visit, hidden=True)
+    visit.hide()
     page.clock.run_for(20_000)
-    hide(visit, hidden=False)
+    visit.hide(hidden=False)
     page.clock.run_for(1_000)
     assert reads(visit) == 2, "20 s later: still fresh"
-    hide(visit, hidden=True)
+    visit.hide()
     asked = len(visit.served.asked)
     page.clock.run_for(3_600_000)
     assert len(visit.served.asked) == asked, "an hour in another tab"
     with page.expect_response("**/api/dashboard?*"):
-        hide(visit, hidden=False)
+        visit.hide(hidden=False)
     page.get_by_role("link", name="Databases").click()
     expect(page.get_by_role("heading", name="Databases")).to_be_visible()
     asked = reads(visit)
@@ -73,7 +73,7 @@ def test_what_comes_at_once_is_one_request(visit: Visit) -> None:
     page.clock.install()
     servers.report(visit.served.server, servers.some(10))
     see(visit)
-    hide(visit, hidden=True)
+    visit.hide()
     page.clock.run_for(40_000)
     with page.expect_response("**/api/dashboard?*"):
         page.evaluate(

@@ -76,12 +76,11 @@ def test_a_hidden_page_asks_nothing(visit: Visit) -> None:
     page.reload()
     visit.look()
     overviews = visit.served.asked.count("/api/overview")
-    hide = "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
-    page.evaluate(hide + " document.dispatchEvent(new Event('visibilitychange')); }", arg=True)
+    visit.hide()
     page.clock.run_for(300_000)
     assert visit.served.asked.count("/api/overview") == overviews
     with page.expect_response("**/api/overview*"):
-        page.evaluate(hide + " document.dispatchEvent(new Event('visibilitychange')); }", arg=False)
+        visit.hide(hidden=False)
 
 
 def test_a_refresh_takes_nothing_from_the_reader(visit: Visit) -> None:
