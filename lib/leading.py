@@ -162,8 +162,9 @@ class Leading:
             if feed is not None:
                 await feed.close()
         finally:
-            if turn.store is not None:
-                turn.store()
+            store, turn.store = turn.store, None
+            if store is not None:
+                store()
             lease = turn.lead.lease if turn.lead is not None else None
             if lease is not None and turn.state != "answered":
                 self._release(turn, lease)

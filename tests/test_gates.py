@@ -1,6 +1,7 @@
 """What a request may cost, as counts that repeat on any machine; `make bench` measures what they amount to in time."""
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from bench.subjects import ask as question
 from lib.app.instance import start
 from lib.app.wiring import build
 from lib.base.clock import Clock
+from lib.edge.request import Request
 from lib.limits.admission import Subject
 from lib.limits.window import Layout
 from lib.settings import Settings
@@ -178,6 +180,40 @@ def test_instructions_of_a_hit(front: RedisFront, environ: dict[str, str]) -> No
     total, own = asyncio.run(run())
     assert total <= INSTRUCTIONS_A_HIT
     assert own <= OWN_INSTRUCTIONS_A_HIT
+
+
+QUESTION = b'{"query": "which disk is fullest?", "sessionId": "gates"}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        pytest.param("hit", QUESTION, 200, id="hit"),
+        pytest.param("miss", b'{"query": "something else"}', 200, id="miss"),
+        pytest.param("refused", QUESTION, 429, id="refused"),
+        pytest.param("blocked", QUESTION, 429, id="blocked"),
+        pytest.param("hit", b"{", 400, id="no JSON"),
+        pytest.param("hit", b"{}", 422, id="no question"),
+    ],
+)
+def test_a_request_is_forgotten_at_once(
+    front: RedisFront, environ: dict[str, str], kind: str, body: bytes, status: int
+) -> None:
+    """Not when the garbage collector comes: until then a crowd that is refused would keep all its bodies in memory."""
+
+    async def run() -> tuple[int, list[object]]:
+        async with an_instance(front, environ) as gate:
+            caller = a_caller()
+            await _prepare(gate, kind, caller)
+            gc.collect()
+            gc.disable()
+            try:
+                found, _ = await call(gate.instance.app, caller, body)
+                return found, [each for each in gc.get_objects() if type(each) is Request]
+            finally:
+                gc.enable()
+
+    assert asyncio.run(run()) == (status, [])
 
 
 WATCHING = """

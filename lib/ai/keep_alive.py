@@ -106,14 +106,15 @@ class _Late:
     async def after(self) -> None:
         """What the reply leaves to do, whatever became of it."""
         self._leave()
-        made: Reply | Problem
         try:
-            made = await self.coming
+            reply = await self.coming
         except ClientDisconnect:
             return
         except Problem as e:
-            made = e
-        if isinstance(made, Reply) and not isinstance(made.body, bytes):
-            await made.body.aclose()
-        if made.after is not None:
-            await made.after()
+            after = e.after
+        else:
+            after = reply.after
+            if not isinstance(reply.body, bytes):
+                await reply.body.aclose()
+        if after is not None:
+            await after()

@@ -145,11 +145,13 @@ async def _reply(request: Request, parts: "Parts", route: Endpoint) -> Reply:
         problem = as_problem(request, e, parts.emit)
     try:
         await limits.count_failed(request, parts, route.limit, problem)
-    except Problem as refused:
-        problem = refused
     except Exception as e:  # noqa: BLE001 - likewise
         problem = as_problem(request, e, parts.emit)
-    return reply_to(request, problem)
+    try:
+        return reply_to(request, problem)
+    finally:
+        # Its traceback leads to this frame: a circle, which would keep the request until the garbage collector comes.
+        del problem
 
 
 async def _handle(request: Request, parts: "Parts", route: Endpoint) -> Reply:

@@ -8,11 +8,10 @@ from .request import Request
 
 @dataclass(slots=True, eq=False)
 class _Current:
-    """A request, for as long as it is served."""
+    """A request, for as long as it is served; tasks and connections that were begun meanwhile keep this alone."""
 
-    request: Request
-    over: bool = False
-    """Its after-work is sent or being sent: what comes later (a task that outlives its request) sends its own."""
+    request: Request | None
+    """None once its after-work is sent or being sent: a task that outlives its request sends its own."""
 
 
 _CURRENT: ContextVar[_Current | None] = ContextVar("breakwater_current", default=None)
@@ -21,7 +20,7 @@ _CURRENT: ContextVar[_Current | None] = ContextVar("breakwater_current", default
 def current() -> Request | None:
     """The request that is being served here, if there is one."""
     found = _CURRENT.get()
-    return None if found is None or found.over else found.request
+    return None if found is None else found.request
 
 
 class serving:  # noqa: N801 - used like a function
@@ -36,5 +35,5 @@ class serving:  # noqa: N801 - used like a function
         self._token = _CURRENT.set(self._here)
 
     def __exit__(self, *_: object) -> None:
-        self._here.over = True
+        self._here.request = None
         _CURRENT.reset(self._token)
